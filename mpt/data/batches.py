@@ -1,0 +1,113 @@
+"""Examples become arrays: tokenised once, cut to length, padded to a few lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Int
+from transformers import PreTrainedTokenizerBase
+
+from mpt.data.task import Example
+
+# Text lengths that batches are padded to: each distinct one is compiled once.
+BUCKETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+
+class Row(NamedTuple):
+    """One tokenised example.
+
+    Attributes:
+        inputs: token ids of the input text.
+        targets: token ids of the target.
+        choices: token ids of each choice; empty for free text.
+        label: the target's place among the choices; -1 for free text.
+    """
+
+    inputs: list[int]
+    targets: list[int]
+    choices: tuple[list[int], ...] = ()
+    label: int = -1
+
+
+class Batch(NamedTuple):
+    """Rows as arrays; what a backbone reads and a loss needs.
+
+    Attributes:
+        tokens: text ids, inputs then targets, padded on the right.
+        text: True at real tokens.
+        positions: where in ``tokens`` each target token is predicted.
+        targets: the target ids.
+        labelled: True at real targets.
+        prompt_index: each row's prompt.
+    """
+
+    tokens: Int[Array, "B T"]
+    text: Bool[Array, "B T"]
+    positions: Int[Array, "B L"]
+    targets: Int[Array, "B L"]
+    labelled: Bool[Array, "B L"]
+    prompt_index: Int[Array, B]
+
+
+def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
+    """Tokenises examples for a decoder-only backbone.
+
+    Targets follow the input after a space. A text with choices ends with its class words; free text
+    ends with the end-of-text token.
+
+    Args:
+        max_length: most tokens of an input; a longer one loses the end of its longest field, never
+            the template's words.
+    """
+    ids = tokenizer([example.inputs for example in examples], add_special_tokens=False)["input_ids"]
+    words = sorted({word for example in examples for word in (example.target, *example.choices)})
+    spelled = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    spelling = dict(zip(words, spelled))
+    rows = []
+    for example, inputs in zip(examples, ids):
+        if len(inputs) > max_length:
+            inputs = _shortened(example, tokenizer, max_length)
+        choices = tuple(spelling[choice] for choice in example.choices)
+        if choices:
+            rows.append(Row(inputs, spelling[example.target], choices, example.label))
+        else:
+            rows.append(Row(inputs, [*spelling[example.target], tokenizer.eos_token_id]))
+    return rows
+
+
+def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
+    """The input's ids, with its longest field cut at the end until it fits."""
+    fields = dict(example.fields)
+    while True:
+        inputs = tokenizer(replace(example, fields=fields).inputs, add_special_tokens=False)["input_ids"]
+        longest = max(fields, key=lambda name: len(fields[name]))
+        if len(inputs) <= max_length or not fields[longest]:
+            return inputs[-max_length:]
+        kept = tokenizer(fields[longest], add_special_tokens=False)["input_ids"]
+        kept = kept[: max(0, len(kept) - (len(inputs) - max_length))]
+        cut = tokenizer.decode(kept)
+        fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]
+
+
+def bucket(length: int) -> int:
+    """The padded length of a batch whose longest row has ``length`` tokens."""
+    return next((size for size in BUCKETS if size >= length), -(-length // BUCKETS[-1]) * BUCKETS[-1])
+
+
+def collate(rows: Sequence[Row], prompt_index: Sequence[int]) -> Batch:
+    """Pads rows to one bucket. The last target token is predicted, so it is not among the tokens."""
+    length = bucket(max(len(row.inputs) + len(row.targets) - 1 for row in rows))
+    width = max(len(row.targets) for row in rows)
+    size = len(rows)
+    tokens, text = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
+    positions, targets = np.zeros((size, width), np.int32), np.zeros((size, width), np.int32)
+    labelled = np.zeros((size, width), bool)
+    for i, row in enumerate(rows):
+        ids, count = [*row.inputs, *row.targets[:-1]], len(row.targets)
+        tokens[i, : len(ids)], text[i, : len(ids)] = ids, True
+        positions[i, :count] = len(row.inputs) - 1 + np.arange(count)
+        targets[i, :count], labelled[i, :count] = row.targets, True
+    return Batch(tokens, text, positions, targets, labelled, np.asarray(prompt_index, np.int32))

@@ -1,0 +1,48 @@
+"""Loss terms. Each returns (sum, weight); the mean is taken once, over all rows and devices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Term(NamedTuple):
+    """A sum and the weight that it is to be divided by."""
+
+    sum: Float[Array, ""]
+    weight: Float[Array, ""]
+
+    @property
+    def mean(self) -> Float[Array, ""]:
+        return self.sum / self.weight
+
+
+def cross_entropy(
+    logits: Float[Array, "B L V"], targets: Int[Array, "B L"], mask: Bool[Array, "B L"]
+) -> Term:
+    """The task loss: -log p(target), in nats, over the label positions under the mask."""
+    taken = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+    return _masked(-taken, mask)
+
+
+def kl_divergence(
+    student: Float[Array, "B L V"], teacher: Float[Array, "B L V"], mask: Bool[Array, "B L"]
+) -> Term:
+    """KL(teacher ‖ student) of the output distributions (Wang et al. 2023, equation 3)."""
+    log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
+    return _masked(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), mask)
+
+
+def hidden_mse(
+    student: Float[Array, "B T D"], teacher: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+) -> Term:
+    """Mean squared error of hidden states at the text's positions (Wang et al. 2023, equation 4)."""
+    error = jnp.square(student.astype(jnp.float32) - teacher.astype(jnp.float32))
+    return _masked(error.mean(axis=-1), mask)
+
+
+def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
+    return Term(jnp.sum(values, where=mask), jnp.sum(mask, dtype=jnp.float32))

@@ -1,0 +1,19 @@
+"""What is trained: soft prompts behind one method, ``compose``.
+
+A prompt module's parameters are the only thing that training changes. ``compose()`` gives one
+ready prompt per task, [J, P, D]; joining it to the input is the backbone's business.
+"""
+
+from mpt.prompts.initial import from_embeddings, text_rows, vocabulary_rows
+from mpt.prompts.multitask import MultitaskPrompt
+from mpt.prompts.soft import Prompt, PromptParam, SoftPrompt
+
+__all__ = [
+    "MultitaskPrompt",
+    "Prompt",
+    "PromptParam",
+    "SoftPrompt",
+    "from_embeddings",
+    "text_rows",
+    "vocabulary_rows",
+]

@@ -1,0 +1,52 @@
+"""Multitask prompt tuning's decomposition (Wang et al., ICLR 2023, section 3.2)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpt.prompts.soft import PromptParam
+
+
+class MultitaskPrompt(nnx.Module):
+    """A shared prompt times a low-rank component per task: P_j = P* ∘ Σ_r u_jr v_jrᵀ.
+
+    The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
+    tasks share it, or of J for targets adapted side by side, each with a copy of its own.
+
+    Args:
+        shared: P*, [1, P, D] or [J, P, D].
+        u: [J, P, R].
+        v: [J, R, D].
+    """
+
+    def __init__(self, shared: Float[Array, "#J P D"], u: Float[Array, "J P R"], v: Float[Array, "J R D"]):
+        self.shared, self.u, self.v = PromptParam(shared), PromptParam(u), PromptParam(v)
+
+    @classmethod
+    def start(cls, shared: Float[Array, "P D"], tasks: int, rank: int, key: Array) -> MultitaskPrompt:
+        """Every task's prompt starts equal to ``shared``.
+
+        The first component is all ones; each further one has u = 0 and a random v, as in LoRA, so
+        that it is free to grow in its own direction and adds nothing before it does.
+        """
+        length, width = shared.shape
+        u = jnp.zeros((tasks, length, rank)).at[..., 0].set(1.0)
+        v = jax.random.normal(key, (tasks, rank, width)).at[:, 0].set(1.0)
+        return cls(shared[None], u, v)
+
+    def for_targets(self, targets: int) -> MultitaskPrompt:
+        """The start of ``targets`` new tasks: P* kept, u and v the mean of the source tasks'.
+
+        Each target has its own copy of P* (section 3.3).
+        """
+
+        def mean(part: PromptParam) -> Array:
+            return jnp.broadcast_to(part[...].mean(axis=0), (targets, *part.shape[1:]))
+
+        return MultitaskPrompt(mean(self.shared), mean(self.u), mean(self.v))
+
+    def compose(self) -> Float[Array, "J P D"]:
+        return self.shared[...] * jnp.einsum("jpr,jrd->jpd", self.u[...], self.v[...])
