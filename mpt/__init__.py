@@ -12,3 +12,5 @@ Array shapes use these letters throughout:
 | R      | rank of a task's part    | S      | positions attended to   |
 | D      | width of the model       | C      | choices of a row        |
 """
+
+__version__ = "0.1.0"

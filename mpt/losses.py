@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mpt.data.batches import Batch
+from mpt.models.prompted import Distilled, Prompted
+
 
 class Term(NamedTuple):
     """A sum and the weight that it is to be divided by."""
@@ -46,3 +49,18 @@ def hidden_mse(
 
 def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
     return Term(jnp.sum(values, where=mask), jnp.sum(mask, dtype=jnp.float32))
+
+
+def task_loss(model: Prompted, batch: Batch) -> dict[str, Term]:
+    """What a teacher, a target prompt or a baseline learns: the task alone."""
+    return {"task": cross_entropy(model(batch).logits, batch.targets, batch.labelled)}
+
+
+def distillation_loss(model: Distilled, batch: Batch) -> dict[str, Term]:
+    """What the universal prompt learns: the task, the teachers' outputs, their hidden states."""
+    student, teacher = model(batch), model.teach(batch)
+    return {
+        "task": cross_entropy(student.logits, batch.targets, batch.labelled),
+        "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),
+        "hidden": hidden_mse(student.hidden[0], teacher.hidden[0], batch.text),
+    }

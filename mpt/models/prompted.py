@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from mpt.data.batches import Batch
 from mpt.models.decoder import Decoder
+from mpt.models.layers import Weight
 from mpt.models.output import Output
 from mpt.prompts.soft import Prompt
 
@@ -18,3 +21,14 @@ class Prompted(nnx.Module):
 
     def __call__(self, batch: Batch) -> Output:
         return self.backbone(batch, self.prompt.compose())
+
+
+class Distilled(Prompted):
+    """A student that also knows its teachers: the same backbone behind other, frozen prompts."""
+
+    def __init__(self, backbone: Decoder, prompt: Prompt, teachers: Float[Array, "J P D"]):
+        super().__init__(backbone, prompt)
+        self.teachers = Weight(teachers)
+
+    def teach(self, batch: Batch) -> Output:
+        return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...]))

@@ -1,0 +1,1 @@
+"""How to learn it: one YAML file per run."""

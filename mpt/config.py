@@ -1,0 +1,245 @@
+"""What a run is: frozen dataclasses, read strictly from YAML and written back whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mpt.errors import UserError, nearest
+
+Start = Literal["vocabulary", "instruction", "universal"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The frozen backbone."""
+
+    name: str = "smollm2-135m"
+    """A packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights and activations. Prompts, norms and losses are float32 whatever it is."""
+    remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
+    """What the backward pass recomputes: "elementwise" is fastest, "layers" takes least memory."""
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """The prompt's shape and where it starts."""
+
+    length: int = 16
+    """Prompt vectors. The papers have 100 on T5; a short prompt costs less per row."""
+    rank: int = 1
+    """Rank of a task's component of a universal prompt; the paper's is 1."""
+    start: Start = "instruction"
+    """The tasks' instructions, sampled vocabulary, or (adapt only) a universal prompt."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training stage."""
+
+    steps: int = 60
+    batch_size: int = 24
+    """Rows per step, over all tasks (or seeds) trained side by side."""
+    learning_rate: float = 0.005
+    """Adam's peak rate for prompt vectors, whose scale is that of embeddings, about 0.1."""
+    factor_rate: float = 0.02
+    """Adam's peak rate for the factors u and v, whose scale is 1."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises; it falls to zero over the rest."""
+    sampling: Literal["equal", "stochastic"] = "equal"
+    """Tasks of a batch: all alike, or MPT's random subset by data-set share."""
+    save_every: int = 10
+    """Steps between checkpoints: an interrupted run loses at most these."""
+
+
+@dataclass(frozen=True)
+class DistillConfig(TrainConfig):
+    """The second stage of pretraining: teachers into a universal prompt."""
+
+    sampling: Literal["equal", "stochastic"] = "stochastic"
+    kl_weight: float = 0.9
+    """Coefficient of KL(teacher || student); the task loss has 1."""
+    hidden_weight: float = 0.9
+    """Coefficient of the hidden states' mean squared error."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """`mpt pretrain`: source tasks -> teachers -> universal prompt."""
+
+    out: str = "runs/pretrain"
+    """The run directory."""
+    model: ModelConfig = ModelConfig()
+    tasks: tuple[str, ...] = ()
+    """Source tasks: names of `mpt tasks`, or task files."""
+    max_length: int = 128
+    """Most tokens of an input; a longer one loses the end of its longest field."""
+    prompt: PromptConfig = PromptConfig()
+    teachers: TrainConfig = TrainConfig()
+    universal: DistillConfig = DistillConfig()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """`mpt adapt`: one new task from few examples, once per seed, all seeds side by side."""
+
+    out: str = "runs/adapt"
+    """The run directory."""
+    model: ModelConfig = ModelConfig()
+    task: str = ""
+    """The target task: a name of `mpt tasks`, or a task file."""
+    prompt_from: str = ""
+    """Run directory of the universal prompt to start from, when `prompt.start` is universal."""
+    prompt: PromptConfig = PromptConfig(start="universal")
+    train: TrainConfig = TrainConfig(steps=24, batch_size=24)
+    shots: int = 16
+    """Training examples per class (in all, for free text); 0 takes all there are."""
+    seeds: tuple[int, ...] = (0,)
+    """Each draws its own examples and trains a prompt of its own."""
+    max_length: int = 128
+    """Most tokens of an input."""
+    probe_every: int = 0
+    """Steps between looks at the validation rows; 0 looks never."""
+    probe_rows: int = 64
+    """Validation rows of a look."""
+    test_rows: int = 500
+    """Test rows of the final figure; 0 takes all."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """`mpt compare`: pretrain once, then every method on every target, in one table."""
+
+    out: str = "runs/compare"
+    """The run directory; each part has its own run directory inside."""
+    pretrain: PretrainConfig = PretrainConfig()
+    targets: tuple[str, ...] = ()
+    """Held-out tasks."""
+    adapt: AdaptConfig = AdaptConfig()
+    """How each method is adapted; its task, start and run directory are filled in."""
+    goal: float = 0.8
+    """The accuracy whose first step is reported for each method."""
+
+
+Config = TypeVar("Config")
+
+
+def find_config(name: str) -> Path:
+    """A config file by path, or by name among the packaged ones."""
+    packaged = resources.files("mpt") / "configs" / f"{name}.yaml"
+    if packaged.is_file():
+        return Path(str(packaged))
+    if Path(name).is_file():
+        return Path(name)
+    known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
+    raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
+
+
+def load_config(kind: type[Config], path: Path) -> Config:
+    """Reads a YAML file into ``kind``.
+
+    Raises:
+        UserError: names the file and key of what is unknown, doubled or of the wrong type.
+    """
+    return from_plain(kind, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML 1.2 file whose top level is a mapping."""
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must hold 'key: value' lines")
+    return found
+
+
+def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Config:
+    """``value``, of YAML's plain types, as the dataclass ``kind``; strict about keys and types."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: {key} must be a mapping of options, not {value!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    types_of = get_type_hints(kind)
+    built = {}
+    for name, item in value.items():
+        full = f"{key}.{name}" if key else str(name)
+        if name not in fields:
+            raise UserError(f"{where}: unknown key '{full}'; {nearest(str(name), fields)}")
+        built[name] = _convert(types_of[name], item, where, full)
+    missing = [
+        f.name
+        for f in fields.values()
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in built
+    ]
+    if missing:
+        raise UserError(f"{where}: missing key '{missing[0]}'")
+    return kind(**built)
+
+
+def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
+    """One value as its field's type, or an error that says what was expected."""
+    if dataclasses.is_dataclass(kind):
+        return from_plain(kind, value, where, key)  # type: ignore[arg-type]
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise UserError(f"{where}: {key} is {value!r}; {nearest(str(value), map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UserError(f"{where}: {key} must be a list, not {value!r}")
+        return tuple(_convert(get_args(kind)[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"{where}: {key} must be {_KINDS[kind]}, not {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def to_plain(config: Any) -> Any:
+    """The config as YAML's plain types."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return [to_plain(item) for item in config] if isinstance(config, tuple) else config
+
+
+def dump_config(config: Any) -> str:
+    """The config as YAML text that ``load_config`` reads back unchanged."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(to_plain(config), text)
+    return text.getvalue()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> list[str]:
+    """The dotted keys in which two plain configs differ, with both values."""
+    found = []
+    for name in {**old, **new}:
+        a, b, full = old.get(name), new.get(name), f"{key}{name}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{full}.")
+        elif a != b:
+            found.append(f"{full} is {a!r} there, {b!r} here")
+    return found

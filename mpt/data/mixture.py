@@ -1,0 +1,66 @@
+"""Which rows make which batch: a pure function of (seed, step), so any step can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import grain
+import numpy as np
+
+from mpt.config import TrainConfig
+from mpt.data.batches import Batch, Row, collate
+
+
+def training_batches(
+    rows: Sequence[Sequence[Row]], config: TrainConfig, seed: int
+) -> grain.MapDataset[Batch]:
+    """The batches of a run; batch ``i`` depends on the arguments and ``i`` only.
+
+    Args:
+        rows: the rows of each task; task ``j`` reads prompt ``j``.
+        config: its steps, its batch size (rows over all tasks) and its sampling: "equal" gives each
+            task the same number of rows in every batch; "stochastic" draws the number of tasks K
+            from 2..J, then K tasks by their share of all rows, and splits the batch among them
+            (MPT's stochastic task sampling, as its authors' later code has it).
+    """
+    streams = [
+        grain.MapDataset.source(list(task)).seed(seed + j).shuffle().repeat() for j, task in enumerate(rows)
+    ]
+    share = np.array([len(task) for task in rows]) / sum(len(task) for task in rows)
+    quotas, size = {"equal": _equal, "stochastic": _stochastic}[config.sampling], config.batch_size
+
+    def batch(step: int, rng: np.random.Generator) -> Batch:
+        tasks = quotas(share, size, rng)
+        # A stream's own place per step: rows come back only when the stream has gone around.
+        stride = size if config.sampling == "stochastic" else -(-size // len(rows))
+        taken = np.zeros(len(rows), int)
+        chosen = []
+        for task in tasks:
+            chosen.append(streams[task][step * stride + taken[task]])
+            taken[task] += 1
+        return collate(chosen, tasks)
+
+    return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
+
+
+Quota = Callable[[np.ndarray, int, np.random.Generator], list[int]]
+
+
+def _equal(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
+    """Tasks in turn."""
+    return [row % len(share) for row in range(batch_size)]
+
+
+def _stochastic(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
+    """K tasks drawn with replacement by ``share``; each gets an equal part of the batch."""
+    count = rng.integers(2, len(share), endpoint=True) if len(share) > 2 else len(share)
+    drawn = rng.choice(len(share), size=count, p=share)
+    return sorted(int(drawn[row % count]) for row in range(batch_size))
+
+
+def few_shot(labels: Sequence[int], per_class: int, seed: int) -> list[int]:
+    """Places of ``per_class`` rows of each label, drawn without replacement; all, where fewer exist."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    kept = [[i for i in order if labels[i] == label][:per_class] for label in sorted(set(labels))]
+    return [int(i) for group in kept for i in group]

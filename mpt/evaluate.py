@@ -1,0 +1,71 @@
+"""Class scoring: how likely each choice is after a row's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mpt.data.batches import Batch, Row, collate
+from mpt.data.task import Task
+from mpt.metrics import METRICS
+from mpt.models.prompted import Prompted
+
+
+def choice_probabilities(
+    model: Prompted, rows: Sequence[Row], prompt: int = 0, batch_size: int = 32
+) -> Float[np.ndarray, "B C"]:
+    """p(choice) for each row, normalised over the row's choices.
+
+    A choice's score is the sum of its tokens' log-probabilities. Where every choice is one token, one
+    pass per row gives all of them; else each choice is read behind the row.
+    """
+    graph, state = nnx.split(model)
+    if all(len(choice) == 1 for row in rows for choice in row.choices):
+        scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
+        for places, batch in _by_length(rows, prompt, batch_size):
+            heads = [[choice[0] for choice in rows[i].choices] for i in places]
+            ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
+            scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
+    else:
+        spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
+        flat = np.zeros(len(spread), np.float32)
+        for places, batch in _by_length(spread, prompt, batch_size):
+            flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
+        scores = flat.reshape(len(rows), -1)
+    return np.asarray(jax.nn.softmax(scores, axis=-1))
+
+
+def _by_length(rows: Sequence[Row], prompt: int, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+    """Batches of rows of like length, each with its rows' places; a short last one is filled up."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].inputs) + len(rows[i].targets))
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        filled = places + places[-1:] * (batch_size - len(places))
+        yield places, collate([rows[i] for i in filled], [prompt] * batch_size)
+
+
+@jax.jit(static_argnums=0)
+def _token_scores(
+    graph: nnx.GraphDef, state: nnx.State, batch: Batch, ids: Int[Array, "B C"]
+) -> Float[Array, "B C"]:
+    logits = nnx.merge(graph, state)(batch).logits[:, 0]
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1)
+
+
+@jax.jit(static_argnums=0)
+def _target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, " B"]:
+    log_p = jax.nn.log_softmax(nnx.merge(graph, state)(batch).logits)
+    taken = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
+    return jnp.sum(taken, axis=-1, where=batch.labelled)
+
+
+def score(model: Prompted, task: Task, rows: Sequence[Row], prompt: int = 0) -> float:
+    """The task's metric on labelled ``rows``, read behind one of the model's prompts."""
+    predicted = choice_probabilities(model, rows, prompt).argmax(axis=1)
+    targets = [task.choices[row.label] for row in rows]
+    return METRICS[task.metric](targets, [task.choices[i] for i in predicted])

@@ -1,0 +1,96 @@
+"""A run directory: what was run, how it went, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from mpt.checkpoint import Checkpoints
+from mpt.config import differences, dump_config, read_yaml, to_plain
+from mpt.errors import UserError
+
+
+class RunDir:
+    """The folder of one run.
+
+    Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events beside it, STAGE/checkpoints/,
+    and prompts/.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path, config: Any) -> RunDir:
+        """Starts a run here, or goes on with the same one.
+
+        Raises:
+            UserError: another config has been run here, or the folder holds something else.
+        """
+        run = cls(Path(path))
+        saved = run.path / "config.yaml"
+        if saved.exists():
+            changed = differences(read_yaml(saved), to_plain(config))
+            if changed:
+                raise UserError(
+                    f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
+                    "give another folder with --out, or remove this one"
+                )
+        elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
+        else:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_whole(saved, dump_config(config))
+        return run
+
+    def metrics(self, stage: str) -> Metrics:
+        return Metrics(self.path / stage)
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        return Checkpoints(self.path / stage / "checkpoints")
+
+
+class Metrics:
+    """The figures of a training stage, one JSON object per line and as TensorBoard events."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._file = folder, folder / "metrics.jsonl"
+        self._events: SummaryWriter | None = None
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was written after ``step``, before a run goes on from there."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in self.read() if line["step"] <= step] if step else []
+        write_whole(self._file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+        assert self._events is not None, "rewind() comes before write()"
+        for name, value in figures.items():
+            self._events.add_scalar(name, value, step)
+
+    def read(self) -> list[dict[str, float]]:
+        """All lines; a last one that a crash left unfinished is dropped."""
+        if not self._file.exists():
+            return []
+        lines = self._file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file under a temporary name and renames it: it is whole, or as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(scratch, path)

@@ -1,0 +1,113 @@
+"""The one step and the one loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import optax
+from flax import nnx
+
+from mpt.checkpoint import Resumed
+from mpt.config import TrainConfig
+from mpt.data.batches import Batch
+from mpt.losses import Term
+from mpt.models.prompted import Prompted
+from mpt.optim import adam
+from mpt.progress import Progress
+from mpt.prompts.soft import PromptParam
+from mpt.rundir import RunDir
+
+Objective = Callable[[Any, Batch], dict[str, Term]]
+Probe = Callable[[Prompted], dict[str, float]]
+
+
+def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, objective: Objective, weights):
+    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, mean of each loss term).
+
+    Gradients are taken with respect to ``trainable`` alone; the frozen part is read, never written.
+
+    Args:
+        weights: loss term -> its coefficient.
+    """
+
+    @jax.jit(donate_argnums=(0, 1))
+    def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
+        def loss(trainable: nnx.State):
+            terms = objective(nnx.merge(graph, trainable, frozen), batch)
+            means = {name: term.mean for name, term in terms.items()}
+            total = sum(weights[name] * mean for name, mean in means.items())
+            return total, {"loss": total, **means}
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(trainable)
+        updates, opt_state = optimizer.update(gradient, opt_state, trainable)
+        return optax.apply_updates(trainable, updates), opt_state, metrics
+
+    return step
+
+
+class Trained(NamedTuple):
+    """The outcome of a training stage: the model, and the seconds spent in its steps."""
+
+    model: Any
+    seconds: float
+
+
+def fit(
+    model: Prompted,
+    batches: grain.MapDataset[Batch],
+    config: TrainConfig,
+    objective: Objective,
+    *,
+    weights: Mapping[str, float],
+    run: RunDir,
+    stage: str,
+    probe: Probe | None = None,
+    probe_every: int = 1,
+) -> Trained:
+    """Trains the model's prompt through all ``batches``, from the newest checkpoint if there is one.
+
+    Args:
+        objective: gives the loss terms of a batch, ``weights`` their coefficients.
+        stage: the folder of the run where metrics and checkpoints go.
+        probe: measures the model before the first step, every ``probe_every`` steps and after the
+            last; its time does not count as training.
+    """
+    checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
+    optimizer = adam(
+        {"vectors": config.learning_rate, "factors": config.factor_rate},
+        steps=config.steps,
+        warmup=config.warmup,
+    )
+    graph, trainable, frozen = nnx.split(model, PromptParam, ...)
+    opt_state = optimizer.init(trainable)
+    reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+    start, seconds = 0, 0.0
+    if resumed := checkpoints.restore((trainable, opt_state)):
+        start, (trainable, opt_state), position, seconds = resumed
+        reader.set_state(position)
+    metrics.rewind(start)
+
+    train_step = make_step(graph, optimizer, objective, weights)
+    if probe and start == 0:
+        metrics.write(0, probe(model))
+    with Progress(f"{run.path.name}: {stage}", config.steps, start) as progress:
+        for step in range(start + 1, config.steps + 1):
+            began = time.perf_counter()
+            batch = next(reader)
+            trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
+            figures = {name: float(value) for name, value in figures.items()}
+            took = time.perf_counter() - began
+            seconds, speed, last = seconds + took, len(batch.tokens) / took, step == config.steps
+            metrics.write(step, {**figures, "rows_per_second": speed})
+            progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
+            if probe and (step % probe_every == 0 or last):
+                metrics.write(step, probe(nnx.merge(graph, trainable, frozen)))
+            if step % config.save_every == 0 or last:
+                checkpoints.save(Resumed(step, (trainable, opt_state), reader.get_state(), seconds))
+    checkpoints.close()
+    metrics.close()
+    return Trained(nnx.merge(graph, trainable, frozen), seconds)

