@@ -15,8 +15,6 @@ from ruamel.yaml.error import YAMLError
 
 from mpt.errors import UserError, nearest
 
-Start = Literal["vocabulary", "instruction", "universal"]
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -35,11 +33,12 @@ class PromptConfig:
     """The prompt's shape and where it starts."""
 
     length: int = 16
-    """Prompt vectors. The papers have 100 on T5; a short prompt costs less per row."""
+    """Prompt vectors. The papers have 100 on T5; a short prompt costs less per row. 0 stands for the
+    instruction's own length."""
     rank: int = 1
     """Rank of a task's component of a universal prompt; the paper's is 1."""
-    start: Start = "instruction"
-    """The tasks' instructions, sampled vocabulary, or (adapt only) a universal prompt."""
+    start: Literal["instruction", "vocabulary"] = "instruction"
+    """The task's instruction, repeated or cut to length, or sampled vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class PretrainConfig:
     """Source tasks: names of `mpt tasks`, or task files."""
     max_length: int = 128
     """Most tokens of an input; a longer one loses the end of its longest field."""
-    prompt: PromptConfig = PromptConfig()
+    vectors: PromptConfig = PromptConfig()
     teachers: TrainConfig = TrainConfig()
     universal: DistillConfig = DistillConfig()
     seed: int = 0
@@ -98,9 +97,10 @@ class AdaptConfig:
     model: ModelConfig = ModelConfig()
     task: str = ""
     """The target task: a name of `mpt tasks`, or a task file."""
-    prompt_from: str = ""
-    """Run directory of the universal prompt to start from, when `prompt.start` is universal."""
-    prompt: PromptConfig = PromptConfig(start="universal")
+    prompt: str = ""
+    """Run directory of the universal prompt to start from; without one, see `vectors`."""
+    vectors: PromptConfig = PromptConfig()
+    """The prompt's shape and start, when it does not start from a universal one."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
     shots: int = 16
     """Training examples per class (in all, for free text); 0 takes all there are."""
@@ -126,7 +126,7 @@ class CompareConfig:
     targets: tuple[str, ...] = ()
     """Held-out tasks."""
     adapt: AdaptConfig = AdaptConfig()
-    """How each method is adapted; its task, start and run directory are filled in."""
+    """How each method is adapted; its task, prompt and run directory are filled in."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
 

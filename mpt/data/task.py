@@ -99,11 +99,12 @@ class Task:
             raise UserError(f"task {self.name}: the {split} split of {self.source} is empty")
         return found
 
-    def example(self, record: Record) -> Example:
-        return Example(self.template, self.fields(record), self._target(record), self.choices)
-
-    def fields(self, record: Record) -> dict[str, str]:
-        return {name: self._text(record, name) for name in self.columns}
+    def example(self, record: Record, target: str | None = None) -> Example:
+        """A record as text; its target is read from the record unless it is given."""
+        fields = {name: self._text(record, name) for name in self.columns}
+        return Example(
+            self.template, fields, self._target(record) if target is None else target, self.choices
+        )
 
     def _text(self, record: Record, column: str) -> str:
         if column not in record.columns:
@@ -126,6 +127,7 @@ class Task:
         if label not in self.verbalizer:
             known = ", ".join(self.verbalizer)
             raise UserError(
-                f"{record.where}: label '{label}' is not in the verbalizer of task {self.name}; it knows {known}"
+                f"{record.where}: label '{label}' is not in the verbalizer of task {self.name}, "
+                f"which knows {known}"
             )
         return self.verbalizer[label]

@@ -61,7 +61,7 @@ def load_pretrained(name: str, dtype: jnp.dtype = jnp.float32, remat: str = "ele
         files = [path]
     else:
         config, tokenizer, tensors = open_folder(path)
-        files = sorted({file for file, _ in tensors.places.values()})
+        files = sorted(set(tensors.places.values()))
     spec = DecoderSpec.from_hf(config)
     shapes = nnx.eval_shape(lambda: Decoder(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
     backbone = load_weights(shapes, tensors, TABLE, {"h": spec.head_dim}, str(path))
@@ -117,7 +117,7 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
             files = [folder / name for name in sorted(names)]
         else:
             files = [single]
-        self.places: dict[str, tuple[Path, str]] = {}
+        self.places: dict[str, Path] = {}
         for file in files:
             if not file.is_file():
                 raise UserError(
@@ -125,16 +125,15 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
                 )
             try:
                 with safe_open(file, "numpy") as tensors:
-                    self.places |= {name: (file, name) for name in tensors.keys()}
+                    self.places |= dict.fromkeys(tensors.keys(), file)
             except SafetensorError as error:
                 raise UserError(
                     f"{file}: not a readable safetensors file ({error}); fetch it again"
                 ) from None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        file, key = self.places[name]
-        with safe_open(file, "flax") as tensors:  # NumPy itself has no bfloat16
-            return np.asarray(tensors.get_tensor(key))
+        with safe_open(self.places[name], "flax") as tensors:  # NumPy itself has no bfloat16
+            return np.asarray(tensors.get_tensor(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,16 @@ from safetensors.numpy import load_file, save
 from transformers import PreTrainedTokenizerBase
 
 import mpt
+from mpt.data.sources import Files
+from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.models.hf import Pretrained
 from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.soft import Prompt, PromptParam, SoftPrompt
+from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.rundir import write_whole
 
 KINDS = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
+TEMPLATE_PARTS = ("template", "verbalizer", "label", "metric", "instruction")
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -33,48 +37,60 @@ class Card:
 
     Attributes:
         kind: a key of ``KINDS``.
-        prompts: what each of the J prompts is for.
-        tasks: the tasks trained on -> their training rows.
-        backbone: the backbone's name; ``backbone_hash`` the SHA-256 of its weight files.
-        tokenizer_hash: SHA-256 of the tokenizer's vocabulary and rules.
         method: how it was trained, in a few words.
+        prompts: the task of each of the J prompts.
+        templates: task -> how its records read; enough to predict without the task's file.
+        rows: task -> training rows.
+        backbone: the backbone's name; ``backbone_hash`` is the SHA-256 of its weight files.
+        tokenizer_hash: SHA-256 of the tokenizer's vocabulary and rules.
+        max_length: most tokens of an input.
+        seeds: the seeds of the run.
         metrics: figures found on held-out rows.
         software: package -> version.
     """
 
     kind: str
+    method: str
     prompts: list[str]
-    tasks: dict[str, int]
+    templates: dict[str, dict[str, Any]]
+    rows: dict[str, int]
     backbone: str
     backbone_hash: str
     tokenizer_hash: str
-    method: str
-    seed: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    software: dict[str, str] = field(default_factory=dict)
+    max_length: int
+    seeds: list[int]
+    metrics: dict[str, float]
+    software: dict[str, str]
 
     @classmethod
-    def describe(cls, prompt: Prompt, pretrained: Pretrained, **facts) -> Card:
+    def describe(
+        cls, prompt: nnx.Module, pretrained: Pretrained, tasks: Sequence[Task], **facts: Any
+    ) -> Card:
         """The card of ``prompt`` on ``pretrained``; ``facts`` are the other attributes."""
-        kind = next(name for name, cls in KINDS.items() if isinstance(prompt, cls))
-        versions = {"mpt": mpt.__version__} | {name: importlib.metadata.version(name) for name in SOFTWARE}
+        kind = next(name for name, module in KINDS.items() if isinstance(prompt, module))
+        templates = {task.name: {name: getattr(task, name) for name in TEMPLATE_PARTS} for task in tasks}
         return cls(
             kind=kind,
+            templates=templates,
             backbone=pretrained.name,
             backbone_hash=pretrained.hash,
             tokenizer_hash=tokenizer_hash(pretrained.tokenizer),
-            software=versions,
+            software={"mpt": mpt.__version__} | {name: importlib.metadata.version(name) for name in SOFTWARE},
             **facts,
         )
 
+    def task(self, name: str) -> Task:
+        """One of the prompt's tasks, without its data."""
+        return Task(name, Files({}), **self.templates[name])
+
     def markdown(self) -> str:
-        rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.tasks.items())
+        rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.rows.items())
         figures = "\n".join(f"- {name}: {value:.4f}" for name, value in self.metrics.items())
         return (
             f"# {self.method}\n\n"
             f"Prompts: {', '.join(self.prompts)}\n\n"
             f"Backbone: {self.backbone} (weights {self.backbone_hash[:16]}, "
-            f"tokenizer {self.tokenizer_hash[:16]}). Seed {self.seed}.\n\n"
+            f"tokenizer {self.tokenizer_hash[:16]}). Seeds: {self.seeds}.\n\n"
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
         )

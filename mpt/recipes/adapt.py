@@ -16,12 +16,11 @@ from mpt.data.batches import Row, encode
 from mpt.data.library import find_task
 from mpt.data.mixture import few_shot, training_batches
 from mpt.data.task import Task
-from mpt.errors import UserError
 from mpt.evaluate import score
 from mpt.losses import task_loss
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.prompted import Prompted
-from mpt.prompts import Prompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
 from mpt.prompts.saved import Card, load_prompt, save_prompt
 from mpt.prompts.soft import PromptParam
 from mpt.recipes.start import starting_vectors
@@ -101,10 +100,12 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     card = Card.describe(
         collapsed,
         pretrained,
-        prompts=[f"{task.name}, seed {seed}" for seed in config.seeds],
-        tasks={task.name: len(train[0])},
-        method=f"Prompt for {task.name}, from {config.prompt.start}",
-        seed=config.seeds[0],
+        prompts=[task.name] * len(config.seeds),
+        tasks=[task],
+        rows={task.name: len(train[0])},
+        method=f"Prompt for {task.name}, started from {config.prompt or config.vectors.start}",
+        seeds=list(config.seeds),
+        max_length=config.max_length,
         metrics={f"test {task.metric}": float(np.mean(scores))},
     )
     save_prompt(run.path, "adapted", collapsed, card)
@@ -136,15 +137,12 @@ def _rows(
 
 def _start(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Prompt:
     """The prompt of every seed, before training."""
-    if config.prompt.start != "universal":
-        vectors = starting_vectors(config.prompt, [task] * len(config.seeds), config.seeds, pretrained)
-        return SoftPrompt(vectors)
-    if not config.prompt_from:
-        raise UserError(
-            "adapt: give --prompt RUN_DIR, the run of a universal prompt, or another prompt.start"
-        )
-    universal, _ = load_prompt(Path(config.prompt_from), "universal", pretrained)
-    return universal.for_targets(len(config.seeds))
+    if config.prompt:
+        universal, _ = load_prompt(Path(config.prompt), "universal", pretrained)
+        assert isinstance(universal, MultitaskPrompt)
+        return universal.for_targets(len(config.seeds))
+    tasks = [task] * len(config.seeds)
+    return SoftPrompt(starting_vectors(config.vectors, tasks, config.seeds, pretrained))
 
 
 def _scores(config: AdaptConfig, task: Task, model: Prompted, rows: Sequence[Row]) -> list[float]:

@@ -38,13 +38,16 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     rows = [encode(task, pretrained.tokenizer, config.max_length) for task in examples]
     facts = {
         "prompts": [task.name for task in tasks],
-        "tasks": {task.name: len(task_rows) for task, task_rows in zip(tasks, rows)},
-        "seed": config.seed,
+        "tasks": tasks,
+        "rows": {task.name: len(task_rows) for task, task_rows in zip(tasks, rows)},
+        "seeds": [config.seed],
+        "max_length": config.max_length,
+        "metrics": {},
     }
 
     # 1. A teacher per source task: independent prompts, trained side by side.
     if not has_prompt(run.path, "teachers"):
-        vectors = starting_vectors(config.prompt, tasks, [config.seed] * len(tasks), pretrained)
+        vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
         teachers = fit(
             Prompted(pretrained.backbone, SoftPrompt(vectors)),
             training_batches(rows, config.teachers, config.seed),
@@ -60,7 +63,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
 
     # 2. One shared prompt, with a low-rank component per task, learns from tasks and teachers.
     start = MultitaskPrompt.start(
-        teachers.mean(axis=0), len(tasks), config.prompt.rank, jax.random.key(config.seed)
+        teachers.mean(axis=0), len(tasks), config.vectors.rank, jax.random.key(config.seed)
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
     universal = fit(

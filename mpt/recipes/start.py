@@ -35,7 +35,7 @@ def starting_vectors(
             if not task.instruction:
                 raise UserError(
                     f"task {task.name} has no instruction to start its prompt from; write one, "
-                    "or set prompt.start to vocabulary"
+                    "or set vectors.start to vocabulary"
                 )
         texts = [pretrained.tokenizer(task.instruction)["input_ids"] for task in tasks]
         ids = [text_rows(text, config.length or len(text)) for text in texts]

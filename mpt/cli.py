@@ -1,0 +1,203 @@
+"""The `mpt` command: reads what the user asks for and hands it to a recipe."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from mpt.errors import UserError, nearest
+
+# Recipes are imported by the commands that run them, so that `mpt --help` answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status: 2 for a mistake that the user can mend."""
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_overview())
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
+        _quiet()
+        COMMANDS[name](rest)
+    except UserError as error:
+        print(f"mpt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmpt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has closed it: `mpt predict | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def quickstart(rest: list[str]) -> None:
+    """The main job on a real model and real texts: `compare` with the packaged config."""
+    compare(["quickstart", *rest])
+
+
+def pretrain(rest: list[str]) -> None:
+    """Train teacher prompts for source tasks and distil them into a universal prompt."""
+    from mpt import config
+    from mpt.recipes.pretrain import pretrain
+
+    run = pretrain(_configured(config.PretrainConfig, "pretrain", rest))
+    print(f"Universal prompt in {run}/prompts")
+
+
+def adapt(rest: list[str]) -> None:
+    """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
+    from mpt import config
+    from mpt.recipes.adapt import adapt
+
+    resolved = _configured(config.AdaptConfig, "adapt", rest)
+    if resolved.task.endswith((".yaml", ".yml")):
+        # The saved config must find the task from any folder.
+        resolved = replace(resolved, task=str(Path(resolved.task).absolute()))
+    result = adapt(resolved)
+    for seed, share in zip(resolved.seeds, result.scores):
+        print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
+    print(f"Prompt in {resolved.out}/prompts")
+
+
+def compare(rest: list[str]) -> None:
+    """Run every method on every held-out task and print one table."""
+    from mpt import config
+    from mpt.recipes.compare import compare
+
+    compare(_configured(config.CompareConfig, "compare", rest))
+
+
+def evaluate(rest: list[str]) -> None:
+    """Score a run's prompt on a labelled split."""
+    from mpt.recipes.predict import evaluate
+
+    def arguments(
+        run: Annotated[Path, tyro.conf.Positional],
+        task: str = "",
+        split: str = "test",
+        rows: int = 0,
+        index: int = 0,
+    ) -> dict[str, Any]:
+        """Score a run's prompt on a labelled split.
+
+        Args:
+            run: run directory of `adapt` or `pretrain`.
+            task: task name or file; an adaptation's own where left out.
+            split: train, validation or test.
+            rows: how many rows to take; 0 takes all.
+            index: which of an adaptation's prompts, one per seed.
+        """
+        return evaluate(run, task, split, rows, index)
+
+    print(json.dumps(tyro.cli(arguments, args=rest, prog="mpt evaluate")))
+
+
+def predict(rest: list[str]) -> None:
+    """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
+    from mpt.recipes.predict import open_run, predict
+
+    def arguments(
+        run: Annotated[Path, tyro.conf.Positional],
+        input: Path | None = None,
+        task: str = "",
+        index: int = 0,
+    ) -> None:
+        """Predict for lines of JSON or bare text, as lines of JSON.
+
+        Args:
+            run: run directory of `adapt` or `pretrain`.
+            input: file of lines; standard input where left out.
+            task: task name or file, for a prompt that knows several.
+            index: which of an adaptation's prompts, one per seed.
+        """
+        if input and not input.is_file():
+            raise UserError(f"{input}: no such file")
+        ready = open_run(run, task, index)
+        with input.open(encoding="utf-8") if input else sys.stdin as lines:
+            for line in predict(ready, lines, str(input or "standard input")):
+                print(line, flush=True)
+
+    tyro.cli(arguments, args=rest, prog="mpt predict")
+
+
+def tasks(rest: list[str]) -> None:
+    """List the tasks, or show one task's rendered examples."""
+    from mpt.recipes.show import list_tasks, show_task
+
+    def arguments(
+        task: Annotated[str, tyro.conf.Positional] = "", split: str = "train", rows: int = 3
+    ) -> None:
+        """List the tasks, or show one task's rendered examples.
+
+        Args:
+            task: task name or file; all tasks are listed where left out.
+            split: train, validation or test.
+            rows: how many examples to show.
+        """
+        show_task(task, split, rows) if task else list_tasks()
+
+    tyro.cli(arguments, args=rest, prog="mpt tasks")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "quickstart": quickstart,
+    "pretrain": pretrain,
+    "adapt": adapt,
+    "compare": compare,
+    "evaluate": evaluate,
+    "predict": predict,
+    "tasks": tasks,
+}
+
+
+def _configured(kind: type, command: str, rest: list[str]) -> Any:
+    """The config named first, if one is, with the options that follow."""
+    from mpt.config import find_config, load_config
+
+    named = bool(rest) and not rest[0].startswith("-")
+    base = load_config(kind, find_config(rest[0])) if named else kind()
+    prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
+    return tyro.cli(kind, args=rest[named:], default=base, prog=prog, description=COMMANDS[command].__doc__)
+
+
+def _overview() -> str:
+    lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mpt COMMAND [CONFIG] [OPTIONS]",
+            "",
+            "Multitask prompt tuning: universal soft prompts that transfer to new tasks.",
+            "",
+            *lines,
+            "",
+            "CONFIG is a YAML file, or the name of a packaged one. `mpt COMMAND --help` lists the options;",
+            "each option of a config is given by its dotted name, such as --train.steps 40.",
+        ]
+    )
+
+
+def _quiet() -> None:
+    """Keeps the libraries' chatter off the screen, and lets JAX keep what it compiles."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow)")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    from mpt.assets import cache_dir
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

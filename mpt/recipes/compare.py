@@ -1,0 +1,141 @@
+"""Every method on every held-out task, in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mpt.config import AdaptConfig, CompareConfig
+from mpt.data.library import find_task
+from mpt.errors import UserError
+from mpt.models.hf import load_pretrained
+from mpt.recipes.adapt import Result, adapt
+from mpt.recipes.pretrain import pretrain
+from mpt.rundir import RunDir, write_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        universal: it starts from the universal prompt.
+        trained: it learns from the target's examples.
+        start: where it starts otherwise.
+        length: vectors of the prompt, where they are not the config's.
+    """
+
+    name: str
+    universal: bool = False
+    trained: bool = True
+    start: str = "instruction"
+    length: int | None = None
+
+    def config(self, base: AdaptConfig, prompt: str) -> AdaptConfig:
+        """``base`` as this method would run it; an untrained one needs no more than one seed."""
+        length = base.vectors.length if self.length is None else self.length
+        vectors = replace(base.vectors, start=self.start, length=length)
+        base = replace(base, vectors=vectors, prompt=prompt if self.universal else "")
+        if self.trained:
+            return base
+        return replace(base, seeds=base.seeds[:1], train=replace(base.train, steps=0))
+
+
+METHODS = (
+    Method("hard prompt", trained=False, length=0),
+    Method("universal prompt, not adapted", universal=True, trained=False),
+    Method("universal prompt, adapted", universal=True),
+    Method("prompt tuning from sampled vocabulary", start="vocabulary"),
+    Method("prompt tuning from the instruction"),
+)
+
+
+def compare(config: CompareConfig) -> Path:
+    """Pretrains if need be, adapts by every method, prints the table, returns the run directory."""
+    if not config.targets:
+        raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
+    if shared := set(config.targets) & set(config.pretrain.tasks):
+        raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    for name in config.targets:
+        find_task(name)
+    run, console = RunDir.open(config.out, config), Console()
+    source = replace(config.pretrain, out=str(run.path / "pretrain"))
+    pretrained = load_pretrained(**dataclasses.asdict(source.model))
+    results: dict[str, list[Result]] = {}
+    for method in METHODS:
+        prompt = str(pretrain(source, pretrained)) if method.universal else ""
+        results[method.name] = []
+        for target in config.targets:
+            folder = run.path / Path(target).stem / method.name.replace(", ", "_").replace(" ", "_")
+            base = replace(config.adapt, task=target, model=source.model, out=str(folder))
+            result = adapt(method.config(base, prompt), pretrained)
+            results[method.name].append(result)
+            console.print(f"{result.task}, {method.name}: {_share(result)} {result.metric}")
+    write_whole(run.path / "results.json", _json(results))
+    write_whole(run.path / "results.md", _markdown(results, config.goal))
+    console.print(_table(results, config.goal))
+    console.print(f"Written to {run.path}/results.md; each method's run is beside it.")
+    return run.path
+
+
+def _share(result: Result) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    mean = f"{100 * np.mean(result.scores):.1f}"
+    return f"{mean} ± {100 * np.std(result.scores, ddof=1):.1f}" if len(result.scores) > 1 else mean
+
+
+def first_step(result: Result, goal: float) -> str:
+    """The first step at which the validation rows' mean reached ``goal``."""
+    reached = [step for step, value in result.curve if value >= goal]
+    return str(reached[0]) if reached else "–"
+
+
+def _header(results: dict[str, list[Result]], goal: float) -> list[str]:
+    targets = next(iter(results.values()))
+    goal_at = f"steps to {100 * goal:.0f} %"
+    figures = [[f"{r.task}, {r.metric} % (n={r.rows})", goal_at] for r in targets]
+    return ["method", *sum(figures, []), "trained parameters", "steps", "seconds"]
+
+
+def _lines(results: dict[str, list[Result]], goal: float) -> list[list[str]]:
+    lines = []
+    for name, row in results.items():
+        figures = [[_share(result), first_step(result, goal)] for result in row]
+        # A prompt per seed trains in one job: its share of the job's time is what one would take.
+        seconds = np.mean([result.seconds / len(result.scores) for result in row])
+        trained = row[0].parameters if row[0].steps else 0
+        lines.append([name, *sum(figures, []), f"{trained:,}", str(row[0].steps), f"{seconds:.0f}"])
+    return lines
+
+
+def _table(results: dict[str, list[Result]], goal: float) -> Table:
+    table = Table(*_header(results, goal), caption=_caption(results))
+    for line in _lines(results, goal):
+        table.add_row(*line)
+    return table
+
+
+def _markdown(results: dict[str, list[Result]], goal: float) -> str:
+    header = _header(results, goal)
+    lines = [header, ["---"] * len(header), *_lines(results, goal)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{_caption(results)}\n"
+
+
+def _caption(results: dict[str, list[Result]]) -> str:
+    seeds = max(len(result.scores) for row in results.values() for result in row)
+    return (
+        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. "
+        "Steps to the goal are read off validation rows; – means never within the budget."
+    )
+
+
+def _json(results: dict[str, list[Result]]) -> str:
+    plain = {name: [dataclasses.asdict(result) for result in row] for name, row in results.items()}
+    return json.dumps(plain, indent=2) + "\n"
