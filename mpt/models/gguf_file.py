@@ -37,10 +37,11 @@ PLAIN = {"gpt-2", "default"}
 CONTROL, USER_DEFINED = 3, 4
 
 
-class GGUFTensors(Mapping[str, np.ndarray]):
+class GGUFTensors:
     """The tensors of a GGUF file in float32, under Hugging Face names and layouts."""
 
-    def __init__(self, reader: GGUFReader, config: LlamaConfig):
+    def __init__(self, path: Path, reader: GGUFReader, config: LlamaConfig):
+        self._path = path
         self._heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
         self._tensors = {_renamed(tensor.name): tensor for tensor in reader.tensors}
 
@@ -58,8 +59,11 @@ class GGUFTensors(Mapping[str, np.ndarray]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def __len__(self) -> int:
-        return len(self._tensors)
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in reversed(self._tensors[name].shape))
+
+    def file(self, name: str) -> Path:
+        return self._path
 
 
 def _renamed(name: str) -> str:
@@ -86,7 +90,7 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
             "give a Hugging Face folder instead"
         )
     config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
-    return config, _tokenizer(path, fields), GGUFTensors(reader, config)
+    return config, _tokenizer(path, fields), GGUFTensors(path, reader, config)
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
