@@ -119,12 +119,12 @@ class DecoderSpec:
             parts |= {"attention_norm_bias": "embed", "mlp_norm_bias": "embed"}
         return {name: f"layer {axes}" for name, axes in parts.items()}
 
-    def layer_constants(self) -> dict[str, np.ndarray]:
+    def layer_constants(self) -> dict[str, Array]:
         """What differs between layers without being a weight, stacked over the layers."""
-        constants = {"window": np.array(self.windows or (NOWHERE,) * self.layers, np.int32)}
+        constants = {"window": jnp.array(self.windows or (NOWHERE,) * self.layers)}
         if self.ropes:
             frequencies = [rope.frequencies(self.head_dim) for rope in self.ropes]
-            constants["frequency"] = np.stack(frequencies).astype(np.float32)
+            constants["frequency"] = jnp.array(np.stack(frequencies), jnp.float32)
         return constants
 
 

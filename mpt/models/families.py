@@ -137,7 +137,7 @@ def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
         norm_eps=config.rms_norm_eps,
         tied=config.tie_word_embeddings,
         windows=_windows(config),
-        activation=_activation(get("hidden_act") or get("hidden_activation")),
+        activation=_activation(get("hidden_act") or config.hidden_activation),
         biases=attention + mlp,
     )
 

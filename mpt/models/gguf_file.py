@@ -94,22 +94,22 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    get = {name.removeprefix("llama."): value for name, value in fields.items()}.get
-    heads, width = get("attention.head_count"), get("embedding_length")
+    own = {name.removeprefix("llama."): value for name, value in fields.items()}
+    heads, width = own["attention.head_count"], own["embedding_length"]
     return LlamaConfig(
-        vocab_size=len(get("tokenizer.ggml.tokens")),
+        vocab_size=len(own["tokenizer.ggml.tokens"]),
         hidden_size=width,
-        intermediate_size=get("feed_forward_length"),
-        num_hidden_layers=get("block_count"),
+        intermediate_size=own["feed_forward_length"],
+        num_hidden_layers=own["block_count"],
         num_attention_heads=heads,
-        num_key_value_heads=get("attention.head_count_kv", heads),
-        head_dim=get("attention.key_length", width // heads),
-        max_position_embeddings=get("context_length"),
-        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": get("rope.freq_base", 10_000.0)},
+        num_key_value_heads=own.get("attention.head_count_kv", heads),
+        head_dim=own.get("attention.key_length", width // heads),
+        max_position_embeddings=own["context_length"],
+        rms_norm_eps=own["attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": own.get("rope.freq_base", 10_000.0)},
         tie_word_embeddings=tied,
-        bos_token_id=get("tokenizer.ggml.bos_token_id"),
-        eos_token_id=get("tokenizer.ggml.eos_token_id"),
+        bos_token_id=own.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=own.get("tokenizer.ggml.eos_token_id"),
     )
 
 

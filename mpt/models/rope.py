@@ -49,7 +49,7 @@ class Rope:
             return cls(theta, parameters["factor"], low, high, parameters["original_max_position_embeddings"])
         raise UserError(f"rope_type '{kind}' is not supported; default, linear and llama3 are")
 
-    def frequencies(self, head_dim: int) -> Float[np.ndarray, H / 2]:
+    def frequencies(self, head_dim: int) -> Float[np.ndarray, " half"]:
         """Radians per position of each pair of a head's dimensions.
 
         >>> Rope(10_000.0, factor=2.0).frequencies(4).tolist()
@@ -66,7 +66,7 @@ class Rope:
 
 
 def rotate(
-    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], frequency: Float[Array, H / 2]
+    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], frequency: Float[Array, " half"]
 ) -> Float[Array, "B T N H"]:
     """Rotates the halves of each head against one another (Su et al. 2021, section 3.2)."""
     angle = positions[..., None, None].astype(jnp.float32) * frequency  # [B, T, 1, H/2]

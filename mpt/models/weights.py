@@ -51,6 +51,10 @@ class Source(NamedTuple):
     part: int | None
 
 
+# Of each target, by layer; None where it has no layers.
+Sources = dict[str, dict[int | None, Source]]
+
+
 def load_weights(
     model: Model,
     tensors: Tensors,
@@ -80,81 +84,89 @@ def load_weights(
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise UserError(f"{where}: {'; '.join(faults[:8])}{more}")
 
-    filled = {}
-    for target, leaf in targets.items():
+    def fill(target: str, leaf: nnx.Variable) -> nnx.Variable:
         sharding = shardings(leaf.axes) if shardings else None
         value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
-        for layer, source in sources[target].items():
-            needed = tuple(sorted(_needed(source.layout, sizes).items()))
-            value = _write(value, tensors[source.name], layer, source.layout, source.part, needed)
-        filled[target] = leaf.replace(value)
-    leaves = {path: filled[".".join(map(str, path))] for path, _ in nnx.to_flat_state(state)}
+        for layer, (name, layout, part) in sources[target].items():
+            lengths = tuple(_lengths(layout, sizes).items())
+            value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
+        return leaf.replace(value)
+
+    leaves = {path: fill(".".join(map(str, path)), leaf) for path, leaf in nnx.to_flat_state(state)}
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "part", "needed"), donate_argnames="value")
+@functools.partial(
+    jax.jit, static_argnames=("layout", "lengths", "part", "sharding"), donate_argnames="value"
+)
 def _write(
-    value: Array, tensor: np.ndarray, layer: int | None, layout: str, part: int | None, needed
+    value: Array,
+    tensor: Array,
+    layer: int | None,
+    layout: str,
+    lengths: tuple[tuple[str, int], ...],
+    part: int | None,
+    sharding: jax.sharding.Sharding | None,
 ) -> Array:
-    """Writes a tensor into a weight's memory, in place."""
-    arranged = rearrange(tensor, layout, **dict(needed)).astype(value.dtype)
+    """Writes a tensor, or a part of it, into a weight's memory or into one layer of it."""
+    arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
     arranged = arranged if part is None else arranged[part]
-    return arranged if layer is None else value.at[layer].set(arranged)
+    written = arranged if layer is None else value.at[layer].set(arranged)
+    return written if sharding is None else jax.lax.with_sharding_constraint(written, sharding)
 
 
 def _sources(
     tensors: Tensors, table: Table, targets: Mapping[str, nnx.Variable]
-) -> tuple[dict[str, dict[int | None, Source]], list[str]]:
+) -> tuple[Sources, list[str]]:
     """Each target's sources by layer (None where it has no layers), and the tensors without a place."""
-    patterns = {re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")): to for name, to in table.items()}
-    sources: dict[str, dict[int | None, Source]] = {target: {} for target in targets}
+    patterns = [(re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")), to) for name, to in table.items()]
+    sources: Sources = {target: {} for target in targets}
     faults = []
     for name in tensors:
-        matches = [(match, to) for pattern, to in patterns.items() if (match := pattern.fullmatch(name))]
-        if matches and matches[0][1] is None:
+        match, to = next(
+            ((m, to) for pattern, to in patterns if (m := pattern.fullmatch(name))), (None, None)
+        )
+        if match and to is None:
             continue
-        paths = matches[0][1][0].split() if matches else []
+        paths, layout = (to[0].split(), to[1]) if to else ([], "")
+        layer = int(match[1]) if match and match.groups() else None
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
-            continue
-        match, (_, layout) = matches[0]
-        layer = int(match[1]) if match.groups() else None
-        if layer is not None and layer >= targets[paths[0]].shape[0]:
+        elif layer is not None and layer >= targets[paths[0]].shape[0]:
             faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
-            continue
-        for part, path in enumerate(paths):
-            sources[path][layer] = Source(name, layout, part if len(paths) > 1 else None)
+        elif layer in sources[paths[0]]:
+            faults.append(f"'{name}' and '{sources[paths[0]][layer].name}' are the same weight")
+        else:
+            for part, path in enumerate(paths):
+                sources[path][layer] = Source(name, layout, part if len(paths) > 1 else None)
     return sources, faults
 
 
-def _missing(
-    sources: Mapping[str, Mapping[int | None, Source]], table: Table, targets: Mapping[str, nnx.Variable]
-) -> list[str]:
-    names = {path: name for name, to in table.items() if to for path in to[0].split()}
-    wanted = {
-        path: range(leaf.shape[0]) if "{}" in names[path] else (None,) for path, leaf in targets.items()
-    }
-    absent = (
-        names[path].format(i) for path, layers in wanted.items() for i in layers if i not in sources[path]
-    )
-    return [f"'{name}' is missing" for name in dict.fromkeys(absent)]
+def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]) -> list[str]:
+    names: dict[str, list[str]] = {path: [] for path in targets}
+    for name, to in table.items():
+        for path in to[0].split() if to else ():
+            names.setdefault(path, []).append(name)
+    absent = {}  # a fused tensor is missed by several targets
+    for path, leaf in targets.items():
+        layers = range(leaf.shape[0]) if "{}" in names[path][0] else [None]
+        for layer in layers:
+            if layer not in sources[path]:
+                absent[" or ".join(f"'{name.format(layer)}'" for name in names[path])] = True
+    return [f"{name} is missing" for name in absent]
 
 
 def _misshapen(
-    sources: Mapping[str, Mapping[int | None, Source]],
-    tensors: Tensors,
-    targets: Mapping[str, nnx.Variable],
-    sizes: Mapping[str, int],
+    sources: Sources, tensors: Tensors, targets: Mapping[str, nnx.Variable], sizes: Mapping[str, int]
 ) -> list[str]:
     faults = {}
     for target, layers in sources.items():
         for layer, (name, layout, part) in layers.items():
             wanted = targets[target].shape[0 if layer is None else 1 :]
             shape = tensors.shape(name)
+            stand_in = np.broadcast_to(np.int8(0), shape)
             try:
-                arranged = rearrange(
-                    np.broadcast_to(np.int8(0), shape), layout, **_needed(layout, sizes)
-                ).shape
+                arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
             except EinopsError:
                 arranged = None
             if arranged is None or arranged[0 if part is None else 1 :] != wanted:
@@ -165,5 +177,6 @@ def _misshapen(
     return list(faults.values())
 
 
-def _needed(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:
+def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of ``sizes`` that a pattern speaks of."""
     return {name: size for name, size in sizes.items() if re.search(rf"\b{name}\b", layout)}
