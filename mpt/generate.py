@@ -56,6 +56,9 @@ class Beam:
 
 Method = Greedy | Sample | Beam
 
+GREEDY = Greedy()
+NONE = -1  # no token
+
 
 def generate(
     backbone: Backbone,
@@ -64,7 +67,7 @@ def generate(
     *,
     most: int,
     stop: Sequence[int],
-    method: Method = Greedy(),
+    method: Method = GREEDY,
 ) -> list[list[int]]:
     """Continues each row's inputs behind its prompt.
 
@@ -80,7 +83,7 @@ def generate(
         Each row's tokens, without the stop token.
     """
     graph, weights = nnx.split(backbone)
-    tokens = np.asarray(_written(graph, weights, batch, prompts, most, tuple(stop), method))
+    tokens = np.asarray(_written(graph, weights, batch, prompts, most, tuple(stop) or (NONE,), method))
     ends = np.isin(tokens, stop)
     lengths = np.where(ends.any(axis=1), ends.argmax(axis=1), most)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
@@ -107,13 +110,13 @@ class Draft(NamedTuple):
     """One text per row, as far as it is written.
 
     Attributes:
-        count: tokens written.
+        written: tokens written.
         tokens: the tokens, the rest stop tokens.
         logits: of the next token.
         done: rows that have stopped.
     """
 
-    count: Int[Array, ""]
+    written: Int[Array, ""]
     tokens: Int[Array, "B most"]
     logits: Float[Array, "B V"]
     done: Bool[Array, " B"]
@@ -132,13 +135,13 @@ def _one_by_one(
     rows = len(logits)
 
     def unfinished(draft: Draft) -> Bool[Array, ""]:
-        return (draft.count < most) & ~jnp.all(draft.done)
+        return (draft.written < most) & ~jnp.all(draft.done)
 
     def extend(draft: Draft) -> Draft:
-        chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.count))
-        tokens = draft.tokens.at[:, draft.count].set(chosen)
+        chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.written))
+        tokens = draft.tokens.at[:, draft.written].set(chosen)
         logits, state = backbone.step(chosen, draft.state)
-        return Draft(draft.count + 1, tokens, logits, draft.done | jnp.isin(chosen, stop), state)
+        return Draft(draft.written + 1, tokens, logits, draft.done | jnp.isin(chosen, stop), state)
 
     tokens, done = jnp.full((rows, most), stop[0]), jnp.zeros(rows, bool)
     draft = Draft(jnp.array(0), tokens, logits, done, state)
@@ -166,22 +169,22 @@ def nucleus(logits: Float[Array, "B V"], top_p: float) -> Float[Array, "B V"]:
 
 
 class Search(NamedTuple):
-    """The texts that a beam search follows, W to a row, and the best finished ones.
+    """The texts that a beam search follows, W to a row, and each row's best finished one.
 
     Attributes:
-        count: tokens written.
+        written: tokens written.
         tokens: of the texts still open.
         scores: their log probabilities.
-        finished: the best finished texts.
-        finished_scores: their log probabilities over their lengths; -inf where there is none yet.
+        finished: the best finished text; stop tokens only while there is none.
+        finished_score: its log probability over its length to the penalty's power.
         logits: of the open texts' next tokens.
     """
 
-    count: Int[Array, ""]
+    written: Int[Array, ""]
     tokens: Int[Array, "B W most"]
     scores: Float[Array, "B W"]
-    finished: Int[Array, "B W most"]
-    finished_scores: Float[Array, "B W"]
+    finished: Int[Array, "B most"]
+    finished_score: Float[Array, " B"]
     logits: Float[Array, "B*W V"]
     state: State
 
@@ -194,45 +197,52 @@ def _beam(
     stop: Int[Array, " stops"],
     method: Beam,
 ) -> Int[Array, "B most"]:
-    """The best text that a beam search finds; of equal texts the first."""
-    (rows, vocab), width = logits.shape, method.width
-    each = jnp.repeat(jnp.arange(rows), width)
+    """The best text that a beam search finds."""
+    (rows, vocab), width, penalty = logits.shape, method.width, method.length_penalty
+    each = jnp.arange(rows)[:, None]
+    # An open text can stop in as many ways as there are stop tokens; this many leave enough open.
+    candidates = min((len(stop) + 1) * width, width * vocab)
 
     def unfinished(search: Search) -> Bool[Array, ""]:
-        """Whether an open text could still beat a row's best finished one."""
-        # Scores only fall, so the best that can come of one is what it has over the longest length.
-        length = most if method.length_penalty > 0 else search.count + 1
-        hope = jnp.max(search.scores, axis=1) / length**method.length_penalty
-        return (search.count < most) & jnp.any(hope > jnp.max(search.finished_scores, axis=1))
+        """Whether an open text could still beat a row's finished one."""
+        # Log probabilities only fall, so this bounds what can come of an open text.
+        length = most if penalty > 0 else search.written + 1
+        hope = jnp.max(search.scores, axis=1) / length**penalty
+        return (search.written < most) & jnp.any(hope > search.finished_score)
 
     def extend(search: Search) -> Search:
         following = jax.nn.log_softmax(search.logits).reshape(rows, width, vocab)
         scores = (search.scores[..., None] + following).reshape(rows, width * vocab)
-        # Of twice the width, enough remain open if as many as the width have just stopped.
-        scores, place = jax.lax.top_k(scores, min((len(stop) + 1) * width, width * vocab))
+        scores, place = jax.lax.top_k(scores, candidates)
         parent, token = place // vocab, place % vocab
-        tokens = jnp.take_along_axis(search.tokens, parent[..., None], axis=1)
-        tokens = tokens.at[:, :, search.count].set(token)
+        tokens = search.tokens[each, parent].at[:, :, search.written].set(token)
         stopped = jnp.isin(token, stop)
 
-        ended = jnp.where(stopped, scores / (search.count + 1) ** method.length_penalty, -jnp.inf)
-        ended = jnp.concatenate([search.finished_scores, ended], axis=1)
-        finished_scores, best = jax.lax.top_k(ended, width)
-        finished = jnp.concatenate([search.finished, tokens], axis=1)
-        finished = jnp.take_along_axis(finished, best[..., None], axis=1)
+        ended = jnp.where(stopped, scores / (search.written + 1) ** penalty, -jnp.inf)
+        best, score = jnp.argmax(ended, axis=1), jnp.max(ended, axis=1)
+        better = score > search.finished_score
+        finished = jnp.where(better[:, None], tokens[each[:, 0], best], search.finished)
+        finished_score = jnp.where(better, score, search.finished_score)
 
-        scores, best = jax.lax.top_k(jnp.where(stopped, -jnp.inf, scores), width)
-        tokens = jnp.take_along_axis(tokens, best[..., None], axis=1)
-        parent, token = (jnp.take_along_axis(part, best, axis=1).reshape(-1) for part in (parent, token))
-        logits, state = backbone.step(token, search.state.rows(each * width + parent))
-        return Search(search.count + 1, tokens, scores, finished, finished_scores, logits, state)
+        scores, kept = jax.lax.top_k(jnp.where(stopped, -jnp.inf, scores), width)
+        continued = (each * width + parent[each, kept]).reshape(-1)
+        logits, state = backbone.step(token[each, kept].reshape(-1), search.state.rows(continued))
+        tokens = tokens[each, kept]
+        return Search(search.written + 1, tokens, scores, finished, finished_score, logits, state)
 
+    copies = jnp.repeat(jnp.arange(rows), width)
     tokens = jnp.full((rows, width, most), stop[0])
-    none = jnp.full((rows, width), -jnp.inf)
-    first = none.at[:, 0].set(0.0)  # all beams of a row are one text until it branches
-    search = Search(jnp.array(0), tokens, first, tokens, none, logits[each], state.rows(each))
+    scores = jnp.full((rows, width), -jnp.inf).at[:, 0].set(0.0)  # one text, until it branches
+    search = Search(
+        written=jnp.array(0),
+        tokens=tokens,
+        scores=scores,
+        finished=tokens[:, 0],
+        finished_score=jnp.full(rows, -jnp.inf),
+        logits=logits[copies],
+        state=state.rows(copies),
+    )
     search = jax.lax.while_loop(unfinished, extend, search)
-    open_scores = search.scores / jnp.maximum(search.count, 1) ** method.length_penalty
-    scores = jnp.concatenate([search.finished_scores, open_scores], axis=1)
-    texts = jnp.concatenate([search.finished, search.tokens], axis=1)
-    return jnp.take_along_axis(texts, jnp.argmax(scores, axis=1)[:, None, None], axis=1)[:, 0]
+    open_score = search.scores[:, 0] / search.written**penalty
+    longest = open_score > search.finished_score
+    return jnp.where(longest[:, None], search.tokens[:, 0], search.finished)

@@ -15,7 +15,7 @@ TEXTS = (
     "The capital of France is Paris, and that of Italy",
     " Prices rose 12.5% in 2023\n\n\tdef f(x): return x**2  # naïve café 日本語 🙂",
     "<|im_start|>user\nWhat's up?<|im_end|>\n<|im_start|>assistant\n",
-    "I'll say they've DON'T   know   this 1234567 ½ Ünïcödé\r\n",
+    "I'll say they've DON'T   know   this 1234567 Ünïcödé\r\n",
     "",
 )
 
@@ -33,8 +33,8 @@ def file():
 
 
 def test_token_ids(pretrained, file):
-    """The texts have no number behind several blanks: there transformers overlooks that the file asks
-    for digits to be cut off first."""
+    """Of numbers behind several blanks and of signs like ½ there are none here: transformers overlooks
+    that the file asks for digits to be cut off first."""
     theirs = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for text in TEXTS:
         ours = pretrained.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -10,31 +10,31 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 VOCAB = 48
 
-_decoder = dict(
-    vocab_size=VOCAB,
-    hidden_size=32,
-    intermediate_size=40,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
-_t5 = dict(
-    vocab_size=VOCAB,
-    d_model=32,
-    d_kv=8,
-    d_ff=40,
-    num_layers=3,
-    num_decoder_layers=2,
-    num_heads=3,
-    relative_attention_num_buckets=8,
-    relative_attention_max_distance=12,
-    decoder_start_token_id=0,
-    eos_token_id=2,
-)
+_decoder = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_t5 = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 40,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 2,
+}
 _rope3 = {
     "rope_type": "llama3",
     "rope_theta": 100.0,
