@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch, Row, collate
+from mpt.data.batches import Batch, Layout, Row, collate
 from mpt.data.task import Task
 from mpt.metrics import METRICS
 from mpt.models.prompted import Prompted
@@ -27,26 +27,28 @@ def choice_probabilities(
     graph, state = nnx.split(model)
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
-        for places, batch in _by_length(rows, prompt, batch_size):
+        for places, batch in _by_length(rows, prompt, batch_size, model.backbone.layout):
             heads = [[choice[0] for choice in rows[i].choices] for i in places]
             ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
             scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _by_length(spread, prompt, batch_size):
+        for places, batch in _by_length(spread, prompt, batch_size, model.backbone.layout):
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
         scores = flat.reshape(len(rows), -1)
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _by_length(rows: Sequence[Row], prompt: int, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+def _by_length(
+    rows: Sequence[Row], prompt: int, batch_size: int, layout: Layout
+) -> Iterator[tuple[list[int], Batch]]:
     """Batches of rows of like length, each with its rows' places; a short last one is filled up."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].inputs) + len(rows[i].targets))
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         filled = places + places[-1:] * (batch_size - len(places))
-        yield places, collate([rows[i] for i in filled], [prompt] * batch_size)
+        yield places, collate([rows[i] for i in filled], [prompt] * batch_size, layout)
 
 
 @jax.jit(static_argnums=0)

@@ -71,7 +71,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     if config.train.steps:
         model, seconds = fit(
             model,
-            training_batches(train, config.train, seed=0),
+            training_batches(train, config.train, 0, pretrained.backbone.layout),
             config.train,
             task_loss,
             weights={"task": 1.0},
@@ -118,8 +118,10 @@ def _rows(
 ) -> tuple[list[list[Row]], list[Row], list[Row]]:
     """Training rows of each seed, and the validation and test rows that all share."""
 
+    layout = pretrained.backbone.layout
+
     def encoded(split: str) -> list[Row]:
-        return encode(task.examples(split), pretrained.tokenizer, config.max_length)
+        return encode(task.examples(split), pretrained.tokenizer, config.max_length, layout)
 
     def some(rows: list[Row], count: int) -> list[Row]:
         order = np.random.default_rng(0).permutation(len(rows))

@@ -84,7 +84,12 @@ def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[st
     known = find_task(task) if task else _with_data(ready.task, run)
     examples = known.examples(split)
     order = np.random.default_rng(0).permutation(len(examples))[: rows or len(examples)]
-    encoded = encode([examples[i] for i in order], ready.pretrained.tokenizer, ready.max_length)
+    encoded = encode(
+        [examples[i] for i in order],
+        ready.pretrained.tokenizer,
+        ready.max_length,
+        ready.pretrained.backbone.layout,
+    )
     value = score(ready.model, known, encoded, ready.place)
     return {"task": known.name, "split": split, "rows": len(encoded), known.metric: value}
 
@@ -106,12 +111,14 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
         UserError: a line is neither, or lacks a column.
     """
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    labels = list(ready.task.verbalizer)
+    labels: list[str] = list(ready.task.verbalizer)
     while chunk := list(islice(numbered, CHUNK)):
         # A new row has no label: any will do, as only the input is read.
         target = ready.task.verbalizer[labels[0]]
         examples = [ready.task.example(_record(ready.task, line, at), target) for at, line in chunk]
-        rows = encode(examples, ready.pretrained.tokenizer, ready.max_length)
+        rows = encode(
+            examples, ready.pretrained.tokenizer, ready.max_length, ready.pretrained.backbone.layout
+        )
         for shares in choice_probabilities(ready.model, rows, ready.place):
             found = {label: round(float(share), 6) for label, share in zip(labels, shares)}
             yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})

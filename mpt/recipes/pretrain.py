@@ -34,8 +34,9 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     if has_prompt(run.path, "universal"):
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    layout = pretrained.backbone.layout
     examples = [task.examples("train") for task in tasks]
-    rows = [encode(task, pretrained.tokenizer, config.max_length) for task in examples]
+    rows = [encode(task, pretrained.tokenizer, config.max_length, layout) for task in examples]
     facts = {
         "prompts": [task.name for task in tasks],
         "tasks": tasks,
@@ -50,7 +51,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
         teachers = fit(
             Prompted(pretrained.backbone, SoftPrompt(vectors)),
-            training_batches(rows, config.teachers, config.seed),
+            training_batches(rows, config.teachers, config.seed, layout),
             config.teachers,
             task_loss,
             weights={"task": 1.0},
@@ -68,7 +69,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
     universal = fit(
         Distilled(pretrained.backbone, start, teachers),
-        training_batches(rows, config.universal, config.seed + 1),
+        training_batches(rows, config.universal, config.seed + 1, layout),
         config.universal,
         distillation_loss,
         weights=weights,
