@@ -37,8 +37,10 @@ class PromptConfig:
     instruction's own length."""
     rank: int = 1
     """Rank of a task's component of a universal prompt; the paper's is 1."""
-    start: Literal["instruction", "vocabulary"] = "instruction"
-    """The task's instruction, repeated or cut to length, or sampled vocabulary."""
+    start: Literal["instruction", "vocabulary", "text"] = "instruction"
+    """The task's instruction, sampled vocabulary, or `text`. Texts are repeated or cut to length."""
+    text: str = ""
+    """What `start: text` starts from. Teachers that start alike have a mean that is a prompt too."""
 
 
 @dataclass(frozen=True)

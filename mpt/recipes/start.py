@@ -27,15 +27,18 @@ def starting_vectors(
     """
     vocab = len(pretrained.backbone.embedding[...])
     if config.start == "vocabulary":
-        # Seeds of different tasks must differ too, or all teachers would start alike.
-        ids = [vocabulary_rows(vocab, config.length, seed * len(tasks) + j) for j, seed in enumerate(seeds)]
+        ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
     else:
-        for task in tasks:
-            if not task.instruction:
-                raise UserError(
-                    f"task {task.name} has no instruction to start its prompt from; write one, "
-                    "or set vectors.start to vocabulary"
-                )
-        texts = [pretrained.tokenizer(task.instruction)["input_ids"] for task in tasks]
-        ids = [text_rows(text, config.length or len(text)) for text in texts]
+        texts = [_text(config, task) for task in tasks]
+        tokens = [pretrained.tokenizer(text)["input_ids"] for text in texts]
+        ids = [text_rows(text, config.length or len(text)) for text in tokens]
     return pretrained.backbone.embed(jnp.asarray(np.stack(ids))).astype(jnp.float32)
+
+
+def _text(config: PromptConfig, task: Task) -> str:
+    """The words that a task's prompt starts from."""
+    text = config.text if config.start == "text" else task.instruction
+    if not text:
+        remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
+        raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
+    return text
