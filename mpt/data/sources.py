@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpt.assets import asset_dir
 from mpt.errors import UserError
@@ -23,6 +23,7 @@ class Record(NamedTuple):
     columns: Mapping[str, Any]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that gives the records of a split."""
 

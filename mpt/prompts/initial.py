@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, Int
 COMMON_ROWS = 5_000
 
 
-def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, P]:
+def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, " P"]:
     """``length`` distinct token ids among the vocabulary's commonest."""
     rng = np.random.default_rng(seed)
     return rng.choice(min(COMMON_ROWS, vocab), size=length, replace=False)
 
 
-def text_rows(ids: list[int], length: int) -> Int[np.ndarray, P]:
+def text_rows(ids: list[int], length: int) -> Int[np.ndarray, " P"]:
     """A text's token ids, repeated or cut to ``length``."""
     return np.resize(np.asarray(ids), length)
 
