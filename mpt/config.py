@@ -56,6 +56,8 @@ class TrainConfig:
     """Share of the steps in which the rate rises; it falls to zero over the rest."""
     sampling: Literal["equal", "stochastic"] = "equal"
     """Tasks of a batch: all alike, or MPT's random subset by data-set share."""
+    share_cap: int = 2**18
+    """Most rows that count for a task's share of stochastic sampling."""
     save_every: int = 10
     """Steps between checkpoints: an interrupted run loses at most these."""
 

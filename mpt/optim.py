@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import jax
 import optax
@@ -24,11 +24,11 @@ def adam(rates: Mapping[str, float], *, steps: int, warmup: float) -> optax.Grad
         warmup: share of ``steps`` in which the rate rises.
     """
     first = round(warmup * steps)
-    group = {
+    groups: dict[Hashable, optax.GradientTransformation] = {
         name: optax.adam(optax.warmup_cosine_decay_schedule(rate / max(first, 1), rate, first, steps + 1))
         for name, rate in rates.items()
     }
-    return optax.partition(group, _labels)
+    return optax.partition(groups, _labels)
 
 
 def _labels(params: nnx.State) -> nnx.State:

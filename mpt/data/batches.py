@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     positions: Int[Array, "B L"]
     targets: Int[Array, "B L"]
     labelled: Bool[Array, "B L"]
-    prompt_index: Int[Array, B]
+    prompt_index: Int[Array, " B"]
 
 
 def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
@@ -62,33 +62,36 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_
         max_length: most tokens of an input; a longer one loses the end of its longest field, never
             the template's words.
     """
-    ids = tokenizer([example.inputs for example in examples], add_special_tokens=False)["input_ids"]
+    end: Any = tokenizer.eos_token_id
     words = sorted({word for example in examples for word in (example.target, *example.choices)})
-    spelled = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
-    spelling = dict(zip(words, spelled))
+    spelling = dict(zip(words, _ids(tokenizer, [f" {word}" for word in words])))
     rows = []
-    for example, inputs in zip(examples, ids):
+    for example, inputs in zip(examples, _ids(tokenizer, [example.inputs for example in examples])):
         if len(inputs) > max_length:
             inputs = _shortened(example, tokenizer, max_length)
         choices = tuple(spelling[choice] for choice in example.choices)
         if choices:
             rows.append(Row(inputs, spelling[example.target], choices, example.label))
         else:
-            rows.append(Row(inputs, [*spelling[example.target], tokenizer.eos_token_id]))
+            rows.append(Row(inputs, [*spelling[example.target], end]))
     return rows
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: Any = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return ids
 
 
 def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
     """The input's ids, with its longest field cut at the end until it fits."""
     fields = dict(example.fields)
     while True:
-        inputs = tokenizer(replace(example, fields=fields).inputs, add_special_tokens=False)["input_ids"]
+        inputs = _ids(tokenizer, [replace(example, fields=fields).inputs])[0]
         longest = max(fields, key=lambda name: len(fields[name]))
         if len(inputs) <= max_length or not fields[longest]:
             return inputs[-max_length:]
-        kept = tokenizer(fields[longest], add_special_tokens=False)["input_ids"]
-        kept = kept[: max(0, len(kept) - (len(inputs) - max_length))]
-        cut = tokenizer.decode(kept)
+        kept = _ids(tokenizer, [fields[longest]])[0]
+        cut: Any = tokenizer.decode(kept[: max(0, len(kept) - (len(inputs) - max_length))])
         fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]
 
 
@@ -110,4 +113,5 @@ def collate(rows: Sequence[Row], prompt_index: Sequence[int]) -> Batch:
         tokens[i, : len(ids)], text[i, : len(ids)] = ids, True
         positions[i, :count] = len(row.inputs) - 1 + np.arange(count)
         targets[i, :count], labelled[i, :count] = row.targets, True
-    return Batch(tokens, text, positions, targets, labelled, np.asarray(prompt_index, np.int32))
+    arrays: Any = (tokens, text, positions, targets, labelled, np.asarray(prompt_index, np.int32))
+    return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's

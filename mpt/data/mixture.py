@@ -20,13 +20,14 @@ def training_batches(
         rows: the rows of each task; task ``j`` reads prompt ``j``.
         config: its steps, its batch size (rows over all tasks) and its sampling: "equal" gives each
             task the same number of rows in every batch; "stochastic" draws the number of tasks K
-            from 2..J, then K tasks by their share of all rows, and splits the batch among them
-            (MPT's stochastic task sampling, as its authors' later code has it).
+            from 2..J, then K tasks by their share of all rows (counted up to a cap), and splits the
+            batch among them (MPT's stochastic task sampling, as its authors' later code has it).
     """
     streams = [
         grain.MapDataset.source(list(task)).seed(seed + j).shuffle().repeat() for j, task in enumerate(rows)
     ]
-    share = np.array([len(task) for task in rows]) / sum(len(task) for task in rows)
+    counts = np.array([min(len(task), config.share_cap) for task in rows])
+    share = counts / counts.sum()
     quotas, size = {"equal": _equal, "stochastic": _stochastic}[config.sampling], config.batch_size
 
     def batch(step: int, rng: np.random.Generator) -> Batch:

@@ -90,7 +90,11 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    get = {name.removeprefix("llama."): value for name, value in fields.items()}.get
+    values = {name.removeprefix("llama."): value for name, value in fields.items()}
+
+    def get(name: str, default: Any = None) -> Any:
+        return values.get(name, default)
+
     heads, width = get("attention.head_count"), get("embedding_length")
     return LlamaConfig(
         vocab_size=len(get("tokenizer.ggml.tokens")),

@@ -24,7 +24,7 @@ class KV(NamedTuple):
     v: Float[Array, "B S K H"]
 
 
-def rms_norm(x: Float[Array, "... D"], scale: Float[Array, D], eps: float) -> Float[Array, "... D"]:
+def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) -> Float[Array, "... D"]:
     """Root-mean-square norm in float32 (Zhang & Sennrich 2019), returned in ``x``'s type."""
     x32 = x.astype(jnp.float32)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)

@@ -97,7 +97,10 @@ class Card:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """SHA-256 of what the tokenizer makes of text: its vocabulary, rules and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def save_prompt(run: Path, name: str, prompt: nnx.Module, card: Card) -> None:
@@ -114,7 +117,9 @@ def has_prompt(run: Path, name: str) -> bool:
     return (run / "prompts" / f"{name}.safetensors").is_file()
 
 
-def load_prompt(run: Path, name: str, pretrained: Pretrained | None = None) -> tuple[nnx.Module, Card]:
+def load_prompt(
+    run: Path, name: str, pretrained: Pretrained | None = None
+) -> tuple[SoftPrompt | MultitaskPrompt, Card]:
     """Reads a saved prompt; with ``pretrained``, checks that it fits that backbone and tokenizer.
 
     Raises:

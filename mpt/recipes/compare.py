@@ -99,18 +99,22 @@ def first_step(result: Result, goal: float) -> str:
 def _header(results: dict[str, list[Result]], goal: float) -> list[str]:
     targets = next(iter(results.values()))
     goal_at = f"steps to {100 * goal:.0f} %"
-    figures = [[f"{r.task}, {r.metric} % (n={r.rows})", goal_at] for r in targets]
-    return ["method", *sum(figures, []), "trained parameters", "steps", "seconds"]
+    header = ["method"]
+    for result in targets:
+        header += [f"{result.task}, {result.metric} % (n={result.rows})", goal_at]
+    return [*header, "trained parameters", "steps", "seconds"]
 
 
 def _lines(results: dict[str, list[Result]], goal: float) -> list[list[str]]:
     lines = []
     for name, row in results.items():
-        figures = [[_share(result), first_step(result, goal)] for result in row]
         # A prompt per seed trains in one job: its share of the job's time is what one would take.
         seconds = np.mean([result.seconds / len(result.scores) for result in row])
         trained = row[0].parameters if row[0].steps else 0
-        lines.append([name, *sum(figures, []), f"{trained:,}", str(row[0].steps), f"{seconds:.0f}"])
+        line = [name]
+        for result in row:
+            line += [_share(result), first_step(result, goal)]
+        lines.append([*line, f"{trained:,}", str(row[0].steps), f"{seconds:.0f}"])
     return lines
 
 

@@ -27,11 +27,11 @@ CHUNK = 256  # lines read before their predictions are written
 
 
 class Ready(NamedTuple):
-    """A prompt behind its backbone, and the task that it is for."""
+    """Prompts behind their backbone, and the place of the one for ``task``."""
 
     pretrained: Pretrained
     model: Prompted
-    index: int
+    place: int
     task: Task
     max_length: int
 
@@ -85,7 +85,7 @@ def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[st
     examples = known.examples(split)
     order = np.random.default_rng(0).permutation(len(examples))[: rows or len(examples)]
     encoded = encode([examples[i] for i in order], ready.pretrained.tokenizer, ready.max_length)
-    value = score(ready.model, known, encoded, ready.index)
+    value = score(ready.model, known, encoded, ready.place)
     return {"task": known.name, "split": split, "rows": len(encoded), known.metric: value}
 
 
@@ -109,12 +109,10 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     labels = list(ready.task.verbalizer)
     while chunk := list(islice(numbered, CHUNK)):
         # A new row has no label: any will do, as only the input is read.
-        examples = [
-            ready.task.example(_record(ready.task, line, place), target=ready.task.choices[0])
-            for place, line in chunk
-        ]
+        target = ready.task.verbalizer[labels[0]]
+        examples = [ready.task.example(_record(ready.task, line, at), target) for at, line in chunk]
         rows = encode(examples, ready.pretrained.tokenizer, ready.max_length)
-        for shares in choice_probabilities(ready.model, rows, ready.index):
+        for shares in choice_probabilities(ready.model, rows, ready.place):
             found = {label: round(float(share), 6) for label, share in zip(labels, shares)}
             yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})
 
