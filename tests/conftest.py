@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mpt import cli
 from mpt.assets import cache_dir
@@ -22,6 +23,10 @@ USERS_CACHE = cache_dir()
 
 # The models are tiny: compiling them is what takes the time.
 jax.config.update("jax_disable_most_optimizations", True)
+
+# The same examples on every run, on machines of any speed.
+settings.register_profile("mpt", max_examples=30, deadline=None, derandomize=True, database=None)
+settings.load_profile("mpt")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -85,7 +85,7 @@ def test_faulty_record_is_named_by_its_place(columns, message):
 @pytest.mark.parametrize("template", ["{text!r}", "{text:>10}"])
 def test_conversions_and_formats_are_no_part_of_a_template(template):
     """A field is cut to length as plain text, so nothing may reshape it afterwards."""
-    with pytest.raises(UserError, match="template: .* is not a column name"):
+    with pytest.raises(UserError, match=r"template: .* is not a column name"):
         task(template)
 
 
