@@ -22,6 +22,7 @@ setup(
         "gguf>=0.19",
         "grain>=0.2.18",
         "huggingface-hub>=1.0",
+        "importlib-resources>=6.4",  # TFDS imports it and does not ask for it
         "jax>=0.10.2",
         "jaxtyping>=0.3.11",
         "numpy>=2.0",

@@ -8,12 +8,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpt.assets import asset_dir
 from mpt.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+
+# UTF-8, and without the byte-order mark that spreadsheets put in front of it.
+ENCODING = "utf-8-sig"
 
 
 class Record(NamedTuple):
@@ -23,6 +26,7 @@ class Record(NamedTuple):
     columns: Mapping[str, Any]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that gives the records of a split."""
 
@@ -156,13 +160,13 @@ def read_file(path: Path) -> Iterator[Record]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding=ENCODING) as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip("\r\n"))
             except json.JSONDecodeError as error:
                 raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from None
             if not isinstance(row, dict):
@@ -171,7 +175,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
 
 
 def _read_table(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding=ENCODING, newline="") as file:
         rows = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         try:
             for row in rows:
@@ -183,4 +187,5 @@ def _read_table(path: Path) -> Iterator[Record]:
                     )
                 yield Record(where, row)
         except csv.Error as error:
-            raise UserError(f"{path}:{rows.line_num}: {error}") from None
+            start = rows.line_num + 1
+            raise UserError(f"{path}:{start}: {error}; look for a quote that is not closed") from None

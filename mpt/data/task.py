@@ -62,10 +62,11 @@ class Task:
     url: str = ""
 
     def __post_init__(self):
-        for name in self.columns:
-            if not name.isidentifier():
+        for name, spec, conversion in self._places:
+            if not name.isidentifier() or spec or conversion:
+                place = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise UserError(
-                    f"task {self.name}: template: '{{{name}}}' is not a column name; "
+                    f"task {self.name}: template: '{{{place}}}' is not a column name; "
                     "write {column} with a plain name, and {{ }} for braces"
                 )
         if not self.columns:
@@ -77,11 +78,18 @@ class Task:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the template names, each once."""
+        return tuple(dict.fromkeys(name for name, _, _ in self._places))
+
+    @property
+    def _places(self) -> list[tuple[str, str, str]]:
+        """Each place's column, format and conversion; a good template has neither of the latter."""
         try:
-            names = [name for _, name, _, _ in string.Formatter().parse(self.template) if name is not None]
+            parts = list(string.Formatter().parse(self.template))
         except ValueError as error:
             raise UserError(f"task {self.name}: template: {error}; write {{{{ }}}} for braces") from None
-        return tuple(dict.fromkeys(names))
+        return [
+            (name, spec or "", conversion or "") for _, name, spec, conversion in parts if name is not None
+        ]
 
     @property
     def choices(self) -> tuple[str, ...]:

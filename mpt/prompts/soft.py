@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -12,6 +12,7 @@ class PromptParam(nnx.Variable):
     """A trained part of a prompt. Training, optimizer and checkpoints select by this type."""
 
 
+@runtime_checkable
 class Prompt(Protocol):
     """What every prompt offers."""
 

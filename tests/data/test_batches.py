@@ -1,0 +1,96 @@
+"""Examples become rows of tokens, and rows become padded arrays."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.data.batches import BUCKETS, Row, bucket, collate, encode
+from mpt.data.task import Example
+
+CHOICES = ("good", "bad")
+IDS = st.lists(st.integers(2, 99), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pretrained):
+    return pretrained.tokenizer
+
+
+def example(template="{a}\nSo:", target="good", choices=CHOICES, **fields) -> Example:
+    return Example(template, fields, target, choices)
+
+
+def test_target_and_choices_follow_the_input_after_a_space(tokenizer):
+    (row,) = encode([example(a="it is", target="bad")], tokenizer, 64)
+    assert tokenizer.decode(row.inputs) == "it is\nSo:"
+    assert [tokenizer.decode(choice) for choice in row.choices] == [" good", " bad"]
+    assert row.targets == row.choices[1]
+    assert row.label == 1
+
+
+def test_free_text_ends_with_the_end_of_text(tokenizer):
+    (row,) = encode([example(a="it is", target="red", choices=())], tokenizer, 64)
+    assert row.targets[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(row.targets[:-1]) == " red"
+    assert (row.choices, row.label) == ((), -1)
+
+
+@given(a=st.text(max_size=60), b=st.text(max_size=60), max_length=st.integers(16, 40))
+def test_cut_input_keeps_the_templates_words(tokenizer, a, b, max_length):
+    (row,) = encode([example("A: {a}\nB: {b}\nSo:", a=a, b=b)], tokenizer, max_length)
+    text = tokenizer.decode(row.inputs)
+    assert len(row.inputs) <= max_length
+    assert text.startswith("A: ")
+    assert "\nB: " in text
+    assert text.endswith("\nSo:")
+
+
+def test_cut_takes_the_end_of_the_longest_field_only(tokenizer):
+    (row,) = encode([example("{a}|{b}\nSo:", a="red", b="1 2 3 4 5 6 7 8 9 10 11 12")], tokenizer, 16)
+    text = tokenizer.decode(row.inputs)
+    assert text.startswith("red|1 2 3")
+    assert text.endswith("\nSo:")
+    assert 12 <= len(row.inputs) <= 16
+
+
+def test_short_input_is_left_alone(tokenizer):
+    (row,) = encode([example(a="x" * 10)], tokenizer, 64)
+    assert tokenizer.decode(row.inputs) == "x" * 10 + "\nSo:"
+
+
+@given(st.integers(1, 5000))
+def test_bucket_is_the_next_size(length):
+    assert bucket(length) >= length
+    smaller = [size for size in BUCKETS if size < bucket(length)]
+    assert not smaller or smaller[-1] < length
+
+
+@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6))
+def test_collated_row_can_be_read_back(pairs):
+    rows = [Row(inputs, targets) for inputs, targets in pairs]
+    batch = collate(rows, range(len(rows)))
+    for i, row in enumerate(rows):
+        assert batch.tokens[i][batch.text[i]].tolist() == [*row.inputs, *row.targets[:-1]]
+        assert batch.targets[i][batch.labelled[i]].tolist() == row.targets
+    assert batch.prompt_index.tolist() == list(range(len(rows)))
+
+
+@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6))
+def test_each_target_is_predicted_from_the_token_before_it(pairs):
+    rows = [Row(inputs, targets) for inputs, targets in pairs]
+    batch = collate(rows, [0] * len(rows))
+    for i, row in enumerate(rows):
+        whole = [*row.inputs, *row.targets]
+        for position, target in zip(batch.positions[i][batch.labelled[i]], row.targets):
+            assert whole[position + 1] == target
+            assert whole[: position + 1] == batch.tokens[i][: position + 1].tolist()
+
+
+def test_padding_is_on_the_right_and_marked():
+    batch = collate([Row([5, 6], [7]), Row([5, 6, 7, 8], [9, 9])], [0, 1])
+    assert batch.tokens.shape == (2, BUCKETS[0])
+    assert batch.text.sum(axis=1).tolist() == [2, 5]
+    assert not batch.tokens[~batch.text].any()
+    assert batch.labelled.tolist() == [[True, False], [True, True]]
+    assert all(np.diff(row.astype(int)).max() <= 0 for row in batch.text)

@@ -1,0 +1,92 @@
+"""Batches are a function of the seed and the step alone."""
+
+import grain
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.config import TrainConfig
+from mpt.data.batches import Row
+from mpt.data.mixture import few_shot, training_batches
+
+# Each row's tokens name it: task and place. Task sizes differ.
+SIZES = (200, 1000, 400)
+ROWS = [[Row([task, place], [1]) for place in range(size)] for task, size in enumerate(SIZES)]
+
+
+def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS):
+    return training_batches(rows, TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling), seed)
+
+
+def same(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+def test_batch_depends_on_seed_and_step_only(sampling):
+    forwards, backwards = batches(sampling=sampling), batches(sampling=sampling)
+    expected = [forwards[i] for i in range(30)]
+    assert all(same(backwards[i], expected[i]) for i in reversed(range(30)))
+    assert not same(batches(sampling=sampling, seed=1)[0], expected[0])
+
+
+@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+@pytest.mark.parametrize("stop", [0, 7])
+def test_reading_goes_on_from_a_saved_position(sampling, stop):
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    reader = iter(batches(sampling=sampling).to_iter_dataset(options))
+    for _ in range(stop):
+        next(reader)
+    position = reader.get_state()
+    rest = list(reader)
+    resumed = iter(batches(sampling=sampling).to_iter_dataset(options))
+    resumed.set_state(position)
+    assert len(rest) == 30 - stop
+    assert all(same(a, b) for a, b in zip(rest, resumed, strict=True))
+
+
+@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+def test_row_reads_its_own_tasks_prompt(sampling):
+    for batch in batches(sampling=sampling):
+        assert batch.prompt_index.tolist() == batch.tokens[:, 0].tolist()
+        assert len(batch.tokens) == 12
+
+
+def test_equal_sampling_gives_equal_quotas():
+    for batch in batches():
+        assert np.bincount(batch.prompt_index, minlength=3).tolist() == [4, 4, 4]
+
+
+def test_rows_come_back_only_after_all_the_others():
+    places = [batch.tokens[batch.prompt_index == 1, 1] for batch in batches(steps=50, batch_size=60)]
+    assert sorted(np.concatenate(places)) == list(range(1000))
+
+
+def test_stochastic_sampling_takes_two_to_all_tasks():
+    rows = [[Row([task, 0], [1])] * 1000 for task in range(5)]
+    counts = {len(set(batch.prompt_index)) for batch in batches(100, 20, "stochastic", rows=rows)}
+    # Tasks are drawn with replacement: one alone is rare, never the rule.
+    assert counts >= {2, 3, 4}
+    assert max(counts) <= 5
+
+
+def test_stochastic_sampling_draws_tasks_by_their_share_of_rows():
+    index = np.concatenate([batch.prompt_index for batch in batches(300, 12, "stochastic")])
+    share = np.bincount(index) / len(index)
+    assert share == pytest.approx(np.array(SIZES) / sum(SIZES), abs=0.05)
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.integers(1, 8), st.integers(0, 9))
+def test_few_shot_takes_that_many_of_each_class(labels, per_class, seed):
+    places = few_shot(labels, per_class, seed)
+    assert len(set(places)) == len(places)
+    for label in set(labels):
+        assert sum(labels[i] == label for i in places) == min(per_class, labels.count(label))
+
+
+def test_few_shot_follows_its_seed():
+    labels = [i % 2 for i in range(100)]
+    assert few_shot(labels, 4, 0) == few_shot(labels, 4, 0)
+    assert few_shot(labels, 4, 0) != few_shot(labels, 4, 1)

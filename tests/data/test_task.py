@@ -1,0 +1,96 @@
+"""Records become text-to-text examples."""
+
+import pytest
+
+from mpt.data.sources import Files, Record
+from mpt.data.task import Task
+from mpt.errors import UserError
+
+WORDS = {"0": "no", "1": "yes"}
+
+
+def task(template="{text}\nSo:", verbalizer=WORDS, **rest) -> Task:
+    return Task("toy", Files({}), template, verbalizer, **rest)
+
+
+def record(**columns) -> Record:
+    return Record("a.jsonl:7", columns)
+
+
+def test_example_reads_as_the_template_says():
+    found = task("{a} and {b}: {a}?").example(record(a=" x ", b=2, label=1))
+    assert found.inputs == "x and 2: x?"
+    assert (found.target, found.choices, found.label) == ("yes", ("no", "yes"), 1)
+
+
+def test_doubled_braces_are_the_templates_own():
+    assert task("{{{text}}}").example(record(text="a", label=0)).inputs == "{a}"
+
+
+def test_braces_in_a_text_are_plain():
+    assert task().example(record(text="{label}", label=0)).inputs == "{label}\nSo:"
+
+
+def test_free_text_has_no_choices():
+    found = task(verbalizer={}).example(record(text="a", label="b c"))
+    assert (found.target, found.choices) == ("b c", ())
+
+
+def test_target_may_be_given():
+    assert task().example(record(text="a"), target="no").target == "no"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"template": "no place"}, r"task toy: template: it names no \{column\} of the data"),
+        ({"template": "{text"}, r"task toy: template: .*; write \{\{ \}\} for braces"),
+        ({"template": "{}"}, r"task toy: template: '\{\}' is not a column name"),
+        ({"template": "{0}"}, r"task toy: template: '\{0\}' is not a column name"),
+        ({"template": "{a.b}"}, r"task toy: template: '\{a.b\}' is not a column name"),
+        ({"template": "{a[0]}"}, r"task toy: template: '\{a\[0\]\}' is not a column name"),
+        ({"verbalizer": {"0": "no", "1": "no"}}, r"task toy: verbalizer: two labels share one word"),
+    ],
+)
+def test_faulty_task_is_refused_when_made(keys, message):
+    with pytest.raises(UserError, match=message):
+        task(**keys)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"other": "a", "label": 0},
+            r"a.jsonl:7: no column 'text', which task toy needs; it has other, label",
+        ),
+        ({"text": "a"}, r"a.jsonl:7: no column 'label', which task toy needs; it has text"),
+        ({"text": None, "label": 0}, r"a.jsonl:7: column 'text' is empty; task toy can render text only"),
+        ({"text": ["a"], "label": 0}, r"a.jsonl:7: column 'text' is a list; task toy can render text only"),
+        (
+            {"text": {"a": 1}, "label": 0},
+            r"a.jsonl:7: column 'text' is a dict; task toy can render text only",
+        ),
+        (
+            {"text": "a", "label": "2"},
+            r"a.jsonl:7: label '2' is not in the verbalizer of task toy, which knows 0, 1",
+        ),
+    ],
+)
+def test_faulty_record_is_named_by_its_place(columns, message):
+    with pytest.raises(UserError, match=message):
+        task().example(record(**columns))
+
+
+@pytest.mark.parametrize("template", ["{text!r}", "{text:>10}"])
+def test_conversions_and_formats_are_no_part_of_a_template(template):
+    """A field is cut to length as plain text, so nothing may reshape it afterwards."""
+    with pytest.raises(UserError, match=r"template: .* is not a column name"):
+        task(template)
+
+
+def test_empty_split_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    empty = Task("toy", Files({"test": tmp_path / "a.jsonl"}), "{text}", WORDS)
+    with pytest.raises(UserError, match=r"task toy: the test split of .*a.jsonl is empty"):
+        empty.examples("test")

@@ -1,0 +1,65 @@
+"""TensorFlow Datasets through random access, with TensorFlow out of the way."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mpt.data.sources import Tfds
+from mpt.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data folder with the data set "toy", made here."""
+    import tensorflow_datasets as tfds
+
+    class Toy(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["no", "yes"])}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples("train", 5), "test": self._generate_examples("test", 3)}
+
+        def _generate_examples(self, split, count):
+            for i in range(count):
+                yield i, {"text": f"{split} {i} é", "label": i % 2}
+
+    folder = tmp_path_factory.mktemp("tfds")
+    Toy(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def toy(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    return Tfds("toy", {"train": "train", "test": "test"})
+
+
+def test_rows_are_plain_text_and_numbers(toy):
+    rows = {record.columns["text"]: record.columns["label"] for record in toy.load("train")}
+    assert rows == {f"train {i} é": i % 2 for i in range(5)}
+
+
+def test_unknown_split_is_named(toy):
+    with pytest.raises(UserError, match="TFDS toy has no validation split; it has train, test"):
+        toy.load("validation")
+
+
+def test_unknown_data_set_is_named(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    with pytest.raises(UserError, match=r"cannot load TFDS nothing_like_it \(train\): "):
+        Tfds("nothing_like_it", {"train": "train"}).load("train")
+
+
+def test_tensorflow_is_not_loaded(toy, prepared):
+    program = (
+        "import sys\n"
+        "from mpt.data.sources import Tfds\n"
+        "assert len(Tfds('toy', {'test': 'test'}).load('test')) == 3\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,2 @@
+def test_end(adapted):
+    assert (adapted / "result.json").exists()

@@ -1,0 +1,123 @@
+"""Configs are strict, and what is written is read back equal."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt import config
+from mpt.config import (
+    AdaptConfig,
+    CompareConfig,
+    ModelConfig,
+    PretrainConfig,
+    TrainConfig,
+    differences,
+    dump_config,
+    find_config,
+    load_config,
+    to_plain,
+)
+from mpt.errors import UserError
+
+KINDS = {"quickstart": CompareConfig}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(kind, text: str):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return load_config(kind, path)
+
+    return load
+
+
+@given(
+    st.builds(
+        PretrainConfig,
+        out=st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+        tasks=st.lists(st.text("abc/.: #'\"", max_size=8)).map(tuple),
+        teachers=st.builds(
+            TrainConfig, learning_rate=st.floats(allow_nan=False, allow_infinity=False), steps=st.integers()
+        ),
+    )
+)
+def test_dumped_config_is_read_back_equal(tmp_path_factory, written):
+    path = tmp_path_factory.mktemp("config") / "run.yaml"
+    path.write_text(dump_config(written), encoding="utf-8")
+    assert load_config(PretrainConfig, path) == written
+
+
+def test_small_rates_are_numbers_however_they_are_written(load):
+    """YAML 1.1 reads 1e-3 as a text."""
+    for text in ("1e-3", "1.0e-3", "0.001"):
+        assert load(TrainConfig, f"learning_rate: {text}").learning_rate == 0.001
+
+
+def test_keys_left_out_keep_their_defaults(load):
+    assert load(PretrainConfig, "teachers: {steps: 3}").teachers == TrainConfig(steps=3)
+    assert load(AdaptConfig, "train: {save_every: 3}").train.batch_size == AdaptConfig().train.batch_size
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (TrainConfig, "steps: many", r"steps must be a whole number, not 'many'"),
+        (TrainConfig, "steps: 1.5", r"steps must be a whole number, not 1.5"),
+        (TrainConfig, "steps: true", r"steps must be a whole number, not True"),
+        (TrainConfig, "learning_rate: fast", r"learning_rate must be a number, not 'fast'"),
+        (TrainConfig, "sampling: eqal", r"sampling is 'eqal'; did you mean 'equal'\?"),
+        (TrainConfig, "sampling: [equal]", r"sampling"),
+        (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),
+        (PretrainConfig, "teachers: {bach_size: 3}", r"unknown key 'teachers.bach_size'; did you mean"),
+        (PretrainConfig, "teachers: 3", r"teachers must be a mapping of options, not 3"),
+        (PretrainConfig, "tasks: movies", r"tasks must be a list, not 'movies'"),
+        (PretrainConfig, "tasks: [1]", r"tasks\[0\] must be a text, not 1"),
+        (PretrainConfig, "out: 3", r"out must be a text, not 3"),
+        (PretrainConfig, "- a", r"must hold 'key: value' lines"),
+        (PretrainConfig, "", r"must hold 'key: value' lines"),
+        (PretrainConfig, "out: a\nseed: [", r":2: not YAML"),
+        (PretrainConfig, "seed: 1\nseed: 2", r":2: not YAML"),
+    ],
+)
+def test_faulty_config_is_named_with_its_key(load, kind, text, message):
+    with pytest.raises(UserError, match=rf"run.yaml.*{message}"):
+        load(kind, text)
+
+
+def test_config_by_name_and_by_path(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 1")
+    assert find_config(str(path)) == path
+    assert find_config("quickstart").name == "quickstart.yaml"
+    with pytest.raises(UserError, match=r"no such file or packaged config; did you mean 'quickstart'\?"):
+        find_config("quikstart")
+
+
+def test_packaged_configs_load():
+    names = {path.stem for path in find_config("quickstart").parent.glob("*.yaml")}
+    assert names == set(KINDS)
+    for name, kind in KINDS.items():
+        assert isinstance(load_config(kind, find_config(name)), kind)
+
+
+def test_differences_are_dotted_keys():
+    old, new = PretrainConfig(), PretrainConfig(seed=2, teachers=TrainConfig(steps=3))
+    assert differences(to_plain(old), to_plain(new)) == [
+        "teachers.steps is 60 there, 3 here",
+        "seed is 0 there, 2 here",
+    ]
+    assert differences(to_plain(old), to_plain(old)) == []
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, PretrainConfig, AdaptConfig, CompareConfig])
+def test_configs_are_frozen(kind):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(kind(), dataclasses.fields(kind)[0].name, "x")
+
+
+def test_every_field_has_a_default_of_its_own_type():
+    for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig):
+        assert config.from_plain(kind, to_plain(kind()), "defaults") == kind()
