@@ -90,6 +90,7 @@ def load_weights(
         for layer, (name, layout, part) in sources[target].items():
             lengths = tuple(_lengths(layout, sizes).items())
             value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
+            value.block_until_ready()  # else tensors are read faster than they are written, and pile up
         return leaf.replace(value)
 
     leaves = {path: fill(".".join(map(str, path)), leaf) for path, leaf in nnx.to_flat_state(state)}
@@ -111,7 +112,10 @@ def _write(
     """Writes a tensor, or a part of it, into a weight's memory or into one layer of it."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
     arranged = arranged if part is None else arranged[part]
-    written = arranged if layer is None else value.at[layer].set(arranged)
+    if layer is None:
+        written = arranged
+    else:  # not .at[].set(), whose scatter copies the whole
+        written = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
     return written if sharding is None else jax.lax.with_sharding_constraint(written, sharding)
 
 
