@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from mpt.data.task import Example
 
 # Text lengths that batches are padded to: each distinct one is compiled once.
-BUCKETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+BUCKETS = (16, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 # How inputs and targets meet: one text, or the encoder's and the decoder's.
 Layout = Literal["decoder", "encoder-decoder"]

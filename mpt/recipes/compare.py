@@ -15,6 +15,7 @@ from mpt.config import AdaptConfig, CompareConfig
 from mpt.data.library import find_task
 from mpt.errors import UserError
 from mpt.models.hf import load_pretrained
+from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import Result, adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.rundir import RunDir, write_whole
@@ -77,9 +78,11 @@ def compare(config: CompareConfig) -> Path:
             result = adapt(method.config(base, prompt), pretrained)
             results[method.name].append(result)
             console.print(f"{result.task}, {method.name}: {_share(result)} {result.metric}")
+    caption = _caption(results, pretraining_seconds(Path(source.out)))
+    header, lines = _header(results, config.goal), _lines(results, config.goal)
     write_whole(run.path / "results.json", _json(results))
-    write_whole(run.path / "results.md", _markdown(results, config.goal))
-    console.print(_table(results, config.goal))
+    write_whole(run.path / "results.md", _markdown(header, lines, caption))
+    console.print(_table(header, lines, caption))
     console.print(f"Written to {run.path}/results.md; each method's run is beside it.")
     return run.path
 
@@ -118,26 +121,31 @@ def _lines(results: dict[str, list[Result]], goal: float) -> list[list[str]]:
     return lines
 
 
-def _table(results: dict[str, list[Result]], goal: float) -> Table:
-    table = Table(*_header(results, goal), caption=_caption(results))
-    for line in _lines(results, goal):
+def _table(header: list[str], lines: list[list[str]], caption: str) -> Table:
+    table = Table(*header, caption=caption)
+    for line in lines:
         table.add_row(*line)
     return table
 
 
-def _markdown(results: dict[str, list[Result]], goal: float) -> str:
-    header = _header(results, goal)
-    lines = [header, ["---"] * len(header), *_lines(results, goal)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{_caption(results)}\n"
+def _markdown(header: list[str], lines: list[list[str]], caption: str) -> str:
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
+    return f"{table}\n\n{caption}\n"
 
 
-def _caption(results: dict[str, list[Result]]) -> str:
+def _caption(results: dict[str, list[Result]], pretraining: float) -> str:
     seeds = max(len(result.scores) for row in results.values() for result in row)
     return (
-        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. "
-        "Steps to the goal are read off validation rows; – means never within the budget."
+        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. Steps to the goal are read off "
+        "validation rows, 0 being before training; – means never within the budget. "
+        f"Training the universal prompt took {pretraining:.0f} s, once."
     )
+
+
+def pretraining_seconds(run: Path) -> float:
+    """Seconds in the training steps of a pretraining run, both stages."""
+    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
+    return sum(card.metrics["training seconds"] for card in cards)
 
 
 def _json(results: dict[str, list[Result]]) -> str:
