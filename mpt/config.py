@@ -131,6 +131,8 @@ class CompareConfig:
     """Held-out tasks."""
     adapt: AdaptConfig = AdaptConfig()
     """How each method is adapted; its task, prompt and run directory are filled in."""
+    scratch_rate: float = 0.01
+    """Adam's peak rate of prompts that start from scratch: they have further to go."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
 

@@ -38,11 +38,14 @@ class Method:
     start: str = "instruction"
     length: int | None = None
 
-    def config(self, base: AdaptConfig, prompt: str) -> AdaptConfig:
+    def config(self, base: AdaptConfig, prompt: str, scratch_rate: float) -> AdaptConfig:
         """``base`` as this method would run it; an untrained one needs no more than one seed."""
-        length = base.vectors.length if self.length is None else self.length
-        vectors = replace(base.vectors, start=self.start, length=length)
-        base = replace(base, vectors=vectors, prompt=prompt if self.universal else "")
+        if self.universal:
+            base = replace(base, prompt=prompt)
+        else:
+            length = base.vectors.length if self.length is None else self.length
+            vectors = replace(base.vectors, start=self.start, length=length)
+            base = replace(base, vectors=vectors, train=replace(base.train, learning_rate=scratch_rate))
         if self.trained:
             return base
         return replace(base, seeds=base.seeds[:1], train=replace(base.train, steps=0))
@@ -75,7 +78,7 @@ def compare(config: CompareConfig) -> Path:
         for target in config.targets:
             folder = run.path / Path(target).stem / method.name.replace(", ", "_").replace(" ", "_")
             base = replace(config.adapt, task=target, model=source.model, out=str(folder))
-            result = adapt(method.config(base, prompt), pretrained)
+            result = adapt(method.config(base, prompt, config.scratch_rate), pretrained)
             results[method.name].append(result)
             console.print(f"{result.task}, {method.name}: {_share(result)} {result.metric}")
     caption = _caption(results, pretraining_seconds(Path(source.out)))
