@@ -39,4 +39,4 @@ def _labels(params: nnx.State) -> nnx.State:
 def _name(path: tuple) -> str:
     """The attribute's name: NNX ends a path with the variable's own ``.value``."""
     keys = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-    return next(key for key in reversed(keys) if key in GROUPS)
+    return next((key for key in reversed(keys) if key in GROUPS), ".".join(keys))

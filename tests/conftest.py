@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from hypothesis import settings
+from toys import WORDS, stage, tiny_tokenizer, write_task
 
 from mpt import cli
-from mpt.assets import cache_dir
 from mpt.models.hf import Pretrained, load_pretrained
-
-ROOT = Path(__file__).parents[1]
-USERS_CACHE = cache_dir()
 
 # The models are tiny: compiling them is what takes the time.
 jax.config.update("jax_disable_most_optimizations", True)
@@ -63,55 +57,9 @@ def tiny_model(tmp_path_factory) -> Path:
     return folder
 
 
-def tiny_tokenizer():
-    """Byte-pair merges learnt from the toy tasks' own words, so that these are single tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    whole = Tokenizer(models.BPE())
-    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    whole.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<eos>", "<pad>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    whole.train_from_iterator([" good bad red blue great awful word"] * 10, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=whole, eos_token="<eos>", pad_token="<pad>")
-
-
 @pytest.fixture(scope="session")
 def pretrained(tiny_model) -> Pretrained:
     return load_pretrained(str(tiny_model))
-
-
-WORDS = {"tone": ("great", "awful"), "colour": ("red", "blue"), "mood": ("glad", "sad")}
-
-
-def toy_rows(name: str, count: int = 120) -> list[dict[str, str]]:
-    """Rows whose label is which of two words stands in the text."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(count):
-        filler = " ".join(rng.choice(["a", "to", "we", "it", "so"], rng.integers(1, 5)))
-        rows.append({"text": f"{filler} {WORDS[name][i % 2]} {i}", "label": ("yes", "no")[i % 2]})
-    return rows
-
-
-def write_task(folder: Path, name: str, rows=None, **keys) -> Path:
-    """A task file beside its JSONL file; ``keys`` go into the task file."""
-    lines = toy_rows(name) if rows is None else rows
-    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
-    task = {
-        "source": f"{name}.jsonl",
-        "template": "{text}\nSo:",
-        "verbalizer": {"yes": "good", "no": "bad"},
-        "instruction": "Is it good or bad?\n",
-    }
-    path = folder / f"{name}.yaml"
-    path.write_text(json.dumps(task | keys))  # JSON is YAML
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -119,10 +67,6 @@ def toy(tmp_path_factory) -> dict[str, str]:
     """Three task files: name -> path."""
     folder = tmp_path_factory.mktemp("toy")
     return {name: str(write_task(folder, name)) for name in WORDS}
-
-
-def stage(steps: int = 12, **rest) -> dict:
-    return {"steps": steps, "batch_size": 8, "save_every": 2, **rest}
 
 
 @pytest.fixture(scope="session")
@@ -185,32 +129,3 @@ def adapted(tmp_path_factory, plain_adapt, universal) -> Path:
     config.write_text(json.dumps(plain_adapt | keys))
     assert cli.main(["adapt", str(config)]) == 0
     return folder / "run"
-
-
-def start_mpt(*arguments: str, **options) -> subprocess.Popen:
-    """`mpt` as a process of its own."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "mpt.cli", *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def refused(capsys, *arguments: str) -> str:
-    """Runs a command that must fail as a user's mistake does, and returns its one line."""
-    capsys.readouterr()
-    assert cli.main(list(arguments)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("mpt: ")
-    assert error.count("\n") == 1, error
-    return error
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder`` with its content."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

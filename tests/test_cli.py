@@ -1,2 +1,198 @@
-def test_end(adapted):
-    assert (adapted / "result.json").exists()
+"""The `mpt` command from end to end on the tiny model."""
+
+import io
+import json
+from dataclasses import asdict
+
+import pytest
+from toys import ROOT, start_mpt
+
+from mpt import cli
+from mpt.config import AdaptConfig, PretrainConfig, load_config
+
+
+def output(capsys, *arguments: str) -> str:
+    """Runs a command that must succeed, and returns what it prints."""
+    capsys.readouterr()
+    assert cli.main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_lists_every_command(capsys, arguments):
+    text = output(capsys, *arguments)
+    for name, command in cli.COMMANDS.items():
+        assert f"{name} " in text
+        assert command.__doc__ in text
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: mpt {command}" in capsys.readouterr().out
+
+
+def test_help_explains_every_option_of_a_config(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--help"])
+    text = capsys.readouterr().out
+    for name in asdict(PretrainConfig())["teachers"]:
+        assert f"--teachers.{name.replace('_', '-')}" in text
+
+
+def test_run_directory_of_pretraining(universal):
+    names = {path.name for path in (universal / "prompts").iterdir()}
+    assert names == {
+        f"{name}.{kind}" for name in ("teachers", "universal") for kind in ("safetensors", "json", "md")
+    }
+    for stage in ("teachers", "universal"):
+        lines = (universal / stage / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+        assert list((universal / stage).glob("events.out.tfevents.*"))
+        assert (universal / stage / "checkpoints" / "12").is_dir()
+
+
+def test_run_directory_is_far_smaller_than_the_model(universal, tiny_model):
+    """The frozen weights are not in it."""
+    largest = max(path.stat().st_size for path in universal.rglob("*") if path.is_file())
+    assert largest < (tiny_model / "model.safetensors").stat().st_size / 2
+
+
+def test_card_says_what_the_prompt_is(universal, tiny_model):
+    card = json.loads((universal / "prompts" / "universal.json").read_text())
+    assert card["prompts"] == ["tone", "colour"]
+    assert card["backbone"] == str(tiny_model)
+    assert card["max_length"] == 24
+    assert card["rows"].keys() == {"tone", "colour"}
+    assert len(card["backbone_hash"]) == len(card["tokenizer_hash"]) == 64
+
+
+def test_result_of_adaptation(adapted):
+    result = json.loads((adapted / "result.json").read_text())
+    assert (result["task"], result["metric"], result["steps"], result["rows"]) == ("mood", "accuracy", 6, 16)
+    assert len(result["scores"]) == 2
+    assert [step for step, _ in result["curve"]] == [0, 3, 6]
+
+
+def test_evaluation_gives_the_figure_of_the_adaptation(capsys, adapted):
+    scores = json.loads((adapted / "result.json").read_text())["scores"]
+    for index, score in enumerate(scores):
+        found = json.loads(output(capsys, "evaluate", str(adapted), "--rows", "16", "--index", str(index)))
+        assert found == {"task": "mood", "split": "test", "rows": 16, "accuracy": score}
+
+
+def test_universal_prompt_is_evaluated_on_a_task_it_knows(capsys, universal, toy):
+    found = json.loads(
+        output(capsys, "evaluate", str(universal), "--task", toy["tone"], "--split", "validation")
+    )
+    assert (found["task"], found["split"]) == ("tone", "validation")
+    assert 0 <= found["accuracy"] <= 1
+
+
+def predictions(text: str) -> list[dict]:
+    found = [json.loads(line) for line in text.splitlines()]
+    for line in found:
+        assert line["probabilities"].keys() == {"yes", "no"}
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
+    return found
+
+
+def test_prediction_for_bare_text_and_for_json_is_one(capsys, adapted, tmp_path, monkeypatch):
+    rows = ["so glad", "it {is} sad", "é"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": row, "more": 1}) + "\n" for row in rows))
+    from_json = predictions(output(capsys, "predict", str(adapted), "--input", str(path)))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(rows)))
+    from_text = predictions(output(capsys, "predict", str(adapted)))
+    assert len(from_text) == 3
+    assert from_text == from_json
+
+
+def test_universal_prompt_predicts_for_a_task_it_has_not_seen(capsys, universal, toy, tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_text("so glad\n")
+    assert (
+        len(
+            predictions(
+                output(capsys, "predict", str(universal), "--task", toy["mood"], "--input", str(path))
+            )
+        )
+        == 1
+    )
+
+
+def test_options_override_the_config_and_are_saved(tmp_path, config_file, plain_adapt, capsys):
+    run = tmp_path / "run"
+    config = config_file(plain_adapt | {"out": str(run)})
+    output(
+        capsys, "adapt", config, "--train.steps", "2", "--vectors.start", "vocabulary", "--seeds", "3", "4"
+    )
+    saved = load_config(AdaptConfig, run / "config.yaml")
+    assert (saved.train.steps, saved.vectors.start, saved.seeds) == (2, "vocabulary", (3, 4))
+    assert saved.train.batch_size == plain_adapt["train"]["batch_size"]
+
+
+def test_saved_config_runs_the_same_again(tmp_path, adapted, capsys):
+    again = tmp_path / "again"
+    output(capsys, "adapt", str(adapted / "config.yaml"), "--out", str(again))
+    file = "prompts/adapted.safetensors"
+    assert (again / file).read_bytes() == (adapted / file).read_bytes()
+    results = [json.loads((run / "result.json").read_text()) | {"seconds": 0} for run in (again, adapted)]
+    assert results[0] == results[1]
+
+
+def test_comparison_prints_every_method(tmp_path, config_file, plain_pretrain, plain_adapt, toy, capsys):
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    config = config_file({"pretrain": plain_pretrain, "targets": [toy["mood"]], "adapt": adapt})
+    run = tmp_path / "run"
+    text = output(capsys, "compare", config, "--out", str(run))
+    results = json.loads((run / "results.json").read_text())
+    assert len(results) == 5
+    table = (run / "results.md").read_text()
+    for method, (result,) in results.items():
+        assert f"| {method} |" in table
+        assert f"mood, {method}: " in text
+        assert result["rows"] == 16
+    assert results["hard prompt"][0]["steps"] == 0
+
+
+def test_target_must_be_held_out(config_file, plain_pretrain, toy, capsys, tmp_path):
+    config = config_file({"pretrain": plain_pretrain, "targets": [toy["tone"]], "out": str(tmp_path / "run")})
+    assert cli.main(["compare", config]) == 2
+    assert "is a source and a target; a target must be held out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_tasks_are_listed(capsys):
+    text = output(capsys, "tasks")
+    for name in ("movies", "bbc", "boolq"):
+        assert name in text
+
+
+def test_task_is_shown_with_rendered_examples(capsys, toy):
+    text = output(capsys, "tasks", toy["tone"], "--rows", "2")
+    assert "train examples" in text
+    assert text.count("So:") == 2
+
+
+@pytest.mark.slow
+def test_help_loads_no_jax():
+    """It answers at once."""
+    process = start_mpt("--help", cwd=ROOT)
+    assert process.communicate(timeout=120)[0].startswith("usage: mpt COMMAND")
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_reader_that_goes_away_is_no_error(adapted):
+    import subprocess
+
+    process = start_mpt("predict", str(adapted), stdin=subprocess.PIPE)
+    process.stdout.close()
+    process.stdin.write("so glad\n" * 600)
+    process.stdin.close()
+    assert process.wait(timeout=180) == 0
+    assert "Traceback" not in process.stderr.read()

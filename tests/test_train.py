@@ -1,0 +1,125 @@
+"""Training moves the prompts and nothing else."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file
+
+from mpt.config import PretrainConfig, TrainConfig
+from mpt.data.batches import Row
+from mpt.data.mixture import training_batches
+from mpt.losses import distillation_loss, task_loss
+from mpt.models.prompted import Distilled, Prompted
+from mpt.optim import adam
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.rundir import RunDir
+from mpt.train import fit
+
+J, P, D = 2, 4, 32
+WEIGHTS = {"task": 1.0, "kl": 0.9, "hidden": 0.9}
+# The label of a row is which of two tokens comes first.
+ROWS = [[Row([3 + i % 2, 7, 8], [20 + i % 2]) for i in range(100)] for _ in range(J)]
+
+
+def teachers(seed: int = 0):
+    return 0.1 * jax.random.normal(jax.random.key(seed), (J, P, D))
+
+
+def soft(pretrained) -> Prompted:
+    return Prompted(pretrained.backbone, SoftPrompt(teachers()))
+
+
+def distilled(pretrained) -> Distilled:
+    start = MultitaskPrompt.start(teachers(1).mean(axis=0), J, 2, jax.random.key(0))
+    return Distilled(pretrained.backbone, start, teachers())
+
+
+KINDS = {"soft": (soft, task_loss, {"task": 1.0}), "distilled": (distilled, distillation_loss, WEIGHTS)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request, pretrained, tmp_path_factory):
+    """A model before and after ten steps, and its run."""
+    make, objective, weights = KINDS[request.param]
+    model = make(pretrained)
+    before = arrays(model)
+    config = TrainConfig(steps=10, batch_size=8, save_every=5)
+    run = RunDir.open(tmp_path_factory.mktemp("trained") / "run", PretrainConfig())
+    batches = training_batches(ROWS, config, 0)
+    after = fit(model, batches, config, objective, weights=weights, run=run, stage="x")
+    return before, arrays(after.model), run
+
+
+def arrays(model) -> dict[tuple, tuple[type, np.ndarray]]:
+    leaves = nnx.to_flat_state(nnx.state(model))
+    return {path: (type(leaf), np.array(leaf[...])) for path, leaf in leaves}
+
+
+def test_only_prompts_move(trained):
+    before, after, _ = trained
+    assert before.keys() == after.keys()
+    for path, (kind, value) in before.items():
+        same = np.array_equal(value, after[path][1])
+        assert same is not issubclass(kind, PromptParam), path
+
+
+def test_checkpoints_hold_no_frozen_weight(trained):
+    before, _, run = trained
+    prompts = sum(value.nbytes for kind, value in before.values() if issubclass(kind, PromptParam))
+    frozen = sum(value.nbytes for kind, value in before.values() if not issubclass(kind, PromptParam))
+    folders = [folder for folder in (run.path / "x" / "checkpoints").iterdir() if folder.is_dir()]
+    assert sorted(folder.name for folder in folders) == ["10", "5"]
+    for folder in folders:
+        arrays = sum(file.stat().st_size for file in (folder / "arrays").rglob("*") if file.is_file())
+        # The prompt and Adam's two moments, with Orbax's own records; all far below the backbone.
+        assert 2 * prompts < arrays < frozen / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_optimizer_state_is_the_prompts_alone(pretrained, kind):
+    model = KINDS[kind][0](pretrained)
+    _, trainable, _ = nnx.split(model, PromptParam, ...)
+    state = adam({"vectors": 0.1, "factors": 0.1}, steps=10, warmup=0.1).init(trainable)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert numbers == 2 * sum(leaf.size for leaf in jax.tree.leaves(trainable))
+
+
+def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
+    config = TrainConfig(steps=30, batch_size=16, learning_rate=0.05)
+    run = RunDir.open(tmp_path / "run", PretrainConfig())
+    batches = training_batches(ROWS, config, 0)
+    fit(soft(pretrained), batches, config, task_loss, weights={"task": 1.0}, run=run, stage="x")
+    losses = [line["loss"] for line in run.metrics("x").read()]
+    assert len(losses) == 30
+    assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
+
+
+def test_every_weight_comes_from_the_file(tiny_model, pretrained):
+    """As many numbers as the file has, and the same ones, whatever their layout."""
+    ours = jax.tree.leaves(nnx.state(pretrained.backbone))
+    theirs = load_file(tiny_model / "model.safetensors").values()
+    ours, theirs = (np.sort(np.concatenate([np.ravel(t) for t in tensors])) for tensors in (ours, theirs))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_adam_warms_up_and_falls_to_nothing(pretrained):
+    _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
+    optimizer = adam({"vectors": 0.1, "factors": 1.0}, steps=20, warmup=0.25)
+    gradient, state, sizes = jax.tree.map(np.ones_like, params), optimizer.init(params), []
+    for _ in range(20):
+        updates, state = optimizer.update(gradient, state, params)
+        sizes.append(max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(updates)))
+    assert max(sizes) == pytest.approx(0.1, rel=1e-3)
+    assert np.argmax(sizes) == 5
+    assert 0 < sizes[-1] < 0.01
+    assert 0 < sizes[0] < 0.05
+
+
+def test_parameter_without_a_rate_is_named():
+    class Stranger(nnx.Module):
+        def __init__(self):
+            self.stranger = PromptParam(np.ones(2))
+
+    with pytest.raises(KeyError, match="stranger"):
+        adam({"vectors": 0.1}, steps=2, warmup=0.0).init(nnx.state(Stranger()))

@@ -1,0 +1,96 @@
+"""Toy tasks, a tiny tokenizer, and `mpt` run from a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mpt import cli
+from mpt.assets import cache_dir
+
+ROOT = Path(__file__).parents[1]
+USERS_CACHE = cache_dir()
+
+WORDS = {"tone": ("great", "awful"), "colour": ("red", "blue"), "mood": ("glad", "sad")}
+
+
+def toy_rows(name: str, count: int = 120) -> list[dict[str, str]]:
+    """Rows whose label is which of two words stands in the text."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(count):
+        filler = " ".join(rng.choice(["a", "to", "we", "it", "so"], rng.integers(1, 5)))
+        rows.append({"text": f"{filler} {WORDS[name][i % 2]} {i}", "label": ("yes", "no")[i % 2]})
+    return rows
+
+
+def write_task(folder: Path, name: str, rows=None, **keys) -> Path:
+    """A task file beside its JSONL file; ``keys`` go into the task file."""
+    lines = toy_rows(name) if rows is None else rows
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    task = {
+        "source": f"{name}.jsonl",
+        "template": "{text}\nSo:",
+        "verbalizer": {"yes": "good", "no": "bad"},
+        "instruction": "Is it good or bad?\n",
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(task | keys))  # JSON is YAML
+    return path
+
+
+def stage(steps: int = 12, save_every: int = 2) -> dict:
+    """A training stage of a config."""
+    return {"steps": steps, "batch_size": 8, "save_every": save_every}
+
+
+def tiny_tokenizer():
+    """Byte-pair merges learnt from the toy tasks' own words, so that these are single tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<eos>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    whole.train_from_iterator([" good bad red blue great awful word"] * 10, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=whole, eos_token="<eos>", pad_token="<pad>")
+
+
+def start_mpt(*arguments: str, stdin=subprocess.DEVNULL, cwd=None) -> subprocess.Popen:
+    """`mpt` as a process of its own."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mpt.cli", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def refused(capsys, *arguments: str) -> str:
+    """Runs a command that must fail as a user's mistake does, and returns its one line."""
+    capsys.readouterr()
+    assert cli.main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mpt: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
