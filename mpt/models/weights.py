@@ -112,11 +112,9 @@ def _write(
     """Writes a tensor, or a part of it, into a weight's memory or into one layer of it."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
     arranged = arranged if part is None else arranged[part]
-    if layer is None:
-        written = arranged
-    else:  # not .at[].set(), whose scatter copies the whole
-        written = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
-    return written if sharding is None else jax.lax.with_sharding_constraint(written, sharding)
+    if layer is not None:  # not .at[].set(), whose scatter copies the whole
+        arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
+    return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
 
 
 def _sources(
