@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mpt.data.batches import Batch, Layout
@@ -38,11 +39,16 @@ class Backbone(Protocol):
 
     Attributes:
         layout: how a row's inputs and targets are laid out; see ``mpt.data.batches``.
-        embedding: the token table, [V, D].
+        dtype: type of the activations.
     """
 
     layout: Layout
-    embedding: Weight
+    dtype: jnp.dtype
+
+    @property
+    def embedding(self) -> Weight:
+        """The token table, [V, D], as it is stored; ``embed`` gives its rows as they are used."""
+        ...
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         """Tokens as the first layer sees them; what a soft prompt stands in for."""

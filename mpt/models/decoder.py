@@ -19,7 +19,19 @@ from jaxtyping import Array, Bool, Float, Int
 from mpt.data.batches import Batch, Layout
 from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, visible
 from mpt.models.backbone import State
-from mpt.models.layers import REMAT, Layer, Weight, feed_forward, layer_norm, linear, make_weights, rms_norm
+from mpt.models.layers import (
+    REMAT,
+    Layer,
+    Weight,
+    feed_forward,
+    layer_norm,
+    linear,
+    look_up,
+    make_weights,
+    rms_norm,
+    score,
+    values,
+)
 from mpt.models.output import Output
 from mpt.models.rope import Rope, rotate
 
@@ -83,8 +95,8 @@ class DecoderSpec:
             "position": self.positions,
         }
 
-    def parts(self) -> dict[str, str]:
-        """The weights outside the layers, with their logical axes."""
+    def end_parts(self) -> dict[str, str]:
+        """The weights before and behind the layers, with their logical axes."""
         parts = {"embedding": "vocab embed", "final_norm": "embed"}
         if self.positions:
             parts["position_table"] = "position embed"
@@ -139,26 +151,23 @@ class Decoder(nnx.Module):
     """
 
     layout: Layout = "decoder"
-    embedding: Weight
-    head: Weight
-    position_table: Weight
-    final_norm: Weight
-    final_norm_bias: Weight
 
     def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: str = "elementwise"):
-        self.spec, self.remat = spec, remat
-        for name, weight in make_weights(spec.parts(), spec.sizes(), rngs, dtype).items():
-            setattr(self, name, weight)
+        self.spec, self.dtype, self.remat = spec, jnp.dtype(dtype), remat
+        self.ends = nnx.Dict(make_weights(spec.end_parts(), spec.sizes(), rngs, dtype))
         self.layers = nnx.Dict(make_weights(spec.layer_parts(), spec.sizes(), rngs, dtype))
 
+    @property
+    def embedding(self) -> Weight:
+        return self.ends["embedding"]
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        rows = self.embedding[...][tokens]
+        rows = look_up(values(self.ends), "embedding", tokens).astype(self.dtype)
         return rows * jnp.asarray(self.spec.embed_scale, rows.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states, in float32."""
-        head = self.embedding if self.spec.tied else self.head
-        logits = jnp.einsum("...d,vd->...v", x, head[...], preferred_element_type=jnp.float32)
+        logits = score(values(self.ends), "embedding" if self.spec.tied else "head", x)
         cap = self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
@@ -193,7 +202,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], Memory, Memory]:
         """Final hidden states of the texts; the memories of the prompts and of the texts."""
         past, length = prompts.shape[1], batch.tokens.shape[1]
-        x = prompts.astype(self.embedding.dtype)
+        x = prompts.astype(self.dtype)
         _, prompt = self._read(x, jnp.arange(past)[None])
         positions = past + jnp.arange(length)[None]
         text, own = self._read(self.embed(batch.tokens), positions, prompt, batch.prompt_index)
@@ -213,7 +222,7 @@ class Decoder(nnx.Module):
         """
         seen = positions if memory is None else join_positions(memory.positions, positions)
         if self.spec.positions:
-            x = x + self.position_table[...][positions]
+            x = x + look_up(values(self.ends), "position_table", positions)
 
         def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV | None]):
             w, past = scanned
@@ -222,15 +231,12 @@ class Decoder(nnx.Module):
             return block(self.spec, w, x, positions, visible(positions, seen, w["window"]), past)
 
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
-        stacked = {name: weight[...] for name, weight in self.layers.items()} | self.spec.layer_constants()
+        stacked = values(self.layers) | self.spec.layer_constants()
         x, own = jax.lax.scan(layer, x, (stacked, None if memory is None else memory.kv))
         return x, Memory(own, positions)
 
     def _final(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        w = {"final_norm": self.final_norm[...]}
-        if self.spec.norm == "layer":
-            w["final_norm_bias"] = self.final_norm_bias[...]
-        return norm(self.spec, w, "final_norm", x)
+        return norm(self.spec, values(self.ends), "final_norm", x)
 
 
 def block(

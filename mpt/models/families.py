@@ -21,9 +21,9 @@ from mpt.models.t5 import T5, T5Spec
 from mpt.models.weights import Table
 
 LLAMA_TABLE: Table = {
-    "embed_tokens.weight": ("embedding", "v d -> v d"),
-    "norm.weight": ("final_norm", "d -> d"),
-    "lm_head.weight": ("head", "v d -> v d"),
+    "embed_tokens.weight": ("ends.embedding", "v d -> v d"),
+    "norm.weight": ("ends.final_norm", "d -> d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
     "layers.{}.input_layernorm.weight": ("layers.attention_norm", "d -> d"),
     "layers.{}.self_attn.q_proj.weight": ("layers.q", "(n h) d -> d n h"),
     "layers.{}.self_attn.k_proj.weight": ("layers.k", "(n h) d -> d n h"),
@@ -53,11 +53,11 @@ GEMMA_TABLE: Table = {
 }
 
 GPT2_TABLE: Table = {
-    "wte.weight": ("embedding", "v d -> v d"),
-    "wpe.weight": ("position_table", "t d -> t d"),
-    "ln_f.weight": ("final_norm", "d -> d"),
-    "ln_f.bias": ("final_norm_bias", "d -> d"),
-    "lm_head.weight": ("head", "v d -> v d"),
+    "wte.weight": ("ends.embedding", "v d -> v d"),
+    "wpe.weight": ("ends.position_table", "t d -> t d"),
+    "ln_f.weight": ("ends.final_norm", "d -> d"),
+    "ln_f.bias": ("ends.final_norm_bias", "d -> d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
     "h.{}.ln_1.weight": ("layers.attention_norm", "d -> d"),
     "h.{}.ln_1.bias": ("layers.attention_norm_bias", "d -> d"),
     "h.{}.attn.c_attn.weight": ("layers.q layers.k layers.v", "d (x n h) -> x d n h"),
@@ -80,7 +80,7 @@ def _t5_stack(stack: str, feed_forward: int) -> Table:
     mlp = f"{stack}.block.{{}}.layer.{feed_forward}"
     return {
         f"{stack}.embed_tokens.weight": None,  # the shared table again
-        f"{stack}.final_layer_norm.weight": (f"{stack}_norm", "d -> d"),
+        f"{stack}.final_layer_norm.weight": (f"ends.{stack}_norm", "d -> d"),
         f"{attention}.layer_norm.weight": (f"{stack}.norm", "d -> d"),
         f"{attention}.SelfAttention.q.weight": (f"{stack}.q", "(n h) d -> d n h"),
         f"{attention}.SelfAttention.k.weight": (f"{stack}.k", "(n h) d -> d n h"),
@@ -97,8 +97,8 @@ def _t5_stack(stack: str, feed_forward: int) -> Table:
 _RELATIVE = "block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
 
 UMT5_TABLE: Table = {
-    "shared.weight": ("embedding", "v d -> v d"),
-    "lm_head.weight": ("head", "v d -> v d"),
+    "shared.weight": ("ends.embedding", "v d -> v d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
     **_t5_stack("encoder", feed_forward=1),
     **_t5_stack("decoder", feed_forward=2),
     f"encoder.{_RELATIVE}": ("encoder.bias", "b n -> b n"),
@@ -112,8 +112,8 @@ UMT5_TABLE: Table = {
 
 T5_TABLE: Table = {
     **{name: to for name, to in UMT5_TABLE.items() if _RELATIVE not in name},
-    f"encoder.{_RELATIVE.format(0)}": ("encoder_bias", "b n -> b n"),
-    f"decoder.{_RELATIVE.format(0)}": ("decoder_bias", "b n -> b n"),
+    f"encoder.{_RELATIVE.format(0)}": ("ends.encoder_bias", "b n -> b n"),
+    f"decoder.{_RELATIVE.format(0)}": ("ends.decoder_bias", "b n -> b n"),
     # In the original checkpoints, though the model has never used it.
     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": None,
 }

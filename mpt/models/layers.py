@@ -1,4 +1,8 @@
-"""Pieces that every backbone is built of: weights, norms, linear maps, activations."""
+"""Pieces that every backbone is built of: weights, norms, linear maps, activations.
+
+A function here takes the weights of its surroundings and a name among them: what else a matrix has (a
+bias, the scales of an 8-bit one) stands beside it under that name and a suffix.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 # One layer's weights by name, or all layers' with a leading layer axis.
 Layer = Mapping[str, Array]
@@ -53,15 +57,34 @@ def make_weights(
     return {name: make(name, tuple(axes.split())) for name, axes in parts.items()}
 
 
+def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
+    """The arrays of weights, by the same names."""
+    return {name: weight[...] for name, weight in weights.items()}
+
+
 def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Array, ...]:
-    """The last ``axes`` axes of ``x`` through a matrix, and past its bias if it has one.
+    """The last ``axes`` axes of ``x`` through a matrix, and past its scale and bias if it has them.
 
     >>> w = {"up": jnp.ones((2, 3)), "up_bias": jnp.arange(3.0)}
     >>> linear(w, "up", jnp.ones((1, 2)))
     Array([[2., 3., 4.]], dtype=float32)
     """
-    y = jnp.tensordot(x, w[name], axes)
+    y = jnp.tensordot(x, w[name].astype(x.dtype), axes)
+    if f"{name}_scale" in w:
+        y = (y * w[f"{name}_scale"]).astype(x.dtype)
     return y + w[f"{name}_bias"] if f"{name}_bias" in w else y
+
+
+def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
+    """Rows of an embedding table."""
+    rows = w[name][tokens]
+    return rows * w[f"{name}_scale"][tokens][..., None] if f"{name}_scale" in w else rows
+
+
+def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """Logits, in float32, of hidden states against the rows of a table."""
+    y = jnp.einsum("...d,vd->...v", x, w[name].astype(x.dtype), preferred_element_type=jnp.float32)
+    return y * w[f"{name}_scale"] if f"{name}_scale" in w else y
 
 
 def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:

@@ -16,7 +16,18 @@ from jaxtyping import Array, Bool, Float, Int
 from mpt.data.batches import Batch, Layout
 from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, visible
 from mpt.models.backbone import State
-from mpt.models.layers import REMAT, Layer, Weight, feed_forward, linear, make_weights, rms_norm
+from mpt.models.layers import (
+    REMAT,
+    Layer,
+    Weight,
+    feed_forward,
+    linear,
+    look_up,
+    make_weights,
+    rms_norm,
+    score,
+    values,
+)
 from mpt.models.output import Output
 
 
@@ -67,8 +78,8 @@ class T5Spec:
             "bucket": self.buckets,
         }
 
-    def parts(self) -> dict[str, str]:
-        """The weights outside the layers, with their logical axes."""
+    def end_parts(self) -> dict[str, str]:
+        """The weights before and behind the layers, with their logical axes."""
         parts = {"embedding": "vocab embed", "encoder_norm": "embed", "decoder_norm": "embed"}
         if not self.bias_everywhere:
             parts |= {"encoder_bias": "bucket heads", "decoder_bias": "bucket heads"}
@@ -114,30 +125,26 @@ class T5(nnx.Module):
     """
 
     layout: Layout = "encoder-decoder"
-    embedding: Weight
-    head: Weight
-    encoder_norm: Weight
-    decoder_norm: Weight
-    encoder_bias: Weight
-    decoder_bias: Weight
 
     def __init__(self, spec: T5Spec, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: str = "elementwise"):
-        self.spec, self.remat = spec, remat
+        self.spec, self.dtype, self.remat = spec, jnp.dtype(dtype), remat
         sizes = spec.sizes()
-        for name, weight in make_weights(spec.parts(), sizes, rngs, dtype).items():
-            setattr(self, name, weight)
+        self.ends = nnx.Dict(make_weights(spec.end_parts(), sizes, rngs, dtype))
         self.encoder = nnx.Dict(make_weights(spec.layer_parts(), sizes, rngs, dtype))
         sizes["layer"] = spec.decoder_layers
         self.decoder = nnx.Dict(make_weights(spec.decoder_layer_parts(), sizes, rngs, dtype))
 
+    @property
+    def embedding(self) -> Weight:
+        return self.ends["embedding"]
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        return self.embedding[...][tokens]
+        return look_up(values(self.ends), "embedding", tokens).astype(self.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states, in float32."""
-        head = self.embedding if self.spec.tied else self.head
         x = x * jnp.asarray(self.spec.logit_scale, x.dtype)
-        return jnp.einsum("...d,vd->...v", x, head[...], preferred_element_type=jnp.float32)
+        return score(values(self.ends), "embedding" if self.spec.tied else "head", x)
 
     def __call__(self, batch: Batch, prompts: Float[Array, "J P D"]) -> Output:
         """Encodes each row's prompt and text, and reads its targets; one logit row per target."""
@@ -180,16 +187,16 @@ class T5(nnx.Module):
         there = jnp.pad(batch.text, [(0, 0), (count, 0)], constant_values=True)
         positions = jnp.arange(x.shape[1])[None]
         bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
-        shared = None if spec.bias_everywhere else position_bias(self.encoder_bias[...], bucket)
+        shared = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
 
         def layer(x: Float[Array, "B T D"], w: Layer):
             bias = position_bias(w["bias"], bucket) if shared is None else shared
             x, _ = self_attention(spec, w, x, there[:, None, None], bias)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), None
 
-        x, _ = jax.lax.scan(self._rematted(layer), x, stacked(self.encoder))
-        x = rms_norm(x, self.encoder_norm[...], spec.norm_eps)
-        cross = KV(*(jnp.einsum("bsd,ydnh->ybsnh", x, self.decoder[f"cross_{name}"][...]) for name in "kv"))
+        x, _ = jax.lax.scan(self._rematted(layer), x, values(self.encoder))
+        x = rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps)
+        cross = jax.vmap(lambda w: KV(linear(w, "cross_k", x), linear(w, "cross_v", x)))(values(self.decoder))
         encoded = Memory(cross, jnp.where(there, positions, NOWHERE))
         return encoded, x[:, count:], own[:, count:]
 
@@ -205,7 +212,7 @@ class T5(nnx.Module):
         seen = positions if memory is None else join_positions(memory.positions, positions)
         mask, there = visible(positions, seen), (encoded.positions < NOWHERE)[:, None, None]
         bucket = buckets(positions, seen, spec.buckets, spec.max_distance, both_ways=False)
-        shared = None if spec.bias_everywhere else position_bias(self.decoder_bias[...], bucket)
+        shared = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
 
         def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV, KV | None]):
             w, cross, past = scanned
@@ -215,16 +222,12 @@ class T5(nnx.Module):
             x = x + linear(w, "cross_out", attend(q, cross, there, scale=1.0), axes=2)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), own
 
-        scanned = (stacked(self.decoder), encoded.kv, None if memory is None else memory.kv)
+        scanned = (values(self.decoder), encoded.kv, None if memory is None else memory.kv)
         x, own = jax.lax.scan(self._rematted(layer), x, scanned)
-        return rms_norm(x, self.decoder_norm[...], spec.norm_eps), Memory(own, positions)
+        return rms_norm(x, self.ends["decoder_norm"][...], spec.norm_eps), Memory(own, positions)
 
     def _rematted(self, layer):
         return jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
-
-
-def stacked(weights: nnx.Dict) -> Layer:
-    return {name: weight[...] for name, weight in weights.items()}
 
 
 def self_attention(
