@@ -24,6 +24,8 @@ class ModelConfig:
     """A packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations. Prompts, norms and losses are float32 whatever it is."""
+    weights: Literal["full", "int8"] = "full"
+    """The frozen matrices as they are, or rounded to 8 bits: a quarter of float32's memory."""
     remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
     """What the backward pass recomputes: "elementwise" is fastest, "layers" takes least memory."""
 

@@ -21,6 +21,7 @@ from mpt.errors import UserError
 from mpt.models.backbone import Backbone
 from mpt.models.families import FAMILIES
 from mpt.models.gguf_file import open_gguf
+from mpt.models.quantize import quantize
 from mpt.models.weights import Shardings, load_weights
 
 # Models that come with a Python package, by name.
@@ -47,6 +48,7 @@ class Pretrained:
 def load_pretrained(
     name: str,
     dtype: DTypeLike = jnp.float32,
+    weights: str = "full",
     remat: str = "elementwise",
     *,
     decoder_prompt: int = 0,
@@ -57,6 +59,7 @@ def load_pretrained(
     Args:
         name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
         dtype: type of the weights and activations.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them.
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: of an encoder-decoder: how many of each prompt's last vectors stand in front
             of the decoder's text instead of the encoder's.
@@ -76,6 +79,8 @@ def load_pretrained(
     abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
     sizes = {"h": spec.head_dim, "x": 3}
     backbone = load_weights(abstract, tensors, family.table_of(spec, names), sizes, path, shardings)
+    if weights == "int8":
+        quantize(backbone)
     files = sorted({tensors.file(name) for name in names})
     return Pretrained(name, backbone, tokenizer, files_hash(files))
 

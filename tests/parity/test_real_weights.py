@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pretrained():
+def pretrained(users_cache):
     return load_pretrained("smollm2-135m")
 
 
 @pytest.fixture(scope="module")
-def file():
+def file(users_cache):
     return locate("smollm2-135m")
 
 
