@@ -11,7 +11,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from mpt.checkpoint import Checkpoints
-from mpt.config import differences, dump_config, read_yaml, to_plain
+from mpt.config import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
 
 
@@ -35,7 +35,9 @@ class RunDir:
         run = cls(Path(path))
         saved = run.path / "config.yaml"
         if saved.exists():
-            changed = differences(read_yaml(saved), to_plain(config))
+            # Through the dataclass: an option that a later version has added stands at its default.
+            before = load_config(type(config), saved)
+            changed = differences(to_plain(before), to_plain(config))
             if changed:
                 raise UserError(
                     f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
