@@ -48,7 +48,7 @@ setup(
             "beartype>=0.22",
             "hypothesis>=6.170",
             "peft>=0.17",
-            "pyright>=1.1.400",
+            "basedpyright>=1.31",
             "pytest>=9.0",
             "ruff>=0.14",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.

@@ -124,7 +124,7 @@ def asset_dir(package: str) -> Path:
     if not folder.is_dir():
         archive = _fetch(asset)
         _unpack(asset, archive, folder)
-        archive.unlink()
+        archive.unlink(missing_ok=True)
     return folder
 
 
@@ -179,5 +179,8 @@ def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
                 names = [item for item in whole.getmembers() if item.name.startswith(asset.members)]
                 whole.extractall(scratch, names, filter="data")
         os.replace(scratch, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

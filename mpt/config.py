@@ -24,6 +24,8 @@ class ModelConfig:
     """A packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations. Prompts, norms and losses are float32 whatever it is."""
+    weights: Literal["full", "int8"] = "full"
+    """The frozen matrices as they are, or rounded to 8 bits: a quarter of float32's memory."""
     remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
     """What the backward pass recomputes: "elementwise" is fastest, "layers" takes least memory."""
 
@@ -37,8 +39,10 @@ class PromptConfig:
     instruction's own length."""
     rank: int = 1
     """Rank of a task's component of a universal prompt; the paper's is 1."""
-    start: Literal["instruction", "vocabulary"] = "instruction"
-    """The task's instruction, repeated or cut to length, or sampled vocabulary."""
+    start: Literal["instruction", "vocabulary", "text"] = "instruction"
+    """The task's instruction, sampled vocabulary, or `text`. Texts are repeated or cut to length."""
+    text: str = ""
+    """What `start: text` starts from. Teachers that start alike have a mean that is a prompt too."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class CompareConfig:
     """Held-out tasks."""
     adapt: AdaptConfig = AdaptConfig()
     """How each method is adapted; its task, prompt and run directory are filled in."""
+    scratch_rate: float = 0.01
+    """Adam's peak rate of prompts that start from scratch: they have further to go."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
 

@@ -1,23 +1,29 @@
-"""Class scoring: how likely each choice is after a row's text."""
+"""What a prompted backbone makes of rows: the probability of each choice, or a text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
+from transformers import PreTrainedTokenizerBase
 
-from mpt.data.batches import Batch, Row, collate
+from mpt.data.batches import Batch, Layout, Row, collate
 from mpt.data.task import Task
+from mpt.generate import generate
 from mpt.metrics import METRICS
 from mpt.models.prompted import Prompted
 
+BATCH = 32  # rows
+LONGEST_TEXT = 64  # tokens
+
 
 def choice_probabilities(
-    model: Prompted, rows: Sequence[Row], prompt: int = 0, batch_size: int = 32
+    model: Prompted, rows: Sequence[Row], prompt: int = 0, batch_size: int = BATCH
 ) -> Float[np.ndarray, "B C"]:
     """p(choice) for each row, normalised over the row's choices.
 
@@ -27,26 +33,28 @@ def choice_probabilities(
     graph, state = nnx.split(model)
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
-        for places, batch in _by_length(rows, prompt, batch_size):
+        for places, batch in _by_length(rows, prompt, batch_size, model.backbone.layout):
             heads = [[choice[0] for choice in rows[i].choices] for i in places]
             ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
             scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _by_length(spread, prompt, batch_size):
+        for places, batch in _by_length(spread, prompt, batch_size, model.backbone.layout):
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
         scores = flat.reshape(len(rows), -1)
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _by_length(rows: Sequence[Row], prompt: int, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+def _by_length(
+    rows: Sequence[Row], prompt: int, batch_size: int, layout: Layout
+) -> Iterator[tuple[list[int], Batch]]:
     """Batches of rows of like length, each with its rows' places; a short last one is filled up."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].inputs) + len(rows[i].targets))
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         filled = places + places[-1:] * (batch_size - len(places))
-        yield places, collate([rows[i] for i in filled], [prompt] * batch_size)
+        yield places, collate([rows[i] for i in filled], [prompt] * batch_size, layout)
 
 
 @jax.jit(static_argnums=0)
@@ -64,8 +72,35 @@ def _target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float
     return jnp.sum(taken, axis=-1, where=batch.labelled)
 
 
-def score(model: Prompted, task: Task, rows: Sequence[Row], prompt: int = 0) -> float:
+def written(
+    model: Prompted, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
+) -> list[str]:
+    """The text that the model writes for each row, greedily, up to the end-of-text token."""
+    end: Any = tokenizer.eos_token_id
+    prompts = model.prompt.compose()
+    inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
+    texts = [""] * len(rows)
+    for places, batch in _by_length(inputs, prompt, BATCH, model.backbone.layout):
+        found = generate(model.backbone, batch, prompts, most=LONGEST_TEXT, stop=[end])
+        for place, ids in zip(places, found):
+            texts[place] = str(tokenizer.decode(ids)).strip()
+    return texts
+
+
+def predictions(
+    model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
+) -> list[str]:
+    """The likeliest class word of each row, or the text written for it."""
+    if not task.choices:
+        return written(model, rows, tokenizer, prompt)
+    likeliest = choice_probabilities(model, rows, prompt).argmax(axis=1)
+    return [task.choices[i] for i in likeliest]
+
+
+def score(
+    model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
+) -> float:
     """The task's metric on labelled ``rows``, read behind one of the model's prompts."""
-    predicted = choice_probabilities(model, rows, prompt).argmax(axis=1)
-    targets = [task.choices[row.label] for row in rows]
-    return METRICS[task.metric](targets, [task.choices[i] for i in predicted])
+    found = predictions(model, task, rows, tokenizer, prompt)
+    targets = [str(tokenizer.decode(row.targets, skip_special_tokens=True)).strip() for row in rows]
+    return METRICS[task.metric](targets, found)

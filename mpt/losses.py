@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -47,6 +48,12 @@ def hidden_mse(
     return _masked(error.mean(axis=-1), mask)
 
 
+def _pooled(terms: Iterable[Term]) -> Term:
+    """One term over all positions of several: the texts', and an encoder-decoder's targets'."""
+    sums, weights = zip(*terms)
+    return Term(jnp.sum(jnp.stack(sums)), jnp.sum(jnp.stack(weights)))
+
+
 def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
     return Term(jnp.sum(values, where=mask), jnp.sum(mask, dtype=jnp.float32))
 
@@ -62,5 +69,5 @@ def distillation_loss(model: Distilled, batch: Batch) -> dict[str, Term]:
     return {
         "task": cross_entropy(student.logits, batch.targets, batch.labelled),
         "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),
-        "hidden": hidden_mse(student.hidden[0], teacher.hidden[0], batch.text),
+        "hidden": _pooled(map(hidden_mse, student.hidden, teacher.hidden, (batch.text, batch.labelled))),
     }

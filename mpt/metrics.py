@@ -15,9 +15,20 @@ def macro_f1(targets: Sequence[str], predictions: Sequence[str]) -> float:
     return float(f1_score(targets, predictions, average="macro"))
 
 
+def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> float:
+    """The share of texts that are the same but for case and white space.
+
+    >>> exact_match(["9 apples", "3"], ["9  Apples", "4"])
+    0.5
+    """
+    pairs = zip(targets, predictions, strict=True)
+    return sum(a.lower().split() == b.lower().split() for a, b in pairs) / len(targets)
+
+
 # Each takes (targets, predictions) and gives a share, 1 being perfect.
 METRICS: dict[str, Metric] = {
     "accuracy": lambda targets, predictions: float(accuracy_score(targets, predictions)),
+    "exact_match": exact_match,
     "macro_f1": macro_f1,
     "matthews": lambda targets, predictions: float(matthews_corrcoef(targets, predictions)),
 }

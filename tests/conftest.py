@@ -32,6 +32,14 @@ def cache(tmp_path_factory) -> Path:
     return Path(os.environ["MPT_CACHE"])
 
 
+@pytest.fixture(scope="module")
+def users_cache(cache):
+    """The real assets are large: they are fetched once, into the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPT_CACHE", str(USERS_CACHE))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A Hugging Face folder: a random Llama of two layers and a byte-level tokenizer of 320 words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -13,7 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from mpt.data.task import Example
 
 # Text lengths that batches are padded to: each distinct one is compiled once.
-BUCKETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+BUCKETS = (16, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+# How inputs and targets meet: one text, or the encoder's and the decoder's.
+Layout = Literal["decoder", "encoder-decoder"]
 
 
 class Row(NamedTuple):
@@ -36,9 +39,9 @@ class Batch(NamedTuple):
     """Rows as arrays; what a backbone reads and a loss needs.
 
     Attributes:
-        tokens: text ids, inputs then targets, padded on the right.
+        tokens: text ids, inputs then targets, padded on the right; for an encoder-decoder the inputs.
         text: True at real tokens.
-        positions: where in ``tokens`` each target token is predicted.
+        positions: where each target token is predicted: in ``tokens``, or in a decoder's own text.
         targets: the target ids.
         labelled: True at real targets.
         prompt_index: each row's prompt.
@@ -52,28 +55,36 @@ class Batch(NamedTuple):
     prompt_index: Int[Array, " B"]
 
 
-def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
-    """Tokenises examples for a decoder-only backbone.
+def encode(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    layout: Layout = "decoder",
+) -> list[Row]:
+    """Tokenises examples.
 
-    Targets follow the input after a space. A text with choices ends with its class words; free text
-    ends with the end-of-text token.
+    For a decoder, targets follow the input after a space; class words end there, and free text ends
+    with the end-of-text token. For an encoder-decoder, inputs and targets are texts of their own, and
+    all of them end with that token.
 
     Args:
         max_length: most tokens of an input; a longer one loses the end of its longest field, never
             the template's words.
     """
     end: Any = tokenizer.eos_token_id
+    space, ending = (" ", []) if layout == "decoder" else ("", [end])
     words = sorted({word for example in examples for word in (example.target, *example.choices)})
-    spelling = dict(zip(words, _ids(tokenizer, [f" {word}" for word in words])))
+    spelled = _ids(tokenizer, [space + word for word in words])
+    spelling = {word: [*tokens, *ending] for word, tokens in zip(words, spelled)}
     rows = []
     for example, inputs in zip(examples, _ids(tokenizer, [example.inputs for example in examples])):
-        if len(inputs) > max_length:
-            inputs = _shortened(example, tokenizer, max_length)
-        choices = tuple(spelling[choice] for choice in example.choices)
-        if choices:
-            rows.append(Row(inputs, spelling[example.target], choices, example.label))
+        if len(inputs) > max_length - len(ending):
+            inputs = _shortened(example, tokenizer, max_length - len(ending))
+        inputs, target = [*inputs, *ending], spelling[example.target]
+        if example.choices:
+            rows.append(Row(inputs, target, tuple(spelling[word] for word in example.choices), example.label))
         else:
-            rows.append(Row(inputs, [*spelling[example.target], end]))
+            rows.append(Row(inputs, target if ending else [*target, end]))
     return rows
 
 
@@ -100,18 +111,18 @@ def bucket(length: int) -> int:
     return next((size for size in BUCKETS if size >= length), -(-length // BUCKETS[-1]) * BUCKETS[-1])
 
 
-def collate(rows: Sequence[Row], prompt_index: Sequence[int]) -> Batch:
+def collate(rows: Sequence[Row], prompt_index: Sequence[int], layout: Layout = "decoder") -> Batch:
     """Pads rows to one bucket. The last target token is predicted, so it is not among the tokens."""
-    length = bucket(max(len(row.inputs) + len(row.targets) - 1 for row in rows))
-    width = max(len(row.targets) for row in rows)
-    size = len(rows)
+    joint = layout == "decoder"
+    texts = [[*row.inputs, *row.targets[:-1]] if joint else row.inputs for row in rows]
+    length, width, size = bucket(max(map(len, texts))), max(len(row.targets) for row in rows), len(rows)
     tokens, text = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
     positions, targets = np.zeros((size, width), np.int32), np.zeros((size, width), np.int32)
     labelled = np.zeros((size, width), bool)
-    for i, row in enumerate(rows):
-        ids, count = [*row.inputs, *row.targets[:-1]], len(row.targets)
+    for i, (row, ids) in enumerate(zip(rows, texts)):
+        count = len(row.targets)
         tokens[i, : len(ids)], text[i, : len(ids)] = ids, True
-        positions[i, :count] = len(row.inputs) - 1 + np.arange(count)
+        positions[i, :count] = (len(row.inputs) - 1 if joint else 0) + np.arange(count)
         targets[i, :count], labelled[i, :count] = row.targets, True
     arrays: Any = (tokens, text, positions, targets, labelled, np.asarray(prompt_index, np.int32))
     return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's

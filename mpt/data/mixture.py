@@ -8,11 +8,11 @@ import grain
 import numpy as np
 
 from mpt.config import TrainConfig
-from mpt.data.batches import Batch, Row, collate
+from mpt.data.batches import Batch, Layout, Row, collate
 
 
 def training_batches(
-    rows: Sequence[Sequence[Row]], config: TrainConfig, seed: int
+    rows: Sequence[Sequence[Row]], config: TrainConfig, seed: int, layout: Layout = "decoder"
 ) -> grain.MapDataset[Batch]:
     """The batches of a run; batch ``i`` depends on the arguments and ``i`` only.
 
@@ -39,7 +39,7 @@ def training_batches(
         for task in tasks:
             chosen.append(streams[task][step * stride + taken[task]])
             taken[task] += 1
-        return collate(chosen, tasks)
+        return collate(chosen, tasks, layout)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
 

@@ -37,10 +37,11 @@ PLAIN = {"gpt-2", "default"}
 CONTROL, USER_DEFINED = 3, 4
 
 
-class GGUFTensors(Mapping[str, np.ndarray]):
+class GGUFTensors:
     """The tensors of a GGUF file in float32, under Hugging Face names and layouts."""
 
-    def __init__(self, reader: GGUFReader, config: LlamaConfig):
+    def __init__(self, path: Path, reader: GGUFReader, config: LlamaConfig):
+        self._path = path
         self._heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
         self._tensors = {_renamed(tensor.name): tensor for tensor in reader.tensors}
 
@@ -58,8 +59,11 @@ class GGUFTensors(Mapping[str, np.ndarray]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def __len__(self) -> int:
-        return len(self._tensors)
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in reversed(self._tensors[name].shape))
+
+    def file(self, name: str) -> Path:
+        return self._path
 
 
 def _renamed(name: str) -> str:
@@ -86,30 +90,26 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
             "give a Hugging Face folder instead"
         )
     config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
-    return config, _tokenizer(path, fields), GGUFTensors(reader, config)
+    return config, _tokenizer(path, fields), GGUFTensors(path, reader, config)
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    values = {name.removeprefix("llama."): value for name, value in fields.items()}
-
-    def get(name: str, default: Any = None) -> Any:
-        return values.get(name, default)
-
-    heads, width = get("attention.head_count"), get("embedding_length")
+    own = {name.removeprefix("llama."): value for name, value in fields.items()}
+    heads, width = own["attention.head_count"], own["embedding_length"]
     return LlamaConfig(
-        vocab_size=len(get("tokenizer.ggml.tokens")),
+        vocab_size=len(own["tokenizer.ggml.tokens"]),
         hidden_size=width,
-        intermediate_size=get("feed_forward_length"),
-        num_hidden_layers=get("block_count"),
+        intermediate_size=own["feed_forward_length"],
+        num_hidden_layers=own["block_count"],
         num_attention_heads=heads,
-        num_key_value_heads=get("attention.head_count_kv", heads),
-        head_dim=get("attention.key_length", width // heads),
-        max_position_embeddings=get("context_length"),
-        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": get("rope.freq_base", 10_000.0)},
+        num_key_value_heads=own.get("attention.head_count_kv", heads),
+        head_dim=own.get("attention.key_length", width // heads),
+        max_position_embeddings=own["context_length"],
+        rms_norm_eps=own["attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": own.get("rope.freq_base", 10_000.0)},
         tie_word_embeddings=tied,
-        bos_token_id=get("tokenizer.ggml.bos_token_id"),
-        eos_token_id=get("tokenizer.ggml.eos_token_id"),
+        bos_token_id=own.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=own.get("tokenizer.ggml.eos_token_id"),
     )
 
 

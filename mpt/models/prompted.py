@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpt.data.batches import Batch
-from mpt.models.decoder import Decoder
+from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
 from mpt.models.output import Output
 from mpt.prompts.soft import Prompt
@@ -16,7 +16,7 @@ from mpt.prompts.soft import Prompt
 class Prompted(nnx.Module):
     """A frozen backbone behind a trained prompt."""
 
-    def __init__(self, backbone: Decoder, prompt: Prompt):
+    def __init__(self, backbone: Backbone, prompt: Prompt):
         self.backbone, self.prompt = backbone, prompt
 
     def __call__(self, batch: Batch) -> Output:
@@ -26,7 +26,7 @@ class Prompted(nnx.Module):
 class Distilled(Prompted):
     """A student that also knows its teachers: the same backbone behind other, frozen prompts."""
 
-    def __init__(self, backbone: Decoder, prompt: Prompt, teachers: Float[Array, "J P D"]):
+    def __init__(self, backbone: Backbone, prompt: Prompt, teachers: Float[Array, "J P D"]):
         super().__init__(backbone, prompt)
         self.teachers = Weight(teachers)
 

@@ -1,85 +1,184 @@
-"""A strict way from named tensors to a backbone's weights: all of them, each once, in shape."""
+"""A strict way from a checkpoint's tensors to a backbone's weights: all of them, each once, in shape.
+
+Tensors are read one at a time and written straight into their (stacked, sharded) place, so that
+beside the model itself no more than one tensor is ever held.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
+from einops import EinopsError, rearrange
 from flax import nnx
+from jaxtyping import Array
 
 from mpt.errors import UserError
 
 Model = TypeVar("Model", bound=nnx.Module)
-Table = Mapping[str, tuple[str, str]]
+
+# Checkpoint name, with "{}" for the layer -> path in the model and an einops pattern; or None for a
+# tensor that is known and not needed. Several paths share out the pattern's leading axis "x".
+Table = Mapping[str, tuple[str, str] | None]
+
+# From a weight's logical axes to where it lives.
+Shardings = Callable[[tuple[str, ...]], jax.sharding.Sharding]
+
+
+class Tensors(Protocol):
+    """A checkpoint, read lazily by name."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __getitem__(self, name: str) -> np.ndarray: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def file(self, name: str) -> Path: ...
+
+
+class Source(NamedTuple):
+    """Where a weight, or one layer of it, comes from."""
+
+    name: str
+    layout: str
+    part: int | None
+
+
+# Of each target, by layer; None where it has no layers.
+Sources = dict[str, dict[int | None, Source]]
 
 
 def load_weights(
-    model: Model, tensors: Mapping[str, np.ndarray], table: Table, sizes: Mapping[str, int], where: str
+    model: Model,
+    tensors: Tensors,
+    table: Table,
+    sizes: Mapping[str, int],
+    where: Path,
+    shardings: Shardings | None = None,
 ) -> Model:
-    """Fills an abstract model from ``tensors``, one at a time.
+    """Fills an abstract model from a checkpoint.
 
     Args:
         model: a model whose weights are shapes only (``nnx.eval_shape``).
-        tensors: the checkpoint, read lazily by name.
-        table: checkpoint name, with "{}" for the layer -> path in the model, and an einops pattern.
-        sizes: the lengths that the patterns need.
+        tensors: the checkpoint.
+        table: what the checkpoint's names mean.
+        sizes: the lengths that the table's patterns need.
         where: the file or folder, for error messages.
+        shardings: where each weight is to live; None for the default device.
 
     Raises:
-        UserError: names every tensor that is missing, left over or wrongly shaped.
+        UserError: names every tensor that is missing, left over or wrongly shaped, and its file.
     """
     graph, state = nnx.split(model)
     targets = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
-    patterns = {re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")): to for name, to in table.items()}
-    faults, filled, sources = [], {}, {}
-    for name in tensors:
-        matches = [(m, to) for pattern, to in patterns.items() if (m := pattern.fullmatch(name))]
-        if not matches or matches[0][1][0] not in targets:
-            faults.append(f"'{name}' has no place in the model")
-            continue
-        match, (target, layout) = matches[0]
-        sources.setdefault(target, {})[int(match[1]) if match.groups() else 0] = (name, layout)
-
-    for target, leaf in targets.items():
-        stacked = target.startswith("layers.")
-        shape = leaf.shape[1:] if stacked else leaf.shape
-        found = sources.get(target, {})
-        buffer = np.empty(leaf.shape if stacked else (1, *leaf.shape), leaf.dtype)
-        for layer in range(len(buffer)):
-            if layer not in found:
-                name = next(name for name, to in table.items() if to[0] == target)
-                faults.append(f"'{name.format(layer)}' is missing")
-                continue
-            name, layout = found[layer]
-            fault = _place(buffer[layer], tensors[name], layout, sizes)
-            if fault:
-                faults.append(f"'{name}' {fault}, the config asks for {shape} laid out as '{layout}'")
-        if extra := sorted(set(found) - set(range(len(buffer)))):
-            faults.append(f"'{found[extra[0]][0]}' is of a layer beyond the config's {len(buffer)}")
-        if not faults:
-            filled[target] = jnp.asarray(buffer if stacked else buffer[0])
+    sources, faults = _sources(tensors, table, targets)
+    faults += _missing(sources, table, targets) + _misshapen(sources, tensors, targets, sizes)
     if faults:
-        raise UserError(f"{where}: {'; '.join(faults[:8])}{_more(faults[8:])}")
-    leaves = {path: leaf.replace(filled[".".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
+        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+        raise UserError(f"{where}: {'; '.join(faults[:8])}{more}")
+
+    def fill(target: str, leaf: nnx.Variable) -> nnx.Variable:
+        sharding = shardings(leaf.axes) if shardings else None
+        value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+        for layer, (name, layout, part) in sources[target].items():
+            lengths = tuple(_lengths(layout, sizes).items())
+            value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
+            value.block_until_ready()  # else tensors are read faster than they are written, and pile up
+        return leaf.replace(value)
+
+    leaves = {path: fill(".".join(map(str, path)), leaf) for path, leaf in nnx.to_flat_state(state)}
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
-def _place(slot: np.ndarray, tensor: np.ndarray, layout: str, sizes: Mapping[str, int]) -> str:
-    """Writes a tensor into its slot; returns what is wrong with its shape, if anything."""
-    named = {name: size for name, size in sizes.items() if re.search(rf"\b{name}\b", layout)}
-    try:
-        arranged = rearrange(tensor, layout, **named)
-    except Exception:  # einops raises its own error type for every misfit
-        return f"has shape {tensor.shape}"
-    if arranged.shape != slot.shape:
-        return f"has shape {tensor.shape}"
-    slot[...] = arranged
-    return ""
+@functools.partial(
+    jax.jit, static_argnames=("layout", "lengths", "part", "sharding"), donate_argnames="value"
+)
+def _write(
+    value: Array,
+    tensor: Array,
+    layer: int | None,
+    layout: str,
+    lengths: tuple[tuple[str, int], ...],
+    part: int | None,
+    sharding: jax.sharding.Sharding | None,
+) -> Array:
+    """Writes a tensor, or a part of it, into a weight's memory or into one layer of it."""
+    arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
+    arranged = arranged if part is None else arranged[part]
+    if layer is not None:  # not .at[].set(), whose scatter copies the whole
+        arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
+    return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
 
 
-def _more(faults: list[str]) -> str:
-    return f"; and {len(faults)} more" if faults else ""
+def _sources(
+    tensors: Tensors, table: Table, targets: Mapping[str, nnx.Variable]
+) -> tuple[Sources, list[str]]:
+    """Each target's sources by layer (None where it has no layers), and the tensors without a place."""
+    patterns = [(re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")), to) for name, to in table.items()]
+    sources: Sources = {target: {} for target in targets}
+    faults = []
+    for name in tensors:
+        match, to = next(
+            ((m, to) for pattern, to in patterns if (m := pattern.fullmatch(name))), (None, None)
+        )
+        if match and to is None:
+            continue
+        paths, layout = (to[0].split(), to[1]) if to else ([], "")
+        layer = int(match[1]) if match and match.groups() else None
+        if not paths or not all(path in targets for path in paths):
+            faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
+        elif layer is not None and layer >= targets[paths[0]].shape[0]:
+            faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
+        elif layer in sources[paths[0]]:
+            faults.append(f"'{name}' and '{sources[paths[0]][layer].name}' are the same weight")
+        else:
+            for part, path in enumerate(paths):
+                sources[path][layer] = Source(name, layout, part if len(paths) > 1 else None)
+    return sources, faults
+
+
+def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]) -> list[str]:
+    names: dict[str, list[str]] = {path: [] for path in targets}
+    for name, to in table.items():
+        for path in to[0].split() if to else ():
+            names.setdefault(path, []).append(name)
+    absent = {}  # a fused tensor is missed by several targets
+    for path, leaf in targets.items():
+        layers = range(leaf.shape[0]) if "{}" in names[path][0] else [None]
+        for layer in layers:
+            if layer not in sources[path]:
+                absent[" or ".join(f"'{name.format(layer)}'" for name in names[path])] = True
+    return [f"{name} is missing" for name in absent]
+
+
+def _misshapen(
+    sources: Sources, tensors: Tensors, targets: Mapping[str, nnx.Variable], sizes: Mapping[str, int]
+) -> list[str]:
+    faults = {}
+    for target, layers in sources.items():
+        for layer, (name, layout, part) in layers.items():
+            wanted = targets[target].shape[0 if layer is None else 1 :]
+            shape = tensors.shape(name)
+            stand_in = np.broadcast_to(np.int8(0), shape)
+            try:
+                arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
+            except EinopsError:
+                arranged = None
+            if arranged is None or arranged[0 if part is None else 1 :] != wanted:
+                faults[name] = (
+                    f"'{name}' in {tensors.file(name).name} has shape {shape}, "
+                    f"the config asks for {wanted} laid out as '{layout}'"
+                )
+    return list(faults.values())
+
+
+def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of ``sizes`` that a pattern speaks of."""
+    return {name: size for name, size in sizes.items() if re.search(rf"\b{name}\b", layout)}

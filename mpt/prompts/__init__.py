@@ -4,7 +4,7 @@ A prompt module's parameters are the only thing that training changes. ``compose
 ready prompt per task, [J, P, D]; joining it to the input is the backbone's business.
 """
 
-from mpt.prompts.initial import from_embeddings, text_rows, vocabulary_rows
+from mpt.prompts.initial import text_rows, vocabulary_rows
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.soft import Prompt, PromptParam, SoftPrompt
 
@@ -13,7 +13,6 @@ __all__ = [
     "Prompt",
     "PromptParam",
     "SoftPrompt",
-    "from_embeddings",
     "text_rows",
     "vocabulary_rows",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000
@@ -18,8 +18,3 @@ def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, " P"]
 def text_rows(ids: list[int], length: int) -> Int[np.ndarray, " P"]:
     """A text's token ids, repeated or cut to ``length``."""
     return np.resize(np.asarray(ids), length)
-
-
-def from_embeddings(table: Float[Array, "V D"], ids: Int[np.ndarray, "J P"]) -> Float[Array, "J P D"]:
-    """The embedding rows of ``ids``: a soft prompt that starts as those tokens, exactly."""
-    return table[ids].astype("float32")

@@ -63,29 +63,33 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     if done.exists():
         return Result(**json.loads(done.read_text()))
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
-    train, probe, test = _rows(config, task, pretrained)
+    train, validation, test = _rows(config, task, pretrained)
     model = Prompted(pretrained.backbone, _start(config, task, pretrained))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, PromptParam)))
+
+    def scores(model: Prompted, rows: Sequence[Row]) -> list[float]:
+        return [score(model, task, rows, pretrained.tokenizer, j) for j in range(len(config.seeds))]
+
+    def probe(model: Prompted) -> dict[str, float]:
+        return {"validation": float(np.mean(scores(model, validation)))}
 
     seconds = 0.0
     if config.train.steps:
         model, seconds = fit(
             model,
-            training_batches(train, config.train, seed=0),
+            training_batches(train, config.train, 0, pretrained.backbone.layout),
             config.train,
             task_loss,
             weights={"task": 1.0},
             run=run,
             stage="adapt",
-            probe=lambda model: {"validation": float(np.mean(_scores(config, task, model, probe)))},
+            probe=probe if config.probe_every else None,
             probe_every=config.probe_every,
         )
-
-    scores = _scores(config, task, model, test)
     result = Result(
         task=task.name,
         metric=task.metric,
-        scores=scores,
+        scores=scores(model, test),
         rows=len(test),
         parameters=parameters // len(config.seeds),
         steps=config.train.steps,
@@ -96,6 +100,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
             if "validation" in line
         ],
     )
+    # What was factors is one plain prompt per seed from here on.
     collapsed = SoftPrompt(model.prompt.compose())
     card = Card.describe(
         collapsed,
@@ -106,7 +111,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
         method=f"Prompt for {task.name}, started from {config.prompt or config.vectors.start}",
         seeds=list(config.seeds),
         max_length=config.max_length,
-        metrics={f"test {task.metric}": float(np.mean(scores))},
+        metrics={f"test {task.metric}": float(np.mean(result.scores))},
     )
     save_prompt(run.path, "adapted", collapsed, card)
     write_whole(done, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
@@ -118,8 +123,10 @@ def _rows(
 ) -> tuple[list[list[Row]], list[Row], list[Row]]:
     """Training rows of each seed, and the validation and test rows that all share."""
 
+    layout = pretrained.backbone.layout
+
     def encoded(split: str) -> list[Row]:
-        return encode(task.examples(split), pretrained.tokenizer, config.max_length)
+        return encode(task.examples(split), pretrained.tokenizer, config.max_length, layout)
 
     def some(rows: list[Row], count: int) -> list[Row]:
         order = np.random.default_rng(0).permutation(len(rows))
@@ -131,8 +138,8 @@ def _rows(
         [whole[i] for i in few_shot(labels, config.shots, seed)] if config.shots else whole
         for seed in config.seeds
     ]
-    probe = some(encoded("validation"), config.probe_rows) if config.probe_every else []
-    return train, probe, some(encoded("test"), config.test_rows)
+    validation = some(encoded("validation"), config.probe_rows) if config.probe_every else []
+    return train, validation, some(encoded("test"), config.test_rows)
 
 
 def _start(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Prompt:
@@ -143,8 +150,3 @@ def _start(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Prompt:
         return universal.for_targets(len(config.seeds))
     tasks = [task] * len(config.seeds)
     return SoftPrompt(starting_vectors(config.vectors, tasks, config.seeds, pretrained))
-
-
-def _scores(config: AdaptConfig, task: Task, model: Prompted, rows: Sequence[Row]) -> list[float]:
-    """The task's metric on ``rows``, for each seed's prompt."""
-    return [score(model, task, rows, prompt) for prompt in range(len(config.seeds))]

@@ -15,6 +15,7 @@ from mpt.config import AdaptConfig, CompareConfig
 from mpt.data.library import find_task
 from mpt.errors import UserError
 from mpt.models.hf import load_pretrained
+from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import Result, adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.rundir import RunDir, write_whole
@@ -37,11 +38,14 @@ class Method:
     start: str = "instruction"
     length: int | None = None
 
-    def config(self, base: AdaptConfig, prompt: str) -> AdaptConfig:
+    def config(self, base: AdaptConfig, prompt: str, scratch_rate: float) -> AdaptConfig:
         """``base`` as this method would run it; an untrained one needs no more than one seed."""
-        length = base.vectors.length if self.length is None else self.length
-        vectors = replace(base.vectors, start=self.start, length=length)
-        base = replace(base, vectors=vectors, prompt=prompt if self.universal else "")
+        if self.universal:
+            base = replace(base, prompt=prompt)
+        else:
+            length = base.vectors.length if self.length is None else self.length
+            vectors = replace(base.vectors, start=self.start, length=length)
+            base = replace(base, vectors=vectors, train=replace(base.train, learning_rate=scratch_rate))
         if self.trained:
             return base
         return replace(base, seeds=base.seeds[:1], train=replace(base.train, steps=0))
@@ -74,12 +78,14 @@ def compare(config: CompareConfig) -> Path:
         for target in config.targets:
             folder = run.path / Path(target).stem / method.name.replace(", ", "_").replace(" ", "_")
             base = replace(config.adapt, task=target, model=source.model, out=str(folder))
-            result = adapt(method.config(base, prompt), pretrained)
+            result = adapt(method.config(base, prompt, config.scratch_rate), pretrained)
             results[method.name].append(result)
             console.print(f"{result.task}, {method.name}: {_share(result)} {result.metric}")
+    caption = _caption(results, pretraining_seconds(Path(source.out)))
+    header, lines = _header(results, config.goal), _lines(results, config.goal)
     write_whole(run.path / "results.json", _json(results))
-    write_whole(run.path / "results.md", _markdown(results, config.goal))
-    console.print(_table(results, config.goal))
+    write_whole(run.path / "results.md", _markdown(header, lines, caption))
+    console.print(_table(header, lines, caption))
     console.print(f"Written to {run.path}/results.md; each method's run is beside it.")
     return run.path
 
@@ -118,26 +124,31 @@ def _lines(results: dict[str, list[Result]], goal: float) -> list[list[str]]:
     return lines
 
 
-def _table(results: dict[str, list[Result]], goal: float) -> Table:
-    table = Table(*_header(results, goal), caption=_caption(results))
-    for line in _lines(results, goal):
+def _table(header: list[str], lines: list[list[str]], caption: str) -> Table:
+    table = Table(*header, caption=caption)
+    for line in lines:
         table.add_row(*line)
     return table
 
 
-def _markdown(results: dict[str, list[Result]], goal: float) -> str:
-    header = _header(results, goal)
-    lines = [header, ["---"] * len(header), *_lines(results, goal)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{_caption(results)}\n"
+def _markdown(header: list[str], lines: list[list[str]], caption: str) -> str:
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
+    return f"{table}\n\n{caption}\n"
 
 
-def _caption(results: dict[str, list[Result]]) -> str:
+def _caption(results: dict[str, list[Result]], pretraining: float) -> str:
     seeds = max(len(result.scores) for row in results.values() for result in row)
     return (
-        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. "
-        "Steps to the goal are read off validation rows; – means never within the budget."
+        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. Steps to the goal are read off "
+        "validation rows, 0 being before training; – means never within the budget. "
+        f"Training the universal prompt took {pretraining:.0f} s, once."
     )
+
+
+def pretraining_seconds(run: Path) -> float:
+    """Seconds in the training steps of a pretraining run, both stages."""
+    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
+    return sum(card.metrics["training seconds"] for card in cards)
 
 
 def _json(results: dict[str, list[Result]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpt.config import ModelConfig, from_plain, read_yaml
-from mpt.data.batches import encode
+from mpt.data.batches import Row, encode
 from mpt.data.library import find_task
 from mpt.data.sources import Record
-from mpt.data.task import Task
+from mpt.data.task import Example, Task
 from mpt.errors import UserError
-from mpt.evaluate import choice_probabilities, score
+from mpt.evaluate import choice_probabilities, score, written
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.prompted import Prompted
 from mpt.prompts import MultitaskPrompt
@@ -34,6 +34,10 @@ class Ready(NamedTuple):
     place: int
     task: Task
     max_length: int
+
+    def encode(self, examples: Sequence[Example]) -> list[Row]:
+        layout = self.pretrained.backbone.layout
+        return encode(examples, self.pretrained.tokenizer, self.max_length, layout)
 
 
 def open_run(run: Path, task: str = "", index: int = 0) -> Ready:
@@ -84,8 +88,8 @@ def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[st
     known = find_task(task) if task else _with_data(ready.task, run)
     examples = known.examples(split)
     order = np.random.default_rng(0).permutation(len(examples))[: rows or len(examples)]
-    encoded = encode([examples[i] for i in order], ready.pretrained.tokenizer, ready.max_length)
-    value = score(ready.model, known, encoded, ready.place)
+    encoded = ready.encode([examples[i] for i in order])
+    value = score(ready.model, known, encoded, ready.pretrained.tokenizer, ready.place)
     return {"task": known.name, "split": split, "rows": len(encoded), known.metric: value}
 
 
@@ -95,7 +99,7 @@ def _with_data(task: Task, run: Path) -> Task:
 
 
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
-    """One JSON line per input line: the predicted label and each label's probability.
+    """One JSON line per input line: a label and each label's probability, or a text.
 
     Args:
         lines: JSON objects with the template's columns; or, if the template has one column, that
@@ -105,16 +109,19 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     Raises:
         UserError: a line is neither, or lacks a column.
     """
+    _, model, place, task, _ = ready
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    labels = list(ready.task.verbalizer)
+    # A new row has no target: any will do, as only the input is read.
+    target = next(iter(task.verbalizer.values()), "")
     while chunk := list(islice(numbered, CHUNK)):
-        # A new row has no label: any will do, as only the input is read.
-        target = ready.task.verbalizer[labels[0]]
-        examples = [ready.task.example(_record(ready.task, line, at), target) for at, line in chunk]
-        rows = encode(examples, ready.pretrained.tokenizer, ready.max_length)
-        for shares in choice_probabilities(ready.model, rows, ready.place):
-            found = {label: round(float(share), 6) for label, share in zip(labels, shares)}
-            yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})
+        rows = ready.encode([task.example(_record(task, line, at), target) for at, line in chunk])
+        if task.choices:
+            for shares in choice_probabilities(model, rows, place):
+                found = {label: round(float(p), 6) for label, p in zip(task.verbalizer, shares)}
+                yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})
+        else:
+            for text in written(model, rows, ready.pretrained.tokenizer, place):
+                yield json.dumps({"prediction": text})
 
 
 def _record(task: Task, line: str, where: str) -> Record:
@@ -123,6 +130,7 @@ def _record(task: Task, line: str, where: str) -> Record:
             return Record(where, json.loads(line))
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from None
-    if len(task.columns) > 1:
+    column, *others = task.columns
+    if others:
         raise UserError(f"{where}: task {task.name} needs {', '.join(task.columns)}; give a JSON object")
-    return Record(where, {task.columns[0]: line.rstrip("\n")})
+    return Record(where, {column: line.rstrip("\n")})

@@ -34,31 +34,32 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     if has_prompt(run.path, "universal"):
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    layout = pretrained.backbone.layout
     examples = [task.examples("train") for task in tasks]
-    rows = [encode(task, pretrained.tokenizer, config.max_length) for task in examples]
+    rows = [encode(task, pretrained.tokenizer, config.max_length, layout) for task in examples]
     facts = {
         "prompts": [task.name for task in tasks],
         "tasks": tasks,
         "rows": {task.name: len(task_rows) for task, task_rows in zip(tasks, rows)},
         "seeds": [config.seed],
         "max_length": config.max_length,
-        "metrics": {},
     }
 
     # 1. A teacher per source task: independent prompts, trained side by side.
     if not has_prompt(run.path, "teachers"):
         vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
-        teachers = fit(
+        teachers, seconds = fit(
             Prompted(pretrained.backbone, SoftPrompt(vectors)),
-            training_batches(rows, config.teachers, config.seed),
+            training_batches(rows, config.teachers, config.seed, layout),
             config.teachers,
             task_loss,
             weights={"task": 1.0},
             run=run,
             stage="teachers",
-        ).model.prompt
-        card = Card.describe(teachers, pretrained, method="Teacher prompts", **facts)
-        save_prompt(run.path, "teachers", teachers, card)
+        )
+        figures = {"training seconds": seconds}
+        card = Card.describe(teachers.prompt, pretrained, method="Teacher prompts", metrics=figures, **facts)
+        save_prompt(run.path, "teachers", teachers.prompt, card)
     teachers = load_prompt(run.path, "teachers", pretrained)[0].compose()
 
     # 2. One shared prompt, with a low-rank component per task, learns from tasks and teachers.
@@ -66,15 +67,16 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         teachers.mean(axis=0), len(tasks), config.vectors.rank, jax.random.key(config.seed)
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
-    universal = fit(
+    universal, seconds = fit(
         Distilled(pretrained.backbone, start, teachers),
-        training_batches(rows, config.universal, config.seed + 1),
+        training_batches(rows, config.universal, config.seed + 1, layout),
         config.universal,
         distillation_loss,
         weights=weights,
         run=run,
         stage="universal",
-    ).model.prompt
-    card = Card.describe(universal, pretrained, method="Universal prompt", **facts)
-    save_prompt(run.path, "universal", universal, card)
+    )
+    figures = {"training seconds": seconds}
+    card = Card.describe(universal.prompt, pretrained, method="Universal prompt", metrics=figures, **facts)
+    save_prompt(run.path, "universal", universal.prompt, card)
     return run.path

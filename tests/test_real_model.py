@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import USERS_CACHE
 
 from mpt.config import PromptConfig
 from mpt.data.batches import Row, collate, encode
@@ -15,14 +14,6 @@ from mpt.prompts import SoftPrompt
 from mpt.recipes.start import starting_vectors
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def users_cache(cache):
-    """The assets are large: they are fetched once, into the user's own cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPT_CACHE", str(USERS_CACHE))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,4 +37,4 @@ def test_hard_prompt_tells_feelings_better_than_chance(smollm2):
     examples = task.examples("test")
     few = [[e for e in examples if e.target == word][:16] for word in task.choices]
     rows = encode([*few[0], *few[1]], smollm2.tokenizer, 48)
-    assert score(Prompted(smollm2.backbone, SoftPrompt(vectors)), task, rows) > 0.6
+    assert score(Prompted(smollm2.backbone, SoftPrompt(vectors)), task, rows, smollm2.tokenizer) > 0.6

@@ -1,0 +1,75 @@
+"""Rotary position embedding, with the ways in which families stretch it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mpt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rope:
+    """The rotation frequencies of one layer.
+
+    Attributes:
+        theta: base of the geometric series of wavelengths.
+        factor: by how much long wavelengths are stretched.
+        low: Llama 3: wavelengths beyond ``context / low`` are stretched by the whole factor, ...
+        high: ... those within ``context / high`` not at all. Equal bounds stretch every one.
+        context: text length of the pretraining before stretching.
+    """
+
+    theta: float
+    factor: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    context: int = 1
+
+    @classmethod
+    def from_hf(cls, parameters: Mapping[str, Any]) -> Rope:
+        """From a config's ``rope_parameters``.
+
+        Raises:
+            UserError: the type of scaling is unknown.
+        """
+        kind, theta = parameters["rope_type"], float(parameters["rope_theta"])
+        if kind == "default":
+            return cls(theta)
+        if kind == "linear":
+            return cls(theta, parameters["factor"])
+        if kind == "llama3":
+            low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+            return cls(theta, parameters["factor"], low, high, parameters["original_max_position_embeddings"])
+        raise UserError(f"rope_type '{kind}' is not supported; default, linear and llama3 are")
+
+    def frequencies(self, head_dim: int) -> Float[np.ndarray, " half"]:
+        """Radians per position of each pair of a head's dimensions.
+
+        >>> Rope(10_000.0, factor=2.0).frequencies(4).tolist()
+        [0.5, 0.005]
+        """
+        half = head_dim // 2
+        frequency = self.theta ** (-np.arange(half) / half)
+        if self.low == self.high:
+            stretched = np.ones(half)
+        else:
+            turns = self.context * frequency / (2 * math.pi)
+            stretched = 1 - np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return frequency * (1 - stretched + stretched / self.factor)
+
+
+def rotate(
+    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], frequency: Float[Array, " half"]
+) -> Float[Array, "B T N H"]:
+    """Rotates the halves of each head against one another (Su et al. 2021, section 3.2)."""
+    angle = positions[..., None, None].astype(jnp.float32) * frequency  # [B, T, 1, H/2]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
