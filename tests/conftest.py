@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 from hypothesis import settings
-from toys import WORDS, stage, tiny_tokenizer, write_task
+from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, tiny_tokenizer, write_task
 
 from mpt import cli
 from mpt.models.hf import Pretrained, load_pretrained
@@ -28,6 +28,7 @@ def cache(tmp_path_factory) -> Path:
     """A cache of the tests' own, also for the processes that they start."""
     os.environ["MPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return Path(os.environ["MPT_CACHE"])
 
 
@@ -137,3 +138,19 @@ def adapted(tmp_path_factory, plain_adapt, universal) -> Path:
     config.write_text(json.dumps(plain_adapt | keys))
     assert cli.main(["adapt", str(config)]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def compare_file(tmp_path_factory, plain_pretrain, plain_adapt, toy) -> Path:
+    """A comparison's config on the tiny model."""
+    path = tmp_path_factory.mktemp("compare") / "compare.yaml"
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    path.write_text(json.dumps({"pretrain": plain_pretrain, "targets": [toy["mood"]], "adapt": adapt}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory, compare_file) -> tuple[Path, str]:
+    """The run directory of a finished comparison, and what it printed; a process of its own."""
+    run = tmp_path_factory.mktemp("compared") / "run"
+    return run, finish(start_mpt("compare", str(compare_file), "--out", str(run)))

@@ -31,7 +31,7 @@ def test_every_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
     assert stopped.value.code == 0
-    assert f"usage: mpt {command}" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("usage: mpt ")
 
 
 def test_help_explains_every_option_of_a_config(capsys):
@@ -144,11 +144,9 @@ def test_saved_config_runs_the_same_again(tmp_path, adapted, capsys):
     assert results[0] == results[1]
 
 
-def test_comparison_prints_every_method(tmp_path, config_file, plain_pretrain, plain_adapt, toy, capsys):
-    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
-    config = config_file({"pretrain": plain_pretrain, "targets": [toy["mood"]], "adapt": adapt})
-    run = tmp_path / "run"
-    text = output(capsys, "compare", config, "--out", str(run))
+@pytest.mark.slow
+def test_comparison_prints_every_method(compared):
+    run, text = compared
     results = json.loads((run / "results.json").read_text())
     assert len(results) == 5
     table = (run / "results.md").read_text()

@@ -6,9 +6,7 @@ import signal
 import time
 
 import pytest
-from toys import ROOT, stage, start_mpt
-
-PATIENCE = 180  # seconds until a process that does not get on is a failure
+from toys import PATIENCE, ROOT, finish, stage, start_mpt
 
 
 def steps_done(run, stage: str) -> int:
@@ -29,25 +27,10 @@ def stop_at(process, run, stage: str, step: int, how: signal.Signals) -> tuple[i
     return process.returncode, error
 
 
-def finish(process) -> str:
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, error
-    return error
-
-
 def figures(run, stage: str) -> list[dict]:
     """The stage's lines, without the only figure that depends on the clock."""
     lines = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "rows_per_second"} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Keeps what is compiled between processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +42,7 @@ def pretrain_file(tmp_path_factory, plain_pretrain):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compiled, pretrain_file):
+def whole(tmp_path_factory, pretrain_file):
     """An uninterrupted run."""
     run = tmp_path_factory.mktemp("whole") / "run"
     finish(start_mpt("pretrain", str(pretrain_file), "--out", str(run)))
@@ -96,19 +79,15 @@ def test_interrupted_pretraining_says_how_to_go_on(tmp_path, pretrain_file, whol
 
 
 @pytest.mark.slow
-def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compiled, plain_pretrain, plain_adapt, toy):
-    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
-    adapt["train"] = adapt["train"] | {"steps": 20}
-    path = tmp_path / "compare.yaml"
-    path.write_text(json.dumps({"pretrain": plain_pretrain, "targets": [toy["mood"]], "adapt": adapt}))
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    finish(start_mpt("compare", str(path), "--out", str(whole)))
-    command = ("compare", str(path), "--out", str(killed))
+def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compare_file, compared):
+    killed, (whole, _) = tmp_path / "run", compared
+    command = ("compare", str(compare_file), "--out", str(killed))
     for place, step in (
         ("pretrain/universal", 5),
-        ("mood/prompt_tuning_from_the_instruction/adapt", 7),
+        ("mood/prompt_tuning_from_the_instruction/adapt", 3),
     ):
-        assert stop_at(start_mpt(*command), killed, place, step, signal.SIGKILL)[0] == -signal.SIGKILL
+        status, _ = stop_at(start_mpt(*command), killed, place, step, signal.SIGKILL)
+        assert status == -signal.SIGKILL
     finish(start_mpt(*command))
     prompts = sorted(file.relative_to(whole) for file in whole.rglob("*.safetensors"))
     assert len(prompts) == 7

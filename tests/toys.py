@@ -15,6 +15,7 @@ from mpt.assets import cache_dir
 
 ROOT = Path(__file__).parents[1]
 USERS_CACHE = cache_dir()
+PATIENCE = 240  # seconds until a process that does not get on is a failure
 
 WORDS = {"tone": ("great", "awful"), "colour": ("red", "blue"), "mood": ("glad", "sad")}
 
@@ -79,6 +80,16 @@ def start_mpt(*arguments: str, stdin=subprocess.DEVNULL, cwd=None) -> subprocess
         text=True,
         cwd=cwd,
     )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for a process that must succeed, and returns what it prints."""
+    try:
+        output, error = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, error
+    return output
 
 
 def refused(capsys, *arguments: str) -> str:
