@@ -74,13 +74,13 @@ def measure(folder: Path, dtype: str) -> None:
     # mpt never needs torch, but transformers imports it, all 250 MB, where it is installed.
     sys.modules["torch"] = None  # type: ignore[assignment]
 
-    del sys.modules["torch"]
     import jax
     import jax.numpy as jnp
     from flax import nnx
 
     from mpt.models.hf import load_pretrained
 
+    del sys.modules["torch"]
     jax.block_until_ready(jnp.zeros(1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     start = time.perf_counter()

@@ -1,0 +1,66 @@
+"""Half precision and 8 bits stay near float32, and float32 stays where it must."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+from mpt.data.batches import Row, collate
+from mpt.losses import cross_entropy
+from mpt.models.hf import load_pretrained
+from mpt.models.quantize import quantize
+
+ROWS = [Row([5, 9, 11, 4, 7, 30, 21], [8, 12, 6]), Row([33, 5], [9])]
+
+
+def loss_and_gradient(backbone):
+    """The loss, its gradient, and the bytes of the weights."""
+    batch = collate(ROWS, [0, 0], backbone.layout)
+    prompts = np.random.default_rng(0).normal(size=(1, 4, 32)).astype(np.float32)
+    graph, weights = nnx.split(backbone)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(prompts, weights):
+        output = nnx.merge(graph, weights)(batch, prompts)
+        assert output.logits.dtype == jnp.float32
+        return cross_entropy(output.logits, batch.targets, batch.labelled).mean
+
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
+    return *loss(prompts, weights), size
+
+
+@pytest.fixture(scope="module", params=["gemma2", "gpt2", "t5-1.1"])
+def exact(request, tmp_path_factory):
+    folder = tiny.save(request.param, tmp_path_factory.mktemp("model"))
+    return str(folder), loss_and_gradient(load_pretrained(str(folder)).backbone)
+
+
+def agree(near, exact, share: float, alike: float) -> None:
+    (loss, gradient, size), (true_loss, true_gradient, true_size) = near, exact
+    assert gradient.dtype == jnp.float32
+    assert size < share * true_size
+    assert float(loss) == pytest.approx(float(true_loss), rel=0.05)
+    cosine = jnp.vdot(gradient, true_gradient) / jnp.linalg.norm(gradient) / jnp.linalg.norm(true_gradient)
+    assert cosine > alike
+
+
+def test_bfloat16(exact):
+    folder, reference = exact
+    agree(
+        loss_and_gradient(load_pretrained(folder, dtype=jnp.bfloat16).backbone),
+        reference,
+        share=0.51,
+        alike=0.99,
+    )
+
+
+def test_int8(exact):
+    folder, reference = exact
+    backbone = load_pretrained(folder).backbone
+    quantize(backbone)
+    agree(loss_and_gradient(backbone), reference, share=0.5, alike=0.95)
