@@ -102,5 +102,10 @@ def score(
 ) -> float:
     """The task's metric on labelled ``rows``, read behind one of the model's prompts."""
     found = predictions(model, task, rows, tokenizer, prompt)
-    targets = [str(tokenizer.decode(row.targets, skip_special_tokens=True)).strip() for row in rows]
+    targets = [
+        task.choices[row.label]
+        if task.choices
+        else str(tokenizer.decode(row.targets, skip_special_tokens=True)).strip()
+        for row in rows
+    ]
     return METRICS[task.metric](targets, found)

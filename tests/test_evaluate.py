@@ -52,11 +52,11 @@ def test_probabilities_are_those_of_each_row_alone(model, choices):
         np.testing.assert_allclose(probabilities, expected(model, row, prompt=1), rtol=1e-4)
 
 
-def test_score_is_the_share_of_rows_whose_choice_is_likeliest(model):
+def test_score_is_the_share_of_rows_whose_choice_is_likeliest(model, pretrained):
     task = Task("toy", Files({}), "{text}", {"a": "x", "b": "y", "c": "z"})
     best = choice_probabilities(model, rows(SINGLE)).argmax(axis=1)
     right = [row._replace(label=int(label)) for row, label in zip(rows(SINGLE), best)]
     wrong = [row._replace(label=(row.label + 1) % 3) for row in right]
-    assert score(model, task, right) == 1
-    assert score(model, task, wrong) == 0
-    assert score(model, task, right[:2] + wrong[2:]) == pytest.approx(0.4)
+    assert score(model, task, right, pretrained.tokenizer) == 1
+    assert score(model, task, wrong, pretrained.tokenizer) == 0
+    assert score(model, task, right[:2] + wrong[2:], pretrained.tokenizer) == pytest.approx(0.4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -34,6 +34,7 @@ class State(NamedTuple):
         return State(self.memory.rows(index), self.position[index], self.slot, encoded)
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A frozen language model: prompts and texts in, logits and hidden states out.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 # One layer's weights by name, or all layers' with a leading layer axis.
@@ -39,7 +40,7 @@ class Weight(nnx.Variable):
 
 
 def make_weights(
-    parts: Mapping[str, str], sizes: Mapping[str, int], rngs: nnx.Rngs, dtype: jnp.dtype
+    parts: Mapping[str, str], sizes: Mapping[str, int], rngs: nnx.Rngs, dtype: DTypeLike
 ) -> dict[str, Weight]:
     """Random weights, to stand until a checkpoint is loaded.
 

@@ -10,14 +10,14 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import EinopsError, rearrange
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from mpt.errors import UserError
 
@@ -31,6 +31,7 @@ Table = Mapping[str, tuple[str, str] | None]
 Shardings = Callable[[tuple[str, ...]], jax.sharding.Sharding]
 
 
+@runtime_checkable
 class Tensors(Protocol):
     """A checkpoint, read lazily by name."""
 
@@ -103,7 +104,7 @@ def load_weights(
 def _write(
     value: Array,
     tensor: Array,
-    layer: int | None,
+    layer: int | Int[Array, ""] | None,
     layout: str,
     lengths: tuple[tuple[str, int], ...],
     part: int | None,

@@ -16,6 +16,7 @@ def prepared(tmp_path_factory):
 
     class Toy(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path_factory.mktemp("package")  # this module is in no package
 
         def _info(self):
             features = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["no", "yes"])}

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained
 
@@ -53,7 +53,7 @@ def at_labels(values: torch.Tensor, past: int = 0) -> np.ndarray:
 
 def test_padded_texts_without_a_prompt(pair, compare):
     family, backbone, model = pair
-    batch = collate(ROWS, [0, 0, 0])
+    batch = tiny.collate(ROWS, [0, 0, 0])
     output = jax.jit(lambda b, p: b(batch, p))(backbone, np.zeros((1, 0, WIDTH), np.float32))
     ids, mask, _ = whole(ROWS)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_padded_texts_without_a_prompt(pair, compare):
 def test_mixed_prompts_in_front(pair, compare):
     family, backbone, model = pair
     index, vectors = [1, 0, 1], prompts(2)
-    batch = collate(ROWS, index)
+    batch = tiny.collate(ROWS, index)
     output = jax.jit(lambda b, p: b(batch, p))(backbone, vectors)
     ids, mask, _ = whole(ROWS)
     embedded = torch.cat([torch.tensor(vectors[index]), model.get_input_embeddings()(ids)], dim=1)
@@ -83,7 +83,7 @@ def test_mixed_prompts_in_front(pair, compare):
 
 def test_prompt_gradient(pair, compare):
     family, backbone, model = pair
-    batch, vectors = collate(ROWS, [0, 0, 0]), prompts(1)
+    batch, vectors = tiny.collate(ROWS, [0, 0, 0]), prompts(1)
 
     @jax.jit
     def gradient(backbone, vectors):

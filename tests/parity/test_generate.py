@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row
 from mpt.generate import Beam, Sample, generate
 from mpt.models.hf import load_pretrained
 
@@ -18,12 +19,12 @@ INPUTS = [[5, 9, 11, 4, 7, 7, 30, 21, 22, 40, 3, 17], [33, 5], [6, 14, 25, 36, 4
 STOP, MOST, PROMPT, WIDTH = [2, 11, 23], 12, 4, 32
 
 
-def prompts() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(2, PROMPT, WIDTH)).astype(np.float32)
+def prompts() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=(2, PROMPT, WIDTH)).astype(np.float32))
 
 
 def batch(backbone, inputs=INPUTS, index=(1, 0, 1)):
-    return collate([Row(ids, [0]) for ids in inputs], index, backbone.layout)
+    return tiny.collate([Row(ids, [0]) for ids in inputs], index, backbone.layout)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_greedy_equals_transformers(family, tmp_path):
     ours = generate(backbone, batch(backbone), vectors, most=MOST, stop=STOP)
     for ids, which, text in zip(INPUTS, (1, 0, 1), ours):
         embedded = model.get_input_embeddings()(torch.tensor([ids]))
-        embedded = torch.cat([torch.tensor(vectors[which])[None], embedded], dim=1)
+        embedded = torch.cat([torch.tensor(np.asarray(vectors[which]))[None], embedded], dim=1)
         theirs = model.generate(
             inputs_embeds=embedded,
             attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long),
@@ -56,7 +57,7 @@ def test_greedy_equals_transformers(family, tmp_path):
 
 
 def log_probabilities(backbone, ids: list[int], which: int, texts: list[tuple[int, ...]]) -> np.ndarray:
-    rows = collate([Row(ids, list(text)) for text in texts], [which] * len(texts))
+    rows = tiny.collate([Row(ids, list(text)) for text in texts], [which] * len(texts))
     logits = jax.nn.log_softmax(jax.jit(lambda b, p: b(rows, p).logits)(backbone, prompts()))
     taken = np.take_along_axis(np.asarray(logits), rows.targets[..., None], axis=2)[..., 0]
     return np.sum(taken, axis=1, where=rows.labelled)

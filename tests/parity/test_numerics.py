@@ -9,7 +9,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained
 from mpt.models.quantize import quantize
@@ -19,7 +19,7 @@ ROWS = [Row([5, 9, 11, 4, 7, 30, 21], [8, 12, 6]), Row([33, 5], [9])]
 
 def loss_and_gradient(backbone):
     """The loss, its gradient, and the bytes of the weights."""
-    batch = collate(ROWS, [0, 0], backbone.layout)
+    batch = tiny.collate(ROWS, [0, 0], backbone.layout)
     prompts = np.random.default_rng(0).normal(size=(1, 4, 32)).astype(np.float32)
     graph, weights = nnx.split(backbone)
 

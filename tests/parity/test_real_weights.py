@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+import tiny
 import torch
 import transformers
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row
 from mpt.models.hf import load_pretrained, locate
 
 TEXTS = (
@@ -47,7 +48,7 @@ def test_logits(pretrained, file, compare):
     ).eval()
     ids = [pretrained.tokenizer(text)["input_ids"] for text in TEXTS[:2]]
     rows = [Row(row[:1], row[1:]) for row in ids]
-    batch = collate(rows, [0, 0])
+    batch = tiny.collate(rows, [0, 0])
     width = pretrained.backbone.embedding.shape[1]
     output = jax.jit(lambda b, p: b(batch, p))(pretrained.backbone, np.zeros((1, 0, width), np.float32))
     for i, row in enumerate(ids):

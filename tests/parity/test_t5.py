@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained
 
@@ -44,7 +44,7 @@ def test_forward(pair, compare, length, quantity):
     family, folder, model = pair
     backbone = load_pretrained(str(folder)).backbone
     index, vectors = [1, 0, 1], prompts(2, length)
-    batch = collate(ROWS, index, backbone.layout)
+    batch = tiny.collate(ROWS, index, backbone.layout)
     output = jax.jit(lambda b, p: b(batch, p))(backbone, vectors)
     ids, mask, labels = tensors()
     embedded = torch.cat([torch.tensor(vectors[index]), model.get_input_embeddings()(ids)], dim=1)
@@ -62,7 +62,7 @@ def test_forward(pair, compare, length, quantity):
 
 
 def gradient(backbone, vectors: np.ndarray) -> np.ndarray:
-    batch = collate(ROWS, [0, 0, 0], backbone.layout)
+    batch = tiny.collate(ROWS, [0, 0, 0], backbone.layout)
 
     @jax.jit
     def gradient(backbone, vectors):

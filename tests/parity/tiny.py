@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mpt.data import batches
 
 VOCAB = 48
 
@@ -123,3 +127,8 @@ def reference(family: str, folder: Path) -> hf.PreTrainedModel:
     """transformers' reading of the checkpoint, in float32 and plain attention."""
     kind = hf.AutoModelForCausalLM if family in DECODERS else hf.AutoModelForSeq2SeqLM
     return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def collate(*rows_and_prompts) -> batches.Batch:
+    """A batch as a step sees it: JAX's arrays."""
+    return jax.tree.map(jnp.asarray, batches.collate(*rows_and_prompts))

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from mpt.prompts import from_embeddings, text_rows, vocabulary_rows
+from mpt.config import PromptConfig
+from mpt.data.sources import Files
+from mpt.data.task import Task
+from mpt.prompts import text_rows, vocabulary_rows
+from mpt.recipes.start import starting_vectors
 
 
 @pytest.mark.parametrize("vocab", [50, 100_000])
@@ -19,7 +23,15 @@ def test_text_is_cut_or_repeated(length, rows):
     assert text_rows([7, 8, 9], length).tolist() == rows
 
 
-def test_prompt_starts_as_those_tokens_exactly(pretrained):
-    ids = np.array([[3, 4, 5]])
-    prompt = from_embeddings(pretrained.backbone.embedding[...], ids)
-    np.testing.assert_array_equal(prompt, np.asarray(pretrained.backbone.embedding[...])[ids])
+@pytest.mark.parametrize("start", ["instruction", "text", "vocabulary"])
+def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
+    task = Task("t", Files({}), "{text}", instruction="good or bad")
+    config = PromptConfig(length=3, start=start, text="red or blue")
+    prompts = np.asarray(starting_vectors(config, [task, task], [0, 1], pretrained))
+    table = np.asarray(pretrained.backbone.embedding[...])
+    ids = {
+        "instruction": [text_rows(pretrained.tokenizer("good or bad")["input_ids"], 3)] * 2,
+        "text": [text_rows(pretrained.tokenizer("red or blue")["input_ids"], 3)] * 2,
+        "vocabulary": [vocabulary_rows(len(table), 3, seed) for seed in (0, 1)],
+    }[start]
+    np.testing.assert_array_equal(prompts, table[np.stack(ids)])
