@@ -53,12 +53,13 @@ def test_forward(pair, compare, length, quantity):
         theirs = model(
             inputs_embeds=embedded, attention_mask=longer, labels=labels, output_hidden_states=True
         )
-    compare(family, f"{quantity}logits", output.logits[batch.labelled], theirs.logits[batch.labelled])
+    labelled = np.asarray(batch.labelled)
+    compare(family, f"{quantity}logits", output.logits[labelled], theirs.logits[labelled])
     encoded, decoded = (np.asarray(part) for part in output.hidden)
     last = theirs.encoder_hidden_states[-1][:, length:]
     compare(family, f"{quantity}hidden", encoded[:, : ids.shape[1]][mask.bool()], last[mask.bool()])
     last = theirs.decoder_hidden_states[-1]
-    compare(family, f"{quantity}hidden", decoded[batch.labelled], last[batch.labelled])
+    compare(family, f"{quantity}hidden", decoded[labelled], last[labelled])
 
 
 def gradient(backbone, vectors: np.ndarray) -> np.ndarray:
