@@ -1,5 +1,6 @@
 """The real model on real text: a quick look that it reads and that its tasks make sense to it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_plain_english_is_not_surprising(smollm2):
     ids = smollm2.tokenizer("The capital of France is Paris, and the capital of Italy is Rome.")["input_ids"]
     # A prompt of the first token stands in front of the others.
     prompt = smollm2.backbone.embedding[...][jnp.array(ids[:1])][None]
-    batch = collate([Row(ids[1:2], ids[2:])], [0])
+    batch = jax.tree.map(jnp.asarray, collate([Row(ids[1:2], ids[2:])], [0]))
     logits = np.asarray(smollm2.backbone(batch, prompt).logits[0], np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     assert np.exp(-log_p[range(len(ids) - 2), ids[2:]].mean()) < 10

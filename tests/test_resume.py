@@ -6,7 +6,9 @@ import signal
 import time
 
 import pytest
-from toys import PATIENCE, ROOT, finish, stage, start_mpt
+from toys import PATIENCE, finish, stage, start_mpt
+
+from mpt import cli
 
 
 def steps_done(run, stage: str) -> int:
@@ -36,7 +38,7 @@ def figures(run, stage: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def pretrain_file(tmp_path_factory, plain_pretrain):
     path = tmp_path_factory.mktemp("resume") / "pretrain.yaml"
-    stages = {name: stage(30, save_every=3) for name in ("teachers", "universal")}
+    stages = {name: stage(16, save_every=3) for name in ("teachers", "universal")}
     path.write_text(json.dumps(plain_pretrain | stages))
     return path
 
@@ -53,7 +55,7 @@ def whole(tmp_path_factory, pretrain_file):
 def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, whole):
     run = tmp_path / "run"
     command = ("pretrain", str(pretrain_file), "--out", str(run))
-    for place, step in (("teachers", 8), ("teachers", 17), ("universal", 10)):
+    for place, step in (("teachers", 8), ("universal", 5)):
         status, _ = stop_at(start_mpt(*command), run, place, step, signal.SIGKILL)
         assert status == -signal.SIGKILL
     finish(start_mpt(*command))
@@ -61,21 +63,17 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
         file = f"prompts/{name}.safetensors"
         assert (run / file).read_bytes() == (whole / file).read_bytes()
         assert figures(run, name) == figures(whole, name)
-        assert [line["step"] for line in figures(run, name)] == list(range(1, 31))
+        assert [line["step"] for line in figures(run, name)] == list(range(1, 17))
 
 
 @pytest.mark.slow
-def test_interrupted_pretraining_says_how_to_go_on(tmp_path, pretrain_file, whole):
+def test_interrupted_pretraining_says_how_to_go_on(tmp_path, pretrain_file):
     run = tmp_path / "run"
     command = ("pretrain", str(pretrain_file), "--out", str(run))
     status, error = stop_at(start_mpt(*command), run, "teachers", 5, signal.SIGINT)
     assert status == 130
     assert error.splitlines()[-1] == "mpt: interrupted; the same command goes on from the last checkpoint"
     assert "Traceback" not in error
-    finish(start_mpt(*command))
-    assert (run / "prompts/universal.safetensors").read_bytes() == (
-        whole / "prompts/universal.safetensors"
-    ).read_bytes()
 
 
 @pytest.mark.slow
@@ -98,7 +96,7 @@ def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compare_file, co
 @pytest.mark.slow
 def test_finished_run_is_left_alone(whole, pretrain_file):
     before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
-    finish(start_mpt("pretrain", str(pretrain_file), "--out", str(whole), cwd=ROOT))
+    assert cli.main(["pretrain", str(pretrain_file), "--out", str(whole)]) == 0
     assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
 
 
