@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import grain
@@ -94,7 +95,8 @@ def fit(
     train_step = make_step(graph, optimizer, objective, weights)
     if probe and start == 0:
         metrics.write(0, probe(model))
-    with Progress(f"{run.path.name}: {stage}", config.steps, start) as progress:
+    bar = Progress(f"{run.path.name}: {stage}", config.steps, start)
+    with closing(checkpoints), closing(metrics), bar as progress:  # also when interrupted
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
             batch = next(reader)
@@ -108,6 +110,4 @@ def fit(
                 metrics.write(step, probe(nnx.merge(graph, trainable, frozen)))
             if step % config.save_every == 0 or last:
                 checkpoints.save(Resumed(step, (trainable, opt_state), reader.get_state(), seconds))
-    checkpoints.close()
-    metrics.close()
     return Trained(nnx.merge(graph, trainable, frozen), seconds)

@@ -67,13 +67,15 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
 
 
 @pytest.mark.slow
-def test_interrupted_pretraining_says_how_to_go_on(tmp_path, pretrain_file):
+def test_interrupted_pretraining_saves_and_says_how_to_go_on(tmp_path, pretrain_file):
+    """Also in the middle of a save, which is finished first."""
     run = tmp_path / "run"
     command = ("pretrain", str(pretrain_file), "--out", str(run))
-    status, error = stop_at(start_mpt(*command), run, "teachers", 5, signal.SIGINT)
+    status, error = stop_at(start_mpt(*command), run, "teachers", 6, signal.SIGINT)
     assert status == 130
     assert error.splitlines()[-1] == "mpt: interrupted; the same command goes on from the last checkpoint"
     assert "Traceback" not in error
+    assert (run / "teachers" / "checkpoints" / "3").is_dir()
 
 
 @pytest.mark.slow
