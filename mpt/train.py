@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 import grain
@@ -48,6 +50,32 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, obje
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
     return step
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[Callable[[], None]]:
+    """Gives the function at whose calls Ctrl-C takes effect; pressed twice, it does so at once.
+
+    An exception in the middle of a save, or of a write that a thread waits for, can hang a library.
+    """
+    asked = threading.Event()
+
+    def note(*_) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop_if_asked() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop_if_asked
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Trained(NamedTuple):
@@ -96,7 +124,7 @@ def fit(
     if probe and start == 0:
         metrics.write(0, probe(model))
     bar = Progress(f"{run.path.name}: {stage}", config.steps, start)
-    with closing(checkpoints), closing(metrics), bar as progress:  # also when interrupted
+    with closing(checkpoints), closing(metrics), bar as progress, interrupts_deferred() as stop_if_asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
             batch = next(reader)
@@ -110,4 +138,5 @@ def fit(
                 metrics.write(step, probe(nnx.merge(graph, trainable, frozen)))
             if step % config.save_every == 0 or last:
                 checkpoints.save(Resumed(step, (trainable, opt_state), reader.get_state(), seconds))
+            stop_if_asked()
     return Trained(nnx.merge(graph, trainable, frozen), seconds)

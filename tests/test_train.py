@@ -1,5 +1,7 @@
 """Training moves the prompts and nothing else."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -93,6 +95,33 @@ def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     losses = [line["loss"] for line in run.metrics("x").read()]
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
+
+
+def test_interrupt_takes_effect_at_the_end_of_the_step(pretrained, tmp_path):
+    config = TrainConfig(steps=4, batch_size=8, save_every=2)
+    run = RunDir.open(tmp_path / "run", PretrainConfig())
+    seen = []
+
+    def probe(model) -> dict[str, float]:
+        seen.append(len(seen))
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return {"validation": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            soft(pretrained),
+            training_batches(ROWS, config, 0),
+            config,
+            task_loss,
+            weights={"task": 1.0},
+            run=run,
+            stage="x",
+            probe=probe,
+        )
+    assert [line["step"] for line in run.metrics("x").read()] == [0, 1, 1, 2, 2]
+    assert (run.path / "x" / "checkpoints" / "2").is_dir()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_every_weight_comes_from_the_file(tiny_model, pretrained):
