@@ -28,6 +28,8 @@ class ModelConfig:
     """The frozen matrices as they are, or rounded to 8 bits: a quarter of float32's memory."""
     remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
     """What the backward pass recomputes: "elementwise" is fastest, "layers" takes least memory."""
+    decoder_prompt: int = 0
+    """Of an encoder-decoder: how many of a prompt's last vectors go to the decoder."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import Batch, Layout, Row, collate
-from mpt.data.task import Task
+from mpt.data.task import Scoring, Task
 from mpt.generate import generate
 from mpt.metrics import METRICS
 from mpt.models.prompted import Prompted
@@ -23,38 +23,41 @@ LONGEST_TEXT = 64  # tokens
 
 
 def choice_probabilities(
-    model: Prompted, rows: Sequence[Row], prompt: int = 0, batch_size: int = BATCH
+    model: Prompted,
+    rows: Sequence[Row],
+    prompt: int = 0,
+    scoring: Scoring = "sum",
+    batch_size: int = BATCH,
 ) -> Float[np.ndarray, "B C"]:
     """p(choice) for each row, normalised over the row's choices.
 
-    A choice's score is the sum of its tokens' log-probabilities. Where every choice is one token, one
-    pass per row gives all of them; else each choice is read behind the row.
+    A choice's score is the sum, or the mean, of its tokens' log-probabilities. Where every choice is
+    one token, one pass per row gives all of them; else each choice is read behind the row.
     """
     graph, state = nnx.split(model)
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
-        for places, batch in _by_length(rows, prompt, batch_size, model.backbone.layout):
+        for places, batch in _batches(rows, prompt, batch_size, model.backbone.layout):
             heads = [[choice[0] for choice in rows[i].choices] for i in places]
             ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
             scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _by_length(spread, prompt, batch_size, model.backbone.layout):
+        for places, batch in _batches(spread, prompt, batch_size, model.backbone.layout):
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
+        if scoring == "mean":
+            flat /= [len(row.targets) for row in spread]
         scores = flat.reshape(len(rows), -1)
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _by_length(
-    rows: Sequence[Row], prompt: int, batch_size: int, layout: Layout
-) -> Iterator[tuple[list[int], Batch]]:
-    """Batches of rows of like length, each with its rows' places; a short last one is filled up."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].inputs) + len(rows[i].targets))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        filled = places + places[-1:] * (batch_size - len(places))
-        yield places, collate([rows[i] for i in filled], [prompt] * batch_size, layout)
+def _batches(rows: Sequence[Row], prompt: int, size: int, layout: Layout) -> Iterator[tuple[range, Batch]]:
+    """The rows in batches, each with its rows' places; a short last one is filled up."""
+    for start in range(0, len(rows), size):
+        places = range(start, min(start + size, len(rows)))
+        filled = [rows[i] for i in places] + [rows[start]] * (size - len(places))
+        yield places, collate(filled, [prompt] * size, layout)
 
 
 @jax.jit(static_argnums=0)
@@ -80,7 +83,7 @@ def written(
     prompts = model.prompt.compose()
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
-    for places, batch in _by_length(inputs, prompt, BATCH, model.backbone.layout):
+    for places, batch in _batches(inputs, prompt, BATCH, model.backbone.layout):
         found = generate(model.backbone, batch, prompts, most=LONGEST_TEXT, stop=[end])
         for place, ids in zip(places, found):
             texts[place] = str(tokenizer.decode(ids)).strip()
@@ -93,7 +96,7 @@ def predictions(
     """The likeliest class word of each row, or the text written for it."""
     if not task.choices:
         return written(model, rows, tokenizer, prompt)
-    likeliest = choice_probabilities(model, rows, prompt).argmax(axis=1)
+    likeliest = choice_probabilities(model, rows, prompt, task.scoring).argmax(axis=1)
     return [task.choices[i] for i in likeliest]
 
 

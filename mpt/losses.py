@@ -41,7 +41,7 @@ def kl_divergence(
 
 
 def hidden_mse(
-    student: Float[Array, "B T D"], teacher: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+    student: Float[Array, "*any D"], teacher: Float[Array, "*any D"], mask: Bool[Array, "*any"]
 ) -> Term:
     """Mean squared error of hidden states at the text's positions (Wang et al. 2023, equation 4)."""
     error = jnp.square(student.astype(jnp.float32) - teacher.astype(jnp.float32))

@@ -131,7 +131,7 @@ def fit(
             trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
-            seconds, speed, last = seconds + took, len(batch.tokens) / took, step == config.steps
+            seconds, speed, last = seconds + took, len(batch.targets) / took, step == config.steps
             metrics.write(step, {**figures, "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if probe and (step % probe_every == 0 or last):

@@ -35,13 +35,14 @@ def read(model: Prompted, batch: Batch):
     return model(batch).logits
 
 
-def expected(model, row: Row, prompt: int) -> np.ndarray:
+def expected(model, row: Row, prompt: int, mean: bool = False) -> np.ndarray:
     """p(choice) of one row, each choice read by itself."""
     scores = []
     for choice in row.choices:
         batch = collate([row._replace(targets=choice)], [prompt])
         logits = np.asarray(read(model, batch)[0], np.float64)
-        scores.append(log_softmax(logits)[range(len(choice)), choice].sum())
+        total = log_softmax(logits)[range(len(choice)), choice].sum()
+        scores.append(total / len(choice) if mean else total)
     return np.exp(log_softmax(np.array(scores)))
 
 
@@ -50,6 +51,12 @@ def test_probabilities_are_those_of_each_row_alone(model, choices):
     found = choice_probabilities(model, rows(choices), prompt=1, batch_size=2)
     for row, probabilities in zip(rows(choices), found):
         np.testing.assert_allclose(probabilities, expected(model, row, prompt=1), rtol=1e-4)
+
+
+def test_probabilities_can_be_of_mean_scores(model):
+    found = choice_probabilities(model, rows(LONG), prompt=1, scoring="mean")
+    for row, probabilities in zip(rows(LONG), found):
+        np.testing.assert_allclose(probabilities, expected(model, row, prompt=1, mean=True), rtol=1e-4)
 
 
 def test_score_is_the_share_of_rows_whose_choice_is_likeliest(model, pretrained):

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
-
-# Text lengths that batches are padded to: each distinct one is compiled once.
-BUCKETS = (16, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 # How inputs and targets meet: one text, or the encoder's and the decoder's.
 Layout = Literal["decoder", "encoder-decoder"]
@@ -38,21 +36,36 @@ class Row(NamedTuple):
 class Batch(NamedTuple):
     """Rows as arrays; what a backbone reads and a loss needs.
 
+    The texts lie end to end, so that no work is done on padding. Only attention goes row by row: it
+    spreads the tokens over a grid, a row to a line.
+
     Attributes:
-        tokens: text ids, inputs then targets, padded on the right; for an encoder-decoder the inputs.
-        text: True at real tokens.
+        tokens: ids of all texts, inputs then targets; for an encoder-decoder the inputs. Filled up.
+        grid: where in ``tokens`` each cell's token stands; N where a row has ended.
+        cells: the other way round: each token's cell in the flattened grid; B·T for what fills up.
         positions: where each target token is predicted: in ``tokens``, or in a decoder's own text.
         targets: the target ids.
         labelled: True at real targets.
         prompt_index: each row's prompt.
     """
 
-    tokens: Int[Array, "B T"]
-    text: Bool[Array, "B T"]
+    tokens: Int[Array, " N"]
+    grid: Int[Array, "B T"]
+    cells: Int[Array, " N"]
     positions: Int[Array, "B L"]
     targets: Int[Array, "B L"]
     labelled: Bool[Array, "B L"]
     prompt_index: Int[Array, " B"]
+
+    @property
+    def text(self) -> Bool[Array, " N"]:
+        """True at real tokens."""
+        return jnp.asarray(self.cells < self.grid.size)
+
+    @property
+    def filled(self) -> Bool[Array, "B T"]:
+        """True at the grid's real tokens."""
+        return jnp.asarray(self.grid < self.tokens.size)
 
 
 def encode(
@@ -106,23 +119,35 @@ def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length:
         fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]
 
 
-def bucket(length: int) -> int:
-    """The padded length of a batch whose longest row has ``length`` tokens."""
-    return next((size for size in BUCKETS if size >= length), -(-length // BUCKETS[-1]) * BUCKETS[-1])
+def bucket(count: int, parts: int) -> int:
+    """The next of a few sizes: 16, and ``parts`` between each power of two and the next.
+
+    Each distinct size is compiled once; at most one part in ``parts`` is wasted.
+
+    >>> [bucket(count, 4) for count in (3, 16, 17, 32, 33)]
+    [16, 16, 20, 32, 40]
+    """
+    step = max(2 ** ((max(count, 16) - 1).bit_length() - 1) // parts, 1)
+    return max(-(-count // step) * step, 16)
 
 
 def collate(rows: Sequence[Row], prompt_index: Sequence[int], layout: Layout = "decoder") -> Batch:
-    """Pads rows to one bucket. The last target token is predicted, so it is not among the tokens."""
+    """Lays rows end to end. The last target token is predicted, so it is not among the tokens."""
     joint = layout == "decoder"
     texts = [[*row.inputs, *row.targets[:-1]] if joint else row.inputs for row in rows]
-    length, width, size = bucket(max(map(len, texts))), max(len(row.targets) for row in rows), len(rows)
-    tokens, text = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
-    positions, targets = np.zeros((size, width), np.int32), np.zeros((size, width), np.int32)
-    labelled = np.zeros((size, width), bool)
-    for i, (row, ids) in enumerate(zip(rows, texts)):
-        count = len(row.targets)
-        tokens[i, : len(ids)], text[i, : len(ids)] = ids, True
-        positions[i, :count] = (len(row.inputs) - 1 if joint else 0) + np.arange(count)
-        targets[i, :count], labelled[i, :count] = row.targets, True
-    arrays: Any = (tokens, text, positions, targets, labelled, np.asarray(prompt_index, np.int32))
+    lengths, ids = [len(text) for text in texts], [token for text in texts for token in text]
+    # Padding costs a cell of the grid little, a token much.
+    count, length, width = bucket(len(ids), 8), bucket(max(lengths), 2), max(len(r.targets) for r in rows)
+    starts, places = np.cumsum(lengths) - lengths, np.arange(length)
+    grid = np.where(places < np.array(lengths)[:, None], starts[:, None] + places, count)
+    tokens, cells = np.zeros(count, np.int32), np.full(count, grid.size, np.int32)
+    tokens[: len(ids)], cells[: len(ids)] = ids, np.flatnonzero(grid < count)
+    positions, targets = np.zeros((2, len(rows), width), np.int32)
+    labelled = np.zeros((len(rows), width), bool)
+    for i, row in enumerate(rows):
+        own = np.arange(len(row.targets))
+        positions[i, own] = own + (starts[i] + len(row.inputs) - 1 if joint else 0)
+        targets[i, own], labelled[i, own] = row.targets, True
+    index = np.asarray(prompt_index, np.int32)
+    arrays: Any = (tokens, grid.astype(np.int32), cells, positions, targets, labelled, index)
     return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's

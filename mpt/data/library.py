@@ -50,6 +50,7 @@ TASK_KEYS = {
     "metric": (str,),
     "instruction": (str,),
     "url": (str,),
+    "scoring": (str,),
 }
 
 
@@ -73,7 +74,7 @@ def read_task(path: Path) -> Task:
         raise UserError(f"{path}: metric '{found['metric']}' is unknown; {nearest(found['metric'], METRICS)}")
     label = found.get("label", "label")
     words = {_plain(key): _plain(value) for key, value in found.get("verbalizer", {}).items()}
-    rest = {key: found[key] for key in ("metric", "instruction", "url") if key in found}
+    rest = {key: found[key] for key in ("metric", "instruction", "url", "scoring") if key in found}
     source = _source(found["source"], label, path)
     try:
         return Task(path.stem, source, found["template"], words, label, **rest)

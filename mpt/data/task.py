@@ -5,9 +5,12 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from mpt.data.sources import Record, Source
 from mpt.errors import UserError
+
+Scoring = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Task:
         metric: a name in ``mpt.metrics.METRICS``.
         instruction: what the task is, in words: the hard prompt, and a start for soft ones.
         url: where the data set is described.
+        scoring: what a class's words are compared by: the "sum" of their tokens' log-probabilities, or
+            the "mean", which does not favour the shorter of them.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Task:
     metric: str = "accuracy"
     instruction: str = ""
     url: str = ""
+    scoring: Scoring = "sum"
 
     def __post_init__(self):
         for name, spec, conversion in self._places:
@@ -71,6 +77,8 @@ class Task:
                 )
         if not self.columns:
             raise UserError(f"task {self.name}: template: it names no {{column}} of the data")
+        if self.scoring not in get_args(Scoring):
+            raise UserError(f"task {self.name}: scoring is '{self.scoring}'; sum and mean are known")
         words = list(self.verbalizer.values())
         if len(set(words)) < len(words):
             raise UserError(f"task {self.name}: verbalizer: two labels share one word; give each its own")

@@ -6,6 +6,8 @@ layer's window. A slot that holds nothing stands at ``NOWHERE``, behind every qu
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,8 +20,18 @@ NOWHERE = 2**30
 class KV(NamedTuple):
     """Keys and values, of one layer or, with a leading axis, of all."""
 
-    k: Float[Array, "*Y B S K H"]
-    v: Float[Array, "*Y B S K H"]
+    k: Float[Array, "*any K H"]
+    v: Float[Array, "*any K H"]
+
+    def joined(self, later: KV) -> KV:
+        """These followed by later ones, row by row."""
+        return KV(*(jnp.concatenate(pair, axis=-3) for pair in zip(self, later)))
+
+    def rows(self, index: Int[Array, " B"]) -> KV:
+        """Those of other rows: ``index`` says which of these each of those reads."""
+        if self.k.shape[-4] == 1:  # a copy's gradient is a sum, an index's a loop over the rows
+            return KV(*(jnp.repeat(part, len(index), axis=-4) for part in self))
+        return KV(*(jnp.take(part, index, axis=-4) for part in self))
 
 
 class Memory(NamedTuple):
@@ -30,12 +42,11 @@ class Memory(NamedTuple):
 
     def joined(self, later: Memory) -> Memory:
         """This memory followed by a later one."""
-        kv = (jnp.concatenate(pair, axis=2) for pair in zip(self.kv, later.kv))
-        return Memory(KV(*kv), join_positions(self.positions, later.positions))
+        return Memory(self.kv.joined(later.kv), join_positions(self.positions, later.positions))
 
     def rows(self, index: Int[Array, " B"]) -> Memory:
         """The memory of other rows: ``index`` says which of these each of those continues."""
-        return Memory(KV(*(part[:, index] for part in self.kv)), self.positions[index])
+        return Memory(self.kv.rows(index), self.positions[index])
 
     def with_room(self, room: int) -> Memory:
         """This memory followed by ``room`` empty slots."""
@@ -55,6 +66,36 @@ def join_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int
     return jnp.concatenate(
         [jnp.broadcast_to(part, (rows, part.shape[1])) for part in (first, second)], axis=1
     )
+
+
+@jax.custom_vjp
+def rearranged(
+    x: Float[Array, "S ..."], to: Int[Array, "*places"], back: Int[Array, ...]
+) -> Float[Array, "*places ..."]:
+    """``x[to]``, with zeros where ``to`` is out of range.
+
+    Args:
+        back: the inverse of ``to``. With it the gradient is a look-up as well; XLA's own would add up
+            row after row.
+
+    >>> rearranged(jnp.array([5.0, 6.0]), to=jnp.array([[1, 2, 0]]), back=jnp.array([2, 0]))
+    Array([[6., 0., 5.]], dtype=float32)
+    """
+    return jnp.take(x, to, axis=0, mode="fill", fill_value=0)
+
+
+def _forward(x: Array, to: Array, back: Array) -> tuple[Array, tuple[Array, Array]]:
+    return rearranged(x, to, back), (to, back)
+
+
+def _backward(inverse: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
+    to, back = inverse
+    own = gradient.shape[to.ndim :]
+    moved = jnp.take(gradient.reshape(-1, *own), back.reshape(-1), axis=0, mode="fill", fill_value=0)
+    return moved, None, None
+
+
+rearranged.defvjp(_forward, _backward)
 
 
 def visible(
@@ -86,24 +127,58 @@ def attend(
         bias: added to the scores.
     """
     if cap is not None:
-        return plain_attention(q, kv, mask, scale, cap, bias)
+        return joined([attend_to_some(q, kv, mask, scale, cap)])
     return jax.nn.dot_product_attention(q, kv.k, kv.v, bias=bias, mask=mask, scale=scale)
 
 
-def plain_attention(
+class Share(NamedTuple):
+    """What some of the keys contribute to softmax attention.
+
+    Attributes:
+        values: the sum of their values, each times exp(its score - ``top``).
+        weight: the sum of these factors.
+        top: their highest score.
+    """
+
+    values: Float[Array, "*rows N H"]
+    weight: Float[Array, "*rows N"]
+    top: Float[Array, "*rows N"]
+
+    def rearranged(self, to: Int[Array, "*places"], back: Int[Array, ...]) -> Share:
+        """The shares of other places; see ``rearranged``."""
+        flat = (part.reshape(back.size, *part.shape[back.ndim :]) for part in self)
+        return Share(*(rearranged(part, to, back) for part in flat))
+
+
+def attend_to_some(
     q: Float[Array, "B T N H"],
     kv: KV,
-    mask: Bool[Array, "#B 1 #T S"],
+    mask: Bool[Array, "#B 1 #T S"] | None,
     scale: float,
     cap: float | None = None,
-    bias: Float[Array, "#B N T S"] | None = None,
-) -> Float[Array, "B T N H"]:
-    """The formula of ``attend`` written out, scores and softmax in float32: the tested reference."""
-    k, v = (jnp.repeat(part, q.shape[2] // part.shape[2], axis=2) for part in kv)
-    scores = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
+) -> Share:
+    """What ``kv`` contributes to attention that has other keys as well; scores and sums in float32."""
+    (rows, length, heads, width), groups = q.shape, kv.k.shape[2]
+    q = q.reshape(rows, length, groups, heads // groups, width)
+    scores = scale * jnp.einsum("btgrh,bsgh->bgtrs", q, kv.k, preferred_element_type=jnp.float32)
     if cap is not None:
         scores = cap * jnp.tanh(scores / cap)
-    if bias is not None:
-        scores = scores + bias
-    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min), axis=-1)
-    return jnp.einsum("bnts,bsnh->btnh", weights.astype(v.dtype), v)
+    if mask is not None:
+        scores = jnp.where(mask[..., None, :], scores, jnp.finfo(jnp.float32).min)
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))  # it cancels out
+    factors = jnp.exp(scores - top[..., None])
+    values = jnp.einsum("bgtrs,bsgh->bgtrh", factors.astype(kv.v.dtype), kv.v)
+    parts = (jnp.moveaxis(part, 1, 2) for part in (values, jnp.sum(factors, axis=-1), top))
+    return Share(*(part.reshape(rows, length, heads, *part.shape[4:]) for part in parts))
+
+
+def joined(shares: Sequence[Share]) -> Float[Array, "*rows N H"]:
+    """Softmax attention to the keys of all ``shares`` together."""
+    top = functools.reduce(jnp.maximum, [share.top for share in shares])
+    factors = [jnp.exp(share.top - top) for share in shares]
+    weight = sum(share.weight * factor for share, factor in zip(shares, factors))
+    values = sum(share.values * factor[..., None] for share, factor in zip(shares, factors))
+    # Nothing is seen from a place that only fills up: zero there, not 0/0.
+    return (values / jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)[..., None]).astype(
+        shares[0].values.dtype
+    )

@@ -2,22 +2,35 @@
 
 Under a causal mask a prompt's activations do not depend on the text behind it. So each distinct
 prompt of a batch runs once, and all its rows attend to its keys and values: the result and the
-gradient are those of the prompt repeated in front of every row, at a fraction of the cost.
+gradient are those of the prompt repeated in front of every row, at a fraction of the cost. And only
+attention knows rows: all else runs over the texts laid end to end, with no padding between them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mpt.data.batches import Batch, Layout
-from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, visible
+from mpt.models.attention import (
+    KV,
+    NOWHERE,
+    Memory,
+    Share,
+    attend,
+    attend_to_some,
+    join_positions,
+    joined,
+    rearranged,
+    visible,
+)
 from mpt.models.backbone import State
 from mpt.models.layers import (
     REMAT,
@@ -33,7 +46,10 @@ from mpt.models.layers import (
     values,
 )
 from mpt.models.output import Output
-from mpt.models.rope import Rope, rotate
+from mpt.models.rope import Angles, Rope, rotate
+
+# (queries, their own keys and values, the layer's weights, its part of a memory) -> attended values.
+Look = Callable[[Array, KV, Layer, Any], Array]
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,11 @@ class DecoderSpec:
     attention_scale: float | None = None
     attention_cap: float | None = None
     logit_cap: float | None = None
+
+    @property
+    def scoring(self) -> tuple[float, float | None]:
+        """Scale and cap of the attention scores."""
+        return self.attention_scale or self.head_dim**-0.5, self.attention_cap
 
     def sizes(self) -> dict[str, int]:
         """The length of each logical axis."""
@@ -133,11 +154,19 @@ class DecoderSpec:
 
     def layer_constants(self) -> dict[str, Array]:
         """What differs between layers without being a weight, stacked over the layers."""
-        constants = {"window": jnp.array(self.windows or (NOWHERE,) * self.layers)}
-        if self.ropes:
-            frequencies = [rope.frequencies(self.head_dim) for rope in self.ropes]
-            constants["frequency"] = jnp.array(np.stack(frequencies), jnp.float32)
-        return constants
+        different = list(dict.fromkeys(self.ropes))
+        return {
+            "window": jnp.array(self.windows or (NOWHERE,) * self.layers),
+            "rope": jnp.array([different.index(rope) for rope in self.ropes] or (0,) * self.layers),
+        }
+
+    def angles(self, positions: Int[Array, "*rows"]) -> Angles | None:
+        """The rotations of each different rope, stacked; taken here, once for all layers."""
+        different = dict.fromkeys(self.ropes)
+        if not different:
+            return None
+        frequencies = np.stack([rope.frequencies(self.head_dim) for rope in different])
+        return jax.vmap(Angles.at, (None, 0))(positions, jnp.array(frequencies, jnp.float32))
 
 
 class Decoder(nnx.Module):
@@ -173,81 +202,110 @@ class Decoder(nnx.Module):
 
     def __call__(self, batch: Batch, prompts: Float[Array, "J P D"]) -> Output:
         """Reads each row's text behind the row's prompt; logits only at the label positions."""
-        hidden, _, _ = self._read_batch(batch, prompts)
-        labelled = jnp.take_along_axis(hidden, batch.positions[..., None], axis=1)  # [B, L, D]
-        return Output(self.logits(labelled), (hidden,))
+        hidden, _, _ = self._read(batch, prompts)
+        return Output(self.logits(hidden[batch.positions]), (hidden,))
 
     def start(
         self, batch: Batch, prompts: Float[Array, "J P D"], room: int
     ) -> tuple[Float[Array, "B V"], State]:
         """Reads prompts and texts; the logits of each row's next token, with ``room`` for more."""
-        hidden, prompt, text = self._read_batch(batch, prompts)
-        lengths = jnp.sum(batch.text, axis=1)
-        last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
-        # A later token must not see the padding between a short text and itself.
-        positions = jnp.where(batch.text, text.positions, NOWHERE)
-        prompt = Memory(prompt.kv, jnp.broadcast_to(prompt.positions, prompts.shape[:2]))
-        memory = prompt.rows(batch.prompt_index).joined(Memory(text.kv, positions))
+        hidden, prompt, text = self._read(batch, prompts)
+        lengths = jnp.sum(batch.filled, axis=1)
+        last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
+        memory = prompt.rows(batch.prompt_index).joined(text)
         slot = jnp.asarray(memory.positions.shape[1], jnp.int32)
-        return self.logits(last), State(memory.with_room(room), prompts.shape[1] + lengths, slot)
+        state = State(memory.with_room(room), prompts.shape[1] + lengths, slot)
+        return self.logits(hidden[last]), state
 
     def step(self, tokens: Int[Array, " B"], state: State) -> tuple[Float[Array, "B V"], State]:
         """Reads one more token per row; the logits of the next."""
-        x, own = self._read(self.embed(tokens[:, None]), state.position[:, None], state.memory)
-        memory = state.memory.written(own, state.slot)
-        return self.logits(self._final(x)[:, 0]), State(memory, state.position + 1, state.slot + 1)
+        positions = state.position[:, None]
+        seen = join_positions(state.memory.positions, positions)
 
-    def _read_batch(
-        self, batch: Batch, prompts: Float[Array, "J P D"]
-    ) -> tuple[Float[Array, "B T D"], Memory, Memory]:
-        """Final hidden states of the texts; the memories of the prompts and of the texts."""
-        past, length = prompts.shape[1], batch.tokens.shape[1]
-        x = prompts.astype(self.dtype)
-        _, prompt = self._read(x, jnp.arange(past)[None])
-        positions = past + jnp.arange(length)[None]
-        text, own = self._read(self.embed(batch.tokens), positions, prompt, batch.prompt_index)
-        return self._final(text), prompt, own
+        def look(q: Float[Array, "B 1 N H"], own: KV, w: Layer, past: KV) -> Float[Array, "B 1 N H"]:
+            return attend(q, past.joined(own), visible(positions, seen, w["window"]), *self.spec.scoring)
+
+        x, own = self._run(self.embed(tokens[:, None]), positions, look, state.memory.kv)
+        memory = state.memory.written(Memory(own, positions), state.slot)
+        return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1)
 
     def _read(
-        self,
-        x: Float[Array, "B T D"],
-        positions: Int[Array, "#B T"],
-        memory: Memory | None = None,
-        rows: Int[Array, " B"] | None = None,
-    ) -> tuple[Float[Array, "B T D"], Memory]:
-        """Runs ``x`` through the layers, behind what ``memory`` holds.
+        self, batch: Batch, prompts: Float[Array, "J P D"]
+    ) -> tuple[Float[Array, "N D"], Memory, Memory]:
+        """Final hidden states of the texts; the memories of the prompts and of the texts.
+
+        Prompts and texts lie end to end. In a layer, prompts see themselves, and each row's text sees
+        its prompt and itself.
+        """
+        count, length, width = *prompts.shape[:2], batch.grid.shape[1]
+        ahead = count * length
+        prompt_at, text_at = jnp.arange(length)[None], length + jnp.arange(width)[None]
+        positions = jnp.concatenate([jnp.tile(prompt_at[0], count), length + batch.cells % width])
+        whose = batch.prompt_index[batch.cells // width]
+        theirs = whose[:, None] == jnp.repeat(jnp.arange(count), length)
+
+        def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
+            prompt = flat[:ahead].reshape(count, length, *flat.shape[1:])
+            return prompt, rearranged(flat[ahead:], batch.grid, batch.cells)
+
+        def look(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
+            (prompt_q, text_q), (prompt_k, text_k), (prompt_v, text_v) = map(split, (q, *kv))
+            mask = visible(text_at, text_at, w["window"])
+            own = attend_to_some(text_q, KV(text_k, text_v), mask, *self.spec.scoring)
+            own = own.rearranged(batch.cells, batch.grid)
+            if not ahead:
+                return joined([own])
+            # All texts look at all prompts, as one product; the mask leaves each its own.
+            prompt = KV(*(part[None, :ahead] for part in kv))
+            near = visible(positions[None, ahead:], positions[None, :ahead], w["window"])
+            mask = theirs & near if self.spec.windows else theirs[None, None] if count > 1 else None
+            shared = attend_to_some(q[None, ahead:], prompt, mask, *self.spec.scoring)
+            text = joined([own, Share(*(part[0] for part in shared))])
+            mask = visible(prompt_at, prompt_at, w["window"])
+            prompt = attend(prompt_q, KV(prompt_k, prompt_v), mask, *self.spec.scoring)
+            return jnp.concatenate([prompt.reshape(ahead, *q.shape[1:]), text])
+
+        start = prompts.astype(self.dtype).reshape(ahead, self.spec.d_model)
+        x, kv = self._run(jnp.concatenate([start, self.embed(batch.tokens)]), positions, look)
+        prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
+        # What is read later must not see the padding between a short text and itself.
+        there = jnp.where(batch.filled, text_at, NOWHERE)
+        return x[ahead:], Memory(prompt, jnp.tile(prompt_at, (count, 1))), Memory(text, there)
+
+    def _run(
+        self, x: Float[Array, "*rows D"], positions: Int[Array, "*rows"], look: Look, past: KV | None = None
+    ) -> tuple[Float[Array, "*rows D"], KV]:
+        """Runs ``x`` through the layers and the final norm; also every layer's keys and values.
 
         Args:
-            rows: the row of ``memory`` that each row of ``x`` continues; None for its own.
+            positions: where each of ``x`` stands in its row.
+            look: the attention, given the queries, the keys and values of ``x``, the layer's weights
+                and its part of ``past``.
         """
-        seen = positions if memory is None else join_positions(memory.positions, positions)
         if self.spec.positions:
             x = x + look_up(values(self.ends), "position_table", positions)
 
-        def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV | None]):
+        angles = self.spec.angles(positions)
+
+        def layer(x: Float[Array, "*rows D"], scanned: tuple[Layer, KV | None]):
             w, past = scanned
-            if past is not None and rows is not None:
-                past = KV(past.k[rows], past.v[rows])
-            return block(self.spec, w, x, positions, visible(positions, seen, w["window"]), past)
+            own_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
+            return block(self.spec, w, x, own_angles, lambda q, own: look(q, own, w, past))
 
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
         stacked = values(self.layers) | self.spec.layer_constants()
-        x, own = jax.lax.scan(layer, x, (stacked, None if memory is None else memory.kv))
-        return x, Memory(own, positions)
-
-    def _final(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return norm(self.spec, values(self.ends), "final_norm", x)
+        x, own = jax.lax.scan(layer, x, (stacked, past))
+        return norm(self.spec, values(self.ends), "final_norm", x), own
 
 
 def block(
     spec: DecoderSpec,
     w: Layer,
-    x: Float[Array, "B T D"],
-    positions: Int[Array, "#B T"],
-    mask: Bool[Array, "#B 1 T S"],
-    past: KV | None = None,
-) -> tuple[Float[Array, "B T D"], KV]:
-    """One layer. Returns its output and the keys and values of ``x``'s own positions."""
+    x: Float[Array, "*rows D"],
+    angles: Angles | None,
+    look: Callable[[Array, KV], Array],
+) -> tuple[Float[Array, "*rows D"], KV]:
+    """One layer. Returns its output and the keys and values of ``x``."""
     h = norm(spec, w, "attention_norm", x)
     q, k, v = (linear(w, name, h) for name in ("q", "k", "v"))
     if spec.qk_norm:
@@ -255,13 +313,10 @@ def block(
             rms_norm(y, w[f"{name}_norm"], spec.norm_eps, spec.norm_offset)
             for name, y in (("q", q), ("k", k))
         )
-    if spec.ropes:
-        q, k = (rotate(y, positions, w["frequency"]) for y in (q, k))
-    own = seen = KV(k, v)
-    if past is not None:
-        seen = KV(*(jnp.concatenate(pair, axis=1) for pair in zip(past, own)))
-    scale = spec.attention_scale or spec.head_dim**-0.5
-    h = linear(w, "out", attend(q, seen, mask, scale, spec.attention_cap), axes=2)
+    if angles is not None:
+        q, k = (rotate(y, angles) for y in (q, k))
+    own = KV(k, v)
+    h = linear(w, "out", look(q, own), axes=2)
     x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
     h = feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation)

@@ -50,8 +50,8 @@ def load_pretrained(
     dtype: DTypeLike = jnp.float32,
     weights: str = "full",
     remat: str = "elementwise",
-    *,
     decoder_prompt: int = 0,
+    *,
     shardings: Shardings | None = None,
 ) -> Pretrained:
     """Loads a backbone and its tokenizer.

@@ -12,9 +12,9 @@ class Output(NamedTuple):
 
     Attributes:
         logits: [B, L, V], float32, at the label positions only.
-        hidden: final hidden states of the text (prompt positions left out): one array [B, T, D]
-            for a decoder; encoder's and decoder's for an encoder-decoder.
+        hidden: final hidden states without the prompts': those of ``Batch.tokens``, [N, D], and of
+            an encoder-decoder also the targets', [B, L, D].
     """
 
     logits: Float[Array, "B L V"]
-    hidden: tuple[Float[Array, "B T D"], ...]
+    hidden: tuple[Float[Array, "... D"], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,11 +65,20 @@ class Rope:
         return frequency * (1 - stretched + stretched / self.factor)
 
 
-def rotate(
-    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], frequency: Float[Array, " half"]
-) -> Float[Array, "B T N H"]:
+class Angles(NamedTuple):
+    """By how much each pair of a head's dimensions is rotated at some positions."""
+
+    cos: Float[Array, "*any half"]
+    sin: Float[Array, "*any half"]
+
+    @classmethod
+    def at(cls, positions: Int[Array, "*any"], frequency: Float[Array, " half"]) -> Angles:
+        angle = positions[..., None].astype(jnp.float32) * frequency
+        return cls(jnp.cos(angle), jnp.sin(angle))
+
+
+def rotate(x: Float[Array, "*any N H"], by: Angles) -> Float[Array, "*any N H"]:
     """Rotates the halves of each head against one another (Su et al. 2021, section 3.2)."""
-    angle = positions[..., None, None].astype(jnp.float32) * frequency  # [B, T, 1, H/2]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = by.cos[..., None, :], by.sin[..., None, :]
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)

@@ -1,20 +1,22 @@
 """The encoder-decoder backbone: T5 and its kin, frozen, pure, and unaware of tasks and losses.
 
 The prompt stands in front of the encoder's text, as if its vectors were tokens. An encoder sees both
-ways, so a prompt's activations depend on the text and nothing can be shared between rows.
+ways, so a prompt's activations depend on the text and nothing can be shared between rows. But only
+attention knows rows: all else in the encoder runs over prompts and texts laid end to end, unpadded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mpt.data.batches import Batch, Layout
-from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, visible
+from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, rearranged, visible
 from mpt.models.backbone import State
 from mpt.models.layers import (
     REMAT,
@@ -160,7 +162,7 @@ class T5(nnx.Module):
     ) -> tuple[Float[Array, "B V"], State]:
         """Encodes prompts and texts; the logits of each row's first token, with ``room`` for more."""
         encoded, _, decoder_prompt = self._encode(batch, prompts)
-        rows, length = len(batch.tokens), decoder_prompt.shape[1] + 1
+        rows, length = len(batch.targets), decoder_prompt.shape[1] + 1
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
         positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
         x, memory = self._decode(jnp.concatenate([decoder_prompt, begin], axis=1), positions, encoded)
@@ -178,27 +180,44 @@ class T5(nnx.Module):
 
     def _encode(
         self, batch: Batch, prompts: Float[Array, "J P D"]
-    ) -> tuple[Memory, Float[Array, "B T D"], Float[Array, "B Q D"]]:
+    ) -> tuple[Memory, Float[Array, "N D"], Float[Array, "B Q D"]]:
         """What the decoder attends to, the final hidden states of the text, and the decoder's prompt."""
-        spec, count = self.spec, prompts.shape[1] - self.spec.decoder_prompt
-        text = self.embed(batch.tokens)
-        own = prompts.astype(text.dtype)[batch.prompt_index]  # [B, P, D]
-        x = jnp.concatenate([own[:, :count], text], axis=1)
-        there = jnp.pad(batch.text, [(0, 0), (count, 0)], constant_values=True)
-        positions = jnp.arange(x.shape[1])[None]
+        spec, (rows, width) = self.spec, batch.grid.shape
+        count = prompts.shape[1] - spec.decoder_prompt
+        own = prompts.astype(self.dtype)[batch.prompt_index]  # [B, P, D]
+        ahead = rows * count
+        x = jnp.concatenate([own[:, :count].reshape(ahead, spec.d_model), self.embed(batch.tokens)])
+        # Prompts and texts lie end to end; where each stands in a grid of rows, and the other way round.
+        fronts = (count + width) * jnp.arange(rows)[:, None] + jnp.arange(count)
+        cells = jnp.concatenate([fronts.reshape(-1), batch.cells + count * (batch.cells // width + 1)])
+        grid = jnp.concatenate([jnp.arange(ahead).reshape(rows, count), ahead + batch.grid], axis=1)
+        there = grid < len(x)
+        positions = jnp.arange(count + width)[None]
         bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
         shared = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
 
-        def layer(x: Float[Array, "B T D"], w: Layer):
+        def spread(flat: Float[Array, "S N H"]) -> Float[Array, "B T N H"]:
+            return rearranged(flat, grid, cells)
+
+        def layer(x: Float[Array, "S D"], w: Layer):
             bias = position_bias(w["bias"], bucket) if shared is None else shared
-            x, _ = self_attention(spec, w, x, there[:, None, None], bias)
+
+            def look(q: Float[Array, "S N H"], own: KV) -> Float[Array, "S N H"]:
+                seen = KV(spread(own.k), spread(own.v))
+                out = attend(spread(q), seen, there[:, None, None], scale=1.0, bias=bias)
+                return rearranged(out.reshape(-1, *q.shape[1:]), cells, grid)
+
+            x, _ = self_attention(spec, w, x, look)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), None
 
         x, _ = jax.lax.scan(self._rematted(layer), x, values(self.encoder))
         x = rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps)
-        cross = jax.vmap(lambda w: KV(linear(w, "cross_k", x), linear(w, "cross_v", x)))(values(self.decoder))
-        encoded = Memory(cross, jnp.where(there, positions, NOWHERE))
-        return encoded, x[:, count:], own[:, count:]
+
+        def cross(w: Layer) -> KV:
+            return KV(spread(linear(w, "cross_k", x)), spread(linear(w, "cross_v", x)))
+
+        encoded = Memory(jax.vmap(cross)(values(self.decoder)), jnp.where(there, positions, NOWHERE))
+        return encoded, x[ahead:], own[:, count:]
 
     def _decode(
         self,
@@ -217,7 +236,11 @@ class T5(nnx.Module):
         def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV, KV | None]):
             w, cross, past = scanned
             bias = position_bias(w["bias"], bucket) if shared is None else shared
-            x, own = self_attention(spec, w, x, mask, bias, past)
+
+            def look(q: Float[Array, "B T N H"], own: KV) -> Float[Array, "B T N H"]:
+                return attend(q, past.joined(own) if past else own, mask, scale=1.0, bias=bias)
+
+            x, own = self_attention(spec, w, x, look)
             q = linear(w, "cross_q", rms_norm(x, w["cross_norm"], spec.norm_eps))
             x = x + linear(w, "cross_out", attend(q, cross, there, scale=1.0), axes=2)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), own
@@ -231,20 +254,12 @@ class T5(nnx.Module):
 
 
 def self_attention(
-    spec: T5Spec,
-    w: Layer,
-    x: Float[Array, "B T D"],
-    mask: Bool[Array, "#B 1 #T S"],
-    bias: Float[Array, "#B N T S"],
-    past: KV | None = None,
-) -> tuple[Float[Array, "B T D"], KV]:
+    spec: T5Spec, w: Layer, x: Float[Array, "*rows D"], look: Callable[[Array, KV], Array]
+) -> tuple[Float[Array, "*rows D"], KV]:
     """Attention of a stack to itself. Returns also the keys and values of ``x``'s own positions."""
     h = rms_norm(x, w["norm"], spec.norm_eps)
-    own = seen = KV(linear(w, "k", h), linear(w, "v", h))
-    if past is not None:
-        seen = KV(*(jnp.concatenate(pair, axis=1) for pair in zip(past, own)))
-    attended = attend(linear(w, "q", h), seen, mask, scale=1.0, bias=bias)
-    return x + linear(w, "out", attended, axes=2), own
+    own = KV(linear(w, "k", h), linear(w, "v", h))
+    return x + linear(w, "out", look(linear(w, "q", h), own), axes=2), own
 
 
 def position_bias(table: Float[Array, "buckets N"], bucket: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:

@@ -27,7 +27,7 @@ from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.rundir import write_whole
 
 KINDS = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
-TEMPLATE_PARTS = ("template", "verbalizer", "label", "metric", "instruction")
+TEMPLATE_PARTS = ("template", "verbalizer", "label", "metric", "instruction", "scoring")
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 

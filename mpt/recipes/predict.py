@@ -116,7 +116,7 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     while chunk := list(islice(numbered, CHUNK)):
         rows = ready.encode([task.example(_record(task, line, at), target) for at, line in chunk])
         if task.choices:
-            for shares in choice_probabilities(model, rows, place):
+            for shares in choice_probabilities(model, rows, place, task.scoring):
                 found = {label: round(float(p), 6) for label, p in zip(task.verbalizer, shares)}
                 yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})
         else:

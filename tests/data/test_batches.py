@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.data.batches import BUCKETS, Row, bucket, collate, encode
+from mpt.data.batches import Row, bucket, collate, encode
 from mpt.data.task import Example
 
 CHOICES = ("good", "bad")
@@ -59,11 +59,11 @@ def test_short_input_is_left_alone(tokenizer):
     assert tokenizer.decode(row.inputs) == "x" * 10 + "\nSo:"
 
 
-@given(st.integers(1, 5000))
-def test_bucket_is_the_next_size(length):
-    assert bucket(length) >= length
-    smaller = [size for size in BUCKETS if size < bucket(length)]
-    assert not smaller or smaller[-1] < length
+@given(st.integers(1, 5000), st.sampled_from([2, 4, 8]))
+def test_bucket_is_a_little_larger_and_one_of_few(count, parts):
+    assert count <= bucket(count, parts) <= max(16, count * (1 + 1 / parts))
+    sizes = {bucket(smaller, parts) for smaller in range(1, count + 1)}
+    assert len(sizes) <= 1 + parts * np.ceil(np.log2(max(count, 16) / 16))
 
 
 @given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6))
@@ -71,7 +71,8 @@ def test_collated_row_can_be_read_back(pairs):
     rows = [Row(inputs, targets) for inputs, targets in pairs]
     batch = collate(rows, range(len(rows)))
     for i, row in enumerate(rows):
-        assert batch.tokens[i][batch.text[i]].tolist() == [*row.inputs, *row.targets[:-1]]
+        read = batch.tokens[batch.grid[i][batch.filled[i]]]
+        assert read.tolist() == [*row.inputs, *row.targets[:-1]]
         assert batch.targets[i][batch.labelled[i]].tolist() == row.targets
     assert batch.prompt_index.tolist() == list(range(len(rows)))
 
@@ -81,16 +82,24 @@ def test_each_target_is_predicted_from_the_token_before_it(pairs):
     rows = [Row(inputs, targets) for inputs, targets in pairs]
     batch = collate(rows, [0] * len(rows))
     for i, row in enumerate(rows):
-        whole = [*row.inputs, *row.targets]
+        whole, start = [*row.inputs, *row.targets], batch.grid[i, 0]
         for position, target in zip(batch.positions[i][batch.labelled[i]], row.targets):
-            assert whole[position + 1] == target
-            assert whole[: position + 1] == batch.tokens[i][: position + 1].tolist()
+            assert whole[position - start + 1] == target
+            assert whole[: position - start + 1] == batch.tokens[start : position + 1].tolist()
 
 
-def test_padding_is_on_the_right_and_marked():
+@given(st.lists(IDS, min_size=1, max_size=6))
+def test_grid_and_cells_are_inverse(texts):
+    batch = collate([Row(ids, [1]) for ids in texts], [0] * len(texts))
+    places, cells = np.arange(batch.tokens.size), np.arange(batch.grid.size)
+    assert (batch.grid.reshape(-1)[batch.cells[batch.text]] == places[batch.text]).all()
+    assert (batch.cells[batch.grid[batch.filled]] == cells[batch.filled.reshape(-1)]).all()
+    assert batch.text.sum() == batch.filled.sum() == sum(map(len, texts))
+
+
+def test_rows_lie_end_to_end_and_only_the_end_is_filled_up():
     batch = collate([Row([5, 6], [7]), Row([5, 6, 7, 8], [9, 9])], [0, 1])
-    assert batch.tokens.shape == (2, BUCKETS[0])
-    assert batch.text.sum(axis=1).tolist() == [2, 5]
-    assert not batch.tokens[~batch.text].any()
+    assert batch.tokens.tolist() == [5, 6, 5, 6, 7, 8, 9] + [0] * 9
+    assert batch.text.tolist() == [True] * 7 + [False] * 9
+    assert batch.filled.sum(axis=1).tolist() == [2, 5]
     assert batch.labelled.tolist() == [[True, False], [True, True]]
-    assert all(np.diff(row.astype(int)).max() <= 0 for row in batch.text)

@@ -50,8 +50,8 @@ def test_reading_goes_on_from_a_saved_position(sampling, stop):
 @pytest.mark.parametrize("sampling", ["equal", "stochastic"])
 def test_row_reads_its_own_tasks_prompt(sampling):
     for batch in batches(sampling=sampling):
-        assert batch.prompt_index.tolist() == batch.tokens[:, 0].tolist()
-        assert len(batch.tokens) == 12
+        assert batch.prompt_index.tolist() == batch.tokens[batch.grid[:, 0]].tolist()
+        assert len(batch.prompt_index) == 12
 
 
 def test_equal_sampling_gives_equal_quotas():
@@ -60,7 +60,8 @@ def test_equal_sampling_gives_equal_quotas():
 
 
 def test_rows_come_back_only_after_all_the_others():
-    places = [batch.tokens[batch.prompt_index == 1, 1] for batch in batches(steps=50, batch_size=60)]
+    drawn = batches(steps=50, batch_size=60)
+    places = [batch.tokens[batch.grid[batch.prompt_index == 1, 1]] for batch in drawn]
     assert sorted(np.concatenate(places)) == list(range(1000))
 
 

@@ -1,11 +1,19 @@
-"""The fused attention equals the plain formula; windows and empty slots are exact."""
+"""Attention equals the plain formula, fused or put together; windows and empty slots are exact."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.models.attention import KV, NOWHERE, attend, plain_attention, visible
+from mpt.models.attention import KV, NOWHERE, attend, attend_to_some, joined, rearranged, visible
+
+
+def plain_attention(q, kv, mask, scale, bias=0.0):
+    """softmax(scale · q kᵀ + bias) v, head by head."""
+    k, v = (jnp.repeat(part, q.shape[2] // part.shape[2], axis=2) for part in kv)
+    scores = scale * jnp.einsum("btnh,bsnh->bnts", q, k) + bias
+    weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), axis=-1)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
 
 
 @pytest.fixture
@@ -21,9 +29,28 @@ def heads():
 def test_fused_equals_plain(heads, window, biased):
     q, kv, bias = heads
     mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None], window)
-    bias = bias if biased else None
-    fused, plain = (f(q, kv, mask, scale=0.3, bias=bias) for f in (attend, plain_attention))
-    np.testing.assert_allclose(fused, plain, atol=1e-6)
+    fused = attend(q, kv, mask, scale=0.3, bias=bias if biased else None)
+    np.testing.assert_allclose(fused, plain_attention(q, kv, mask, 0.3, bias if biased else 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [NOWHERE, 3])
+def test_shares_together_equal_plain(heads, window):
+    """Values and gradients; with the window, some queries see none of the first three keys."""
+    q, kv, _ = heads
+    mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None], window)
+
+    def in_shares(q, kv):
+        parts = (slice(3), slice(3, 7))
+        return joined([attend_to_some(q, KV(kv.k[:, s], kv.v[:, s]), mask[..., s], 0.3) for s in parts])
+
+    def plain(q, kv):
+        return plain_attention(q, kv, mask, 0.3)
+
+    np.testing.assert_allclose(in_shares(q, kv), plain(q, kv), atol=1e-6)
+    ours, expected = (
+        jax.grad(lambda q, kv, f=f: jnp.sum(jnp.sin(f(q, kv))), (0, 1))(q, kv) for f in (in_shares, plain)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), ours, expected)
 
 
 def test_cap_bounds_the_scores(heads):
@@ -37,3 +64,16 @@ def test_cap_bounds_the_scores(heads):
 def test_empty_slots_are_seen_by_nobody():
     mask = visible(jnp.array([[4], [6]]), jnp.array([[0, 1, NOWHERE, 4], [0, NOWHERE, NOWHERE, 6]]))
     np.testing.assert_array_equal(mask[:, 0, 0], [[True, True, False, True], [True, False, False, True]])
+
+
+def test_rearranging_has_the_gradient_of_a_look_up():
+    to, back = jnp.array([[2, 0, 9], [9, 1, 9]]), jnp.array([1, 4, 0])
+    x, weights = jnp.arange(6.0).reshape(3, 2), jax.random.normal(jax.random.key(0), (2, 3, 2))
+
+    def ours(x):
+        return jnp.sum(weights * rearranged(x, to, back))
+
+    def plain(x):
+        return jnp.sum(weights * x.at[to].get(mode="fill", fill_value=0))
+
+    np.testing.assert_allclose(jax.grad(ours)(x), jax.grad(plain)(x))

@@ -12,8 +12,8 @@ from mpt.data.task import Example
 def test_an_encoder_decoder_reads_only_the_inputs():
     rows = [Row([5, 6, 7, 2], [8, 9, 2]), Row([5, 2], [8, 2])]
     batch = collate(rows, [0, 1], "encoder-decoder")
-    np.testing.assert_array_equal(batch.tokens[:, :5], [[5, 6, 7, 2, 0], [5, 2, 0, 0, 0]])
-    np.testing.assert_array_equal(batch.text.sum(axis=1), [4, 2])
+    np.testing.assert_array_equal(batch.tokens[:7], [5, 6, 7, 2, 5, 2, 0])
+    np.testing.assert_array_equal(batch.filled.sum(axis=1), [4, 2])
     np.testing.assert_array_equal(batch.targets, [[8, 9, 2], [8, 2, 0]])
     np.testing.assert_array_equal(batch.positions, [[0, 1, 2], [0, 1, 0]])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import peft
 import pytest
 import tiny
 import torch
 import transformers
 
 from mpt.data.batches import Row
+from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained, locate
 
 TEXTS = (
@@ -42,18 +44,44 @@ def test_token_ids(pretrained, file):
         assert ours == theirs(text, add_special_tokens=False)["input_ids"]
 
 
-def test_logits(pretrained, file, compare):
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
-    ).eval()
+@pytest.fixture(scope="module")
+def reference(file):
+    options = {"gguf_file": file.name, "dtype": torch.float32}
+    return transformers.AutoModelForCausalLM.from_pretrained(file.parent, **options).eval()
+
+
+def test_logits_and_hidden_states(pretrained, reference, compare):
     ids = [pretrained.tokenizer(text)["input_ids"] for text in TEXTS[:2]]
-    rows = [Row(row[:1], row[1:]) for row in ids]
-    batch = tiny.collate(rows, [0, 0])
+    batch = tiny.collate([Row(row[:1], row[1:]) for row in ids], [0, 0])
     width = pretrained.backbone.embedding.shape[1]
     output = jax.jit(lambda b, p: b(batch, p))(pretrained.backbone, np.zeros((1, 0, width), np.float32))
     for i, row in enumerate(ids):
         with torch.no_grad():
-            theirs = model(torch.tensor([row])).logits[0, :-1].numpy()
-        ours = np.asarray(output.logits[i, : len(row) - 1])
-        assert np.abs(ours - theirs).max() < 1e-3
-        compare("SmolLM2-135M", "logits", ours, theirs)
+            theirs = reference(torch.tensor([row]), output_hidden_states=True)
+        logits = np.asarray(output.logits[i, : len(row) - 1])
+        assert np.abs(logits - theirs.logits[0, :-1].numpy()).max() < 1e-3
+        compare("SmolLM2-135M", "logits", logits, theirs.logits[0, :-1])
+        hidden = output.hidden[0][batch.grid[i, : len(row) - 1]]
+        compare("SmolLM2-135M", "hidden", hidden, theirs.hidden_states[-1][0, :-1])
+
+
+def test_prompt_gradient(pretrained, reference, compare):
+    """Of one row behind a real text as the prompt, against peft."""
+    prompt, (first, *rest) = (pretrained.tokenizer(text)["input_ids"] for text in (TEXTS[1], TEXTS[0]))
+    vectors = pretrained.backbone.embed(np.array([prompt]))
+    batch = tiny.collate([Row([first], rest)], [0])
+
+    @jax.jit
+    def gradient(backbone, vectors):
+        def loss(vectors):
+            return cross_entropy(backbone(batch, vectors).logits, batch.targets, batch.labelled).mean
+
+        return jax.grad(loss)(vectors)[0]
+
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(prompt))
+    tuned = peft.get_peft_model(reference, config)
+    weight = tuned.prompt_encoder["default"].embedding.weight
+    weight.data = torch.tensor(np.asarray(vectors[0]))
+    ids, labels = torch.tensor([[first, *rest]]), torch.tensor([[-100, *rest]])
+    tuned(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.backward()
+    compare("SmolLM2-135M", "prompt gradient", gradient(pretrained.backbone, vectors), weight.grad)

@@ -1,0 +1,106 @@
+"""Two programs side by side: a process each, only one of them working at a time.
+
+A worker answers each line of JSON on its standard input with one on its standard output. Pairs of runs
+alternate, so that what else the machine does meets both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+class Worker:
+    """A program in a process of its own; use as a context manager."""
+
+    def __init__(self, script: str, **setup: Any):
+        self.name = script
+        command = [sys.executable, str(HERE / f"{script}.py")]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ready = self.ask(**setup)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.communicate()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name} ended with {self._process.wait()}")
+        return json.loads(answer)
+
+
+def answer(prepare: Callable[..., Callable[..., dict[str, Any]]]) -> None:
+    """A worker's life: ``prepare`` is given the first request, and makes what answers the others."""
+    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not look like an answer
+
+    def reply(result: dict[str, Any], seconds: float) -> None:
+        print(json.dumps({**result, "seconds": seconds, "peak": peak()}), file=out, flush=True)
+
+    began = time.perf_counter()
+    work = prepare(**json.loads(sys.stdin.readline()))
+    reply({}, time.perf_counter() - began)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        result = work(**json.loads(line))
+        reply(result, time.perf_counter() - began)
+
+
+def peak() -> float:
+    """This process's peak resident memory, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def alternate(workers: list[Worker], rounds: int, **request: Any) -> list[list[dict[str, Any]]]:
+    """Each worker's answers; the first, which compiles and allocates, is left out."""
+    answers: list[list[dict[str, Any]]] = [[] for _ in workers]
+    for number in range(rounds + 1):
+        for worker, own in zip(workers, answers):
+            own.append(worker.ask(number=number, **request))
+    return [own[1:] for own in answers]
+
+
+def seconds(answers: list[dict[str, Any]]) -> float:
+    """The median time of one request."""
+    return median(answer["seconds"] for answer in answers)
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what figures were found."""
+    packages = ("jax", "flax", "torch", "transformers", "peft")
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {
+        "processor": model[0].split(":")[1].strip() if model else platform.machine(),
+        "cores": len(model),
+        **{name: version(name) for name in packages},
+    }
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a table and writes ``results/NAME.json``."""
+    header = list(rows[0])
+    shown = [
+        [f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in header]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *shown)]
+    for line in (header, ["-" * width for width in widths], *shown):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |")
+    file = HERE / "results" / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")

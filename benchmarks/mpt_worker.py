@@ -1,0 +1,75 @@
+"""mpt's train step and class scoring, as `mpt.train.fit` and `mpt.evaluate` run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from duel import answer
+from mpt.data.batches import Row, collate
+from mpt.evaluate import choice_probabilities
+from mpt.losses import distillation_loss, task_loss
+from mpt.models.hf import load_pretrained
+from mpt.models.prompted import Distilled, Prompted
+from mpt.optim import adam
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.train import make_step
+
+
+def prepare(model: str, folder: str, job: str = "train", remat: str = "elementwise"):
+    batches = json.loads((Path(folder) / "batches.json").read_text())
+    vectors = jnp.asarray(np.load(Path(folder) / "prompts.npy"))
+    backbone = load_pretrained(model, remat=remat).backbone
+    objective, weights = task_loss, {"task": 1.0}
+    if job == "distil":
+        start = MultitaskPrompt.start(vectors.mean(axis=0), len(vectors), 1, jax.random.key(0))
+        prompted = Distilled(backbone, start, vectors)
+        objective, weights = distillation_loss, {"task": 1.0, "kl": 0.9, "hidden": 0.9}
+    else:
+        prompted = Prompted(backbone, SoftPrompt(vectors))
+    graph, trainable, frozen = nnx.split(prompted, PromptParam, ...)
+    optimizer = adam({"vectors": 1e-3, "factors": 1e-3}, steps=100, warmup=0.0)
+    step = make_step(graph, optimizer, objective, weights)
+    state = [trainable, optimizer.init(trainable)]
+
+    def rows(number: int) -> list[Row]:
+        return [Row(inputs, targets, tuple(choices)) for inputs, targets, choices, _ in batches[number]]
+
+    def tasks(number: int) -> list[int]:
+        return [task for *_, task in batches[number]]
+
+    def train(number: int) -> dict:
+        batch = collate(rows(number), tasks(number), backbone.layout)
+        if number == 0:
+            np.save(Path(folder) / "mpt_gradient.npy", _gradient(backbone, batch, vectors))
+        *state[:], figures = step(*state, frozen, batch)
+        return {"loss": float(figures["task"])}
+
+    def infer(number: int) -> dict:
+        shares = choice_probabilities(prompted, rows(number), tasks(number), batch_size=len(batches[number]))
+        return {"found": shares.argmax(axis=1).tolist()}
+
+    return {"train": train, "distil": train, "infer": infer}[job]
+
+
+def _gradient(backbone, batch, vectors) -> np.ndarray:
+    """Of each prompt's mean loss over its own rows."""
+
+    @jax.jit
+    def gradient(backbone, vectors):
+        def loss(vectors):
+            return task_loss(Prompted(backbone, SoftPrompt(vectors)), batch)["task"].sum
+
+        rows = jnp.bincount(batch.prompt_index, length=len(vectors))
+        return jax.grad(loss)(vectors) / rows[:, None, None]
+
+    return np.asarray(gradient(backbone, vectors))
+
+
+if __name__ == "__main__":
+    answer(prepare)
