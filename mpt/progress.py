@@ -44,4 +44,6 @@ class Progress:
         if not self._console.is_terminal and (self._done == self._total or now - self._spoken > LINE_EVERY):
             self._spoken = now
             left = (now - self._began) / (self._done - self._first) * (self._total - self._done)
-            self._console.print(f"{self._title}: {self._done}/{self._total}, {figures}, {left:.0f} s left")
+            self._console.print(
+                f"{self._title}: {self._done}/{self._total}, {figures}, {left:.0f} s left", soft_wrap=True
+            )

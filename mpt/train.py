@@ -123,7 +123,7 @@ def fit(
     train_step = make_step(graph, optimizer, objective, weights)
     if probe and start == 0:
         metrics.write(0, probe(model))
-    bar = Progress(f"{run.path.name}: {stage}", config.steps, start)
+    bar = Progress(f"{run.path.parent.name}/{run.path.name}: {stage}", config.steps, start)
     with closing(checkpoints), closing(metrics), bar as progress, interrupts_deferred() as stop_if_asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -55,8 +56,8 @@ METHODS = (
     Method("hard prompt", trained=False, length=0),
     Method("universal prompt, not adapted", universal=True, trained=False),
     Method("universal prompt, adapted", universal=True),
-    Method("prompt tuning from sampled vocabulary", start="vocabulary"),
-    Method("prompt tuning from the instruction"),
+    Method("prompt tuning from vocabulary", start="vocabulary"),
+    Method("prompt tuning from instruction"),
 )
 
 
@@ -104,10 +105,10 @@ def first_step(result: Result, goal: float) -> str:
 
 def _header(results: dict[str, list[Result]], goal: float) -> list[str]:
     targets = next(iter(results.values()))
-    goal_at = f"steps to {100 * goal:.0f} %"
+    goal_at = f"steps to {100 * goal:.0f}%"
     header = ["method"]
     for result in targets:
-        header += [f"{result.task}, {result.metric} % (n={result.rows})", goal_at]
+        header += [f"{result.task} {result.metric} (n={result.rows})", goal_at]
     return [*header, "trained parameters", "steps", "seconds"]
 
 
@@ -125,7 +126,10 @@ def _lines(results: dict[str, list[Result]], goal: float) -> list[list[str]]:
 
 
 def _table(header: list[str], lines: list[list[str]], caption: str) -> Table:
-    table = Table(*header, caption=caption)
+    table = Table(caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column(header[0], min_width=12)  # so that it all fits 80 columns
+    for name in header[1:]:
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     return table
@@ -139,8 +143,8 @@ def _markdown(header: list[str], lines: list[list[str]], caption: str) -> str:
 def _caption(results: dict[str, list[Result]], pretraining: float) -> str:
     seeds = max(len(result.scores) for row in results.values() for result in row)
     return (
-        f"Mean ± standard deviation over {seeds} seeds; seconds per seed. Steps to the goal are read off "
-        "validation rows, 0 being before training; – means never within the budget. "
+        f"In percent, mean ± standard deviation over {seeds} seeds; seconds per seed. Steps to the goal "
+        "are read off validation rows, 0 being before training; – means never within the budget. "
         f"Training the universal prompt took {pretraining:.0f} s, once."
     )
 
