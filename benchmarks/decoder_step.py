@@ -1,6 +1,8 @@
 """A prompt-tuning step on SmolLM2-135M, mpt beside PEFT: rows per second and peak memory.
 
-python benchmarks/decoder_step.py [--rounds 7]
+    python benchmarks/decoder_step.py [--rounds 7]
+
+The last line is mpt alone: 256 rows, in parts of 32.
 """
 
 from __future__ import annotations
@@ -8,32 +10,41 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import work
 from duel import Worker, alternate, report, seconds
 
-BATCH, WIDTH = 32, 576
+BATCH, WIDTH, LONGEST = 32, 576, 64
 
 
-def compare(folder: Path, length: int, rounds: int) -> dict:
-    batches = work.texts(["movies"], BATCH, rounds + 1, 64)
-    task = work.write(folder, batches, work.prompts(1, length, WIDTH))
-    setup = {"model": work.SMOLLM2, "job": "train", **task}
+def compare(folder: Path, length: int, rounds: int) -> dict[str, Any]:
+    batches = work.texts(["movies"], BATCH, rounds + 1, LONGEST)
+    setup = {"model": work.SMOLLM2, **work.write(folder, batches, work.prompts(1, length, WIDTH))}
     with Worker("peft_worker", **setup) as peft, Worker("mpt_worker", **setup) as mpt:
         theirs, ours = alternate([peft, mpt], rounds)
-    rates = [BATCH / seconds(answers) for answers in (theirs, ours)]
-    peaks = [answers[-1]["peak"] for answers in (theirs, ours)]
     return {
         "prompt": length,
+        "batch": BATCH,
         **work.describe(batches),
-        "peft rows/s": rates[0],
-        "mpt rows/s": rates[1],
-        "times": rates[1] / rates[0],
-        "peft MB": peaks[0],
-        "mpt MB": peaks[1],
-        "memory share": peaks[1] / peaks[0],
+        "PEFT rows/s": BATCH / seconds(theirs),
+        "mpt rows/s": BATCH / seconds(ours),
+        "times": seconds(theirs) / seconds(ours),
+        "PEFT MB": theirs[-1]["peak"],
+        "mpt MB": ours[-1]["peak"],
+        "memory share": ours[-1]["peak"] / theirs[-1]["peak"],
         "gradient differs by": work.gradient_difference(folder),
     }
+
+
+def in_parts(folder: Path, length: int, parts: int) -> dict[str, Any]:
+    batch = BATCH * parts
+    batches = work.texts(["movies"], batch, 2, LONGEST)
+    setup = {"model": work.SMOLLM2, **work.write(folder, batches, work.prompts(1, length, WIDTH))}
+    with Worker("mpt_worker", parts=parts, gate=False, **setup) as mpt:
+        (ours,) = alternate([mpt], 1)
+    rate = {"mpt rows/s": batch / seconds(ours), "mpt MB": ours[-1]["peak"]}
+    return {"prompt": length, "batch": batch, **work.describe(batches), **rate}
 
 
 def main() -> None:
@@ -43,6 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         rows = [compare(Path(scratch) / str(length), length, options.rounds) for length in options.lengths]
+        rows.append(in_parts(Path(scratch) / "parts", options.lengths[0], 8))
     report("decoder_step", rows)
 
 

@@ -7,12 +7,13 @@ alternate, so that what else the machine does meets both alike.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -24,10 +25,15 @@ HERE = Path(__file__).parent
 class Worker:
     """A program in a process of its own; use as a context manager."""
 
-    def __init__(self, script: str, **setup: Any):
+    def __init__(self, script: str, *, environment: Mapping[str, str] | None = None, **setup: Any):
         self.name = script
-        command = [sys.executable, str(HERE / f"{script}.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / f"{script}.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         self.ready = self.ask(**setup)
 
     def __enter__(self) -> Worker:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from duel import answer
-from mpt.data.batches import Row, collate
+from mpt.data.batches import Row, collate, collate_parts
 from mpt.evaluate import choice_probabilities
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import load_pretrained
@@ -21,7 +21,9 @@ from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.train import make_step
 
 
-def prepare(model: str, folder: str, job: str = "train", remat: str = "elementwise"):
+def prepare(
+    model: str, folder: str, job: str = "train", remat: str = "elementwise", parts: int = 1, gate: bool = True
+):
     batches = json.loads((Path(folder) / "batches.json").read_text())
     vectors = jnp.asarray(np.load(Path(folder) / "prompts.npy"))
     backbone = load_pretrained(model, remat=remat).backbone
@@ -44,9 +46,10 @@ def prepare(model: str, folder: str, job: str = "train", remat: str = "elementwi
         return [task for *_, task in batches[number]]
 
     def train(number: int) -> dict:
-        batch = collate(rows(number), tasks(number), backbone.layout)
-        if number == 0:
+        if number == 0 and gate:
+            batch = collate(rows(number), tasks(number), backbone.layout)
             np.save(Path(folder) / "mpt_gradient.npy", _gradient(backbone, batch, vectors))
+        batch = collate_parts(rows(number), tasks(number), parts, backbone.layout)
         *state[:], figures = step(*state, frozen, batch)
         return {"loss": float(figures["task"])}
 

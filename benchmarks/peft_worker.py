@@ -38,7 +38,7 @@ def tensors(batch: list, joint: bool) -> dict[str, torch.Tensor]:
     }
 
 
-def prepare(model: str, folder: str, job: str = "train"):
+def prepare(model: str, folder: str, job: str = "train", gate: bool = True):
     batches = json.loads((Path(folder) / "batches.json").read_text())
     vectors = np.load(Path(folder) / "prompts.npy")
     base = load(model)
@@ -67,7 +67,7 @@ def prepare(model: str, folder: str, job: str = "train"):
             optimizers[task].zero_grad()
             loss = tuned(**tensors(own, joint)).loss
             loss.backward()
-            if number == 0:
+            if number == 0 and gate:
                 np.save(Path(folder) / f"peft_gradient{task}.npy", weights[task].grad.numpy())
             optimizers[task].step()
             losses.append(loss.item())

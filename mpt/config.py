@@ -54,6 +54,8 @@ class TrainConfig:
     steps: int = 60
     batch_size: int = 24
     """Rows per step, over all tasks (or seeds) trained side by side."""
+    parts: int = 1
+    """Parts that a step's rows are computed in, one after another: the same gradient in less memory."""
     learning_rate: float = 0.005
     """Adam's peak rate for prompt vectors, whose scale is that of embeddings, about 0.1."""
     factor_rate: float = 0.02
@@ -66,6 +68,10 @@ class TrainConfig:
     """Most rows that count for a task's share of stochastic sampling."""
     save_every: int = 10
     """Steps between checkpoints: an interrupted run loses at most these."""
+
+    def __post_init__(self):
+        if self.parts < 1 or self.batch_size % self.parts:
+            raise UserError(f"parts: {self.parts} equal parts cannot be made of {self.batch_size} rows")
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,10 @@ def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Con
     ]
     if missing:
         raise UserError(f"{where}: missing key '{missing[0]}'")
-    return kind(**built)
+    try:
+        return kind(**built)
+    except UserError as error:
+        raise UserError(f"{where}: {key}{'.' if key else ''}{error}") from None
 
 
 def _convert(kind: Any, value: Any, where: str, key: str) -> Any:

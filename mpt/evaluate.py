@@ -25,7 +25,7 @@ LONGEST_TEXT = 64  # tokens
 def choice_probabilities(
     model: Prompted,
     rows: Sequence[Row],
-    prompt: int = 0,
+    prompt: int | Sequence[int] = 0,
     scoring: Scoring = "sum",
     batch_size: int = BATCH,
 ) -> Float[np.ndarray, "B C"]:
@@ -33,18 +33,24 @@ def choice_probabilities(
 
     A choice's score is the sum, or the mean, of its tokens' log-probabilities. Where every choice is
     one token, one pass per row gives all of them; else each choice is read behind the row.
+
+    Args:
+        prompt: the prompt that all rows are read behind, or each row's.
+        scoring: see ``Task``.
     """
     graph, state = nnx.split(model)
+    prompts = np.broadcast_to(prompt, len(rows)).tolist()
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
-        for places, batch in _batches(rows, prompt, batch_size, model.backbone.layout):
+        for places, batch in _batches(rows, prompts, batch_size, model.backbone.layout):
             heads = [[choice[0] for choice in rows[i].choices] for i in places]
             ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
             scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
+        prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _batches(spread, prompt, batch_size, model.backbone.layout):
+        for places, batch in _batches(spread, prompts, batch_size, model.backbone.layout):
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
@@ -52,12 +58,14 @@ def choice_probabilities(
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _batches(rows: Sequence[Row], prompt: int, size: int, layout: Layout) -> Iterator[tuple[range, Batch]]:
+def _batches(
+    rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout
+) -> Iterator[tuple[range, Batch]]:
     """The rows in batches, each with its rows' places; a short last one is filled up."""
     for start in range(0, len(rows), size):
         places = range(start, min(start + size, len(rows)))
-        filled = [rows[i] for i in places] + [rows[start]] * (size - len(places))
-        yield places, collate(filled, [prompt] * size, layout)
+        filled = [*places, *[start] * (size - len(places))]
+        yield places, collate([rows[i] for i in filled], [prompts[i] for i in filled], layout)
 
 
 @jax.jit(static_argnums=0)
@@ -83,7 +91,7 @@ def written(
     prompts = model.prompt.compose()
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
-    for places, batch in _batches(inputs, prompt, BATCH, model.backbone.layout):
+    for places, batch in _batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
         found = generate(model.backbone, batch, prompts, most=LONGEST_TEXT, stop=[end])
         for place, ids in zip(places, found):
             texts[place] = str(tokenizer.decode(ids)).strip()

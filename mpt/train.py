@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 
@@ -32,6 +33,7 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, obje
     """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, mean of each loss term).
 
     Gradients are taken with respect to ``trainable`` alone; the frozen part is read, never written.
+    The batch is a stack of parts, whose gradients are added up.
 
     Args:
         weights: loss term -> its coefficient.
@@ -39,13 +41,26 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, obje
 
     @jax.jit(donate_argnums=(0, 1))
     def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
-        def loss(trainable: nnx.State):
-            terms = objective(nnx.merge(graph, trainable, frozen), batch)
-            means = {name: term.mean for name, term in terms.items()}
-            total = sum(weights[name] * mean for name, mean in means.items())
-            return total, {"loss": total, **means}
+        def terms(trainable: nnx.State, part: Batch) -> dict[str, Term]:
+            return objective(nnx.merge(graph, trainable, frozen), part)
 
-        gradient, metrics = jax.grad(loss, has_aux=True)(trainable)
+        # Only the batch decides on the weights: the compiler leaves the model out of this loop.
+        parts = jax.lax.map(
+            lambda part: {name: term.weight for name, term in terms(trainable, part).items()}, batch
+        )
+        whole = jax.tree.map(jnp.sum, parts)
+
+        def loss(trainable: nnx.State, part: Batch):
+            shares = {name: term.sum / whole[name] for name, term in terms(trainable, part).items()}
+            total = sum(weights[name] * share for name, share in shares.items())
+            return total, {"loss": total, **shares}
+
+        def add(sums, part: Batch):
+            return jax.tree.map(jnp.add, sums, jax.grad(loss, has_aux=True)(trainable, part)), None
+
+        one = jax.tree.map(lambda array: array[0], batch)
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(jax.grad(loss, has_aux=True), trainable, one))
+        (gradient, metrics), _ = jax.lax.scan(add, nothing, batch)
         updates, opt_state = optimizer.update(gradient, opt_state, trainable)
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
@@ -131,7 +146,7 @@ def fit(
             trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
-            seconds, speed, last = seconds + took, len(batch.targets) / took, step == config.steps
+            seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
             metrics.write(step, {**figures, "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if probe and (step % probe_every == 0 or last):

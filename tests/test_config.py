@@ -72,6 +72,8 @@ def test_keys_left_out_keep_their_defaults(load):
         (TrainConfig, "learning_rate: fast", r"learning_rate must be a number, not 'fast'"),
         (TrainConfig, "sampling: eqal", r"sampling is 'eqal'; did you mean 'equal'\?"),
         (TrainConfig, "sampling: [equal]", r"sampling"),
+        (TrainConfig, "parts: 5", r"parts: 5 equal parts cannot be made of 24 rows"),
+        (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
         (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),
         (PretrainConfig, "teachers: {bach_size: 3}", r"unknown key 'teachers.bach_size'; did you mean"),
         (PretrainConfig, "teachers: 3", r"teachers must be a mapping of options, not 3"),

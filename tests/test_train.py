@@ -4,6 +4,7 @@ import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
@@ -16,7 +17,7 @@ from mpt.models.prompted import Distilled, Prompted
 from mpt.optim import adam
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.rundir import RunDir
-from mpt.train import fit
+from mpt.train import fit, make_step
 
 J, P, D = 2, 4, 32
 WEIGHTS = {"task": 1.0, "kl": 0.9, "hidden": 0.9}
@@ -85,6 +86,29 @@ def test_optimizer_state_is_the_prompts_alone(pretrained, kind):
     state = adam({"vectors": 0.1, "factors": 0.1}, steps=10, warmup=0.1).init(trainable)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
     assert numbers == 2 * sum(leaf.size for leaf in jax.tree.leaves(trainable))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_give_the_step_of_the_whole(pretrained, kind):
+    """Loss and gradient; the rows' targets differ in number, so parts weigh differently."""
+    make, objective, weights = KINDS[kind]
+    rows = [[Row([3 + i % 7] * (1 + i % 5), [20, 21, 22][: 1 + i % 3]) for i in range(30)]] * J
+    found = []
+    for parts in (1, 4):
+        graph, trainable, frozen = nnx.split(make(pretrained), PromptParam, ...)
+        descent = optax.sgd(1.0)
+        step = make_step(graph, descent, objective, weights)
+        batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
+        start = jax.tree.map(np.array, trainable)
+        after, _, figures = step(trainable, descent.init(trainable), frozen, batch)
+        found.append((jax.tree.map(np.subtract, start, after), figures))
+    (gradient, figures), (in_parts, of_parts) = found
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest), gradient, in_parts
+    )
+    for name, value in figures.items():
+        np.testing.assert_allclose(of_parts[name], value, rtol=1e-5)
 
 
 def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):

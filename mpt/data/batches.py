@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -131,13 +132,35 @@ def bucket(count: int, parts: int) -> int:
     return max(-(-count // step) * step, 16)
 
 
-def collate(rows: Sequence[Row], prompt_index: Sequence[int], layout: Layout = "decoder") -> Batch:
-    """Lays rows end to end. The last target token is predicted, so it is not among the tokens."""
-    joint = layout == "decoder"
-    texts = [[*row.inputs, *row.targets[:-1]] if joint else row.inputs for row in rows]
+class Sizes(NamedTuple):
+    """The lengths of a batch's axes, rounded up: N tokens, T cells to a row, L targets."""
+
+    tokens: int
+    cells: int
+    targets: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], layout: Layout) -> Sizes:
+        lengths = [len(_text(row, layout)) for row in rows]
+        # Padding costs a cell of the grid little, a token much.
+        return cls(bucket(sum(lengths), 8), bucket(max(lengths), 2), max(len(row.targets) for row in rows))
+
+
+def _text(row: Row, layout: Layout) -> list[int]:
+    """What is read of a row. A decoder reads its targets too, but for the last: that is predicted."""
+    return [*row.inputs, *row.targets[:-1]] if layout == "decoder" else row.inputs
+
+
+def collate(
+    rows: Sequence[Row],
+    prompt_index: Sequence[int],
+    layout: Layout = "decoder",
+    sizes: Sizes | None = None,
+) -> Batch:
+    """Lays rows end to end; ``sizes`` are their own where left out."""
+    count, length, width = sizes or Sizes.of(rows, layout)
+    texts = [_text(row, layout) for row in rows]
     lengths, ids = [len(text) for text in texts], [token for text in texts for token in text]
-    # Padding costs a cell of the grid little, a token much.
-    count, length, width = bucket(len(ids), 8), bucket(max(lengths), 2), max(len(r.targets) for r in rows)
     starts, places = np.cumsum(lengths) - lengths, np.arange(length)
     grid = np.where(places < np.array(lengths)[:, None], starts[:, None] + places, count)
     tokens, cells = np.zeros(count, np.int32), np.full(count, grid.size, np.int32)
@@ -146,8 +169,18 @@ def collate(rows: Sequence[Row], prompt_index: Sequence[int], layout: Layout = "
     labelled = np.zeros((len(rows), width), bool)
     for i, row in enumerate(rows):
         own = np.arange(len(row.targets))
-        positions[i, own] = own + (starts[i] + len(row.inputs) - 1 if joint else 0)
+        positions[i, own] = own + (starts[i] + len(row.inputs) - 1 if layout == "decoder" else 0)
         targets[i, own], labelled[i, own] = row.targets, True
     index = np.asarray(prompt_index, np.int32)
     arrays: Any = (tokens, grid.astype(np.int32), cells, positions, targets, labelled, index)
     return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's
+
+
+def collate_parts(
+    rows: Sequence[Row], prompt_index: Sequence[int], parts: int, layout: Layout = "decoder"
+) -> Batch:
+    """``parts`` batches of one size, stacked; every part-th row is in the same."""
+    shares = [rows[part::parts] for part in range(parts)]
+    sizes = Sizes(*map(max, zip(*(Sizes.of(share, layout) for share in shares))))
+    batches = [collate(shares[part], prompt_index[part::parts], layout, sizes) for part in range(parts)]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)

@@ -8,13 +8,13 @@ import grain
 import numpy as np
 
 from mpt.config import TrainConfig
-from mpt.data.batches import Batch, Layout, Row, collate
+from mpt.data.batches import Batch, Layout, Row, collate_parts
 
 
 def training_batches(
     rows: Sequence[Sequence[Row]], config: TrainConfig, seed: int, layout: Layout = "decoder"
 ) -> grain.MapDataset[Batch]:
-    """The batches of a run; batch ``i`` depends on the arguments and ``i`` only.
+    """The batches of a run, each in ``config.parts``; batch ``i`` depends on the arguments and ``i`` only.
 
     Args:
         rows: the rows of each task; task ``j`` reads prompt ``j``.
@@ -39,7 +39,7 @@ def training_batches(
         for task in tasks:
             chosen.append(streams[task][step * stride + taken[task]])
             taken[task] += 1
-        return collate(chosen, tasks, layout)
+        return collate_parts(chosen, tasks, config.parts, layout)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
 

@@ -1,5 +1,7 @@
 """Batches are a function of the seed and the step alone."""
 
+import itertools
+
 import grain
 import jax
 import numpy as np
@@ -16,8 +18,10 @@ SIZES = (200, 1000, 400)
 ROWS = [[Row([task, place], [1]) for place in range(size)] for task, size in enumerate(SIZES)]
 
 
-def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS):
-    return training_batches(rows, TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling), seed)
+def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1):
+    config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, parts=parts)
+    made = training_batches(rows, config, seed)
+    return made.map(lambda batch: jax.tree.map(lambda array: array[0], batch)) if parts == 1 else made
 
 
 def same(a, b) -> bool:
@@ -52,6 +56,18 @@ def test_row_reads_its_own_tasks_prompt(sampling):
     for batch in batches(sampling=sampling):
         assert batch.prompt_index.tolist() == batch.tokens[batch.grid[:, 0]].tolist()
         assert len(batch.prompt_index) == 12
+
+
+@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+def test_parts_are_the_whole(sampling):
+    def read(batch) -> list[tuple[int, ...]]:
+        tokens = batch.tokens[batch.grid[:, :2]]
+        return [(*row, prompt) for row, prompt in zip(tokens.tolist(), batch.prompt_index.tolist())]
+
+    for whole, stack in zip(batches(sampling=sampling), batches(sampling=sampling, parts=3)):
+        parts = [read(jax.tree.map(lambda array, i=i: array[i], stack)) for i in range(3)]
+        assert [len(part) for part in parts] == [4, 4, 4]
+        assert sorted(itertools.chain(*parts)) == sorted(read(whole))
 
 
 def test_equal_sampling_gives_equal_quotas():

@@ -1,0 +1,100 @@
+"""How a step's time grows with the prompt, the batch, the text, the tasks and the layers.
+
+    python benchmarks/growth.py [--rounds 3]
+
+SmolLM2-135M's shape with random weights and texts of random tokens, all of one length; each series
+varies one of its sizes. Writes results/growth.json and results/growth.png. A straight line is fitted
+to each series; what counts is how far any point lies above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from flax import nnx
+
+from duel import HERE, report
+from mpt.data.batches import Row, collate_parts
+from mpt.losses import task_loss
+from mpt.models.decoder import Decoder, DecoderSpec
+from mpt.models.prompted import Prompted
+from mpt.models.rope import Rope
+from mpt.prompts import PromptParam, SoftPrompt
+from mpt.train import make_step
+
+USUAL = {"prompt": 32, "batch": 16, "text": 32, "tasks": 1, "layers": 6}
+SERIES = {
+    "prompt": (16, 64, 128, 192, 256),
+    "batch": (8, 16, 32, 48, 64),
+    "text": (16, 32, 64, 96, 128),
+    "tasks": (1, 2, 4, 6, 8),
+    "layers": (2, 4, 8, 12, 16),
+}
+
+
+def step_seconds(prompt: int, batch: int, text: int, tasks: int, layers: int, rounds: int) -> float:
+    spec = DecoderSpec(
+        vocab=8192,
+        d_model=576,
+        layers=layers,
+        heads=9,
+        kv_heads=3,
+        head_dim=64,
+        d_ff=1536,
+        ropes=(Rope(100_000.0),) * layers,
+        norm_eps=1e-5,
+        tied=True,
+    )
+    vectors = 0.1 * jax.random.normal(jax.random.key(0), (tasks, prompt, spec.d_model))
+    model = Prompted(Decoder(spec, rngs=nnx.Rngs(0)), SoftPrompt(vectors))
+    graph, trainable, frozen = nnx.split(model, PromptParam, ...)
+    optimizer = optax.adam(1e-3)
+    step = make_step(graph, optimizer, task_loss, {"task": 1.0})
+    rng = np.random.default_rng(0)
+    rows = [Row(rng.integers(0, spec.vocab, text).tolist(), [1]) for _ in range(batch)]
+    arrays = collate_parts(rows, [i % tasks for i in range(batch)], 1)
+    state, times = [trainable, optimizer.init(trainable)], []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        *state[:], figures = step(*state, frozen, arrays)
+        jnp.asarray(figures["loss"]).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    figure, axes = plt.subplots(1, len(SERIES), figsize=(3.2 * len(SERIES), 3), layout="constrained")
+    rows: list[dict[str, Any]] = []
+    for axis, (name, sizes) in zip(axes, SERIES.items()):
+        times = [step_seconds(**USUAL | {name: size}, rounds=rounds) for size in sizes]
+        slope, start = np.polyfit(sizes, times, 1)
+        above = max(time / (start + slope * size) - 1 for size, time in zip(sizes, times))
+        rows.append(
+            {
+                "varied": name,
+                "sizes": " ".join(map(str, sizes)),
+                "seconds": " ".join(f"{time:.3f}" for time in times),
+                "most above the line": f"{above:.1%}",
+            }
+        )
+        axis.plot(sizes, times, "o")
+        axis.plot([0, sizes[-1]], [start, start + slope * sizes[-1]], "-", alpha=0.5)
+        axis.set(xlabel=name, ylim=(0, None), xlim=(0, None))
+    axes[0].set_ylabel("seconds per step")
+    report("growth", rows)
+    figure.savefig(HERE / "results" / "growth.png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
