@@ -1,5 +1,7 @@
 """A step of universal pretraining beside a plain prompt-tuning step on the same rows.
 
+Once with the teachers' pass in it, once with their outputs read from the cache.
+
 python benchmarks/distillation.py [--rounds 7]
 """
 
@@ -26,8 +28,9 @@ def main() -> None:
         with (
             Worker("mpt_worker", job="train", **setup) as plain,
             Worker("mpt_worker", job="distil", **setup) as distil,
+            Worker("mpt_worker", job="distil cached", **setup) as cached,
         ):
-            alone, taught = alternate([plain, distil], rounds)
+            alone, taught, known = alternate([plain, distil, cached], rounds)
     row = {
         "tasks": len(TASKS),
         "prompt": PROMPT,
@@ -36,6 +39,8 @@ def main() -> None:
         "plain s": seconds(alone),
         "distilling s": seconds(taught),
         "distilling/plain": seconds(taught) / seconds(alone),
+        "cached s": seconds(known),
+        "cached/plain": seconds(known) / seconds(alone),
     }
     report("distillation", [row])
 

@@ -18,6 +18,7 @@ from mpt.models.hf import load_pretrained
 from mpt.models.prompted import Distilled, Prompted
 from mpt.optim import adam
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.teachers import TeacherCache
 from mpt.train import make_step
 
 
@@ -28,7 +29,7 @@ def prepare(
     vectors = jnp.asarray(np.load(Path(folder) / "prompts.npy"))
     backbone = load_pretrained(model, remat=remat).backbone
     objective, weights = task_loss, {"task": 1.0}
-    if job == "distil":
+    if job in ("distil", "distil cached"):
         start = MultitaskPrompt.start(vectors.mean(axis=0), len(vectors), 1, jax.random.key(0))
         prompted = Distilled(backbone, start, vectors)
         objective, weights = distillation_loss, {"task": 1.0, "kl": 0.9, "hidden": 0.9}
@@ -40,16 +41,29 @@ def prepare(
     state = [trainable, optimizer.init(trainable)]
 
     def rows(number: int) -> list[Row]:
-        return [Row(inputs, targets, tuple(choices)) for inputs, targets, choices, _ in batches[number]]
+        first = number * len(batches[0])
+        return [
+            Row(inputs, targets, tuple(choices), number=first + place)
+            for place, (inputs, targets, choices, _) in enumerate(batches[number])
+        ]
 
     def tasks(number: int) -> list[int]:
         return [task for *_, task in batches[number]]
+
+    def attach(batch):
+        return batch
+
+    if job == "distil cached":
+        everything = [rows(number) for number in range(len(batches))]
+        attach = TeacherCache(Path(folder) / "taught", backbone, vectors, everything).attach
+        for number in range(len(batches)):
+            attach(collate_parts(rows(number), tasks(number), parts, backbone.layout))
 
     def train(number: int) -> dict:
         if number == 0 and gate:
             batch = collate(rows(number), tasks(number), backbone.layout)
             np.save(Path(folder) / "mpt_gradient.npy", _gradient(backbone, batch, vectors))
-        batch = collate_parts(rows(number), tasks(number), parts, backbone.layout)
+        batch = attach(collate_parts(rows(number), tasks(number), parts, backbone.layout))
         *state[:], figures = step(*state, frozen, batch)
         return {"loss": float(figures["task"])}
 
@@ -57,7 +71,7 @@ def prepare(
         shares = choice_probabilities(prompted, rows(number), tasks(number), batch_size=len(batches[number]))
         return {"found": shares.argmax(axis=1).tolist()}
 
-    return {"train": train, "distil": train, "infer": infer}[job]
+    return infer if job == "infer" else train
 
 
 def _gradient(backbone, batch, vectors) -> np.ndarray:

@@ -65,7 +65,7 @@ def task_loss(model: Prompted, batch: Batch) -> dict[str, Term]:
 
 def distillation_loss(model: Distilled, batch: Batch) -> dict[str, Term]:
     """What the universal prompt learns: the task, the teachers' outputs, their hidden states."""
-    student, teacher = model(batch), model.teach(batch)
+    student, teacher = model(batch), batch.taught or model.teach(batch)
     return {
         "task": cross_entropy(student.logits, batch.targets, batch.labelled),
         "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),

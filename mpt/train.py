@@ -109,6 +109,7 @@ def fit(
     weights: Mapping[str, float],
     run: RunDir,
     stage: str,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
     probe: Probe | None = None,
     probe_every: int = 1,
 ) -> Trained:
@@ -117,6 +118,7 @@ def fit(
     Args:
         objective: gives the loss terms of a batch, ``weights`` their coefficients.
         stage: the folder of the run where metrics and checkpoints go.
+        prepare: completes each batch before its step.
         probe: measures the model before the first step, every ``probe_every`` steps and after the
             last; its time does not count as training.
     """
@@ -142,7 +144,7 @@ def fit(
     with closing(checkpoints), closing(metrics), bar as progress, interrupts_deferred() as stop_if_asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
-            batch = next(reader)
+            batch = prepare(next(reader))
             trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began

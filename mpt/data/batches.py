@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
+from mpt.models.output import Output
 
 # How inputs and targets meet: one text, or the encoder's and the decoder's.
 Layout = Literal["decoder", "encoder-decoder"]
@@ -26,12 +27,14 @@ class Row(NamedTuple):
         targets: token ids of the target.
         choices: token ids of each choice; empty for free text.
         label: the target's place among the choices; -1 for free text.
+        number: its own among all rows of a training run.
     """
 
     inputs: list[int]
     targets: list[int]
     choices: tuple[list[int], ...] = ()
     label: int = -1
+    number: int = 0
 
 
 class Batch(NamedTuple):
@@ -48,6 +51,8 @@ class Batch(NamedTuple):
         targets: the target ids.
         labelled: True at real targets.
         prompt_index: each row's prompt.
+        numbers: each row's number.
+        taught: what the rows' teachers make of them, where that is known already.
     """
 
     tokens: Int[Array, " N"]
@@ -57,6 +62,8 @@ class Batch(NamedTuple):
     targets: Int[Array, "B L"]
     labelled: Bool[Array, "B L"]
     prompt_index: Int[Array, " B"]
+    numbers: Int[Array, " B"]
+    taught: Output | None = None
 
     @property
     def text(self) -> Bool[Array, " N"]:
@@ -171,8 +178,8 @@ def collate(
         own = np.arange(len(row.targets))
         positions[i, own] = own + (starts[i] + len(row.inputs) - 1 if layout == "decoder" else 0)
         targets[i, own], labelled[i, own] = row.targets, True
-    index = np.asarray(prompt_index, np.int32)
-    arrays: Any = (tokens, grid.astype(np.int32), cells, positions, targets, labelled, index)
+    index, numbers = np.array([prompt_index, [row.number for row in rows]], np.int32)
+    arrays: Any = (tokens, grid.astype(np.int32), cells, positions, targets, labelled, index, numbers)
     return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's
 
 

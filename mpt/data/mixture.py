@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import grain
@@ -9,6 +10,12 @@ import numpy as np
 
 from mpt.config import TrainConfig
 from mpt.data.batches import Batch, Layout, Row, collate_parts
+
+
+def numbered(rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
+    """The rows of each task, numbered through all tasks."""
+    number = itertools.count()
+    return [[row._replace(number=next(number)) for row in task] for task in rows]
 
 
 def training_batches(

@@ -10,7 +10,7 @@ import jax
 from mpt.config import PretrainConfig
 from mpt.data.batches import encode
 from mpt.data.library import find_task
-from mpt.data.mixture import training_batches
+from mpt.data.mixture import numbered, training_batches
 from mpt.errors import UserError
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import Pretrained, load_pretrained
@@ -19,6 +19,7 @@ from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.start import starting_vectors
 from mpt.rundir import RunDir
+from mpt.teachers import TeacherCache
 from mpt.train import fit
 
 
@@ -36,7 +37,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     layout = pretrained.backbone.layout
     examples = [task.examples("train") for task in tasks]
-    rows = [encode(task, pretrained.tokenizer, config.max_length, layout) for task in examples]
+    rows = numbered([encode(task, pretrained.tokenizer, config.max_length, layout) for task in examples])
     facts = {
         "prompts": [task.name for task in tasks],
         "tasks": tasks,
@@ -67,6 +68,10 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         teachers.mean(axis=0), len(tasks), config.vectors.rank, jax.random.key(config.seed)
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
+    known = {}
+    if config.universal.cache_teachers:
+        cache = TeacherCache(run.path / "universal" / "taught", pretrained.backbone, teachers, rows)
+        known = {"prepare": cache.attach}
     universal, seconds = fit(
         Distilled(pretrained.backbone, start, teachers),
         training_batches(rows, config.universal, config.seed + 1, layout),
@@ -75,6 +80,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         weights=weights,
         run=run,
         stage="universal",
+        **known,
     )
     figures = {"training seconds": seconds}
     card = Card.describe(universal.prompt, pretrained, method="Universal prompt", metrics=figures, **facts)
