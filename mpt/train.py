@@ -109,7 +109,7 @@ def fit(
     weights: Mapping[str, float],
     run: RunDir,
     stage: str,
-    prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    prepare: Callable[[Batch], Batch] | None = None,
     probe: Probe | None = None,
     probe_every: int = 1,
 ) -> Trained:
@@ -144,7 +144,9 @@ def fit(
     with closing(checkpoints), closing(metrics), bar as progress, interrupts_deferred() as stop_if_asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
-            batch = prepare(next(reader))
+            batch = next(reader)
+            if prepare:
+                batch = prepare(batch)
             trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began

@@ -68,10 +68,9 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         teachers.mean(axis=0), len(tasks), config.vectors.rank, jax.random.key(config.seed)
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
-    known = {}
+    cache = None
     if config.universal.cache_teachers:
         cache = TeacherCache(run.path / "universal" / "taught", pretrained.backbone, teachers, rows)
-        known = {"prepare": cache.attach}
     universal, seconds = fit(
         Distilled(pretrained.backbone, start, teachers),
         training_batches(rows, config.universal, config.seed + 1, layout),
@@ -80,7 +79,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         weights=weights,
         run=run,
         stage="universal",
-        **known,
+        prepare=cache and cache.attach,
     )
     figures = {"training seconds": seconds}
     card = Card.describe(universal.prompt, pretrained, method="Universal prompt", metrics=figures, **facts)
