@@ -86,6 +86,18 @@ def seconds(answers: list[dict[str, Any]]) -> float:
     return median(answer["seconds"] for answer in answers)
 
 
+def versus(theirs: list[dict[str, Any]], ours: list[dict[str, Any]], rows: int) -> dict[str, float]:
+    """PEFT's answers beside mpt's: rows per second, and each one's peak memory."""
+    return {
+        "PEFT rows/s": rows / seconds(theirs),
+        "mpt rows/s": rows / seconds(ours),
+        "times": seconds(theirs) / seconds(ours),
+        "PEFT MB": theirs[-1]["peak"],
+        "mpt MB": ours[-1]["peak"],
+        "memory share": ours[-1]["peak"] / theirs[-1]["peak"],
+    }
+
+
 def machine() -> dict[str, Any]:
     """Where and with what figures were found."""
     packages = ("jax", "flax", "torch", "transformers", "peft")

@@ -65,7 +65,7 @@ def main() -> None:
     rows = []
     for length in (20, 100):
         with tempfile.TemporaryDirectory() as scratch:
-            batches = work.texts(["movies"], BATCH, rounds + 1, LONGEST)
+            batches = work.texts(["tweets"], BATCH, rounds + 1, LONGEST)
             given = work.write(Path(scratch), batches, work.prompts(1, length, WIDTH))
             answers, rates = [], []
             with Worker("mpt_worker", model=work.SMOLLM2, gate=False, **given) as mpt:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import work
-from duel import Worker, alternate, report, seconds
+from duel import Worker, alternate, report, versus
 from many_tasks import BATCH, LONGEST, TASKS, WIDTH
 
 PROMPT = 100
@@ -35,9 +35,7 @@ def main() -> None:
                 "prompt": prompt,
                 "batch": BATCH,
                 **work.describe(batches),
-                "PEFT rows/s": BATCH / seconds(theirs),
-                "mpt rows/s": BATCH / seconds(ours),
-                "times": seconds(theirs) / seconds(ours),
+                **versus(theirs, ours, BATCH),
                 "same answers": sum(agreed) / len(agreed),
             }
         )

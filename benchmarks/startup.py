@@ -35,7 +35,7 @@ def main() -> None:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mpt.cli", "--help"], check=True, stdout=subprocess.DEVNULL)
         help_times.append(time.perf_counter() - began)
-    batches = work.texts(["movies"], 32, 1, 64)
+    batches = work.texts(["tweets"], 32, 1, 64)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         cold = to_first_step(folder, folder / "compiled", batches)

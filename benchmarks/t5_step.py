@@ -17,7 +17,7 @@ import numpy as np
 import transformers
 
 import work
-from duel import Worker, alternate, report, seconds
+from duel import Worker, alternate, report, versus
 
 BATCH, PROMPT, LONGEST = 32, 100, 256
 MIXED = ["boolq", "products", "vader_tweets", "commonsense", "sarcasm", "bbc", "tweets", "privacy"]
@@ -50,11 +50,7 @@ def compare(folder: Path, config: transformers.T5Config, tasks: list[str], round
         "prompt": PROMPT,
         "batch": BATCH,
         **work.describe(batches),
-        "PEFT rows/s": BATCH / seconds(theirs),
-        "mpt rows/s": BATCH / seconds(ours),
-        "times": seconds(theirs) / seconds(ours),
-        "PEFT MB": theirs[-1]["peak"],
-        "mpt MB": ours[-1]["peak"],
+        **versus(theirs, ours, BATCH),
         "gradient differs by": work.gradient_difference(folder / "work"),
     }
 
