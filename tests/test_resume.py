@@ -84,7 +84,7 @@ def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compare_file, co
     command = ("compare", str(compare_file), "--out", str(killed))
     for place, step in (
         ("pretrain/universal", 5),
-        ("mood/prompt_tuning_from_the_instruction/adapt", 3),
+        ("mood/prompt_tuning_from_instruction/adapt", 3),
     ):
         status, _ = stop_at(start_mpt(*command), killed, place, step, signal.SIGKILL)
         assert status == -signal.SIGKILL

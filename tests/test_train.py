@@ -121,7 +121,15 @@ def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
 
 
-def test_interrupt_takes_effect_at_the_end_of_the_step(pretrained, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal, also where these tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_takes_effect_at_the_end_of_the_step(pretrained, tmp_path, interruptible):
     config = TrainConfig(steps=4, batch_size=8, save_every=2)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
     seen = []
