@@ -62,7 +62,10 @@ def prepare(
     def train(number: int) -> dict:
         if number == 0 and gate:
             batch = collate(rows(number), tasks(number), backbone.layout)
-            np.save(Path(folder) / "mpt_gradient.npy", _gradient(backbone, batch, vectors))
+            np.save(
+                Path(folder) / "mpt_gradient.npy",
+                _gradient(backbone, jax.tree.map(jnp.asarray, batch), vectors),
+            )
         batch = attach(collate_parts(rows(number), tasks(number), parts, backbone.layout))
         *state[:], figures = step(*state, frozen, batch)
         return {"loss": float(figures["task"])}

@@ -241,7 +241,7 @@ class Decoder(nnx.Module):
         ahead = count * length
         prompt_at, text_at = jnp.arange(length)[None], length + jnp.arange(width)[None]
         positions = jnp.concatenate([jnp.tile(prompt_at[0], count), length + batch.cells % width])
-        whose = batch.prompt_index[batch.cells // width]
+        whose = jnp.take(batch.prompt_index, batch.cells // width, mode="clip")
         theirs = whose[:, None] == jnp.repeat(jnp.arange(count), length)
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
