@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -125,3 +128,32 @@ def test_names_without_the_prefix_and_masks_are_read(tmp_path):
 def test_a_decoder_prompt_needs_a_decoder_of_its_own(llama):
     with pytest.raises(UserError, match="has no encoder"):
         load_pretrained(str(llama), decoder_prompt=3)
+
+
+SHARDED = """
+import sys
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from flax import nnx
+from mpt.models.hf import load_pretrained
+
+mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+def place(axes):
+    return NamedSharding(mesh, PartitionSpec(*("x" if axis == "mlp" else None for axis in axes)))
+
+whole = load_pretrained(sys.argv[1]).backbone
+spread = load_pretrained(sys.argv[1], shardings=place).backbone
+jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(nnx.state(b)) for b in (whole, spread)))
+shards = spread.layers["up"][...].addressable_shards
+print(len({shard.device for shard in shards}), shards[0].data.shape, spread.layers["up"].shape)
+"""
+
+
+def test_tensors_go_into_their_sharding(llama):
+    """On eight simulated devices, which only a process of its own can have."""
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", SHARDED, str(llama)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "8 (4, 32, 5) (4, 32, 40)", done.stderr
