@@ -111,6 +111,16 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
         np.testing.assert_allclose(of_parts[name], value, rtol=1e-5)
 
 
+def test_step_reads_the_batch_once(pretrained):
+    """Forward and backward are the only loops over the layers: terms' weights cost no pass of their own."""
+    graph, trainable, frozen = nnx.split(soft(pretrained), PromptParam, ...)
+    descent = optax.sgd(1.0)
+    batch = training_batches(ROWS, TrainConfig(steps=1, batch_size=8), 0)[0]
+    step = make_step(graph, descent, task_loss, {"task": 1.0})
+    program = step.lower(trainable, descent.init(trainable), frozen, batch).compile().as_text()
+    assert program.count(" while(") == 2
+
+
 def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     config = TrainConfig(steps=30, batch_size=16, learning_rate=0.05)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
