@@ -68,6 +68,7 @@ def generate(
     most: int,
     stop: Sequence[int],
     method: Method = GREEDY,
+    shift: Float[Array, "N D"] | None = None,
 ) -> list[list[int]]:
     """Continues each row's inputs behind its prompt.
 
@@ -78,14 +79,16 @@ def generate(
         most: tokens to write at most.
         stop: tokens that end a text.
         method: how the next token is chosen.
+        shift: is added to the inputs' embeddings.
 
     Returns:
         Each row's tokens, without the stop token.
     """
     graph, weights = nnx.split(backbone)
-    tokens = np.asarray(_written(graph, weights, batch, prompts, most, tuple(stop) or (NONE,), method))
-    ends = np.isin(tokens, stop)
-    lengths = np.where(ends.any(axis=1), ends.argmax(axis=1), most)
+    ends = tuple(stop) or (NONE,)
+    tokens = np.asarray(_written(graph, weights, batch, prompts, shift, most, ends, method))
+    stopped = np.isin(tokens, stop)
+    lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), most)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
 
 
@@ -95,12 +98,13 @@ def _written(
     weights: nnx.State,
     batch: Batch,
     prompts: Float[Array, "J P D"],
+    shift: Float[Array, "N D"] | None,
     most: int,
     stop: tuple[int, ...],
     method: Method,
 ) -> Int[Array, "B most"]:
     backbone = nnx.merge(graph, weights)
-    logits, state = backbone.start(batch, prompts, most)
+    logits, state = backbone.start(batch, prompts, most, shift)
     if isinstance(method, Beam):
         return _beam(backbone, logits, state, most, jnp.array(stop), method)
     return _one_by_one(backbone, logits, state, most, jnp.array(stop), method)

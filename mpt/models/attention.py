@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 NOWHERE = 2**30
+LEAST = jnp.finfo(jnp.float32).min
 
 
 class KV(NamedTuple):
@@ -29,9 +30,9 @@ class KV(NamedTuple):
 
     def rows(self, index: Int[Array, " B"]) -> KV:
         """Those of other rows: ``index`` says which of these each of those reads."""
-        if self.k.shape[-4] == 1:  # a copy's gradient is a sum, an index's a loop over the rows
-            return KV(*(jnp.repeat(part, len(index), axis=-4) for part in self))
-        return KV(*(jnp.take(part, index, axis=-4) for part in self))
+        # Exact; and an index's gradient would be a loop over the rows.
+        one = jax.nn.one_hot(index, self.k.shape[-4], dtype=self.k.dtype)
+        return KV(*(jnp.einsum("bj,...jpkh->...bpkh", one, part, precision="highest") for part in self))
 
 
 class Memory(NamedTuple):
@@ -164,8 +165,8 @@ def attend_to_some(
     if cap is not None:
         scores = cap * jnp.tanh(scores / cap)
     if mask is not None:
-        scores = jnp.where(mask[..., None, :], scores, jnp.finfo(jnp.float32).min)
-    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))  # it cancels out
+        scores = jnp.where(mask[..., None, :], scores, LEAST)
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, initial=LEAST))  # it cancels out
     factors = jnp.exp(scores - top[..., None])
     values = jnp.einsum("bgtrs,bsgh->bgtrh", factors.astype(kv.v.dtype), kv.v)
     parts = (jnp.moveaxis(part, 1, 2) for part in (values, jnp.sum(factors, axis=-1), top))

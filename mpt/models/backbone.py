@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch, Layout
+from mpt.data.batches import Batch
+from mpt.data.tokenise import Layout
 from mpt.models.attention import Memory
 from mpt.models.layers import Weight
 from mpt.models.output import Output
@@ -55,12 +56,22 @@ class Backbone(Protocol):
         """Tokens as the first layer sees them; what a soft prompt stands in for."""
         ...
 
-    def __call__(self, batch: Batch, prompts: Float[Array, "J P D"]) -> Output:
-        """Reads each row behind its prompt; logits at the label positions."""
+    def __call__(
+        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+    ) -> Output:
+        """Reads each row behind its prompt; logits at the label positions.
+
+        Args:
+            shift: is added to the embeddings of ``batch.tokens``.
+        """
         ...
 
     def start(
-        self, batch: Batch, prompts: Float[Array, "J P D"], room: int
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        room: int,
+        shift: Float[Array, "N D"] | None = None,
     ) -> tuple[Float[Array, "B V"], State]:
         """Reads each row's inputs behind its prompt: the first logits, and ``room`` for more tokens."""
         ...

@@ -18,7 +18,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch, Layout
+from mpt.data.batches import Batch
+from mpt.data.tokenise import Layout
 from mpt.models.attention import (
     KV,
     NOWHERE,
@@ -41,6 +42,7 @@ from mpt.models.layers import (
     linear,
     look_up,
     make_weights,
+    moved,
     rms_norm,
     score,
     values,
@@ -200,16 +202,22 @@ class Decoder(nnx.Module):
         cap = self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
-    def __call__(self, batch: Batch, prompts: Float[Array, "J P D"]) -> Output:
+    def __call__(
+        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+    ) -> Output:
         """Reads each row's text behind the row's prompt; logits only at the label positions."""
-        hidden, _, _ = self._read(batch, prompts)
+        hidden, _, _ = self._read(batch, prompts, shift)
         return Output(self.logits(hidden[batch.positions]), (hidden,))
 
     def start(
-        self, batch: Batch, prompts: Float[Array, "J P D"], room: int
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        room: int,
+        shift: Float[Array, "N D"] | None = None,
     ) -> tuple[Float[Array, "B V"], State]:
         """Reads prompts and texts; the logits of each row's next token, with ``room`` for more."""
-        hidden, prompt, text = self._read(batch, prompts)
+        hidden, prompt, text = self._read(batch, prompts, shift)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
         memory = prompt.rows(batch.prompt_index).joined(text)
@@ -230,7 +238,7 @@ class Decoder(nnx.Module):
         return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1)
 
     def _read(
-        self, batch: Batch, prompts: Float[Array, "J P D"]
+        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None
     ) -> tuple[Float[Array, "N D"], Memory, Memory]:
         """Final hidden states of the texts; the memories of the prompts and of the texts.
 
@@ -241,32 +249,32 @@ class Decoder(nnx.Module):
         ahead = count * length
         prompt_at, text_at = jnp.arange(length)[None], length + jnp.arange(width)[None]
         positions = jnp.concatenate([jnp.tile(prompt_at[0], count), length + batch.cells % width])
-        whose = jnp.take(batch.prompt_index, batch.cells // width, mode="clip")
-        theirs = whose[:, None] == jnp.repeat(jnp.arange(count), length)
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
             prompt = flat[:ahead].reshape(count, length, *flat.shape[1:])
             return prompt, rearranged(flat[ahead:], batch.grid, batch.cells)
 
         def look(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
-            (prompt_q, text_q), (prompt_k, text_k), (prompt_v, text_v) = map(split, (q, *kv))
-            mask = visible(text_at, text_at, w["window"])
-            own = attend_to_some(text_q, KV(text_k, text_v), mask, *self.spec.scoring)
-            own = own.rearranged(batch.cells, batch.grid)
-            if not ahead:
-                return joined([own])
-            # All texts look at all prompts, as one product; the mask leaves each its own.
-            prompt = KV(*(part[None, :ahead] for part in kv))
-            near = visible(positions[None, ahead:], positions[None, :ahead], w["window"])
-            mask = theirs & near if self.spec.windows else theirs[None, None] if count > 1 else None
-            shared = attend_to_some(q[None, ahead:], prompt, mask, *self.spec.scoring)
-            text = joined([own, Share(*(part[0] for part in shared))])
-            mask = visible(prompt_at, prompt_at, w["window"])
-            prompt = attend(prompt_q, KV(prompt_k, prompt_v), mask, *self.spec.scoring)
-            return jnp.concatenate([prompt.reshape(ahead, *q.shape[1:]), text])
+            (prompt_q, text_q), *both = map(split, (q, *kv))
+            prompt, text = (KV(*part) for part in zip(*both))
+            scoring, window = self.spec.scoring, w["window"]
+            mask = visible(prompt_at, prompt_at, window)
+            prompt_saw = attend(prompt_q, prompt, mask, *scoring).reshape(ahead, *q.shape[1:])
+            if count == 1 and length:
+                # All texts look at the one prompt in one product; at themselves, row by row.
+                own = attend_to_some(text_q, text, visible(text_at, text_at, window), *scoring)
+                mask = visible(positions[None, ahead:], prompt_at, window) if self.spec.windows else None
+                shared = attend_to_some(q[None, ahead:], prompt, mask, *scoring)
+                shares = [own.rearranged(batch.cells, batch.grid), Share(*(part[0] for part in shared))]
+                return jnp.concatenate([prompt_saw, joined(shares)])
+            mask = visible(text_at, join_positions(prompt_at, text_at), window)
+            text_saw = attend(text_q, prompt.rows(batch.prompt_index).joined(text), mask, *scoring)
+            text_saw = rearranged(text_saw.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
+            return jnp.concatenate([prompt_saw, text_saw])
 
         start = prompts.astype(self.dtype).reshape(ahead, self.spec.d_model)
-        x, kv = self._run(jnp.concatenate([start, self.embed(batch.tokens)]), positions, look)
+        text = moved(self.embed(batch.tokens), shift)
+        x, kv = self._run(jnp.concatenate([start, text]), positions, look)
         prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
         # What is read later must not see the padding between a short text and itself.
         there = jnp.where(batch.filled, text_at, NOWHERE)

@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from mpt.assets import asset_dir
+from mpt.data.batches import Layout
 from mpt.errors import UserError
 from mpt.models.backbone import Backbone
 from mpt.models.families import FAMILIES
-from mpt.models.gguf_file import open_gguf
+from mpt.models.gguf_file import GGUFTensors, open_gguf
 from mpt.models.quantize import quantize
 from mpt.models.weights import Shardings, load_weights
 
@@ -69,7 +70,7 @@ def load_pretrained(
         UserError: nothing is there, or it is not a model that mpt can run.
     """
     path = locate(name)
-    config, tokenizer, tensors = open_gguf(path) if path.suffix == ".gguf" else open_folder(path)
+    config, tokenizer, tensors = _open(path)
     family, names = FAMILIES[config.model_type], set(tensors)
     spec = family.spec(config, names)
     if decoder_prompt and family.module.layout == "decoder":
@@ -83,6 +84,16 @@ def load_pretrained(
         quantize(backbone)
     files = sorted({tensors.file(name) for name in names})
     return Pretrained(name, backbone, tokenizer, files_hash(files))
+
+
+def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
+    """A model's tokenizer, and how the model reads texts; the weights stay on disk."""
+    config, tokenizer, _ = _open(locate(name))
+    return tokenizer, FAMILIES[config.model_type].module.layout
+
+
+def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
+    return open_gguf(path) if path.suffix == ".gguf" else open_folder(path)
 
 
 def locate(name: str) -> Path:

@@ -1,7 +1,7 @@
 """Pieces that every backbone is built of: weights, norms, linear maps, activations.
 
 A function here takes the weights of its surroundings and a name among them: what else a matrix has (a
-bias, the scales of an 8-bit one) stands beside it under that name and a suffix.
+bias, the scales of an 8-bit one, LoRA's factors) stands beside it under that name and a suffix.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
 
 
 def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Array, ...]:
-    """The last ``axes`` axes of ``x`` through a matrix, and past its scale and bias if it has them.
+    """The last ``axes`` axes of ``x`` through a matrix, and past what else it has: see above.
 
     >>> w = {"up": jnp.ones((2, 3)), "up_bias": jnp.arange(3.0)}
     >>> linear(w, "up", jnp.ones((1, 2)))
@@ -73,6 +73,9 @@ def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Ar
     y = jnp.tensordot(x, w[name].astype(x.dtype), axes)
     if f"{name}_scale" in w:
         y = (y * w[f"{name}_scale"]).astype(x.dtype)
+    if f"{name}_lora_a" in w:
+        low = jnp.tensordot(x, w[f"{name}_lora_a"].astype(x.dtype), axes)
+        y = y + jnp.tensordot(low, w[f"{name}_lora_b"].astype(x.dtype), 1)
     return y + w[f"{name}_bias"] if f"{name}_bias" in w else y
 
 
@@ -80,6 +83,11 @@ def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D
     """Rows of an embedding table."""
     rows = w[name][tokens]
     return rows * w[f"{name}_scale"][tokens][..., None] if f"{name}_scale" in w else rows
+
+
+def moved(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[Array, "N D"]:
+    """``x`` and what is added to it, if anything is."""
+    return x if shift is None else x + shift.astype(x.dtype)
 
 
 def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:

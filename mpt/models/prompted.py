@@ -10,7 +10,7 @@ from mpt.data.batches import Batch
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
 from mpt.models.output import Output
-from mpt.prompts.soft import Prompt
+from mpt.prompts.prefix import Prompt
 
 
 class Prompted(nnx.Module):
@@ -20,7 +20,8 @@ class Prompted(nnx.Module):
         self.backbone, self.prompt = backbone, prompt
 
     def __call__(self, batch: Batch) -> Output:
-        return self.backbone(batch, self.prompt.compose())
+        vectors, index, shift = self.prompt.prefix(batch, self.backbone)
+        return self.backbone(batch._replace(prompt_index=index), vectors, shift)
 
 
 class Distilled(Prompted):

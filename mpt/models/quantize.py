@@ -16,21 +16,17 @@ from jaxtyping import Array, Float, Int8
 
 from mpt.models.decoder import Decoder
 from mpt.models.layers import Weight
+from mpt.models.matrices import matrices, stacks
 from mpt.models.t5 import T5
 
-# Matrices within layers, and the number of axes that they take in.
-INPUTS = {"q": 1, "k": 1, "v": 1, "out": 2, "up": 1, "gate": 1, "down": 1}
-CROSS = {f"cross_{name}": INPUTS[name] for name in ("q", "k", "v", "out")}
 TABLES = ("embedding", "head")
 
 
 def quantize(backbone: Decoder | T5) -> None:
     """Replaces a backbone's matrices by 8-bit ones, one after another."""
-    stacks = [backbone.layers] if isinstance(backbone, Decoder) else [backbone.encoder, backbone.decoder]
-    for stack in stacks:
-        for name, inputs in (INPUTS | CROSS).items():
-            if name in stack:
-                _replace(stack, name, tuple(range(1, 1 + inputs)))
+    for stack in stacks(backbone).values():
+        for name, inputs in matrices(stack).items():
+            _replace(stack, name, tuple(range(1, 1 + inputs)))
     for name in TABLES:
         if name in backbone.ends:
             _replace(backbone.ends, name, (1,))

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch, Layout
+from mpt.data.batches import Batch
+from mpt.data.tokenise import Layout
 from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, rearranged, visible
 from mpt.models.backbone import State
 from mpt.models.layers import (
@@ -26,6 +27,7 @@ from mpt.models.layers import (
     linear,
     look_up,
     make_weights,
+    moved,
     rms_norm,
     score,
     values,
@@ -148,9 +150,11 @@ class T5(nnx.Module):
         x = x * jnp.asarray(self.spec.logit_scale, x.dtype)
         return score(values(self.ends), "embedding" if self.spec.tied else "head", x)
 
-    def __call__(self, batch: Batch, prompts: Float[Array, "J P D"]) -> Output:
+    def __call__(
+        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+    ) -> Output:
         """Encodes each row's prompt and text, and reads its targets; one logit row per target."""
-        encoded, text, decoder_prompt = self._encode(batch, prompts)
+        encoded, text, decoder_prompt = self._encode(batch, prompts, shift)
         shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
         x = jnp.concatenate([decoder_prompt, self.embed(shifted)], axis=1)
         x, _ = self._decode(x, jnp.arange(x.shape[1])[None], encoded)
@@ -158,10 +162,14 @@ class T5(nnx.Module):
         return Output(self.logits(hidden), (text, hidden))
 
     def start(
-        self, batch: Batch, prompts: Float[Array, "J P D"], room: int
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        room: int,
+        shift: Float[Array, "N D"] | None = None,
     ) -> tuple[Float[Array, "B V"], State]:
         """Encodes prompts and texts; the logits of each row's first token, with ``room`` for more."""
-        encoded, _, decoder_prompt = self._encode(batch, prompts)
+        encoded, _, decoder_prompt = self._encode(batch, prompts, shift)
         rows, length = len(batch.targets), decoder_prompt.shape[1] + 1
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
         positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
@@ -179,14 +187,16 @@ class T5(nnx.Module):
         return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1, state.encoded)
 
     def _encode(
-        self, batch: Batch, prompts: Float[Array, "J P D"]
+        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None
     ) -> tuple[Memory, Float[Array, "N D"], Float[Array, "B Q D"]]:
         """What the decoder attends to, the final hidden states of the text, and the decoder's prompt."""
         spec, (rows, width) = self.spec, batch.grid.shape
         count = prompts.shape[1] - spec.decoder_prompt
         own = prompts.astype(self.dtype)[batch.prompt_index]  # [B, P, D]
         ahead = rows * count
-        x = jnp.concatenate([own[:, :count].reshape(ahead, spec.d_model), self.embed(batch.tokens)])
+        x = jnp.concatenate(
+            [own[:, :count].reshape(ahead, spec.d_model), moved(self.embed(batch.tokens), shift)]
+        )
         # Prompts and texts lie end to end; where each stands in a grid of rows, and the other way round.
         fronts = (count + width) * jnp.arange(rows)[:, None] + jnp.arange(count)
         cells = jnp.concatenate([fronts.reshape(-1), batch.cells + count * (batch.cells // width + 1)])

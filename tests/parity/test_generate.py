@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from mpt.data.batches import Row
+from mpt.data.tokenise import Row
 from mpt.generate import Beam, Sample, generate
 from mpt.models.hf import load_pretrained
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tiny
 
-from mpt.data.batches import Row, collate, encode
+from mpt.data.batches import collate
 from mpt.data.task import Example
+from mpt.data.tokenise import Row, encode
 
 
 def test_an_encoder_decoder_reads_only_the_inputs():

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from mpt.data.batches import Row
+from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained
 from mpt.models.quantize import quantize

@@ -10,7 +10,7 @@ import tiny
 import torch
 import transformers
 
-from mpt.data.batches import Row
+from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained, locate
 
