@@ -12,10 +12,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 from transformers import PreTrainedTokenizerBase
 
-from mpt.data.batches import Batch, Layout, Row, collate
-from mpt.data.task import Scoring, Task
+from mpt.data.batches import Batch, collate
+from mpt.data.task import Example, Scoring, Task
+from mpt.data.tokenise import Layout, Row
+from mpt.errors import UserError
 from mpt.generate import generate
-from mpt.metrics import METRICS
+from mpt.metrics import METRICS, Truth
 from mpt.models.prompted import Prompted
 
 BATCH = 32  # rows
@@ -29,7 +31,7 @@ def choice_probabilities(
     scoring: Scoring = "sum",
     batch_size: int = BATCH,
 ) -> Float[np.ndarray, "B C"]:
-    """p(choice) for each row, normalised over the row's choices.
+    """p(choice) for each row, normalised over the row's choices; 0 where a row has fewer than others.
 
     A choice's score is the sum, or the mean, of its tokens' log-probabilities. Where every choice is
     one token, one pass per row gives all of them; else each choice is read behind the row.
@@ -40,12 +42,16 @@ def choice_probabilities(
     """
     graph, state = nnx.split(model)
     prompts = np.broadcast_to(prompt, len(rows)).tolist()
+    width = max(len(row.choices) for row in rows)
+    scores = np.full((len(rows), width), -np.inf, np.float32)
+    there = np.arange(width) < np.array([len(row.choices) for row in rows])[:, None]
     if all(len(choice) == 1 for row in rows for choice in row.choices):
-        scores = np.zeros((len(rows), max(len(row.choices) for row in rows)), np.float32)
+        ids = np.zeros(scores.shape, np.int32)
+        ids[there] = [choice[0] for row in rows for choice in row.choices]
         for places, batch in _batches(rows, prompts, batch_size, model.backbone.layout):
-            heads = [[choice[0] for choice in rows[i].choices] for i in places]
-            ids = np.asarray(heads + heads[-1:] * (batch_size - len(places)), np.int32)
-            scores[places] = np.asarray(_token_scores(graph, state, batch, ids))[: len(places)]
+            asked = np.resize(ids[places], (batch_size, width))
+            found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places)]
+            scores[places] = np.where(there[places], found, -np.inf)
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
@@ -54,7 +60,7 @@ def choice_probabilities(
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
-        scores = flat.reshape(len(rows), -1)
+        scores[there] = flat
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
@@ -88,11 +94,12 @@ def written(
 ) -> list[str]:
     """The text that the model writes for each row, greedily, up to the end-of-text token."""
     end: Any = tokenizer.eos_token_id
-    prompts = model.prompt.compose()
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
     for places, batch in _batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        found = generate(model.backbone, batch, prompts, most=LONGEST_TEXT, stop=[end])
+        vectors, index, shift = model.prompt.prefix(batch, model.backbone)
+        batch = batch._replace(prompt_index=index)
+        found = generate(model.backbone, batch, vectors, most=LONGEST_TEXT, stop=[end], shift=shift)
         for place, ids in zip(places, found):
             texts[place] = str(tokenizer.decode(ids)).strip()
     return texts
@@ -108,15 +115,18 @@ def predictions(
     return [task.choices[i] for i in likeliest]
 
 
-def score(
-    model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
-) -> float:
-    """The task's metric on labelled ``rows``, read behind one of the model's prompts."""
-    found = predictions(model, task, rows, tokenizer, prompt)
-    targets = [
-        task.choices[row.label]
-        if task.choices
-        else str(tokenizer.decode(row.targets, skip_special_tokens=True)).strip()
-        for row in rows
+def grade(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Each of the task's metrics of what was predicted for labelled examples.
+
+    Raises:
+        UserError: there are no examples, or their targets do not suit a metric.
+        ValueError: there is not one prediction to each example.
+    """
+    if not examples:
+        raise UserError(f"task {task.name}: there are no rows to grade")
+    if len(examples) != len(predictions):
+        raise ValueError(f"{len(predictions)} predictions of {len(examples)} examples")
+    truths = [
+        Truth(example.references or (example.target,), example.group, example.choices) for example in examples
     ]
-    return METRICS[task.metric](targets, found)
+    return {name: METRICS[name](truths, predictions) for name in task.metrics}

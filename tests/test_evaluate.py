@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mpt.data.batches import Batch, Row, collate
+from mpt.data.batches import Batch, collate
 from mpt.data.sources import Files
-from mpt.data.task import Task
-from mpt.evaluate import choice_probabilities, score
+from mpt.data.task import Example, Task
+from mpt.data.tokenise import Row
+from mpt.evaluate import choice_probabilities, grade, predictions
 from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
 
@@ -59,11 +60,25 @@ def test_probabilities_can_be_of_mean_scores(model):
         np.testing.assert_allclose(probabilities, expected(model, row, prompt=1, mean=True), rtol=1e-4)
 
 
-def test_score_is_the_share_of_rows_whose_choice_is_likeliest(model, pretrained):
+def test_rows_of_tasks_with_more_and_fewer_choices_share_a_batch(model):
+    mixed = [*rows(SINGLE), *[row._replace(choices=row.choices[:2]) for row in rows(SINGLE)]]
+    found = choice_probabilities(model, mixed, prompt=[0, 1] * 5)
+    for row, prompt, probabilities in zip(mixed, [0, 1] * 5, found):
+        count = len(row.choices)
+        np.testing.assert_allclose(probabilities[:count], expected(model, row, prompt), rtol=1e-4)
+        assert not probabilities[count:].any()
+
+
+def test_grade_is_the_share_of_examples_whose_choice_is_likeliest(model, pretrained):
     task = Task("toy", Files({}), "{text}", {"a": "x", "b": "y", "c": "z"})
+    found = predictions(model, task, rows(SINGLE), pretrained.tokenizer)
+
+    def graded(*targets: str) -> dict[str, float]:
+        return grade(task, [Example("{text}", {}, target, task.choices) for target in targets], found)
+
     best = choice_probabilities(model, rows(SINGLE)).argmax(axis=1)
-    right = [row._replace(label=int(label)) for row, label in zip(rows(SINGLE), best)]
-    wrong = [row._replace(label=(row.label + 1) % 3) for row in right]
-    assert score(model, task, right, pretrained.tokenizer) == 1
-    assert score(model, task, wrong, pretrained.tokenizer) == 0
-    assert score(model, task, right[:2] + wrong[2:], pretrained.tokenizer) == pytest.approx(0.4)
+    right = [task.choices[i] for i in best]
+    wrong = [task.choices[(i + 1) % 3] for i in best]
+    assert graded(*right) == {"accuracy": 1}
+    assert graded(*wrong) == {"accuracy": 0}
+    assert graded(*right[:2], *wrong[2:]) == {"accuracy": pytest.approx(0.4)}
