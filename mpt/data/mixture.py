@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Float, Int
 
 from mpt.config import TrainConfig
-from mpt.data.batches import Batch, Layout, Row, collate_parts
-
-
-def numbered(rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
-    """The rows of each task, numbered through all tasks."""
-    number = itertools.count()
-    return [[row._replace(number=next(number)) for row in task] for task in rows]
+from mpt.data.batches import WHOLE, Batch, Shard, collate_parts
+from mpt.data.tokenise import Layout, Row
+from mpt.errors import UserError
 
 
 def training_batches(
-    rows: Sequence[Sequence[Row]], config: TrainConfig, seed: int, layout: Layout = "decoder"
+    rows: Sequence[Sequence[Row]],
+    config: TrainConfig,
+    seed: int,
+    layout: Layout = "decoder",
+    shard: Shard = WHOLE,
 ) -> grain.MapDataset[Batch]:
     """The batches of a run, each in ``config.parts``; batch ``i`` depends on the arguments and ``i`` only.
 
     Args:
         rows: the rows of each task; task ``j`` reads prompt ``j``.
-        config: its steps, its batch size (rows over all tasks) and its sampling: "equal" gives each
-            task the same number of rows in every batch; "stochastic" draws the number of tasks K
-            from 2..J, then K tasks by their share of all rows (counted up to a cap), and splits the
-            batch among them (MPT's stochastic task sampling, as its authors' later code has it).
+        config: its steps, its batch size (rows over all tasks and processes) and its sampling.
+        shard: the process whose part of every batch this is. Together they are one process's batches.
+
+    Raises:
+        UserError: ``config.shares`` are not one for each task.
     """
-    streams = [
-        grain.MapDataset.source(list(task)).seed(seed + j).shuffle().repeat() for j, task in enumerate(rows)
+    share, size = shares(list(map(len, rows)), config), config.batch_size
+    quotas = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
+    # A stream's own place per step: rows come back only when the stream has gone around.
+    stride = -(-size // len(rows)) if config.sampling == "equal" else size
+    orders = [
+        grain.MapDataset.range(len(task)).seed(seed + j).shuffle().repeat() for j, task in enumerate(rows)
     ]
-    counts = np.array([min(len(task), config.share_cap) for task in rows])
-    share = counts / counts.sum()
-    quotas, size = {"equal": _equal, "stochastic": _stochastic}[config.sampling], config.batch_size
+    first = np.cumsum([0, *map(len, rows)])
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
         tasks = quotas(share, size, rng)
-        # A stream's own place per step: rows come back only when the stream has gone around.
-        stride = size if config.sampling == "stochastic" else -(-size // len(rows))
-        taken = np.zeros(len(rows), int)
+        taken = [0] * len(rows)
         chosen = []
         for task in tasks:
-            chosen.append(streams[task][step * stride + taken[task]])
+            place: Any = orders[task][step * stride + taken[task]]
+            chosen.append(rows[task][place]._replace(number=int(first[task]) + place))
             taken[task] += 1
-        return collate_parts(chosen, tasks, config.parts, layout)
+        return collate_parts(chosen, tasks, config.parts, layout, shard)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
+
+
+def in_steps(config: TrainConfig, counts: Sequence[int]) -> TrainConfig:
+    """``config`` with its steps: as given, or those of its epochs over tasks of ``counts`` rows.
+
+    >>> in_steps(TrainConfig(epochs=2.0, batch_size=8), [100, 33]).steps
+    34
+    """
+    steps = math.ceil(config.epochs * sum(counts) / config.batch_size)
+    return replace(config, steps=steps) if config.epochs else config
+
+
+def shares(counts: Sequence[int], config: TrainConfig) -> Float[np.ndarray, " J"]:
+    """Each task's share of the rows drawn: as given, or by its rows.
+
+    Rows count up to a cap, and to the power 1/temperature (Raffel et al. 2020, section 3.5.2).
+
+    >>> shares([100, 400], TrainConfig(temperature=2.0)).round(3)
+    array([0.333, 0.667])
+    """
+    if config.shares and len(config.shares) != len(counts):
+        raise UserError(f"shares: {len(config.shares)} are given for {len(counts)} tasks; give one for each")
+    weights = np.array(config.shares or [min(count, config.share_cap) for count in counts], float)
+    weights **= 1 / config.temperature
+    return weights / weights.sum()
 
 
 Quota = Callable[[np.ndarray, int, np.random.Generator], list[int]]
@@ -59,16 +89,24 @@ def _equal(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list
     return [row % len(share) for row in range(batch_size)]
 
 
+def _proportional(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
+    """Each row's task drawn by ``share``."""
+    return sorted(rng.choice(len(share), size=batch_size, p=share).tolist())
+
+
 def _stochastic(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """K tasks drawn with replacement by ``share``; each gets an equal part of the batch."""
+    """K of 2..J tasks drawn with replacement by ``share``; each gets an equal part of the batch.
+
+    MPT's stochastic task sampling (Wang et al. 2023, section 3.2), as its authors' later code has it.
+    """
     count = rng.integers(2, len(share), endpoint=True) if len(share) > 2 else len(share)
     drawn = rng.choice(len(share), size=count, p=share)
     return sorted(int(drawn[row % count]) for row in range(batch_size))
 
 
-def few_shot(labels: Sequence[int], per_class: int, seed: int) -> list[int]:
+def few_shot(labels: Sequence[int] | Int[np.ndarray, " R"], per_class: int, seed: int) -> list[int]:
     """Places of ``per_class`` rows of each label, drawn without replacement; all, where fewer exist."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    kept = [[i for i in order if labels[i] == label][:per_class] for label in sorted(set(labels))]
-    return [int(i) for group in kept for i in group]
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = np.asarray(labels)[order]
+    kept = [order[shuffled == label][:per_class] for label in np.unique(shuffled)]
+    return np.concatenate(kept).tolist() if kept else []

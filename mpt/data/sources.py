@@ -1,71 +1,160 @@
-"""Where records come from: files, packaged data, and TensorFlow Datasets."""
+"""Where records come from: files, packaged data, TensorFlow Datasets, and Python's own rows."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
-from mpt.assets import asset_dir
-from mpt.errors import UserError
-
-SPLITS = ("train", "validation", "test")
-
-# UTF-8, and without the byte-order mark that spreadsheets put in front of it.
-ENCODING = "utf-8-sig"
-
-
-class Record(NamedTuple):
-    """One row of a source, and where it stands, for error messages."""
-
-    where: str
-    columns: Mapping[str, Any]
+from mpt.assets import ASSETS, asset_dir, unpacked
+from mpt.data.counts import prepared, tfds_rows
+from mpt.data.files import is_remote, read_file
+from mpt.data.records import Fault, Record
+from mpt.data.splits import split_by_hash
+from mpt.errors import UserError, first_line
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Anything that gives the records of a split."""
+class Source(ABC):
+    """Anything that gives the records of a split.
 
-    def load(self, split: str) -> Sequence[Record]: ...
+    Its parts are splits, or one part "all": a whole that is split by a hash of each row's text.
+
+    Attributes:
+        label: the column that the split must not depend on.
+        group: the column whose rows must stay together; every row by itself where empty.
+    """
+
+    label: str = "label"
+    group: str = ""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """The names that ``rows`` knows."""
+
+    @abstractmethod
+    def rows(self, part: str) -> Iterator[Record | Fault]:
+        """The rows of a part, one after another; a fault for each that cannot be read."""
+
+    def version(self, split: str) -> str | None:
+        """What is another whenever the split's rows may be others; None where that cannot be told."""
+        return None
+
+    @property
+    def here(self) -> bool:
+        """Whether the rows can be read without fetching them."""
+        return False
+
+    def count(self, split: str) -> int | None:
+        """The rows of a split, told without fetching them; None where that cannot be told."""
+        return sum(1 for _ in self.load(split)) if self.here else None
+
+    def _part(self, split: str) -> str:
+        """The part that a split is, or is made of.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        part = split if split in self.parts else "all"
+        if part not in self.parts:
+            have = ", ".join(self.parts)
+            raise UserError(f"{self} has no {split} split; it has {have}: name it in the task's source")
+        return part
+
+    def load(self, split: str) -> Iterator[Record]:
+        """The records of "train", "validation" or "test", one after another.
+
+        Raises:
+            UserError: there is no such split, or a row cannot be read.
+        """
+        part = self._part(split)
+        rows = self.rows(part)
+        for row in split_by_hash(rows, split, self.label, self.group) if part != split else rows:
+            if isinstance(row, Fault):
+                raise row
+            yield row
 
 
 @dataclass(frozen=True)
-class Files:
-    """JSONL, CSV or TSV files: one per split, or one file that is split by a hash of its rows.
+class Files(Source):
+    """JSONL, CSV, TSV or Parquet files: one per split, or one file that is split by a hash.
 
     Attributes:
-        paths: split -> file; the key "all" stands for one file to be split.
-        label: the column that the split must not depend on.
+        paths: split, or "all" -> a local path or a URL.
     """
 
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path | str]
     label: str = "label"
 
-    def load(self, split: str) -> list[Record]:
-        if split in self.paths:
-            return list(read_file(self.paths[split]))
-        if "all" not in self.paths:
-            have = ", ".join(self.paths)
-            raise UserError(f"the task's source names no {split} file; it has {have}: add '{split}: FILE'")
-        return split_by_hash(read_file(self.paths["all"]), split, self.label)
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.paths)
+
+    def rows(self, part: str) -> Iterator[Record | Fault]:
+        return read_file(self.paths[part])
+
+    @property
+    def here(self) -> bool:
+        return not any(map(is_remote, self.paths.values()))
+
+    def version(self, split: str) -> str | None:
+        path = self.paths[self._part(split)]
+        return None if is_remote(path) else changed(Path(path))
 
     def __str__(self) -> str:
         return ", ".join(str(path) for path in self.paths.values())
 
 
 @dataclass(frozen=True)
-class Packaged:
+class Rows(Source):
+    """Rows that Python holds or makes.
+
+    Attributes:
+        tables: split, or "all" -> the rows, or a function that gives a fresh iterator of them; each row
+            is a mapping from its columns' names.
+    """
+
+    tables: Mapping[str, Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]]
+    label: str = "label"
+    group: str = ""
+
+    def __post_init__(self):
+        for part, table in self.tables.items():
+            if isinstance(table, Iterator):
+                raise UserError(f"{part} rows: an iterator is read once only; give a list, or a function")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.tables)
+
+    @property
+    def here(self) -> bool:
+        return True
+
+    def rows(self, part: str) -> Iterator[Record | Fault]:
+        table = self.tables[part]
+        for number, row in enumerate(table() if callable(table) else table):
+            where = f"{part} row {number}"
+            if isinstance(row, Mapping) and all(isinstance(name, str) for name in row):
+                yield Record(where, row)
+            else:
+                yield Fault("not a mapping", where, f"{row!r:.60} is no mapping from columns' names")
+
+    def __str__(self) -> str:
+        return "rows given in Python"
+
+
+@dataclass(frozen=True)
+class Packaged(Source):
     """Data that a pinned Python package carries.
 
     Attributes:
         package: a name in ``mpt.assets.ASSETS``.
         read: reads the records out of the asset's folder.
-        label: the column that the split must not depend on.
-        group: the column whose rows must stay together; every row by itself where empty.
     """
 
     package: str
@@ -73,119 +162,120 @@ class Packaged:
     label: str = "label"
     group: str = ""
 
-    def load(self, split: str) -> list[Record]:
-        return split_by_hash(self.read(asset_dir(self.package)), split, self.label, self.group)
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def rows(self, part: str) -> Iterator[Record | Fault]:
+        yield from self.read(asset_dir(self.package))
+
+    @property
+    def here(self) -> bool:
+        return unpacked(self.package) is not None
+
+    def version(self, split: str) -> str | None:
+        return f"{ASSETS[self.package].sha256} {self.read.__qualname__} {code_of(self.read)}"
 
     def __str__(self) -> str:
         return f"package {self.package}"
 
 
 @dataclass(frozen=True)
-class Tfds:
+class Tfds(Source):
     """A data set of TensorFlow Datasets, read by random access, without TensorFlow.
 
     Attributes:
         name: the builder and its config, such as "glue/sst2".
-        splits: our split -> the data set's split expression.
+        splits: our split, or "all" -> the data set's split expression.
+        unfold: what a row stands for: one record, several, or none. Each row is a record where left out.
     """
 
     name: str
     splits: Mapping[str, str]
+    unfold: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] | None = None
+    label: str = "label"
 
-    def load(self, split: str) -> Sequence[Record]:
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.splits)
+
+    def rows(self, part: str) -> Iterator[Record | Fault]:
         import tensorflow_datasets as tfds
 
-        if split not in self.splits:
-            raise UserError(f"{self} has no {split} split; it has {', '.join(self.splits)}")
+        rows = self._rows(part)
+        labels = {
+            name: feature
+            for name, feature in rows.dataset_info.features.items()
+            if isinstance(feature, tfds.features.ClassLabel)
+        }
+        for i, row in enumerate(rows):
+            columns = with_label_names(decoded(row), labels)
+            for record in self.unfold(columns) if self.unfold else [columns]:
+                yield Record(f"{self} {part} row {i}", record)
+
+    def _rows(self, part: str) -> Any:
+        import tensorflow_datasets as tfds
+
         try:
-            rows = tfds.data_source(self.name, split=self.splits[split])
+            return tfds.data_source(self.name, split=self.splits[part])
+        except ModuleNotFoundError as error:
+            missing = str(error).rpartition(": ")[2]
+            remedy = "install that package; once the data set is prepared, it is read without"
+            raise UserError(f"cannot prepare {self}: {missing}; {remedy}") from error
         except (tfds.core.DatasetNotFoundError, OSError, ValueError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load {self} ({split}): {reason}") from error
-        return [Record(f"{self} {split} row {i}", decoded(row)) for i, row in enumerate(rows)]
+            raise UserError(f"cannot load {self} ({part}): {first_line(error)}") from error
+
+    @property
+    def here(self) -> bool:
+        return prepared(self.name) is not None
+
+    def count(self, split: str) -> int | None:
+        """The data set's rows; an ``unfold`` may make more or fewer of them."""
+        part = self._part(split)
+        return tfds_rows(self.name, self.splits[part]) if part == split else super().count(split)
+
+    def version(self, split: str) -> str | None:
+        part = self._part(split)
+        info = self._rows(part).dataset_info
+        written = changed(Path(info.data_dir) / "dataset_info.json")
+        return f"{info.full_name} {self.splits[part]} {written} {code_of(self.unfold)}"
 
     def __str__(self) -> str:
         return f"TFDS {self.name}"
 
 
-def decoded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A TFDS row with its bytes as text and its NumPy scalars as Python's."""
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
+def changed(path: Path) -> str:
+    """The state of a file: its place, its size and when it was written."""
+    state = path.stat() if path.exists() else None
+    return f"{path.absolute()} {state.st_size} {state.st_mtime_ns}" if state else str(path.absolute())
 
 
-def split_by_hash(records: Iterable[Record], split: str, label: str, group: str = "") -> list[Record]:
-    """The rows of one split: 70 % train, 10 % validation, 20 % test, without duplicates.
+def code_of(function: Callable[..., Any] | None) -> str:
+    """A digest of the module that a function comes from."""
+    file = inspect.getsourcefile(function) if function else None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
-    A row's place depends on nothing but its text, so it stays when rows are added or moved, and the
-    same text is never in two splits.
+
+def with_label_names(columns: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its class numbers as names: by name, a label means the same in every version.
 
     Args:
-        label: the column left out of the hash.
-        group: hash this column alone, so that rows sharing it stay together.
+        labels: column -> its feature, which names the numbers. -1, a hidden label, stays.
     """
-    found, seen = [], set()
-    for record in records:
-        text = {name: value for name, value in record.columns.items() if name != label}
-        digest = _digest(text)
-        if digest not in seen:
-            seen.add(digest)
-            share = _digest(record.columns[group]) if group else digest
-            tenth = int.from_bytes(share[:4]) % 10
-            place = "train" if tenth < 7 else "validation" if tenth < 8 else "test"
-            if place == split:
-                found.append(record)
-    return found
+    named = {
+        name: feature.int2str(columns[name])
+        for name, feature in labels.items()
+        if columns[name] is not None and columns[name] >= 0
+    }
+    return {**columns, **named}
 
 
-def _digest(value: Any) -> bytes:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).digest()
-
-
-def read_file(path: Path) -> Iterator[Record]:
-    """The rows of a JSONL, CSV or TSV file, told apart by the file's ending.
-
-    Raises:
-        UserError: the file is missing, of another kind, not UTF-8, or a line is malformed.
-    """
-    readers = {".jsonl": _read_jsonl, ".csv": _read_table, ".tsv": _read_table}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: cannot read '{path.suffix}' files; give .jsonl, .csv or .tsv")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        yield from readers[path.suffix](path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-
-
-def _read_jsonl(path: Path) -> Iterator[Record]:
-    with path.open(encoding=ENCODING) as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}:{number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.rstrip("\r\n"))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{where}: a {type(row).__name__}; each line must be an object, {{...}}")
-            yield Record(where, row)
-
-
-def _read_table(path: Path) -> Iterator[Record]:
-    with path.open(encoding=ENCODING, newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        try:
-            for row in rows:
-                where = f"{path}:{rows.line_num}"
-                if None in row or None in row.values():
-                    fields = len(rows.fieldnames or ())
-                    raise UserError(
-                        f"{where}: not {fields} fields, as the header has; quote fields with commas"
-                    )
-                yield Record(where, row)
-        except csv.Error as error:
-            start = rows.line_num + 1
-            raise UserError(f"{path}:{start}: {error}; look for a quote that is not closed") from None
+def decoded(value: Any) -> Any:
+    """A TFDS row with its bytes as text, its arrays as lists and its NumPy scalars as Python's."""
+    if isinstance(value, dict):
+        return {name: decoded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [decoded(part) for part in value]
+    if hasattr(value, "tolist"):
+        return decoded(value.tolist())
+    return value.decode() if isinstance(value, bytes) else value

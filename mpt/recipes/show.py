@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import string
+from itertools import islice
+
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mpt.data.library import find_task, packaged_tasks
+from mpt.data.task import Example
 from mpt.errors import UserError
+
+PROMPT, FIELD, TARGET = "magenta", "cyan", "bold green"
 
 
 def list_tasks() -> None:
     """Prints all packaged tasks."""
-    table = Table("task", "kind", "metric", "data")
+    table = Table(Column("task", no_wrap=True), "kind", "metric", Column("data", overflow="fold"))
     for name, task in packaged_tasks().items():
         kind = f"{len(task.choices)} classes" if task.choices else "text"
-        table.add_row(name, kind, task.metric, str(task.source))
+        table.add_row(name, kind, ", ".join(task.metrics), str(task.source))
     Console().print(table)
 
 
-def show_task(name: str, split: str, rows: int) -> None:
-    """Prints the first examples of a task: the template plain, the record's fields in colour."""
+def show_task(name: str, split: str, rows: int, model: str = "", max_length: int = 128) -> None:
+    """Prints the first examples of a task: instruction, input and target, each in its colour.
+
+    Args:
+        model: whose tokens to count, and to cut to ``max_length``; none where left out.
+    """
     if rows < 1:
         raise UserError(f"tasks: --rows is {rows}; it must be at least 1")
-    task, console = find_task(name), Console()
-    examples = task.examples(split)
-    console.print(f"{task.name}: {len(examples):,} {split} examples from {task.source}")
+    fitted = None
+    if model:
+        from mpt.recipes.cut import fitter  # it brings JAX, which takes seconds
+
+        fitted = fitter(model, max_length)
+    task, console = find_task(name), Console(highlight=False)
+    examples = list(islice(task.examples(split), rows))
+    console.print(f"{task.name}: the first {len(examples)} {split} examples of {task.source}", markup=False)
     if task.instruction:
-        console.print(f"Instruction: {task.instruction.strip()}", highlight=False)
-    for number, example in enumerate(examples[:rows], start=1):
-        text = Text(example.inputs)
-        for value in example.fields.values():
-            text.highlight_words([value], "cyan")
+        console.print(Text(task.instruction.strip(), PROMPT))
+    for number, example in enumerate(examples, start=1):
         console.rule(f"{number}")
-        console.print(text, Text(example.target, "bold green"))
+        console.print(rendered(example), Text(example.target, TARGET))
+        if fitted:
+            console.print(fitted(example))
+
+
+def rendered(example: Example) -> Text:
+    """The input: the template's own words plain, the record's fields in colour."""
+    text = Text()
+    for words, name, _, _ in string.Formatter().parse(example.template):
+        text.append(words)
+        if name is not None:
+            text.append(example.fields[name], FIELD)
+    return text

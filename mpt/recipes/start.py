@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -18,14 +19,19 @@ from mpt.prompts.initial import text_rows, vocabulary_rows
 def starting_vectors(
     config: PromptConfig, tasks: Sequence[Task], seeds: Sequence[int], pretrained: Pretrained
 ) -> Float[Array, "J P D"]:
-    """One starting prompt per (task, seed), as embedded tokens, exactly.
+    """One starting prompt per (task, seed), as embedded tokens, exactly; or uniform random numbers.
 
     A length of 0 stands for the instruction's own: the hard prompt, word for word.
 
     Raises:
         UserError: a task has no instruction to start from.
     """
-    vocab = len(pretrained.backbone.embedding[...])
+    vocab, width = pretrained.backbone.embedding[...].shape
+    if config.start == "uniform":
+        keys = [jax.random.key(seed) for seed in seeds]
+        return jnp.stack(
+            [jax.random.uniform(key, (config.length, width), minval=-0.5, maxval=0.5) for key in keys]
+        )
     if config.start == "vocabulary":
         ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
     else:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.data.batches import Row, bucket, collate, encode
+from mpt.data.batches import bucket, collate
 from mpt.data.task import Example
+from mpt.data.tokenise import Row, encode
 
 CHOICES = ("good", "bad")
 IDS = st.lists(st.integers(2, 99), min_size=1, max_size=40)

@@ -10,17 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.config import TrainConfig
-from mpt.data.batches import Row
-from mpt.data.mixture import few_shot, training_batches
+from mpt.data.batches import WHOLE, Shard
+from mpt.data.mixture import few_shot, shares, training_batches
+from mpt.data.tokenise import Row
+from mpt.errors import UserError
 
 # Each row's tokens name it: task and place. Task sizes differ.
 SIZES = (200, 1000, 400)
 ROWS = [[Row([task, place], [1]) for place in range(size)] for task, size in enumerate(SIZES)]
 
 
-def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1):
-    config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, parts=parts)
-    made = training_batches(rows, config, seed)
+SAMPLINGS = ["equal", "proportional", "stochastic"]
+
+
+def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1, shard=WHOLE, **rest):
+    config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, parts=parts, **rest)
+    made = training_batches(rows, config, seed, shard=shard)
     return made.map(lambda batch: jax.tree.map(lambda array: array[0], batch)) if parts == 1 else made
 
 
@@ -28,7 +33,7 @@ def same(a, b) -> bool:
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
-@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_batch_depends_on_seed_and_step_only(sampling):
     forwards, backwards = batches(sampling=sampling), batches(sampling=sampling)
     expected = [forwards[i] for i in range(30)]
@@ -36,7 +41,7 @@ def test_batch_depends_on_seed_and_step_only(sampling):
     assert not same(batches(sampling=sampling, seed=1)[0], expected[0])
 
 
-@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("stop", [0, 7])
 def test_reading_goes_on_from_a_saved_position(sampling, stop):
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
@@ -51,14 +56,14 @@ def test_reading_goes_on_from_a_saved_position(sampling, stop):
     assert all(same(a, b) for a, b in zip(rest, resumed, strict=True))
 
 
-@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_row_reads_its_own_tasks_prompt(sampling):
     for batch in batches(sampling=sampling):
         assert batch.prompt_index.tolist() == batch.tokens[batch.grid[:, 0]].tolist()
         assert len(batch.prompt_index) == 12
 
 
-@pytest.mark.parametrize("sampling", ["equal", "stochastic"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_parts_are_the_whole(sampling):
     def read(batch) -> list[tuple[int, ...]]:
         tokens = batch.tokens[batch.grid[:, :2]]
@@ -68,6 +73,46 @@ def test_parts_are_the_whole(sampling):
         parts = [read(jax.tree.map(lambda array, i=i: array[i], stack)) for i in range(3)]
         assert [len(part) for part in parts] == [4, 4, 4]
         assert sorted(itertools.chain(*parts)) == sorted(read(whole))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_each_batch_without_overlap(sampling, count):
+    shares = [batches(sampling=sampling, shard=Shard(i, count)) for i in range(count)]
+    for whole, *own in zip(batches(sampling=sampling), *shares):
+        assert len({batch.tokens.shape for batch in own}) == len({batch.grid.shape for batch in own}) == 1
+        numbers = [number for batch in own for number in batch.numbers.tolist()]
+        assert sorted(numbers) == sorted(whole.numbers.tolist())
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_rows_number_is_its_place_among_all_rows(sampling):
+    first = np.cumsum([0, *SIZES])
+    for batch in batches(sampling=sampling):
+        assert batch.numbers.tolist() == (first[batch.prompt_index] + batch.tokens[batch.grid[:, 1]]).tolist()
+
+
+def test_proportional_sampling_draws_rows_by_share():
+    index = np.concatenate([batch.prompt_index for batch in batches(300, 12, "proportional")])
+    assert np.bincount(index) / len(index) == pytest.approx(np.array(SIZES) / sum(SIZES), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0.2, 0.8]),
+        ({"share_cap": 100}, [0.5, 0.5]),
+        ({"temperature": 2.0}, [1 / 3, 2 / 3]),
+        ({"shares": (3.0, 1.0)}, [0.75, 0.25]),
+    ],
+)
+def test_shares(options, expected):
+    assert shares([100, 400], TrainConfig(**options)) == pytest.approx(expected)
+
+
+def test_shares_are_one_for_each_task():
+    with pytest.raises(UserError, match="shares: 2 are given for 3 tasks; give one for each"):
+        batches(sampling="proportional", shares=(1.0, 2.0))
 
 
 def test_equal_sampling_gives_equal_quotas():

@@ -93,4 +93,4 @@ def test_empty_split_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("")
     empty = Task("toy", Files({"test": tmp_path / "a.jsonl"}), "{text}", WORDS)
     with pytest.raises(UserError, match=r"task toy: the test split of .*a.jsonl is empty"):
-        empty.examples("test")
+        list(empty.examples("test"))

@@ -34,33 +34,52 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def data_folder(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))  # read by processes that a test starts
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(prepared))
+
+
 @pytest.fixture
-def toy(prepared, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+def toy():
     return Tfds("toy", {"train": "train", "test": "test"})
 
 
-def test_rows_are_plain_text_and_numbers(toy):
+def test_rows_are_plain_text_and_label_names(toy):
     rows = {record.columns["text"]: record.columns["label"] for record in toy.load("train")}
-    assert rows == {f"train {i} é": i % 2 for i in range(5)}
+    assert rows == {f"train {i} é": ("no", "yes")[i % 2] for i in range(5)}
+
+
+def test_a_row_may_stand_for_several_records():
+    def twice_or_not(row):
+        return [] if row["label"] == "no" else [row, {**row, "text": "again"}]
+
+    found = [record.columns["text"] for record in Tfds("toy", {"test": "test"}, twice_or_not).load("test")]
+    assert found == ["test 1 é", "again"]
+
+
+def test_prepared_rows_are_counted_as_tfds_does(toy):
+    assert toy.here
+    assert {split: toy.count(split) for split in toy.splits} == {"train": 5, "test": 3}
+    assert Tfds("toy", {"train": "train[1:]"}).count("train") == 4
+    assert not Tfds("nothing_like_it", {"train": "train"}).here
 
 
 def test_unknown_split_is_named(toy):
     with pytest.raises(UserError, match="TFDS toy has no validation split; it has train, test"):
-        toy.load("validation")
+        list(toy.load("validation"))
 
 
-def test_unknown_data_set_is_named(prepared, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+def test_unknown_data_set_is_named():
     with pytest.raises(UserError, match=r"cannot load TFDS nothing_like_it \(train\): "):
-        Tfds("nothing_like_it", {"train": "train"}).load("train")
+        list(Tfds("nothing_like_it", {"train": "train"}).load("train"))
 
 
-def test_tensorflow_is_not_loaded(toy, prepared):
+def test_tensorflow_is_not_loaded():
     program = (
         "import sys\n"
         "from mpt.data.sources import Tfds\n"
-        "assert len(Tfds('toy', {'test': 'test'}).load('test')) == 3\n"
+        "assert len(list(Tfds('toy', {'test': 'test'}).load('test'))) == 3\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,97 @@
+"""Examples become rows of token ids, cut to length."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from transformers import PreTrainedTokenizerBase
+
+from mpt.data.task import Example
+
+# How inputs and targets meet: one text, or the encoder's and the decoder's.
+Layout = Literal["decoder", "encoder-decoder"]
+
+
+Ids = Sequence[int] | Int[np.ndarray, " ids"]
+
+
+class Row(NamedTuple):
+    """One tokenised example.
+
+    Attributes:
+        inputs: token ids of the input text.
+        targets: token ids of the target.
+        choices: token ids of each choice; empty for free text.
+        label: the target's place among the choices; -1 for free text.
+        number: its own among all rows of a training run.
+    """
+
+    inputs: Ids
+    targets: Ids
+    choices: tuple[Ids, ...] = ()
+    label: int = -1
+    number: int = 0
+
+
+def encode(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    layout: Layout = "decoder",
+) -> list[Row]:
+    """Tokenises examples.
+
+    For a decoder, targets follow the input after a space; class words end there, and free text ends
+    with the end-of-text token. For an encoder-decoder, inputs and targets are texts of their own, and
+    all of them end with that token.
+
+    Args:
+        max_length: most tokens of an input; a longer one loses the end of its longest field, never
+            the template's words.
+    """
+    end: Any = tokenizer.eos_token_id
+    space, ending = (" ", []) if layout == "decoder" else ("", [end])
+    words = sorted({word for example in examples for word in (example.target, *example.choices)})
+    spelled = _ids(tokenizer, [space + word for word in words])
+    spelling = {word: [*tokens, *ending] for word, tokens in zip(words, spelled)}
+    rows = []
+    for example, inputs in zip(examples, _ids(tokenizer, [example.inputs for example in examples])):
+        if len(inputs) > max_length - len(ending):
+            inputs = _shortened(example, tokenizer, max_length - len(ending))
+        inputs, target = [*inputs, *ending], spelling[example.target]
+        if example.choices:
+            rows.append(Row(inputs, target, tuple(spelling[word] for word in example.choices), example.label))
+        else:
+            rows.append(Row(inputs, target if ending else [*target, end]))
+    return rows
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what the tokenizer makes of text: its vocabulary, rules and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: Any = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return ids
+
+
+def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
+    """The input's ids, with its longest field cut at the end until it fits."""
+    fields = dict(example.fields)
+    while True:
+        inputs = _ids(tokenizer, [replace(example, fields=fields).inputs])[0]
+        longest = max(fields, key=lambda name: len(fields[name]))
+        if len(inputs) <= max_length or not fields[longest]:
+            return inputs[-max_length:]
+        kept = _ids(tokenizer, [fields[longest]])[0]
+        cut: Any = tokenizer.decode(kept[: max(0, len(kept) - (len(inputs) - max_length))])
+        fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]

@@ -1,0 +1,123 @@
+"""`mpt tasks check` finds every fault of a task and its data in one go, and says what the rows are like."""
+
+import json
+
+import pytest
+from toys import toy_rows, write_task
+
+from mpt import cli
+
+GOOD = {"text": "so great", "label": "yes"}
+
+
+def check(capsys, path) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = cli.main(["tasks", "check", str(path)])
+    return status, *capsys.readouterr()
+
+
+def write_rows(path, rows) -> None:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+
+
+def test_sound_task_has_no_faults(capsys, toy):
+    status, out, err = check(capsys, toy["tone"])
+    assert (status, err) == (0, "")
+    assert out.endswith("No faults.\n")
+    rows = [int(line.split("│")[2]) for line in out.splitlines() if "good" in line]
+    assert sum(rows) == 120
+
+
+@pytest.mark.parametrize("source", ["bad.jsonl", {"train": "bad.jsonl"}])
+def test_every_fault_is_told_with_its_line(capsys, tmp_path, source):
+    bad = [
+        "{",
+        {"txt": "a"},
+        {"text": "b", "label": "maybe"},
+        {"text": None, "label": "no"},
+        [1],
+        '{"a": NaN}',
+    ]
+    bad += [{"text": " ", "label": "yes"}]
+    path = write_task(tmp_path, "bad", [], source=source, metric="acuracy")
+    write_rows(tmp_path / "bad.jsonl", [*toy_rows("tone"), *bad])
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 9 faults\n")
+    where = tmp_path / "bad.jsonl"
+    for told in (
+        f"  {path}:1: metric 'acuracy' is unknown",
+        f"  {where}:121: not JSON: ",
+        f"  {where}:122: no column 'text'",
+        f"  {where}:122: no column 'label'",
+        f"  {where}:123: label 'maybe' is not in the verbalizer",
+        f"  {where}:124: column 'text' is empty",
+        f"  {where}:125: a list",
+        f"  {where}:126: not JSON: NaN",
+        f"  {where}:127: no text in text",
+    ):
+        assert told in out
+
+
+def test_many_faults_of_a_kind_are_counted(capsys, tmp_path):
+    path = write_task(
+        tmp_path, "bad", [GOOD] + [{"text": "a", "label": "x"}] * 322, source={"test": "bad.jsonl"}
+    )
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 322 faults\n")
+    assert out.count("label 'x' is not in") == 10
+    assert "\n  and 312 more like it\n" in out
+
+
+def test_summary_of_named_splits(capsys, tmp_path):
+    path = write_task(
+        tmp_path, "mine", [], source={"train": "a.jsonl", "test": "b.jsonl"}, template="{text} {more}"
+    )
+    long = {"text": "x" * 99, "label": "no", "more": ""}
+    write_rows(tmp_path / "a.jsonl", [GOOD | {"more": "!"}] * 3 + [long])
+    write_rows(tmp_path / "b.jsonl", [GOOD | {"more": "!", "label": "no"}, GOOD | {"more": "?"}])
+    status, out, _ = check(capsys, path)
+    assert status == 0
+    train, test = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "good" in line]
+    assert train[1:5] == ["train", "4", "good 3, bad 1", "2"]
+    assert test[1:5] == ["test", "2", "bad 1, good 1", "0"]
+    assert train[5] == "100 characters"
+    assert f"The longest train input is that of {tmp_path / 'a.jsonl'}:4." in out
+    assert "1 test rows have a text that stands in train too." in out
+    assert "Column 'more' is empty in 1 train rows." in out
+
+
+def test_duplicates_of_one_file_are_left_out(capsys, tmp_path):
+    rows = toy_rows("tone")
+    status, out, _ = check(capsys, write_task(tmp_path, "mine", rows + rows[:7]))
+    assert status == 0
+    assert "7 duplicates were left out before the splits were made." in out
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"train": "gone.jsonl"}, "gone.jsonl: no such file"),
+        ({"train": "empty.csv"}, "empty.csv: the train split is empty"),
+        ("empty.csv", "empty.csv: it is empty"),
+        ({"saved": "gone"}, "mine: cannot load saved data set"),
+        ({"tfds": "nothing_like_it"}, "mine: cannot load TFDS nothing_like_it (validation)"),
+    ],
+)
+def test_data_that_cannot_be_had_is_a_fault(capsys, tmp_path, source, message):
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    status, out, _ = check(capsys, write_task(tmp_path, "mine", [], source=source))
+    assert status == 2
+    assert message in out
+
+
+def test_data_is_not_read_without_a_template(capsys, tmp_path):
+    path = write_task(tmp_path, "mine", ["no object"], template="{text")
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 1 fault; its data was not read\n")
+    assert "write {{ }} for braces" in out
+
+
+def test_columns_of_all_templates_are_looked_for(capsys, tmp_path):
+    path = write_task(tmp_path, "mine", [GOOD] * 2, template={"a": "{text}", "b": "{other}"})
+    _, out, _ = check(capsys, path)
+    assert "mine.jsonl:1: no column 'other'" in out
