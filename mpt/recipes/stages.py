@@ -1,0 +1,223 @@
+"""The training stages that a config asks for, without a model: prompts, rows and steps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mpt.config import AdaptConfig, CompareConfig, ModelConfig, PretrainConfig, PromptConfig, TrainConfig
+from mpt.cost import Cost, batch_cost, weights
+from mpt.data.library import find_task
+from mpt.data.mixture import in_steps, shares
+from mpt.data.splits import SPLITS
+from mpt.data.task import Task
+from mpt.data.tokenise import encode
+from mpt.errors import UserError
+from mpt.method_config import Method
+from mpt.models.hf import load_tokenizer
+from mpt.models.shapes import abstract_backbone, place
+from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
+from mpt.prompts.saved import load_prompt
+from mpt.recipes.compare import ROWS
+
+SAMPLE, AMONG = 200, 2000  # rows whose tokens are counted, drawn from the first so many
+CLASS_TOKENS, TEXT_TOKENS = 2, 32  # a target's, where they cannot be counted
+
+
+class Planned:
+    """A model that need not be here: its shapes, and its tokenizer if that is."""
+
+    def __init__(self, config: ModelConfig):
+        self.config = config
+        self.backbone = abstract_backbone(config.name, config.decoder_prompt)
+
+    @cached_property
+    def tokenizer(self):
+        here = place(self.config.name)
+        try:
+            return load_tokenizer(str(here))[0] if here else None
+        except UserError:  # a folder with a config alone
+            return None
+
+    @property
+    def width(self) -> int:
+        return self.backbone.embedding.shape[1]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A task as a model reads it.
+
+    Attributes:
+        rows: split -> its rows; None where that cannot be told.
+        inputs: tokens of a row's input; ``labels`` of its target.
+        counted: they are means over rows; else the most there can be, and a guess.
+    """
+
+    task: Task
+    rows: dict[str, int | None]
+    inputs: float
+    labels: float
+    counted: bool
+
+    @classmethod
+    def of(cls, name: str, max_length: int, model: Planned) -> Read:
+        task = find_task(name)
+        rows = {split: _count(task, split) for split in SPLITS}
+        if not (task.source.here and model.tokenizer):
+            return cls(task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False)
+        first = list(islice(task.examples("train"), AMONG))
+        drawn = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
+        found = encode([first[i] for i in drawn], model.tokenizer, max_length, model.backbone.layout)
+        inputs, labels = ([len(part) for part in parts] for parts in zip(*(row[:2] for row in found)))
+        return cls(task, rows, float(np.mean(inputs)), float(np.mean(labels)), True)
+
+
+def _count(task: Task, split: str) -> int | None:
+    """A split's rows; None also where there is no such split, which not every run needs."""
+    return task.source.count(split) if {split, "all"} & set(task.source.parts) else None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training job.
+
+    Attributes:
+        reads: the tasks of its rows.
+        counts: training rows of each prompt; None where they cannot be told.
+        length: vectors of a prompt; ``prompts`` is how many of them a step has.
+        trained: numbers that it trains.
+        distilled: teachers read each batch too.
+        runs: how often it runs, each time from another start.
+    """
+
+    name: str
+    config: TrainConfig
+    reads: Sequence[Read]
+    counts: Sequence[int | None]
+    prompts: int
+    length: int
+    trained: int
+    distilled: bool = False
+    runs: int = 1
+
+    @property
+    def steps(self) -> int | None:
+        """None where epochs are asked for, and the rows cannot be told."""
+        known = [count for count in self.counts if count is not None]
+        if self.config.epochs and len(known) < len(self.counts):
+            return None
+        return in_steps(self.config, known).steps
+
+    def flops(self, model: Planned) -> float:
+        """Of a step, on rows of the mean length."""
+        known = [count for count in self.counts if count is not None]
+        several = len(self.reads) > 1 and self.config.sampling != "equal"
+        share = shares(known, self.config) if several and len(known) == len(self.reads) else None
+        inputs = np.average([read.inputs for read in self.reads], weights=share)
+        labels = np.average([read.labels for read in self.reads], weights=share)
+        text = inputs + (labels - 1 if model.backbone.layout == "decoder" else 0)
+        rows = self.config.batch_size
+        cost: Cost = batch_cost(model.backbone, self.prompts, self.length, [text] * rows, [labels] * rows)
+        return cost.distillation if self.distilled else cost.step
+
+
+def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -> list[Stage]:
+    """The teachers, then the universal prompt."""
+    tasks, length = len(reads), _length(config.vectors, reads[0].task, model)
+    counts = [read.rows["train"] for read in reads]
+    soft = _size(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
+    factored = _size(lambda: _universal(length, model.width, tasks, config.vectors.rank))
+    return [
+        Stage("teachers", config.teachers, reads, counts, tasks, length, soft),
+        Stage("universal prompt", config.universal, reads, counts, tasks, length, factored, distilled=True),
+    ]
+
+
+def adaptation(
+    config: AdaptConfig, read: Read, model: Planned, source: PromptConfig | None, name: str
+) -> Stage:
+    """One target.
+
+    Args:
+        source: the universal prompt that it starts from; None for vectors of its own.
+    """
+    seeds, whole = len(config.seeds), read.rows["train"]
+    vectors = source or config.vectors
+    length = _length(vectors, read.task, model)
+    if source:
+        trained = _size(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
+    else:
+        trained = _size(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
+    if config.shots and whole is not None:
+        whole = min(whole, config.shots * max(len(read.task.choices), 1))
+    return Stage(name, config.train, [read], [whole] * seeds, seeds, length, trained)
+
+
+def stages(
+    config: PretrainConfig | AdaptConfig | CompareConfig, model: Planned
+) -> tuple[dict[str, list[Read]], list[Stage]]:
+    """The tasks of a config by their part in it, and its training stages in order."""
+    if isinstance(config, PretrainConfig):
+        if not config.tasks:
+            raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
+        reads = [Read.of(name, config.max_length, model) for name in config.tasks]
+        return {"source": reads}, pretraining(config, reads, model)
+    if isinstance(config, AdaptConfig):
+        if not plans(config.method):
+            raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
+        read = Read.of(config.task, config.max_length, model)
+        source = _saved(config.prompt) if config.prompt else None
+        return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
+    told, found = stages(config.pretrain, model)
+    targets = [Read.of(name, config.adapt.max_length, model) for name in config.targets]
+    return told | {"target": targets}, [*found, *_compared(config, targets, model)]
+
+
+def _compared(config: CompareConfig, targets: Sequence[Read], model: Planned) -> Iterator[Stage]:
+    """Every row that trains a prompt, on every target; those that cost the same are one stage."""
+    trained = [row for row in map(ROWS.__getitem__, config.methods) if row.trained and plans(row.method)]
+    for read in targets:
+        for universal, name in ((True, "universal"), (False, "from scratch")):
+            if alike := [row for row in trained if row.universal == universal]:
+                own = alike[0].config(config.adapt, "", config.scratch_rate)
+                source = config.pretrain.vectors if universal else None
+                stage = adaptation(own, read, model, source, f"{read.task.name}, {name}")
+                yield replace(stage, runs=len(alike))
+
+
+def plans(method: Method) -> bool:
+    """Whether the cost of a method is known here: that of training a prompt, and nothing else."""
+    return method == "prompt"
+
+
+def _universal(length: int, width: int, tasks: int, rank: int) -> MultitaskPrompt:
+    return MultitaskPrompt.start(jnp.zeros((length, width)), tasks, rank, jax.random.key(0))
+
+
+def _size(make) -> int:
+    """The numbers of a prompt that is not made."""
+    prompt: Prompt = nnx.eval_shape(make)
+    assert isinstance(prompt, nnx.Module)
+    return weights(prompt)
+
+
+def _saved(run: str) -> PromptConfig:
+    """Length and rank of a run's universal prompt."""
+    prompt, _ = load_prompt(Path(run), "universal")
+    assert isinstance(prompt, MultitaskPrompt)
+    return replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
+
+
+def _length(vectors: PromptConfig, task: Task, model: Planned) -> int:
+    """A prompt's vectors; of one as long as its instruction, the tokens or, unknown, the words of that."""
+    text = vectors.text if vectors.start == "text" else task.instruction
+    return vectors.length or len(model.tokenizer(text)["input_ids"] if model.tokenizer else text.split())

@@ -1,0 +1,149 @@
+"""`--dry-run` on packaged and toy configs: without a network, it tells what the run would do."""
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from toys import refused, tree, write_task
+
+from mpt import cli
+from mpt.config import CompareConfig, PretrainConfig, find_config, load_config
+from mpt.cost import weights
+from mpt.data.counts import ROWS, tfds_rows
+from mpt.data.library import find_task, packaged_tasks
+from mpt.data.sources import Tfds
+from mpt.data.splits import SPLITS
+from mpt.models.shapes import abstract_backbone
+from mpt.prompts.saved import load_prompt
+from mpt.recipes import dry_run
+from mpt.recipes.stages import Planned, stages
+
+PAPERS = sorted(find_config("quickstart").parent.glob("mpt_*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(dry_run, "machine_rate", lambda dtype: 1e11)
+
+
+def printed(capsys, monkeypatch, *arguments: str) -> str:
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_plan_of_a_paper_is_whole_without_a_network(path, capsys, monkeypatch, tmp_path):
+    command = path.read_text().split()[2]
+    monkeypatch.chdir(tmp_path)
+    text = printed(capsys, monkeypatch, command, path.stem, "--tflops", "200")
+    config = load_config({"pretrain": PretrainConfig, "compare": CompareConfig}[command], path)
+    source = getattr(config, "pretrain", config)
+    for name in (*source.tasks, *getattr(config, "targets", ())):
+        assert re.search(rf"^ {find_task(name).name} ", text, re.MULTILINE)
+    total = re.search(r"^ all +([\d,.]+) +([\d,.]+) +([\d,.]+)", text, re.MULTILINE)
+    petaflops, here, there = (float(figure.replace(",", "")) for figure in total.groups())
+    assert here == pytest.approx(petaflops * 1e15 / 1e11 / 3600, rel=0.1)
+    assert there == pytest.approx(petaflops * 1e15 / 2e14 / 3600, rel=0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_are_those_of_the_paper():
+    """77,668 for a target on T5-base: 0.035 % of the backbone (section 4)."""
+    model = Planned(load_config(PretrainConfig, find_config("mpt_source")).model)
+    _, planned = stages(load_config(CompareConfig, find_config("mpt_glue")), model)
+    adapted = [stage.trained / stage.prompts for stage in planned if stage.name.endswith("universal")]
+    assert adapted == [77_668] * 8
+    assert planned[1].trained == 100 * 768 + 6 * (100 + 768)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("google-t5/t5-small", 60.5),
+        ("google-t5/t5-base", 222.9),
+        ("google-t5/t5-large", 737.7),
+        ("google/t5-v1_1-xxl", 11135.3),
+        ("google/t5-xl-lm-adapt", 2849.8),
+        ("meta-llama/Llama-2-7b-hf", 6738.4),
+    ],
+)
+def test_shapes_have_the_published_numbers_of_parameters(name, millions):
+    assert weights(abstract_backbone(name)) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_shape_of_a_folder_is_that_of_its_weights(tiny_model, pretrained, tmp_path):
+    whole = weights(pretrained.backbone)
+    assert weights(abstract_backbone(str(tiny_model))) == whole
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    assert weights(abstract_backbone(str(tmp_path))) == whole
+
+
+def test_unknown_model_is_named(capsys):
+    error = refused(capsys, "pretrain", "mpt_source", "--dry-run", "--model.name", "google-t5/t5-bas")
+    assert "google-t5/t5-bas' is not here, and its shape is not known; did you mean 't5-base'?" in error
+
+
+def test_plan_of_a_toy_is_what_the_run_then_does(capsys, monkeypatch, tmp_path, config_file, plain_adapt):
+    """Rows, steps and parameters, of epochs too; and nothing is written."""
+    plain = plain_adapt | {"out": str(tmp_path / "run"), "seeds": [0, 1]}
+    plain["train"] = {"epochs": 3, "batch_size": 8, "save_every": 4}
+    config, before = config_file(plain), tree(tmp_path)
+    text = printed(capsys, monkeypatch, "adapt", config)
+    assert tree(tmp_path) == before | {"run.yaml": Path(config).read_bytes()}
+    counts = [len(list(find_task(plain["task"]).examples(split))) for split in SPLITS]
+    assert re.search(r"^ mood +" + " +".join(map(str, counts)) + r" +[1-9]", text, re.MULTILINE)
+    steps, rows, trained = re.search(r"^ adaptation +(\d+) +(\d+) +(\d+)", text, re.MULTILINE).groups()
+    assert (int(steps), int(rows)) == (3 * 2 * 2 * plain["shots"] // 8, 8)
+    assert cli.main(["adapt", config]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["steps"], 2 * result["parameters"]) == (int(steps), int(trained))
+
+
+def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_file, plain_adapt, universal):
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain_adapt | {"prompt": str(universal)}))
+    prompt, _ = load_prompt(universal, "universal")
+    expected = prompt.shared.size + prompt.u[0].size + prompt.v[0].size
+    assert re.search(rf"^ adaptation +6 +8 +{expected:,} ", text, re.MULTILINE)
+
+
+def test_rows_that_cannot_be_told_are_unknown(capsys, monkeypatch, tmp_path, config_file, plain_adapt):
+    task = write_task(tmp_path, "far", [], source={"train": "https://example.org/far.jsonl"})
+    plain = plain_adapt | {"task": str(task), "shots": 0, "train": {"epochs": 2}}
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain))
+    assert re.search(r"^ far +unknown +unknown +unknown +≤ 24 \+ 2 ", text, re.MULTILINE)
+    assert re.search(r"^ all +unknown +unknown", text, re.MULTILINE)
+
+
+def test_tasks_read_data_sets_whose_rows_are_known():
+    for task in packaged_tasks().values():
+        source = getattr(task.source, "source", task.source)
+        if isinstance(source, Tfds):
+            assert source.name.partition(":")[0] in ROWS
+            assert all(source.count(split) for split in source.splits)
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("train", 392_702),
+        ("train[1000:]", 391_702),
+        ("train[:1000]", 1000),
+        ("train[50%:]", 196_351),
+    ],
+)
+def test_split_expressions_are_resolved(expression, rows):
+    assert tfds_rows("glue/mnli", expression) == rows
+
+
+def test_data_set_that_nobody_knows_has_unknown_rows():
+    assert tfds_rows("nothing_like_it", "train") is None
+    assert tfds_rows("glue/mnli", "tset") is None
