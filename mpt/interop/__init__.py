@@ -1,0 +1,1 @@
+"""Prompts that travel: into the formats of other libraries, and from them."""

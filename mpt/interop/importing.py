@@ -1,0 +1,108 @@
+"""A prompt of PEFT's becomes a run directory, with which `evaluate`, `predict` and `adapt` work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpt.config import ModelConfig, dump_config
+from mpt.data.library import find_task
+from mpt.data.task import Task
+from mpt.data.taskfile import is_task_file
+from mpt.errors import UserError
+from mpt.interop.peft_folder import Adapter, read_adapter
+from mpt.models.hf import Pretrained, load_pretrained
+from mpt.prompts.saved import Card, save_prompt
+from mpt.rundir import whole_folder, write_whole
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """What a run that was imported came from.
+
+    Attributes:
+        folder: PEFT's.
+        model: the backbone.
+        tasks: of the prompts, in the order of PEFT's task ids; ``task`` is the first.
+        max_length: most tokens of an input.
+    """
+
+    folder: str
+    model: ModelConfig
+    tasks: tuple[str, ...]
+    task: str
+    max_length: int
+
+
+def import_adapter(folder: Path, model: str, tasks: Sequence[str], out: Path, max_length: int) -> list[str]:
+    """Reads the prompts in ``folder`` and writes them as a universal prompt into the run ``out``.
+
+    Returns:
+        What the user should know of it, a line each.
+
+    Raises:
+        UserError: the folder holds no prompt, or one that does not fit the backbone or the tasks.
+    """
+    adapter = read_adapter(folder)
+    # The saved config must find the tasks from any folder.
+    names = tuple(str(Path(name).absolute()) if is_task_file(name) else name for name in tasks)
+    found = [find_task(name) for name in names]
+    count = len(adapter.prompt.u[...])
+    if len({task.name for task in found}) != count or len(found) != count:
+        raise UserError(
+            f"{folder}: it holds the prompts of {count} tasks, and --task names {len(found)}; "
+            "name each of its tasks once, in their order"
+        )
+    config = ImportConfig(str(folder), ModelConfig(model), names, names[0], max_length)
+    with whole_folder(out) as run:
+        pretrained = load_pretrained(model)
+        _check_fit(folder, adapter, pretrained)
+        save_prompt(run, "universal", adapter.prompt, _card(adapter, pretrained, found, max_length))
+        write_whole(run / "config.yaml", dump_config(config))
+    return _remarks(adapter, model)
+
+
+def _check_fit(folder: Path, adapter: Adapter, pretrained: Pretrained) -> None:
+    layout, width = pretrained.backbone.layout, pretrained.backbone.embedding.shape[-1]
+    if adapter.layout != layout:
+        raise UserError(
+            f"{folder}: a prompt for a model of type {adapter.layout}, and {pretrained.name} is of type "
+            f"{layout}; name the backbone that it was trained on"
+        )
+    own = adapter.prompt.shared.shape[-1]
+    if own != width:
+        raise UserError(
+            f"{folder}: its vectors are {own} wide, and the embeddings of {pretrained.name} {width}; "
+            "name the backbone that it was trained on"
+        )
+
+
+def _card(adapter: Adapter, pretrained: Pretrained, tasks: Sequence[Task], max_length: int) -> Card:
+    origin = adapter.backbone or "an unnamed backbone"
+    return Card.describe(
+        adapter.prompt,
+        pretrained,
+        tasks,
+        method=f"Imported from PEFT ({adapter.method}), trained on {origin}",
+        prompts=[task.name for task in tasks],
+        rows={},
+        max_length=max_length,
+        seeds=[],
+        metrics={},
+    )
+
+
+def _remarks(adapter: Adapter, model: str) -> list[str]:
+    remarks = []
+    if adapter.backbone != model:
+        remarks.append(
+            f"its config says that it was trained on '{adapter.backbone}', not on '{model}': "
+            "on other weights a prompt is noise, so be sure that they are the same"
+        )
+    if adapter.left_out:
+        remarks.append(
+            f"the last {adapter.left_out} of its vectors, the decoder's, are left out: "
+            "PEFT does not read them when it generates"
+        )
+    return remarks

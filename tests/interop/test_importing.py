@@ -1,0 +1,125 @@
+"""`mpt export` and `mpt import`: there and back gives the same bits, and each mistake has one line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import peft
+import pytest
+from runs import adapted_run, universal_run
+from safetensors.numpy import load_file
+from toys import refused, tree
+
+from mpt import cli
+from mpt.interop.peft_folder import write_plain
+from mpt.prompts.saved import load_prompt
+
+
+def run(*arguments) -> None:
+    assert cli.main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture
+def universal_made(tmp_path, tiny_model):
+    return universal_run(tmp_path / "a", tiny_model)
+
+
+@pytest.fixture
+def plain(tmp_path, tiny_model):
+    """A plain adapter for the tiny model."""
+    write_plain(tmp_path / "plain", np.ones((4, 32), np.float32), str(tiny_model), "decoder")
+    return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5"])
+def test_factors_come_back_bit_for_bit(model, request, tmp_path, toy):
+    model = request.getfixturevalue(model)
+    made, back = universal_run(tmp_path / "a", model), tmp_path / "back"
+    run("export", made, "--format", "peft", "--out", tmp_path / "out")
+    tasks = ("--task", toy["tone"], toy["colour"])
+    run("import", tmp_path / "out" / "multitask", "--model", model, *tasks, "--out", back)
+    file = "prompts/universal.safetensors"
+    assert (back / file).read_bytes() == (made / file).read_bytes()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_vectors_come_back_bit_for_bit(tmp_path, tiny_model, toy, index):
+    made, back = adapted_run(tmp_path / "a", tiny_model), tmp_path / "back"
+    run("export", made)
+    folder = made / "peft" / f"{index}-tone"
+    run("import", folder, "--model", tiny_model, "--task", toy["tone"], "--out", back)
+    run("export", back)
+    again = load_file(back / "peft" / "0-tone" / "adapter_model.safetensors")["prompt_embeddings"]
+    expected = np.asarray(load_prompt(made, "adapted")[0].compose())[index]
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_an_imported_prompt_is_evaluated_predicted_with_and_adapted(
+    tmp_path, tiny_model, toy, capsys, plain, config_file, plain_adapt
+):
+    back, lines = tmp_path / "back", tmp_path / "rows.txt"
+    lines.write_text("so glad\n")
+    run("import", plain, "--model", tiny_model, "--task", toy["tone"], "--out", back, "--max-length", 24)
+    capsys.readouterr()
+    run("evaluate", back, "--rows", 8)
+    assert json.loads(capsys.readouterr().out)["task"] == "tone"
+    run("predict", back, "--input", lines)
+    assert json.loads(capsys.readouterr().out)["prediction"] in ("yes", "no")
+    config = config_file(
+        plain_adapt | {"prompt": str(back), "out": str(tmp_path / "adapted"), "probe_every": 0}
+    )
+    run("adapt", config)
+    card = json.loads((back / "prompts" / "universal.json").read_text())
+    assert card["method"] == f"Imported from PEFT (PROMPT_TUNING), trained on {tiny_model}"
+
+
+def test_another_backbones_name_is_warned_about(tmp_path, tiny_model, toy, capsys):
+    write_plain(tmp_path / "in", np.ones((4, 32), np.float32), "owner/name", "decoder")
+    run("import", tmp_path / "in", "--model", tiny_model, "--task", toy["tone"], "--out", tmp_path / "out")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"it was trained on 'owner/name', not on '{tiny_model}'" in line
+
+
+def test_left_out_vectors_are_told(tmp_path, tiny_t5, toy, capsys, peft_saves):
+    config = peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
+    folder, _ = peft_saves(tiny_t5, config)
+    capsys.readouterr()
+    run("import", folder, "--model", tiny_t5, "--task", toy["tone"], "--out", tmp_path / "out")
+    assert "the last 3 of its vectors, the decoder's, are left out" in capsys.readouterr().err
+
+
+def test_a_prompt_that_does_not_fit_is_refused(
+    tmp_path, tiny_model, tiny_t5, toy, capsys, plain, universal_made
+):
+    rest = ("--task", toy["tone"], "--out", str(tmp_path / "out"))
+    error = refused(capsys, "import", str(plain), "--model", str(tiny_t5), *rest)
+    assert f"a prompt for a model of type decoder, and {tiny_t5} is of type encoder-decoder" in error
+    write_plain(tmp_path / "wide", np.ones((4, 48), np.float32), "", "decoder")
+    error = refused(capsys, "import", str(tmp_path / "wide"), "--model", str(tiny_model), *rest)
+    assert f"its vectors are 48 wide, and the embeddings of {tiny_model} 32" in error
+    error = refused(capsys, "import", str(plain), "--model", "./gone", *rest)
+    assert "model './gone': no such file or folder" in error
+    run("export", universal_made)
+    multitask = str(universal_made / "peft" / "multitask")
+    error = refused(capsys, "import", multitask, "--model", str(tiny_model), *rest)
+    assert "holds the prompts of 2 tasks, and --task names 1; name each" in error
+    error = refused(capsys, "import", multitask, "--model", str(tiny_model), "--task", *[toy["tone"]] * 2)
+    assert "name each of its tasks once" in error
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_nothing_is_written_over(tmp_path, tiny_model, toy, capsys, plain, universal_made):
+    before = tree(tmp_path)
+    message = f"{universal_made} exists already; give another folder with --out"
+    rest = ("--model", str(tiny_model), "--task", toy["tone"], "--out", str(universal_made))
+    assert message in refused(capsys, "import", str(plain), *rest)
+    assert message in refused(capsys, "export", str(universal_made), "--out", str(universal_made))
+    assert tree(tmp_path) == before
+
+
+def test_a_decoders_prompt_is_not_exported(tmp_path, tiny_t5, capsys):
+    made = universal_run(tmp_path / "a", tiny_t5, decoder_prompt=1)
+    error = refused(capsys, "export", str(made), "--format", "peft")
+    assert "the end of its prompts goes to the decoder (model.decoder_prompt is 1)" in error

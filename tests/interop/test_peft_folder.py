@@ -1,0 +1,170 @@
+"""PEFT's folders: what peft writes is read, and what is damaged or foreign is told in one line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import peft
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from mpt.errors import UserError
+from mpt.interop.peft_folder import CONFIG, VECTORS, read_adapter, write_multitask, write_plain
+from mpt.prompts import MultitaskPrompt
+
+V, D, T = 3, 32, 2
+CAUSAL = {"task_type": "CAUSAL_LM", "num_virtual_tokens": V}
+MULTITASK = {"num_tasks": T, "num_ranks": 2, "prompt_tuning_init": "RANDOM"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.PromptTuningConfig(**CAUSAL),
+        peft.MultitaskPromptTuningConfig(**CAUSAL, **MULTITASK),
+        peft.PromptEncoderConfig(**CAUSAL, encoder_hidden_size=8),
+        peft.PromptEncoderConfig(**CAUSAL, encoder_hidden_size=8, encoder_reparameterization_type="LSTM"),
+    ],
+    ids=["plain", "multitask", "p-tuning by an MLP", "p-tuning by an LSTM"],
+)
+def test_what_peft_saves_is_read(config, peft_saves, tiny_model):
+    tasks = getattr(config, "num_tasks", 1)
+    folder, expected = peft_saves(tiny_model, config, tasks)
+    adapter = read_adapter(folder)
+    found = np.asarray(adapter.prompt.compose())
+    assert found.shape == (tasks, V, D)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    assert (adapter.layout, adapter.backbone, adapter.left_out) == ("decoder", str(tiny_model), 0)
+
+
+@pytest.mark.parametrize(
+    "kind, more", [(peft.PromptTuningConfig, {}), (peft.MultitaskPromptTuningConfig, MULTITASK)]
+)
+def test_a_decoders_half_is_left_out(kind, more, peft_saves, tiny_t5):
+    config = kind(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=V, **more)
+    tasks = getattr(config, "num_tasks", 1)
+    folder, expected = peft_saves(tiny_t5, config, tasks)
+    assert expected.shape[1] == 2 * V
+    adapter = read_adapter(folder)
+    np.testing.assert_allclose(adapter.prompt.compose(), expected[:, :V], rtol=1e-5, atol=1e-9)
+    assert (adapter.layout, adapter.left_out) == ("encoder-decoder", V)
+
+
+def vectors(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A multitask adapter as mpt writes it."""
+    prompt = MultitaskPrompt(*map(jnp.asarray, (vectors(1, V, D), vectors(T, V, 2), vectors(T, 2, D))))
+    write_multitask(tmp_path / "adapter", prompt, "owner/name", "decoder")
+    return tmp_path / "adapter"
+
+
+def test_the_files_are_two_and_plain(folder):
+    assert {file.name for file in folder.iterdir()} == {CONFIG, VECTORS}
+    text = (folder / CONFIG).read_text()
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
+    shapes = {name: value.shape for name, value in load_file(folder / VECTORS).items()}
+    assert shapes == {
+        "prompt_embeddings": (V, D),
+        "prefix_task_cols": (T, V, 2),
+        "prefix_task_rows": (T, 2, D),
+    }
+
+
+def test_peft_reads_the_config_without_a_word(folder, recwarn):
+    config = peft.PeftConfig.from_pretrained(folder)
+    assert (config.peft_type, config.num_tasks, config.num_ranks) == ("MULTITASK_PROMPT_TUNING", T, 2)
+    assert (config.num_transformer_submodules, config.token_dim) == (1, D)
+    assert not recwarn.list
+
+
+def test_half_precision_is_read(tmp_path):
+    write_plain(tmp_path, vectors(V, D), "", "decoder")
+    save_file({"prompt_embeddings": vectors(V, D).astype(np.float16)}, tmp_path / VECTORS)
+    found = read_adapter(tmp_path).prompt.compose()
+    np.testing.assert_array_equal(found[0], vectors(V, D).astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("peft_type", "LORA", "peft_type is LORA; mpt imports prompts only: PROMPT_TUNING, P_TUNING, "),
+        ("peft_type", "PREFIX_TUNING", "peft_type is PREFIX_TUNING; mpt imports prompts only"),
+        ("peft_type", None, "peft_type is None; "),
+        ("task_type", "SEQ_CLS", "task_type is SEQ_CLS; mpt imports prompts only: CAUSAL_LM, SEQ_2_SEQ_LM"),
+        ("num_virtual_tokens", "3", "num_virtual_tokens is '3'"),
+        ("num_virtual_tokens", 4, r"prefix_task_cols is \(2, 3, 2\), adapter_config.json says \(2, 4, 2\)"),
+        ("num_transformer_submodules", 2, "num_transformer_submodules is 2"),
+        ("num_tasks", 3, "prefix_task_"),
+        ("num_ranks", 1, "prefix_task_"),
+        ("token_dim", 33, r"prefix_task_rows is \(2, 2, 32\), adapter_config.json says \(2, 2, 33\)"),
+    ],
+)
+def test_a_foreign_or_wrong_config_is_told(folder, key, value, message):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {key: value}))
+    with pytest.raises(UserError, match=message):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda tensors: tensors.pop("prefix_task_rows"), "'prefix_task_rows' is missing"),
+        (lambda tensors: tensors.update(head=vectors(2)), "'head' is no part of a prompt"),
+        (lambda tensors: tensors["prefix_task_cols"].fill(np.nan), "prefix_task_cols is not all finite"),
+    ],
+)
+def test_wrong_tensors_are_told(folder, change, message):
+    tensors = load_file(folder / VECTORS)
+    change(tensors)
+    save_file(tensors, folder / VECTORS)
+    with pytest.raises(UserError, match=message):
+        read_adapter(folder)
+
+
+def test_a_pickle_is_never_read(folder):
+    (folder / VECTORS).unlink()
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(_Bomb()))
+    with pytest.raises(
+        UserError, match=r"adapter_model.bin is a pickle.*save_pretrained writes adapter_model"
+    ):
+        read_adapter(folder)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("it was unpickled",)
+
+
+def test_missing_files_are_told(folder, tmp_path):
+    (folder / VECTORS).unlink()
+    with pytest.raises(UserError, match=r"no adapter_model.safetensors"):
+        read_adapter(folder)
+    with pytest.raises(UserError, match=r"no adapter_config.json"):
+        read_adapter(tmp_path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([CONFIG, VECTORS]), st.floats(0, 1), st.binary(max_size=4))
+def test_a_damaged_file_is_told_or_reads_well(folder, file, place, junk):
+    """Bytes are written over a file, or it is cut there."""
+    copy = folder.parent / "copy"
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    content = (folder / file).read_bytes()
+    at = int(place * len(content))
+    (copy / file).write_bytes(content[:at] + (junk + content[at + len(junk) :] if junk else b""))
+    try:
+        assert read_adapter(copy).prompt.compose().shape == (T, V, D)
+    except UserError as error:
+        assert str(copy) in str(error)
+        assert "\n" not in str(error)
