@@ -22,7 +22,8 @@ import optax
 from flax import nnx
 
 from duel import HERE, report
-from mpt.data.batches import Row, collate_parts
+from mpt.data.batches import collate_parts
+from mpt.data.tokenise import Row
 from mpt.losses import task_loss
 from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.prompted import Prompted

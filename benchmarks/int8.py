@@ -16,10 +16,11 @@ import numpy as np
 from flax import nnx
 
 from mpt.config import PromptConfig
-from mpt.data.batches import collate, encode
+from mpt.data.batches import collate
 from mpt.data.library import find_task
 from mpt.data.task import Example
-from mpt.evaluate import score
+from mpt.data.tokenise import encode
+from mpt.evaluate import grade, predictions
 from mpt.losses import cross_entropy
 from mpt.models.hf import load_pretrained
 from mpt.models.prompted import Prompted
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="texts of each kind")
     count = parser.parse_args().rows
     movies, news = find_task("movies"), find_task("bbc")
-    snippets = movies.examples("test")[:count]
+    snippets = list(movies.examples("test"))[:count]
     # An article's lead is a free text to write behind its title.
     articles = [
         Example("{title}.", example.fields, example.fields["lead"]) for example in news.examples("train")
@@ -48,7 +49,8 @@ def main() -> None:
         rows = encode(snippets, pretrained.tokenizer, TOKENS)
         hard = SoftPrompt(starting_vectors(PromptConfig(length=0), [movies], [0], pretrained))
         model = Prompted(pretrained.backbone, hard)
-        accuracy = score(model, movies, rows, pretrained.tokenizer)
+        found = predictions(model, movies, rows, pretrained.tokenizer)
+        accuracy = grade(movies, snippets, found)["accuracy"]
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(pretrained.backbone))) / 1e6
         print(
             f"{weights:5} {size:6.0f} MB  perplexity {perplexity(pretrained.backbone, prose):7.3f}"

@@ -11,7 +11,8 @@ import numpy as np
 from flax import nnx
 
 from duel import answer
-from mpt.data.batches import Row, collate, collate_parts
+from mpt.data.batches import collate, collate_parts
+from mpt.data.tokenise import Row
 from mpt.evaluate import choice_probabilities
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import load_pretrained

@@ -26,7 +26,14 @@ MIXED = ["boolq", "products", "vader_tweets", "commonsense", "sarcasm", "bbc", "
 def save_model(folder: Path) -> transformers.T5Config:
     """T5 1.0 base, random, with SmolLM2's tokenizer beside it."""
     config = transformers.T5Config(
-        d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0
+        d_model=768,
+        d_kv=64,
+        d_ff=3072,
+        num_layers=12,
+        num_heads=12,
+        decoder_start_token_id=0,
+        # Behind ReLU's kinks a random model's gradient is rough: torch's own float32 is 1e-3 off float64.
+        feed_forward_proj="gelu",
     )
     model = transformers.T5ForConditionalGeneration(config)
     for name, parameter in model.named_parameters():

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mpt.data.batches import encode
 from mpt.data.library import find_task
+from mpt.data.tokenise import encode
 from mpt.models.hf import load_pretrained
 
 SMOLLM2 = "smollm2-135m"
@@ -22,7 +22,7 @@ def texts(tasks: Sequence[str], batch_size: int, batches: int, longest: int, mod
     layout, rng = pretrained.backbone.layout, np.random.default_rng(0)
     rows = []
     for name in tasks:
-        examples = find_task(name).examples("train")
+        examples = list(find_task(name).examples("train"))
         drawn = rng.permutation(len(examples))[: batch_size * batches]
         rows.append(encode([examples[i] for i in drawn], pretrained.tokenizer, longest, layout))
     made = []
