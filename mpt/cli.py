@@ -8,9 +8,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
@@ -52,23 +52,30 @@ def pretrain(rest: list[str]) -> None:
     from mpt import config
     from mpt.recipes.pretrain import pretrain
 
-    run = pretrain(_configured(config.PretrainConfig, "pretrain", rest))
-    print(f"Universal prompt in {run}/prompts")
+    if resolved := _configured(config.PretrainConfig, "pretrain", rest):
+        print(f"Universal prompt in {pretrain(resolved)}/prompts")
 
 
 def adapt(rest: list[str]) -> None:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
     from mpt import config
-    from mpt.recipes.adapt import adapt
+    from mpt.recipes.adapt import adapt_all
 
     resolved = _configured(config.AdaptConfig, "adapt", rest)
-    if resolved.task.endswith((".yaml", ".yml")):
-        # The saved config must find the task from any folder.
-        resolved = replace(resolved, task=str(Path(resolved.task).absolute()))
-    result = adapt(resolved)
-    for seed, share in zip(resolved.seeds, result.scores):
-        print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
-    print(f"Prompt in {resolved.out}/prompts")
+    if not resolved:
+        return
+    # The saved config must find the tasks from any folder.
+    task, *also = (
+        str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name
+        for name in (resolved.task, *resolved.also)
+    )
+    for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
+        for seed, share in zip(resolved.seeds, result.scores):
+            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
+    if resolved.method == "full":
+        print(f"Figures in {resolved.out}/result.json; a model that is trained whole is not kept")
+    else:
+        print(f"Prompt in {resolved.out}/prompts")
 
 
 def compare(rest: list[str]) -> None:
@@ -76,7 +83,8 @@ def compare(rest: list[str]) -> None:
     from mpt import config
     from mpt.recipes.compare import compare
 
-    compare(_configured(config.CompareConfig, "compare", rest))
+    if resolved := _configured(config.CompareConfig, "compare", rest):
+        compare(resolved)
 
 
 def evaluate(rest: list[str]) -> None:
@@ -132,23 +140,98 @@ def predict(rest: list[str]) -> None:
     tyro.cli(arguments, args=rest, prog="mpt predict")
 
 
-def tasks(rest: list[str]) -> None:
-    """List the tasks, or show one task's rendered examples."""
-    from mpt.recipes.show import list_tasks, show_task
+def export(rest: list[str]) -> None:
+    """Write a run's prompts for other libraries: --format peft or embeddings."""
+    from mpt.interop.exporting import export_run
 
     def arguments(
-        task: Annotated[str, tyro.conf.Positional] = "", split: str = "train", rows: int = 3
-    ) -> None:
-        """List the tasks, or show one task's rendered examples.
+        run: Annotated[Path, tyro.conf.Positional],
+        format: Literal["peft", "embeddings"] = "peft",
+        out: Path | None = None,
+    ) -> Path:
+        """Write a run's prompts for other libraries.
 
         Args:
-            task: task name or file; all tasks are listed where left out.
+            run: run directory of `adapt`, `pretrain` or `import`.
+            format: folders that `peft` loads, or plain arrays with a README.
+            out: the folder to write; RUN/peft or RUN/embeddings where left out.
+        """
+        return export_run(run, format, out)
+
+    print(f"Prompts in {tyro.cli(arguments, args=rest, prog='mpt export')}")
+
+
+def import_(rest: list[str]) -> None:
+    """Make a run of a prompt that PEFT has trained: FOLDER --model NAME --task TASK."""
+    from mpt.interop.importing import import_adapter
+
+    def arguments(
+        folder: Annotated[Path, tyro.conf.Positional],
+        model: str,
+        task: tuple[str, ...],
+        out: Path = Path("runs/import"),
+        max_length: int = 128,
+    ) -> None:
+        """Make a run of a prompt that PEFT has trained.
+
+        Args:
+            folder: folder of PEFT's, with adapter_config.json and adapter_model.safetensors.
+            model: the backbone that the prompt was trained on.
+            task: task name or file; for a multitask prompt one for each of its tasks, in their order.
+            out: the run directory.
+            max_length: most tokens of an input.
+        """
+        for remark in import_adapter(folder, model, task, out, max_length):
+            print(f"mpt: {remark}", file=sys.stderr)
+        print(f"Prompt in {out}/prompts")
+
+    tyro.cli(arguments, args=rest, prog="mpt import")
+
+
+def tasks(rest: list[str]) -> None:
+    """List the tasks, show one's examples, or check a task file and its data: list, show, check."""
+    app = tyro.extras.SubcommandApp()
+
+    @app.command(is_default=True)
+    def list() -> None:
+        """List the packaged tasks."""
+        from mpt.recipes.show import list_tasks
+
+        list_tasks()
+
+    @app.command
+    def show(
+        task: Annotated[str, tyro.conf.Positional],
+        split: str = "train",
+        rows: int = 3,
+        model: str = "",
+        max_length: int = 128,
+    ) -> None:
+        """Show how a task's examples read.
+
+        Args:
+            task: task name or file.
             split: train, validation or test.
             rows: how many examples to show.
+            model: count the tokens as this model does, and show what is cut; not counted where left out.
+            max_length: most tokens of an input, with --model.
         """
-        show_task(task, split, rows) if task else list_tasks()
+        from mpt.recipes.show import show_task
 
-    tyro.cli(arguments, args=rest, prog="mpt tasks")
+        show_task(task, split, rows, model, max_length)
+
+    @app.command
+    def check(task: Annotated[str, tyro.conf.Positional]) -> None:
+        """Check a task file and all its data: every fault, then a table of the splits.
+
+        Args:
+            task: task file or name.
+        """
+        from mpt.recipes.check import check_task
+
+        check_task(task)
+
+    app.cli(args=rest, prog="mpt tasks", description=tasks.__doc__)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -158,18 +241,42 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
+    "import": import_,
     "tasks": tasks,
 }
 
 
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Order(Generic[Config]):
+    """What a command that trains is given."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the tasks, steps, FLOPs and hours; train, fetch and write nothing."""
+    tflops: tuple[float, ...] = ()
+    """With --dry-run: rates of other machines to tell the hours at, in TFLOP/s."""
+
+
 def _configured(kind: type, command: str, rest: list[str]) -> Any:
-    """The config named first, if one is, with the options that follow."""
+    """The config named first, if one is, with the options that follow; None once its plan is printed."""
     from mpt.config import find_config, load_config
 
     named = bool(rest) and not rest[0].startswith("-")
     base = load_config(kind, find_config(rest[0])) if named else kind()
+
     prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
-    return tyro.cli(kind, args=rest[named:], default=base, prog=prog, description=COMMANDS[command].__doc__)
+    about = COMMANDS[command].__doc__
+    order = tyro.cli(Order[kind], args=rest[named:], default=Order(base), prog=prog, description=about)
+    if not order.dry_run:
+        return order.config
+    from mpt.recipes.dry_run import dry_run
+
+    dry_run(order.config, order.tflops)
+    return None
 
 
 def _overview() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,7 +13,17 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mpt.errors import UserError, nearest
+from mpt.errors import UserError, first_line, nearest
+from mpt.method_config import (
+    AttemptConfig,
+    DeptConfig,
+    ExamplesConfig,
+    FullConfig,
+    LoraConfig,
+    Method,
+    SpotConfig,
+    UlptConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,10 @@ class PromptConfig:
     """Prompt vectors. The papers have 100 on T5; a short prompt costs less per row. 0 stands for the
     instruction's own length."""
     rank: int = 1
-    """Rank of a task's component of a universal prompt; the paper's is 1."""
-    start: Literal["instruction", "vocabulary", "text"] = "instruction"
-    """The task's instruction, sampled vocabulary, or `text`. Texts are repeated or cut to length."""
+    """Rank of a task's component of a universal prompt; the paper's is 1. 0: tasks share it whole."""
+    start: Literal["instruction", "vocabulary", "text", "uniform"] = "instruction"
+    """The task's instruction, sampled vocabulary, `text`, or numbers from -0.5 to 0.5. Texts are repeated
+    or cut to length."""
     text: str = ""
     """What `start: text` starts from. Teachers that start alike have a mean that is a prompt too."""
 
@@ -52,6 +63,8 @@ class TrainConfig:
     """One training stage."""
 
     steps: int = 60
+    epochs: float = 0.0
+    """Passes over the rows of all tasks together, in place of `steps`; 0 takes `steps`."""
     batch_size: int = 24
     """Rows per step, over all tasks (or seeds) trained side by side."""
     parts: int = 1
@@ -62,25 +75,42 @@ class TrainConfig:
     """Adam's peak rate for the factors u and v, whose scale is 1."""
     warmup: float = 0.1
     """Share of the steps in which the rate rises; it falls to zero over the rest."""
-    sampling: Literal["equal", "stochastic"] = "equal"
-    """Tasks of a batch: all alike, or MPT's random subset by data-set share."""
+    decay: Literal["cosine", "linear"] = "cosine"
+    """How it falls."""
+    weight_decay: float = 0.0
+    """Share of each number that a step of rate 1 takes away (AdamW)."""
+    clip: float = 0.0
+    """Largest norm of a prompt's gradient, as of a run of its own; a longer one is cut. 0 cuts none."""
+    sampling: Literal["equal", "proportional", "stochastic"] = "equal"
+    """Rows of a batch: as many of each task, drawn by the tasks' shares, or of a random few tasks (MPT)."""
+    shares: tuple[float, ...] = ()
+    """Each task's share, one for each; by its number of rows where left out."""
     share_cap: int = 2**18
-    """Most rows that count for a task's share of stochastic sampling."""
+    """Most rows that count for a task's share."""
+    temperature: float = 1.0
+    """Flattens the shares: each is raised to 1/temperature."""
     save_every: int = 10
     """Steps between checkpoints: an interrupted run loses at most these."""
 
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
             raise UserError(f"parts: {self.parts} equal parts cannot be made of {self.batch_size} rows")
+        if self.temperature <= 0:
+            raise UserError(f"temperature: it must be above 0, not {self.temperature}")
+        for name in ("epochs", "weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: it must be 0 or more, not {getattr(self, name)}")
+        if any(share <= 0 for share in self.shares):
+            raise UserError(f"shares: each must be above 0, not {min(self.shares)}")
 
 
 @dataclass(frozen=True)
 class DistillConfig(TrainConfig):
     """The second stage of pretraining: teachers into a universal prompt."""
 
-    sampling: Literal["equal", "stochastic"] = "stochastic"
+    sampling: Literal["equal", "proportional", "stochastic"] = "stochastic"
     kl_weight: float = 0.9
-    """Coefficient of KL(teacher || student); the task loss has 1."""
+    """Coefficient of KL(teacher || student); the task loss has 1. With both at 0, no teacher is read."""
     hidden_weight: float = 0.9
     """Coefficient of the hidden states' mean squared error."""
     cache_teachers: bool = False
@@ -114,8 +144,15 @@ class AdaptConfig:
     model: ModelConfig = ModelConfig()
     task: str = ""
     """The target task: a name of `mpt tasks`, or a task file."""
+    also: tuple[str, ...] = ()
+    """More target tasks: all learn together, with one universal prompt's shared part between them."""
     prompt: str = ""
-    """Run directory of the universal prompt to start from; without one, see `vectors`."""
+    """Run directory of the universal prompt to start from; without one, see `vectors`. SPoT and ATTEMPT
+    take its teachers."""
+    method: Method = "prompt"
+    """What is trained: the prompt as it is (a universal one's factors), or see the options of that name."""
+    freeze_shared: bool = False
+    """Of a universal prompt: trains the factors u and v alone."""
     vectors: PromptConfig = PromptConfig()
     """The prompt's shape and start, when it does not start from a universal one."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
@@ -131,6 +168,13 @@ class AdaptConfig:
     """Validation rows of a look."""
     test_rows: int = 500
     """Test rows of the final figure; 0 takes all."""
+    spot: SpotConfig = field(default_factory=SpotConfig)
+    attempt: AttemptConfig = field(default_factory=AttemptConfig)
+    ulpt: UlptConfig = field(default_factory=UlptConfig)
+    dept: DeptConfig = field(default_factory=DeptConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    full: FullConfig = field(default_factory=FullConfig)
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
 
 
 @dataclass(frozen=True)
@@ -140,12 +184,25 @@ class CompareConfig:
     out: str = "runs/compare"
     """The run directory; each part has its own run directory inside."""
     pretrain: PretrainConfig = PretrainConfig()
+    source: str = ""
+    """Run directory of the pretraining, where comparisons share one; inside `out` where left out."""
     targets: tuple[str, ...] = ()
     """Held-out tasks."""
+    held_out: bool = True
+    """Refuses a target that is a source task too; the paper's GLUE has four."""
     adapt: AdaptConfig = AdaptConfig()
-    """How each method is adapted; its task, prompt and run directory are filled in."""
+    """How each method is adapted; its task, prompt, method and run directory are filled in."""
     scratch_rate: float = 0.01
     """Adam's peak rate of prompts that start from scratch: they have further to go."""
+    methods: tuple[str, ...] = (
+        "hard prompt",
+        "universal prompt, not adapted",
+        "universal prompt, adapted",
+        "prompt tuning from vocabulary",
+        "prompt tuning from instruction",
+    )
+    """The table's rows. There are also: universal prompt, factors adapted; in-context examples; SPoT;
+    ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
 
@@ -153,24 +210,62 @@ class CompareConfig:
 Config = TypeVar("Config")
 
 
-def find_config(name: str) -> Path:
-    """A config file by path, or by name among the packaged ones."""
+def find_config(name: str, folder: Path = Path()) -> Path:
+    """A config file by name among the packaged ones, or by path, seen from ``folder``."""
     packaged = resources.files("mpt") / "configs" / f"{name}.yaml"
     if packaged.is_file():
         return Path(str(packaged))
-    if Path(name).is_file():
-        return Path(name)
+    if (folder / name).is_file():
+        return folder / name
     known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
     raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
 
 
-def load_config(kind: type[Config], path: Path) -> Config:
+def load_config(kind: type[Config], path: Path, heirs: tuple[Path, ...] = ()) -> Config:
     """Reads a YAML file into ``kind``.
+
+    The key `base`, at the top or in a section, names another config, by name or by its path from this
+    one: what is not written here is as it is there.
+
+    Args:
+        heirs: the files that are being read, whose base this one is.
 
     Raises:
         UserError: names the file and key of what is unknown, doubled or of the wrong type.
     """
-    return from_plain(kind, read_yaml(path), str(path))
+    files = (*heirs, path)
+    if path.resolve() in [file.resolve() for file in heirs]:
+        raise UserError(f"{heirs[-1]}: base: it goes in a circle: {' -> '.join(map(str, files))}")
+    return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
+
+
+def _with_bases(kind: type, plain: dict[str, Any], files: tuple[Path, ...], key: str = "") -> dict[str, Any]:
+    """``plain``, with what its bases say where it says nothing."""
+    own = dict(plain)
+    for name, section in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(section) and isinstance(own.get(name), dict):
+            own[name] = _with_bases(section, own[name], files, f"{key}{name}.")  # type: ignore[arg-type]
+    if "base" not in own:
+        return own
+    name = own.pop("base")
+    if not isinstance(name, str):
+        raise UserError(f"{files[-1]}: {key}base must be a config's name or path, not {name!r}")
+    try:
+        found = find_config(name, files[-1].parent)
+    except UserError as error:
+        raise UserError(f"{files[-1]}: {key}base: {error}") from None
+    return _merged(to_plain(load_config(kind, found, files)), own)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with what ``new`` says, section by section."""
+    both = {
+        name: _merged(old[name], value)
+        if isinstance(value, dict) and isinstance(old.get(name), dict)
+        else value
+        for name, value in new.items()
+    }
+    return old | both
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -179,6 +274,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {first_line(error)}") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

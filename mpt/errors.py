@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A mistake in what the user gave. Its text names the place and the remedy."""
+
+
+def warn(text: str) -> None:
+    """Says, in one line, what may not be meant; the run goes on."""
+    print(f"mpt: warning: {text}", file=sys.stderr)
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line.
+
+    >>> first_line(OSError("no route\\nto the host")), first_line(TimeoutError())
+    ('no route', 'TimeoutError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -18,6 +33,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["batch_size", "seed"])
     'known: batch_size, seed'
     """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+    names = {name.casefold(): name for name in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    return f"did you mean '{names[close[0]]}'?" if close else f"known: {', '.join(names.values())}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -96,3 +98,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(scratch, path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the name ``path`` when the block has ended well, or leaves nothing.
+
+    Raises:
+        UserError: something is there already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        filled = Path(scratch) / path.name  # the scratch folder itself is closed to others
+        filled.mkdir()
+        yield filled
+        os.replace(filled, path)

@@ -15,7 +15,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.data.batches import Batch, Row, Sizes
+from mpt.data.batches import Batch, Sizes
+from mpt.data.tokenise import Row
 from mpt.models.backbone import Backbone
 from mpt.models.output import Output
 
@@ -27,7 +28,7 @@ class TeacherCache:
         folder: where they are kept: (targets · vocab + length · width) float32 numbers per row.
         backbone: the frozen model.
         teachers: the prompts, one per task.
-        rows: the rows of each task, numbered by ``mpt.data.mixture.numbered``.
+        rows: the rows of each task, as ``training_batches`` is given them.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from flax.nnx.filterlib import Filter
 
 from mpt.checkpoint import Resumed
 from mpt.config import TrainConfig
@@ -109,31 +110,40 @@ def fit(
     weights: Mapping[str, float],
     run: RunDir,
     stage: str,
+    trainable: Filter = PromptParam,
+    weight_rate: float | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
     probe: Probe | None = None,
     probe_every: int = 1,
 ) -> Trained:
-    """Trains the model's prompt through all ``batches``, from the newest checkpoint if there is one.
+    """Trains a part of the model through all ``batches``, from the newest checkpoint if there is one.
 
     Args:
         objective: gives the loss terms of a batch, ``weights`` their coefficients.
         stage: the folder of the run where metrics and checkpoints go.
+        trainable: what is trained, an NNX filter; the prompt where left out. Its arrays are used up.
+        weight_rate: Adam's peak rate for what the config has no rate for: weights.
         prepare: completes each batch before its step.
         probe: measures the model before the first step, every ``probe_every`` steps and after the
             last; its time does not count as training.
     """
     checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
+    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
+    rates |= {} if weight_rate is None else {"weights": weight_rate}
     optimizer = adam(
-        {"vectors": config.learning_rate, "factors": config.factor_rate},
+        rates,
         steps=config.steps,
         warmup=config.warmup,
+        decay=config.decay,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
     )
-    graph, trainable, frozen = nnx.split(model, PromptParam, ...)
-    opt_state = optimizer.init(trainable)
+    graph, params, frozen = nnx.split(model, trainable, ...)
+    opt_state = optimizer.init(params)
     reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
     start, seconds = 0, 0.0
-    if resumed := checkpoints.restore((trainable, opt_state)):
-        start, (trainable, opt_state), position, seconds = resumed
+    if resumed := checkpoints.restore((params, opt_state)):
+        start, (params, opt_state), position, seconds = resumed
         reader.set_state(position)
     metrics.rewind(start)
 
@@ -147,15 +157,15 @@ def fit(
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            trainable, opt_state, figures = train_step(trainable, opt_state, frozen, batch)
+            params, opt_state, figures = train_step(params, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
             metrics.write(step, {**figures, "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if probe and (step % probe_every == 0 or last):
-                metrics.write(step, probe(nnx.merge(graph, trainable, frozen)))
+                metrics.write(step, probe(nnx.merge(graph, params, frozen)))
             if step % config.save_every == 0 or last:
-                checkpoints.save(Resumed(step, (trainable, opt_state), reader.get_state(), seconds))
+                checkpoints.save(Resumed(step, (params, opt_state), reader.get_state(), seconds))
             stop_if_asked()
-    return Trained(nnx.merge(graph, trainable, frozen), seconds)
+    return Trained(nnx.merge(graph, params, frozen), seconds)

@@ -69,7 +69,7 @@ def test_text_that_cannot_be_rendered(with_task, value, kind):
 
 @pytest.mark.parametrize("template", ["{text", "{}", "none", "{text!r}", "{text:d}"])
 def test_faulty_template(with_task, template):
-    assert "bad.yaml: task bad: template: " in with_task(template=template)
+    assert "bad.yaml:1: task bad: template: " in with_task(template=template)
 
 
 def test_wrong_number_of_fields(tmp_path, with_task):
@@ -79,7 +79,7 @@ def test_wrong_number_of_fields(tmp_path, with_task):
 
 def test_other_encoding(tmp_path, with_task):
     (tmp_path / "a.csv").write_bytes("text,label\nné,yes\n".encode("latin-1"))
-    assert "a.csv: not UTF-8 (byte 12); save it as UTF-8" in with_task(source="a.csv")
+    assert "a.csv:2: not UTF-8 (byte 0xe9); save it as UTF-8" in with_task(source="a.csv")
 
 
 def test_config_of_the_wrong_type(pretrain_with):
@@ -105,7 +105,7 @@ def test_unknown_command(capsys):
 
 
 def test_unknown_task(capsys):
-    assert "task 'movie' is unknown; did you mean 'movies'?" in refused(capsys, "tasks", "movie")
+    assert "task 'movie' is unknown; did you mean 'movies'?" in refused(capsys, "tasks", "show", "movie")
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_faulty_option_is_refused_with_status_2(capsys, config_file, plain_pretr
 
 @pytest.mark.slow
 def test_process_ends_with_status_2_and_no_traceback():
-    process = start_mpt("tasks", "movie", cwd=ROOT)
+    process = start_mpt("tasks", "show", "movie", cwd=ROOT)
     output, error = process.communicate(timeout=120)
     assert (process.returncode, output) == (2, "")
     assert error == "mpt: task 'movie' is unknown; did you mean 'movies'?, or give a .yaml file\n"

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from toys import ROOT, start_mpt
+from toys import ROOT, start_mpt, write_task
 
 from mpt import cli
 from mpt.config import AdaptConfig, PretrainConfig, load_config
@@ -164,16 +164,50 @@ def test_target_must_be_held_out(config_file, plain_pretrain, toy, capsys, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_comparisons_share_a_source_stage(
+    config_file, plain_pretrain, plain_adapt, universal, toy, tmp_path, capsys
+):
+    """With a source task among the targets, where that is asked for."""
+    before = (universal / "prompts" / "universal.safetensors").stat().st_mtime_ns
+    adapt = {name: plain_adapt[name] for name in ("vectors", "shots", "max_length", "test_rows")}
+    config = {
+        "pretrain": plain_pretrain,
+        "source": str(universal),
+        "targets": [toy["tone"]],
+        "held_out": False,
+        "adapt": adapt | {"train": {"steps": 1, "batch_size": 8}},
+        "out": str(tmp_path / "run"),
+    }
+    assert "universal prompt, adapted" in output(capsys, "compare", config_file(config))
+    assert (universal / "prompts" / "universal.safetensors").stat().st_mtime_ns == before
+    assert not (tmp_path / "run" / "pretrain").exists()
+
+
 def test_tasks_are_listed(capsys):
     text = output(capsys, "tasks")
     for name in ("movies", "bbc", "boolq"):
         assert name in text
+    assert output(capsys, "tasks", "list") == text
 
 
 def test_task_is_shown_with_rendered_examples(capsys, toy):
-    text = output(capsys, "tasks", toy["tone"], "--rows", "2")
-    assert "train examples" in text
+    text = output(capsys, "tasks", "show", toy["tone"], "--rows", "2")
+    assert "the first 2 train examples of" in text
+    assert "Is it good or bad?" in text
     assert text.count("So:") == 2
+    assert "tokens" not in text
+
+
+def test_shown_example_says_what_is_cut(capsys, tmp_path, tiny_model, pretrained):
+    rows = [{"text": "so great 1 2 3 4 5 6 7 8 9", "label": "yes"}, {"text": "great", "label": "yes"}]
+    path = write_task(tmp_path, "long", rows, source={"train": "long.jsonl"}, template="{text}\nSo: [b]{{}}")
+    text = output(capsys, "tasks", "show", str(path), "--model", str(tiny_model), "--max-length", "22")
+    first, second = text.split("great")[1:3]
+    count = len(pretrained.tokenizer("so great 1 2 3 4 5 6 7 8 9\nSo: [b]{}")["input_ids"])
+    assert f"{count} tokens; to fit 22, it loses: " in first
+    assert first.splitlines()[-2].endswith("8 9")
+    assert "So: [b]{}" in first
+    assert "loses" not in second
 
 
 @pytest.mark.slow

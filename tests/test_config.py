@@ -74,6 +74,8 @@ def test_keys_left_out_keep_their_defaults(load):
         (TrainConfig, "sampling: [equal]", r"sampling"),
         (TrainConfig, "parts: 5", r"parts: 5 equal parts cannot be made of 24 rows"),
         (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
+        (TrainConfig, "epochs: -1", r"epochs: it must be 0 or more, not -1"),
+        (TrainConfig, "clip: -0.5", r"clip: it must be 0 or more"),
         (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),
         (PretrainConfig, "teachers: {bach_size: 3}", r"unknown key 'teachers.bach_size'; did you mean"),
         (PretrainConfig, "teachers: 3", r"teachers must be a mapping of options, not 3"),
@@ -98,6 +100,68 @@ def test_config_by_name_and_by_path(tmp_path):
     assert find_config("quickstart").name == "quickstart.yaml"
     with pytest.raises(UserError, match=r"no such file or packaged config; did you mean 'quickstart'\?"):
         find_config("quikstart")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**texts: str):
+        for name, text in texts.items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_base_gives_what_is_not_written(write):
+    folder = write(
+        old="seed: 3\nmax_length: 64\nteachers: {steps: 7, batch_size: 8}\ntasks: [a, b]",
+        new="base: old.yaml\nmax_length: 32\nteachers: {steps: 9}\ntasks: [c, d]",
+        newest="base: new.yaml\nseed: 4",
+    )
+    found = load_config(PretrainConfig, folder / "newest.yaml")
+    assert (found.seed, found.max_length, found.tasks) == (4, 32, ("c", "d"))
+    assert (found.teachers.steps, found.teachers.batch_size) == (9, 8)
+    assert load_config(PretrainConfig, folder / "old.yaml").seed == 3
+
+
+def test_section_has_a_base_of_its_own(write):
+    folder = write(
+        source="seed: 3\nmax_length: 64",
+        other="pretrain: {seed: 1, max_length: 8, out: x}\ngoal: 0.5",
+        new="base: other.yaml\npretrain: {base: source.yaml, max_length: 32}",
+    )
+    found = load_config(CompareConfig, folder / "new.yaml")
+    assert found.pretrain == PretrainConfig(seed=3, max_length=32)
+    assert found.goal == 0.5
+
+
+def test_base_by_name_is_packaged(write):
+    found = load_config(CompareConfig, write(mine="base: quickstart\ngoal: 0.7") / "mine.yaml")
+    assert found == dataclasses.replace(load_config(CompareConfig, find_config("quickstart")), goal=0.7)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"run": "base: quikstart"}, r"run.yaml: base: config 'quikstart': .* did you mean 'quickstart'\?"),
+        ({"run": "pretrain: {base: 3}"}, r"run.yaml: pretrain.base must be a config's name or path, not 3"),
+        ({"run": "base: run.yaml"}, r"run.yaml: base: it goes in a circle: .*run.yaml -> .*run.yaml"),
+        (
+            {"run": "base: b.yaml", "b": "base: c.yaml", "c": "base: b.yaml"},
+            r"c.yaml: base: it goes in a circle: .*run.yaml -> .*b.yaml -> .*c.yaml -> .*b.yaml",
+        ),
+        ({"run": "base: b.yaml", "b": "gaol: 3"}, r"b.yaml: unknown key 'gaol'; did you mean 'goal'\?"),
+        ({"run": "base: b.yaml\ngaol: 3", "b": "goal: 0.5"}, r"run.yaml: unknown key 'gaol'"),
+        (
+            {"run": "base: b.yaml\nadapt: {train: {parts: 5}}", "b": "adapt: {train: {batch_size: 8}}"},
+            r"run.yaml: adapt.train.parts: 5 equal parts cannot be made of 8 rows",
+        ),
+        ({"run": "adapt: {base: b.yaml}", "b": "targets: [a]"}, r"b.yaml: unknown key 'targets'"),
+    ],
+)
+def test_faulty_base_is_named_with_its_file(write, texts, message):
+    with pytest.raises(UserError, match=message):
+        load_config(CompareConfig, write(**texts) / "run.yaml")
 
 
 PACKAGED = sorted(find_config("quickstart").parent.glob("*.yaml"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from flax import nnx
 
-from mpt.data.batches import Row, collate
+from mpt.data.batches import collate
+from mpt.data.tokenise import Row
 from mpt.losses import Term, cross_entropy, distillation_loss, hidden_mse, kl_divergence, task_loss
 from mpt.models.prompted import Distilled, Prompted
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mpt.config import PromptConfig
-from mpt.data.batches import Row, collate, encode
+from mpt.data.batches import collate
 from mpt.data.library import find_task
-from mpt.evaluate import score
+from mpt.data.tokenise import Row, encode
+from mpt.evaluate import grade, predictions
 from mpt.models.hf import load_pretrained
 from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
@@ -35,7 +36,9 @@ def test_plain_english_is_not_surprising(smollm2):
 def test_hard_prompt_tells_feelings_better_than_chance(smollm2):
     task = find_task("products")
     vectors = starting_vectors(PromptConfig(length=0), [task], [0], smollm2)
-    examples = task.examples("test")
+    examples = list(task.examples("test"))
     few = [[e for e in examples if e.target == word][:16] for word in task.choices]
-    rows = encode([*few[0], *few[1]], smollm2.tokenizer, 48)
-    assert score(Prompted(smollm2.backbone, SoftPrompt(vectors)), task, rows, smollm2.tokenizer) > 0.6
+    balanced = [*few[0], *few[1]]
+    model = Prompted(smollm2.backbone, SoftPrompt(vectors))
+    found = predictions(model, task, encode(balanced, smollm2.tokenizer, 48), smollm2.tokenizer)
+    assert grade(task, balanced, found)["accuracy"] > 0.6

@@ -7,17 +7,15 @@ from safetensors.numpy import load_file
 
 import mpt.teachers
 from mpt.config import PretrainConfig, TrainConfig, from_plain
-from mpt.data.batches import Row
-from mpt.data.mixture import numbered, training_batches
+from mpt.data.mixture import training_batches
+from mpt.data.tokenise import Row
 from mpt.models.prompted import Distilled
 from mpt.prompts import MultitaskPrompt
 from mpt.recipes.pretrain import pretrain
 from mpt.teachers import TeacherCache
 
 J, P, D = 2, 4, 32
-ROWS = numbered(
-    [[Row([3 + i, 7, 8][: 1 + i % 3], [20, 21][: 1 + i % 2]) for i in range(9)] for _ in range(J)]
-)
+ROWS = [[Row([3 + i, 7, 8][: 1 + i % 3], [20, 21][: 1 + i % 2]) for i in range(9)] for _ in range(J)]
 
 
 @pytest.fixture

@@ -1,18 +1,29 @@
-"""What is trained: soft prompts behind one method, ``compose``.
+"""What is trained: prompts of many methods, behind one method, ``prefix``.
 
-A prompt module's parameters are the only thing that training changes. ``compose()`` gives one
-ready prompt per task, [J, P, D]; joining it to the input is the backbone's business.
+A prompt module's parameters are the only thing that training changes. ``prefix`` gives a batch's
+prompts, [J, P, D], and which of them each row reads; joining them to the input is the backbone's
+business. Plain prompts, which look at no text, have ``compose`` as well: one prompt per task.
 """
 
+from mpt.prompts.attempt import AttentionalPrompt
+from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.initial import text_rows, vocabulary_rows
-from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.soft import Prompt, PromptParam, SoftPrompt
+from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt
+from mpt.prompts.prefix import PlainPrompt, Prefix, Prompt
+from mpt.prompts.soft import PromptParam, SoftPrompt
+from mpt.prompts.ulpt import UltraLowPrompt
 
 __all__ = [
+    "AttentionalPrompt",
+    "DecomposedPrompt",
+    "ModulatedPrompt",
     "MultitaskPrompt",
+    "PlainPrompt",
+    "Prefix",
     "Prompt",
     "PromptParam",
     "SoftPrompt",
+    "UltraLowPrompt",
     "text_rows",
     "vocabulary_rows",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.soft import PromptParam
 
 
-class MultitaskPrompt(nnx.Module):
+class MultitaskPrompt(PlainPrompt):
     """A shared prompt times a low-rank component per task: P_j = P* ∘ Σ_r u_jr v_jrᵀ.
 
     The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
@@ -37,16 +37,38 @@ class MultitaskPrompt(nnx.Module):
         v = jax.random.normal(key, (tasks, rank, width)).at[:, 0].set(1.0)
         return cls(shared[None], u, v)
 
-    def for_targets(self, targets: int) -> MultitaskPrompt:
+    def for_targets(self, targets: int, together: bool = False) -> MultitaskPrompt:
         """The start of ``targets`` new tasks: P* kept, u and v the mean of the source tasks'.
 
-        Each target has its own copy of P* (section 3.3).
+        Each target has its own copy of P* (section 3.3), or all ``together`` have one.
         """
 
-        def mean(part: PromptParam) -> Array:
-            return jnp.broadcast_to(part[...].mean(axis=0), (targets, *part.shape[1:]))
+        def mean(part: PromptParam, count: int = targets) -> Array:
+            return jnp.broadcast_to(part[...].mean(axis=0), (count, *part.shape[1:]))
 
-        return MultitaskPrompt(mean(self.shared), mean(self.u), mean(self.v))
+        shared = mean(self.shared, 1 if together else targets)
+        return MultitaskPrompt(shared, mean(self.u), mean(self.v))
 
     def compose(self) -> Float[Array, "J P D"]:
-        return self.shared[...] * jnp.einsum("jpr,jrd->jpd", self.u[...], self.v[...])
+        return self.shared[...] * low_rank(self.u, self.v)
+
+
+class ModulatedPrompt(PlainPrompt):
+    """The same with another plain prompt in P*'s place, such as one of few dimensions.
+
+    Args:
+        base: composes to [1, P, D] or [J, P, D].
+        u: [J, P, R].
+        v: [J, R, D].
+    """
+
+    def __init__(self, base: PlainPrompt, u: Float[Array, "J P R"], v: Float[Array, "J R D"]):
+        self.base, self.u, self.v = base, PromptParam(u), PromptParam(v)
+
+    def compose(self) -> Float[Array, "J P D"]:
+        return self.base.compose() * low_rank(self.u, self.v)
+
+
+def low_rank(u: PromptParam, v: PromptParam) -> Float[Array, "J P D"]:
+    """Σ_r u_jr v_jrᵀ."""
+    return jnp.einsum("jpr,jrd->jpd", u[...], v[...])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,29 @@ import numpy as np
 from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from transformers import PreTrainedTokenizerBase
 
 import mpt
 from mpt.data.sources import Files
 from mpt.data.task import Task
+from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.models.hf import Pretrained
+from mpt.models.lora import Lora
+from mpt.prompts.attempt import AttentionalPrompt
+from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.soft import PromptParam, SoftPrompt
+from mpt.prompts.soft import SoftPrompt
 from mpt.rundir import write_whole
 
-KINDS = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
-TEMPLATE_PARTS = ("template", "verbalizer", "label", "metric", "instruction", "scoring")
+Saved = SoftPrompt | MultitaskPrompt | DecomposedPrompt | AttentionalPrompt | Lora
+KINDS: dict[str, type[Saved]] = {
+    "soft": SoftPrompt,
+    "multitask": MultitaskPrompt,
+    "dept": DecomposedPrompt,
+    "attempt": AttentionalPrompt,
+    "lora": Lora,
+}
+TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -81,7 +90,8 @@ class Card:
 
     def task(self, name: str) -> Task:
         """One of the prompt's tasks, without its data."""
-        return Task(name, Files({}), **self.templates[name])
+        parts: dict[str, Any] = {**self.templates[name], "metrics": tuple(self.templates[name]["metrics"])}
+        return Task(name, Files({}), **parts)
 
     def markdown(self) -> str:
         rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.rows.items())
@@ -96,17 +106,10 @@ class Card:
         )
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what the tokenizer makes of text: its vocabulary, rules and special tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    whole = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
 def save_prompt(run: Path, name: str, prompt: nnx.Module, card: Card) -> None:
     """Writes ``prompts/NAME.safetensors``, ``.json`` and ``.md``; the vectors come last."""
-    _, state = nnx.split(prompt, PromptParam)
-    tensors = {str(path[-1]): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+    leaves = nnx.to_flat_state(nnx.state(prompt))
+    tensors = {str(path[-1]): np.asarray(leaf[...]) for path, leaf in leaves}
     folder = run / "prompts"
     write_whole(folder / f"{name}.json", json.dumps(asdict(card), indent=2) + "\n")
     write_whole(folder / f"{name}.md", card.markdown())
@@ -117,9 +120,7 @@ def has_prompt(run: Path, name: str) -> bool:
     return (run / "prompts" / f"{name}.safetensors").is_file()
 
 
-def load_prompt(
-    run: Path, name: str, pretrained: Pretrained | None = None
-) -> tuple[SoftPrompt | MultitaskPrompt, Card]:
+def load_prompt(run: Path, name: str, pretrained: Pretrained | None = None) -> tuple[Saved, Card]:
     """Reads a saved prompt; with ``pretrained``, checks that it fits that backbone and tokenizer.
 
     Raises:

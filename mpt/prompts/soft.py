@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from flax import nnx
 from jaxtyping import Array, Float
+
+from mpt.prompts.prefix import PlainPrompt
 
 
 class PromptParam(nnx.Variable):
     """A trained part of a prompt. Training, optimizer and checkpoints select by this type."""
 
 
-@runtime_checkable
-class Prompt(Protocol):
-    """What every prompt offers."""
-
-    def compose(self) -> Float[Array, "J P D"]: ...
-
-
-class SoftPrompt(nnx.Module):
+class SoftPrompt(PlainPrompt):
     """Independent prompts, one per task, trained side by side.
 
     Args:

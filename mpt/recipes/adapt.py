@@ -1,31 +1,27 @@
-"""A new task from few examples: every seed draws its own, all train side by side."""
+"""A new task from few examples, by one of many methods: every seed draws its own."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
+from jaxtyping import Int
 
 from mpt.config import AdaptConfig
-from mpt.data.batches import Row, encode
 from mpt.data.library import find_task
-from mpt.data.mixture import few_shot, training_batches
+from mpt.data.mixture import few_shot
+from mpt.data.stored import stored_rows
 from mpt.data.task import Task
-from mpt.evaluate import score
-from mpt.losses import task_loss
+from mpt.data.tokenise import Row, encode
+from mpt.errors import UserError, warn
 from mpt.models.hf import Pretrained, load_pretrained
-from mpt.models.prompted import Prompted
-from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
-from mpt.prompts.saved import Card, load_prompt, save_prompt
-from mpt.prompts.soft import PromptParam
-from mpt.recipes.start import starting_vectors
+from mpt.recipes.job import Drawn, HeldOut, Job, run_job
+from mpt.recipes.methods import ONE_BY_ONE, Setting
 from mpt.rundir import RunDir, write_whole
-from mpt.train import fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,102 +47,110 @@ class Result:
     seconds: float
     curve: list[tuple[int, float]]
 
+    @classmethod
+    def read(cls, plain: dict[str, Any]) -> Result:
+        """A result from JSON, which knows no pairs."""
+        whole: dict[str, Any] = plain | {"curve": [(step, value) for step, value in plain["curve"]]}
+        return cls(**whole)
+
 
 def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
-    """Trains one prompt per seed for the target task and scores them on test rows.
+    """The outcome of ``adapt_all`` for the config's ``task``."""
+    return adapt_all(config, pretrained)[0]
+
+
+def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
+    """Trains the method's model for the target tasks, once per seed, and scores it on test rows.
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
-    task = find_task(config.task)
+    tasks = [find_task(name) for name in (config.task, *config.also)]
+    if len({task.name for task in tasks}) < len(tasks):
+        raise UserError("adapt: also: it names a target twice; name each once")
     run = RunDir.open(config.out, config)
-    done = run.path / "result.json"
+    done = run.path / "results.json" if config.also else run.path / "result.json"
     if done.exists():
-        return Result(**json.loads(done.read_text()))
+        found = json.loads(done.read_text())
+        return [Result.read(result) for result in (found if config.also else [found])]
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
-    train, validation, test = _rows(config, task, pretrained)
-    model = Prompted(pretrained.backbone, _start(config, task, pretrained))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, PromptParam)))
+    drawn = {task.name: _drawn(config, task, pretrained) for task in tasks}
+    pairs = [(place, task) for place in range(len(config.seeds)) for task in tasks]
+    setting = Setting(
+        config,
+        pretrained,
+        run,
+        tasks=[task for _, task in pairs],
+        seeds=[config.seeds[place] for place, _ in pairs],
+        rows=[drawn[task.name].train[place] for place, task in pairs],
+    )
+    jobs = [run_job(part, name, drawn) for name, part in _parts(setting, len(tasks)).items()]
+    results = [_result(task, drawn[task.name], jobs) for task in tasks]
+    plain = [dataclasses.asdict(result) for result in results]
+    write_whole(done, json.dumps(plain if config.also else plain[0], indent=2) + "\n")
+    if config.method == "full":  # whole models, that nothing goes on from
+        for checkpoints in run.path.glob("adapt-*/checkpoints"):
+            shutil.rmtree(checkpoints)
+    return results
 
-    def scores(model: Prompted, rows: Sequence[Row]) -> list[float]:
-        return [score(model, task, rows, pretrained.tokenizer, j) for j in range(len(config.seeds))]
 
-    def probe(model: Prompted) -> dict[str, float]:
-        return {"validation": float(np.mean(scores(model, validation)))}
+def _parts(setting: Setting, width: int) -> dict[str, Setting]:
+    """What trains by itself, by the ending of its names: all seeds, or one seed with its share of rows.
 
-    seconds = 0.0
-    if config.train.steps:
-        model, seconds = fit(
-            model,
-            training_batches(train, config.train, 0, pretrained.backbone.layout),
-            config.train,
-            task_loss,
-            weights={"task": 1.0},
-            run=run,
-            stage="adapt",
-            probe=probe if config.probe_every else None,
-            probe_every=config.probe_every,
-        )
-    result = Result(
+    Args:
+        width: prompts of a seed.
+    """
+    config, count = setting.config, len(setting.config.seeds)
+    if config.method not in ONE_BY_ONE and width == 1:
+        return {"": setting}
+    steps = 0 if config.method == "examples" else config.train.steps
+    epochs = 0.0 if config.method == "examples" else config.train.epochs
+    train = dataclasses.replace(
+        config.train, steps=steps, epochs=epochs, batch_size=max(config.train.batch_size // count, 1)
+    )
+    tasks, seeds, rows = (
+        [part[i : i + width] for i in range(0, len(part), width)]
+        for part in (setting.tasks, setting.seeds, setting.rows)
+    )
+    whole = setting._replace(config=dataclasses.replace(config, train=train))
+    return {
+        f"-{place}": whole._replace(tasks=tasks[place], seeds=seeds[place], rows=rows[place])
+        for place in range(count)
+    }
+
+
+def _result(task: Task, drawn: Drawn, jobs: Sequence[Job]) -> Result:
+    looks = zip(*(job.curves[task.name] for job in jobs))
+    return Result(
         task=task.name,
         metric=task.metric,
-        scores=scores(model, test),
-        rows=len(test),
-        parameters=parameters // len(config.seeds),
-        steps=config.train.steps,
-        seconds=seconds,
-        curve=[
-            (int(line["step"]), line["validation"])
-            for line in run.metrics("adapt").read()
-            if "validation" in line
-        ],
+        scores=[score for job in jobs for score in job.scores[task.name]],
+        rows=len(drawn.test.examples),
+        parameters=jobs[0].parameters,
+        steps=jobs[0].steps,
+        seconds=sum(job.seconds for job in jobs),
+        curve=[(look[0][0], float(np.mean([value for _, value in look]))) for look in looks],
     )
-    # What was factors is one plain prompt per seed from here on.
-    collapsed = SoftPrompt(model.prompt.compose())
-    card = Card.describe(
-        collapsed,
-        pretrained,
-        prompts=[task.name] * len(config.seeds),
-        tasks=[task],
-        rows={task.name: len(train[0])},
-        method=f"Prompt for {task.name}, started from {config.prompt or config.vectors.start}",
-        seeds=list(config.seeds),
-        max_length=config.max_length,
-        metrics={f"test {task.metric}": float(np.mean(result.scores))},
-    )
-    save_prompt(run.path, "adapted", collapsed, card)
-    write_whole(done, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
-    return result
 
 
-def _rows(
-    config: AdaptConfig, task: Task, pretrained: Pretrained
-) -> tuple[list[list[Row]], list[Row], list[Row]]:
-    """Training rows of each seed, and the validation and test rows that all share."""
-
+def _drawn(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     layout = pretrained.backbone.layout
-
-    def encoded(split: str) -> list[Row]:
-        return encode(task.examples(split), pretrained.tokenizer, config.max_length, layout)
-
-    def some(rows: list[Row], count: int) -> list[Row]:
-        order = np.random.default_rng(0).permutation(len(rows))
-        return [rows[i] for i in order[: count or len(rows)]]
-
-    whole = encoded("train")
-    labels = [row.label for row in whole]
-    train = [
-        [whole[i] for i in few_shot(labels, config.shots, seed)] if config.shots else whole
+    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
+    _warn_of_few(task, whole.labels, config.shots)
+    train: list[Sequence[Row]] = [
+        [whole[i] for i in few_shot(whole.labels, config.shots, seed)] if config.shots else whole
         for seed in config.seeds
     ]
-    validation = some(encoded("validation"), config.probe_rows) if config.probe_every else []
-    return train, validation, some(encoded("test"), config.test_rows)
+
+    def held_out(split: str, count: int) -> HeldOut:
+        examples = task.sample(split, count)
+        return HeldOut(examples, encode(examples, pretrained.tokenizer, config.max_length, layout))
+
+    validation = held_out("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    return Drawn(train, validation, held_out("test", config.test_rows))
 
 
-def _start(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Prompt:
-    """The prompt of every seed, before training."""
-    if config.prompt:
-        universal, _ = load_prompt(Path(config.prompt), "universal", pretrained)
-        assert isinstance(universal, MultitaskPrompt)
-        return universal.for_targets(len(config.seeds))
-    tasks = [task] * len(config.seeds)
-    return SoftPrompt(starting_vectors(config.vectors, tasks, config.seeds, pretrained))
+def _warn_of_few(task: Task, labels: Int[np.ndarray, " R"], shots: int) -> None:
+    for label, count in zip(*np.unique(labels, return_counts=True)):
+        if count < shots:
+            kind = f" of '{task.choices[label]}'" if label >= 0 else ""
+            warn(f"task {task.name} has {count} training rows{kind}, not {shots}; all are taken")

@@ -9,18 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mpt.config import ModelConfig, from_plain, read_yaml
-from mpt.data.batches import Row, encode
+from mpt.data.files import parse_line
 from mpt.data.library import find_task
-from mpt.data.sources import Record
+from mpt.data.records import Fault, Record
 from mpt.data.task import Example, Task
+from mpt.data.tokenise import Row, encode
 from mpt.errors import UserError
-from mpt.evaluate import choice_probabilities, score, written
+from mpt.evaluate import choice_probabilities, grade, predictions, written
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.models.lora import Lora
 from mpt.models.prompted import Prompted
-from mpt.prompts import MultitaskPrompt
+from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 
 CHUNK = 256  # lines read before their predictions are written
@@ -52,27 +52,59 @@ def open_run(run: Path, task: str = "", index: int = 0) -> Ready:
     Raises:
         UserError: the run holds no finished prompt, or none for that task.
     """
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: no run directory (it has no config.yaml)")
-    model_config = from_plain(ModelConfig, read_yaml(run / "config.yaml").get("model", {}), str(run))
-    name = "adapted" if has_prompt(run, "adapted") else "universal"
+    model_config, config = _opened(run)
+    name, place = _place(run, config, index)
     load_prompt(run, name)  # a missing prompt is told before the backbone is loaded
     pretrained = load_pretrained(**asdict(model_config))
     prompt, card = load_prompt(run, name, pretrained)
     if not task and len(card.templates) > 1:
         raise UserError(f"{run}: it knows {', '.join(card.templates)}; name one with --task")
-    wanted = _task(task, card)
-    if name == "adapted":
+    wanted, backbone = _task(task, card), pretrained.backbone
+    if name != "universal":
+        if len(card.templates) > 1 and wanted.name in card.prompts:  # the targets of one seed
+            place = card.prompts.index(wanted.name)
         if wanted.name not in card.prompts:
             raise UserError(f"{run}: adapted to {card.prompts[0]}, not to {wanted.name}; adapt to it first")
-        if not 0 <= index < len(card.prompts):
+        if not 0 <= place < len(card.prompts):
             raise UserError(f"{run}: no prompt {index}; it has {len(card.prompts)}, one per seed, from 0")
     elif wanted.name in card.prompts:
-        index = card.prompts.index(wanted.name)
+        place = card.prompts.index(wanted.name)
     else:
         assert isinstance(prompt, MultitaskPrompt)
-        prompt, index = prompt.for_targets(1), 0
-    return Ready(pretrained, Prompted(pretrained.backbone, prompt), index, wanted, card.max_length)
+        prompt, place = prompt.for_targets(1), 0
+    if isinstance(prompt, Lora):
+        backbone, prompt = prompt.beside(backbone), SoftPrompt(prompt.vectors[...])
+    return Ready(pretrained, Prompted(backbone, prompt), place, wanted, card.max_length)
+
+
+def _place(run: Path, config: dict[str, Any], index: int) -> tuple[str, int]:
+    """The file that holds a run's prompt, and where in it the prompt is."""
+    if config.get("method") == "full":
+        raise UserError(f"{run}: full fine-tuning keeps no model; its figures are in result.json")
+    alone = len(list((run / "prompts").glob("adapted-*.safetensors")))
+    if has_prompt(run, "adapted") or not alone:
+        return "adapted" if has_prompt(run, "adapted") else "universal", index
+    if not 0 <= index < alone:
+        raise UserError(f"{run}: no prompt {index}; it has {alone}, one per seed, from 0")
+    return f"adapted-{index}", 0
+
+
+def trained(run: Path) -> tuple[ModelConfig, str]:
+    """The backbone that a run used, and the name of the prompt that came out.
+
+    Raises:
+        UserError: it is no run directory.
+    """
+    model_config, config = _opened(run)
+    return model_config, _place(run, config, 0)[0]
+
+
+def _opened(run: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """The backbone of a run, and its whole config."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: no run directory (it has no config.yaml)")
+    config = read_yaml(run / "config.yaml")
+    return from_plain(ModelConfig, config.get("model", {}), str(run)), config
 
 
 def _task(name: str, card: Card) -> Task:
@@ -86,11 +118,9 @@ def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[st
     """The task's metric on a split, with what it was found on."""
     ready = open_run(run, task, index)
     known = find_task(task) if task else _with_data(ready.task, run)
-    examples = known.examples(split)
-    order = np.random.default_rng(0).permutation(len(examples))[: rows or len(examples)]
-    encoded = ready.encode([examples[i] for i in order])
-    value = score(ready.model, known, encoded, ready.pretrained.tokenizer, ready.place)
-    return {"task": known.name, "split": split, "rows": len(encoded), known.metric: value}
+    drawn = known.sample(split, rows)
+    found = predictions(ready.model, known, ready.encode(drawn), ready.pretrained.tokenizer, ready.place)
+    return {"task": known.name, "split": split, "rows": len(drawn), **grade(known, drawn, found)}
 
 
 def _with_data(task: Task, run: Path) -> Task:
@@ -126,10 +156,10 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
 
 def _record(task: Task, line: str, where: str) -> Record:
     if line.lstrip().startswith("{"):
-        try:
-            return Record(where, json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from None
+        record = parse_line(where, line)
+        if isinstance(record, Fault):
+            raise record
+        return record
     column, *others = task.columns
     if others:
         raise UserError(f"{where}: task {task.name} needs {', '.join(task.columns)}; give a JSON object")

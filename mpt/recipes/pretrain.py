@@ -6,21 +6,25 @@ import dataclasses
 from pathlib import Path
 
 import jax
+from flax import nnx
 
 from mpt.config import PretrainConfig
-from mpt.data.batches import encode
 from mpt.data.library import find_task
-from mpt.data.mixture import numbered, training_batches
+from mpt.data.mixture import in_steps, training_batches
+from mpt.data.stored import stored_rows
 from mpt.errors import UserError
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.prompted import Distilled, Prompted
-from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.start import starting_vectors
 from mpt.rundir import RunDir
 from mpt.teachers import TeacherCache
 from mpt.train import fit
+
+# Without a component of its own (rank 0), a task's prompt is the shared one: MPT's ablation.
+SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))
 
 
 def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Path:
@@ -36,12 +40,13 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     layout = pretrained.backbone.layout
-    examples = [task.examples("train") for task in tasks]
-    rows = numbered([encode(task, pretrained.tokenizer, config.max_length, layout) for task in examples])
+    rows = [stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout) for task in tasks]
+    counts = [len(task_rows) for task_rows in rows]
+    alone, together = in_steps(config.teachers, counts), in_steps(config.universal, counts)
     facts = {
         "prompts": [task.name for task in tasks],
         "tasks": tasks,
-        "rows": {task.name: len(task_rows) for task, task_rows in zip(tasks, rows)},
+        "rows": {task.name: count for task, count in zip(tasks, counts)},
         "seeds": [config.seed],
         "max_length": config.max_length,
     }
@@ -51,8 +56,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
         teachers, seconds = fit(
             Prompted(pretrained.backbone, SoftPrompt(vectors)),
-            training_batches(rows, config.teachers, config.seed, layout),
-            config.teachers,
+            training_batches(rows, alone, config.seed, layout),
+            alone,
             task_loss,
             weights={"task": 1.0},
             run=run,
@@ -61,24 +66,28 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         figures = {"training seconds": seconds}
         card = Card.describe(teachers.prompt, pretrained, method="Teacher prompts", metrics=figures, **facts)
         save_prompt(run.path, "teachers", teachers.prompt, card)
-    teachers = load_prompt(run.path, "teachers", pretrained)[0].compose()
+    saved, _ = load_prompt(run.path, "teachers", pretrained)
+    assert isinstance(saved, SoftPrompt)
+    teachers = saved.compose()
 
     # 2. One shared prompt, with a low-rank component per task, learns from tasks and teachers.
     start = MultitaskPrompt.start(
-        teachers.mean(axis=0), len(tasks), config.vectors.rank, jax.random.key(config.seed)
+        teachers.mean(axis=0), len(tasks), max(config.vectors.rank, 1), jax.random.key(config.seed)
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
+    distils = weights["kl"] > 0 or weights["hidden"] > 0
     cache = None
-    if config.universal.cache_teachers:
+    if config.universal.cache_teachers and distils:
         cache = TeacherCache(run.path / "universal" / "taught", pretrained.backbone, teachers, rows)
     universal, seconds = fit(
-        Distilled(pretrained.backbone, start, teachers),
-        training_batches(rows, config.universal, config.seed + 1, layout),
-        config.universal,
-        distillation_loss,
+        Distilled(pretrained.backbone, start, teachers) if distils else Prompted(pretrained.backbone, start),
+        training_batches(rows, together, config.seed + 1, layout),
+        together,
+        distillation_loss if distils else task_loss,
         weights=weights,
         run=run,
         stage="universal",
+        trainable=PromptParam if config.vectors.rank else SHARED,
         prepare=cache and cache.attach,
     )
     figures = {"training seconds": seconds}

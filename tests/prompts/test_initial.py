@@ -35,3 +35,14 @@ def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
         "vocabulary": [vocabulary_rows(len(table), 3, seed) for seed in (0, 1)],
     }[start]
     np.testing.assert_array_equal(prompts, table[np.stack(ids)])
+
+
+def test_uniform_start_is_half_a_unit_wide_and_each_seeds_own(pretrained):
+    task = Task("t", Files({}), "{text}")
+    config = PromptConfig(length=40, start="uniform")
+    prompts = np.asarray(starting_vectors(config, [task] * 3, [0, 1, 0], pretrained))
+    assert prompts.shape == (3, 40, pretrained.backbone.embedding[...].shape[1])
+    assert -0.5 <= prompts.min() < -0.49 and 0.49 < prompts.max() <= 0.5
+    assert abs(prompts.mean()) < 0.02
+    np.testing.assert_array_equal(prompts[0], prompts[2])
+    assert not np.array_equal(prompts[0], prompts[1])

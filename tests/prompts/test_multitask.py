@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.prompts import MultitaskPrompt
+from mpt.prompts import ModulatedPrompt, MultitaskPrompt, UltraLowPrompt
 
 J, P, D = 3, 4, 5
 
@@ -57,3 +57,17 @@ def test_target_starts_at_the_mean_of_the_sources():
 def test_targets_have_shared_prompts_of_their_own():
     source = MultitaskPrompt(random(0, 1, P, D), random(1, J, P, 1), random(2, J, 1, D))
     assert source.for_targets(2).shared.shape == (2, P, D)
+
+
+def test_targets_that_learn_together_have_one():
+    source = MultitaskPrompt(random(0, 1, P, D), random(1, J, P, 1), random(2, J, 1, D))
+    together, apart = source.for_targets(2, together=True), source.for_targets(2)
+    assert together.shared.shape == (1, P, D)
+    np.testing.assert_array_equal(together.compose(), apart.compose())
+
+
+def test_any_plain_prompt_can_be_the_shared_part():
+    source = MultitaskPrompt(random(0, 1, P, D), random(1, J, P, 2), random(2, J, 2, D))
+    base = UltraLowPrompt.start(source.shared[...], D, 0)  # enough dimensions to be it
+    found = ModulatedPrompt(base, source.u[...], source.v[...]).compose()
+    np.testing.assert_allclose(found, source.compose(), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,74 @@
+"""Low-rank adaptation (LoRA; Hu et al., ICLR 2022) of a backbone's matrices."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpt.models.backbone import Backbone
+from mpt.models.matrices import ALL, ATTENTION, CROSS, matrices, stacks
+
+Matrices = Literal["attention", "all"]
+
+
+class LoraParam(nnx.Variable):
+    """A trained factor beside a frozen matrix."""
+
+
+class Lora(nnx.Module):
+    """The factors of one task, and what its rows read in front of them.
+
+    A matrix W becomes W + A B. LoRA's scale alpha/rank is left out: with Adam it is a factor on B's
+    rate, and no more.
+
+    Args:
+        vectors: a frozen prompt in front of the texts; it may be of no length.
+        factors: by the matrix's stack and name, such as "layers.q_lora_a" and "layers.q_lora_b".
+    """
+
+    def __init__(self, vectors: Float[Array, "1 P D"], **factors: Array):
+        self.vectors = nnx.Variable(vectors)
+        self.factors = nnx.Dict({name: LoraParam(factor) for name, factor in factors.items()})
+
+    @classmethod
+    def of(cls, backbone: Backbone, vectors: Float[Array, "1 P D"]) -> Lora:
+        """The factors that a backbone has, as a thing of their own."""
+        found = {
+            f"{name}.{matrix}": weight[...]
+            for name, stack in stacks(backbone).items()
+            for matrix, weight in stack.items()
+            if isinstance(weight, LoraParam)
+        }
+        return cls(vectors, **found)
+
+    def beside(self, backbone: Backbone) -> Backbone:
+        """The same backbone with these factors beside its matrices."""
+        changed = shallow(backbone)
+        for path, factor in self.factors.items():
+            stack, name = path.split(".")
+            stacks(changed)[stack][name] = factor
+        return changed
+
+
+def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Backbone:
+    """The same backbone with factors of ``rank`` beside its matrices: A random, B zero."""
+    changed = shallow(backbone)
+    for stack in stacks(changed).values():
+        for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
+            key, own = jax.random.split(key)
+            layers, *axes = stack[name].shape
+            taken, given = axes[:inputs], axes[inputs:]
+            a = jax.random.normal(own, (layers, *taken, rank)) / math.sqrt(math.prod(taken))
+            stack[f"{name}_lora_a"] = LoraParam(a)
+            stack[f"{name}_lora_b"] = LoraParam(jnp.zeros((layers, rank, *given)))
+    return changed
+
+
+def shallow(backbone: Backbone) -> Backbone:
+    """A backbone that can be changed without changing this one; they share their arrays."""
+    return nnx.merge(*nnx.split(backbone))

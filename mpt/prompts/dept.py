@@ -1,0 +1,40 @@
+"""Decomposed prompt tuning (DePT; Shi & Lipani, ICLR 2024): a short prompt, and moved embeddings."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpt.data.batches import Batch
+from mpt.models.backbone import Backbone
+from mpt.prompts.prefix import Prefix, of_inputs, places
+from mpt.prompts.soft import PromptParam
+
+
+class DecomposedPrompt(nnx.Module):
+    """Vectors in front of the input, whose i-th token's embedding moves by (A_j B_j)_i (section 2.2).
+
+    Args:
+        vectors: [J, P, D].
+        a: A, [J, S, R], S being the longest input.
+        b: B, [J, R, D].
+    """
+
+    def __init__(self, vectors: Float[Array, "J P D"], a: Float[Array, "J S R"], b: Float[Array, "J R D"]):
+        self.vectors, self.a, self.b = PromptParam(vectors), PromptParam(a), PromptParam(b)
+
+    @classmethod
+    def start(cls, vectors: Float[Array, "J P D"], longest: int, rank: int, key: Array) -> DecomposedPrompt:
+        """Embeddings start where they are: A is random, so small that its rows' sums are about 1, B zero."""
+        count, _, width = vectors.shape
+        a = jax.random.normal(key, (count, longest, rank)) / rank
+        return cls(vectors, a, jnp.zeros((count, rank, width)))
+
+    def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
+        moves = jnp.einsum("jsr,jrd->jsd", self.a[...], self.b[...])
+        row, place = places(batch)
+        there = of_inputs(batch, backbone) & (place < moves.shape[1])
+        shift = moves[jnp.asarray(batch.prompt_index)[row], place]
+        return Prefix(self.vectors[...], batch.prompt_index, jnp.where(there[:, None], shift, 0.0))

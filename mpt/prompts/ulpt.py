@@ -1,0 +1,48 @@
+"""Ultra-low-dimensional prompt tuning (ULPT, 2025): a prompt of few dimensions, projected up."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mpt.models.layers import Weight
+from mpt.prompts.prefix import PlainPrompt
+from mpt.prompts.soft import PromptParam
+
+
+class UltraLowPrompt(PlainPrompt):
+    """P_j = (Z_j M) ∘ s_j + b_j, with a frozen random M [R, D] that all prompts share.
+
+    M follows from its seed, so it need not be kept; a trained prompt is a plain one.
+
+    Args:
+        low: Z, [J, P, R].
+        scale: s, one factor per dimension, [J, D].
+        shift: b, [J, D].
+        seed: of M.
+    """
+
+    def __init__(
+        self, low: Float[Array, "J P R"], scale: Float[Array, "J D"], shift: Float[Array, "J D"], seed: int
+    ):
+        self.low, self.scale, self.shift = PromptParam(low), PromptParam(scale), PromptParam(shift)
+        self.projection = Weight(random_projection(low.shape[-1], shift.shape[-1], seed))
+
+    @classmethod
+    def start(cls, vectors: Float[Array, "J P D"], rank: int, seed: int) -> UltraLowPrompt:
+        """As near to ``vectors`` as a prompt of ``rank`` dimensions comes: their mean, and least squares."""
+        count, _, width = vectors.shape
+        shift = vectors.mean(axis=1)
+        projection = random_projection(rank, width, seed)
+        low = (vectors - shift[:, None]) @ jnp.linalg.pinv(projection)
+        return cls(low, jnp.ones((count, width)), shift, seed)
+
+    def compose(self) -> Float[Array, "J P D"]:
+        up = self.low[...] @ self.projection[...]
+        return up * self.scale[...][:, None] + self.shift[...][:, None]
+
+
+def random_projection(rank: int, width: int, seed: int) -> Float[Array, "R D"]:
+    """Normal with variance 1/R: a dimension of what comes out has the scale of one of what goes in."""
+    return jax.random.normal(jax.random.key(seed), (rank, width)) / jnp.sqrt(rank)

@@ -1,0 +1,133 @@
+"""One part of an adaptation: the prompts, or the model, that train by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mpt.data.mixture import in_steps, training_batches
+from mpt.data.task import Example
+from mpt.data.tokenise import Row
+from mpt.evaluate import grade, predictions
+from mpt.losses import task_loss
+from mpt.models.lora import Lora
+from mpt.models.prompted import Prompted
+from mpt.prompts import PlainPrompt, SoftPrompt
+from mpt.prompts.saved import Card, save_prompt
+from mpt.recipes.methods import TITLES, Setting, start
+from mpt.train import fit
+
+
+class HeldOut(NamedTuple):
+    """What a task is scored on: examples, and the same ones tokenised."""
+
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+
+
+class Drawn(NamedTuple):
+    """A task's training rows of each seed, and what all seeds are scored on."""
+
+    train: list[Sequence[Row]]
+    validation: HeldOut
+    test: HeldOut
+
+
+class Job(NamedTuple):
+    """What one part of an adaptation gave.
+
+    Attributes:
+        scores: each task's, one per prompt.
+        curves: each task's mean at each look, with the step.
+        parameters: trained numbers per prompt.
+    """
+
+    scores: dict[str, list[float]]
+    curves: dict[str, list[tuple[int, float]]]
+    parameters: int
+    steps: int
+    seconds: float
+
+
+def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
+    """Trains, scores and saves what trains side by side.
+
+    Args:
+        name: the ending of the names of its files.
+        drawn: each task's rows.
+    """
+    config, run, tasks, begun = setting.config, setting.run, setting.tasks, start(setting)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(begun.model, begun.trainable)))
+    validation = {task: rows.validation for task, rows in drawn.items()}
+    looks = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
+
+    def probe(model: Prompted) -> dict[str, float]:
+        return {
+            looks[task]: float(np.mean(each)) for task, each in scores(model, setting, validation).items()
+        }
+
+    model, seconds = begun.model, 0.0
+    stage = in_steps(config.train, list(map(len, setting.rows)))
+    if stage.steps:
+        model, seconds = fit(
+            model,
+            training_batches(setting.rows, stage, 0, setting.pretrained.backbone.layout),
+            stage,
+            task_loss,
+            weights={"task": 1.0},
+            run=run,
+            stage=f"adapt{name}",
+            trainable=begun.trainable,
+            weight_rate=begun.weight_rate,
+            probe=probe if config.probe_every else None,
+            probe_every=config.probe_every,
+        )
+    lines = run.metrics(f"adapt{name}").read()
+    curves = {
+        task: [(int(line["step"]), line[look]) for line in lines if look in line]
+        for task, look in looks.items()
+    }
+    found = scores(model, setting, {task: rows.test for task, rows in drawn.items()})
+    if config.method != "full":  # a whole model is no small thing to keep for each task and seed
+        save(setting, f"adapted{name}", model, begun.origin, found)
+    return Job(found, curves, parameters // len(tasks), stage.steps, seconds)
+
+
+def scores(model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut]) -> dict[str, list[float]]:
+    """Each task's metric, once for each of its prompts."""
+    found: dict[str, list[float]] = {task: [] for task in held_out}
+    for place, task in enumerate(setting.tasks):
+        examples, rows = held_out[task.name]
+        texts = predictions(model, task, rows, setting.pretrained.tokenizer, place)
+        found[task.name].append(grade(task, examples, texts)[task.metric])
+    return found
+
+
+def save(
+    setting: Setting, name: str, model: Prompted, origin: str, found: Mapping[str, Sequence[float]]
+) -> None:
+    """Saves what was trained, with its card; what was factors is plain prompts from here on."""
+    tasks, method = {task.name: task for task in setting.tasks}, setting.config.method
+    kept: nnx.Module = model.prompt  # type: ignore[assignment]
+    if isinstance(model.prompt, PlainPrompt):
+        vectors = model.prompt.compose()
+        kept = Lora.of(model.backbone, vectors) if method == "lora" else SoftPrompt(vectors)
+    prefix = {task: f"{task} " if len(tasks) > 1 else "" for task in tasks}
+    card = Card.describe(
+        kept,
+        setting.pretrained,
+        prompts=[task.name for task in setting.tasks],
+        tasks=list(tasks.values()),
+        rows={task.name: len(rows) for task, rows in zip(setting.tasks, setting.rows)},
+        method=f"{TITLES[method]} for {', '.join(tasks)}, started from {origin}",
+        seeds=list(dict.fromkeys(setting.seeds)),
+        max_length=setting.config.max_length,
+        metrics={
+            f"{prefix[task]}test {tasks[task].metric}": float(np.mean(each)) for task, each in found.items()
+        },
+    )
+    save_prompt(setting.run.path, name, kept, card)
