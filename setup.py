@@ -27,6 +27,7 @@ setup(
         "jax>=0.10.2",
         "jaxtyping>=0.3.11",
         "joblib>=1.4",
+        "matplotlib>=3.10",
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",

@@ -1,0 +1,103 @@
+"""Figures of one look, for files and for pages that carry them inline."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mpt.rundir import write_whole
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; black is left to text.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
+MARKS = "osD^vPX*"
+# Words stay words, in the reader's own font; the same figure is the same file.
+SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "mpt", "font.family": "sans-serif"}
+
+
+def figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    """An empty figure, in inches, with light axes."""
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    axes = drawn.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#7F7F7F", alpha=0.25, linewidth=0.6)
+    return drawn, axes
+
+
+def line(
+    axes: Axes,
+    place: int,
+    label: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
+) -> None:
+    """A marked line, with a band from ``low`` to ``high``.
+
+    Args:
+        place: among the figure's lines; gives the colour and the mark.
+    """
+    colour = COLOURS[place % len(COLOURS)]
+    mark = MARKS[(place // len(COLOURS) + place) % len(MARKS)]
+    axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4)
+    if low is not None and high is not None:
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def heat_map(
+    axes: Axes,
+    values: Float[np.ndarray, "R C"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    style: str = "{:.0f}",
+) -> None:
+    """A matrix with its numbers written in it; cells that are NaN stay empty."""
+    axes.grid(False)
+    shown = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.spines[:].set_visible(False)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            red, green, blue, _ = shown.cmap(shown.norm(value))
+            light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
+            # Not quite black, which `inline` leaves to the page.
+            colour = "#010101" if light else "white"
+            axes.text(column, row, style.format(value), ha="center", va="center", color=colour, fontsize=8)
+
+
+def save(drawn: Figure, path: Path) -> None:
+    """Writes the figure whole, as SVG or PNG by the ending of ``path``, on white."""
+    content = io.BytesIO()
+    with rc_context(SVG):
+        dated = {"Date": None} if path.suffix == ".svg" else {}
+        drawn.savefig(content, format=path.suffix[1:], dpi=150, facecolor="white", metadata=dated)
+    write_whole(path, content.getvalue())
+
+
+def inline(drawn: Figure, title: str) -> str:
+    """The figure as an ``<svg>`` element: see-through, black ink in the text colour of its page.
+
+    Args:
+        title: what it shows, for those who cannot see it.
+    """
+    content, width = io.StringIO(), round(96 * drawn.get_figwidth())
+    with rc_context(SVG | {"svg.hashsalt": title}):
+        drawn.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    drawing = re.sub(
+        r"<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", "", content.getvalue(), flags=re.DOTALL
+    )
+    head, body = drawing[drawing.index("<svg") :].split(">", 1)
+    head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
+    looks = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="max-width: {width}px"'
+    return f"{head} {looks}>{body}".replace("#000000", "currentColor")
