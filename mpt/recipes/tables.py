@@ -1,0 +1,213 @@
+"""A comparison as text: the printed table, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.table import Table
+
+from mpt.metrics.interval import Estimate
+from mpt.recipes.results import Comparison, first_step, head_start, interval, seconds, trained
+from mpt.recipes.rows import OURS
+
+NEVER = "–"
+FEW = 2  # targets of which the printed table has columns, in 80 columns
+
+
+class Columns(NamedTuple):
+    """A table: its headings, and a line per method."""
+
+    headings: list[str]
+    lines: list[list[str]]
+
+
+def k(shots: int) -> str:
+    """A number of shots in words."""
+    return f"k = {shots}" if shots else "all rows"
+
+
+def in_percent(found: Estimate | None) -> str:
+    """A figure with its interval."""
+    if found is None:
+        return ""
+    if np.isnan(found.variance):
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def table(found: Comparison, shots: int, short: bool = False) -> Columns:
+    """The table of one number of shots.
+
+    Args:
+        short: for a terminal: of several targets only the average, and no share of the backbone.
+    """
+    each = found.targets if not short or len(found.targets) <= FEW else ()
+    several, compared = len(found.targets) > 1, OURS in found.methods and len(found.methods) > 1
+    compared = compared and not (short and each)
+    headings = ["method"]
+    for target in each:
+        headings += _headings_of(found, target, shots)
+    headings += ["average"] * several + [f"minus {OURS}"] * compared
+    headings += ["trained parameters", *(["% of the backbone"] * (not short)), "steps", "seconds"]
+    lines = [_line(found, method, shots, each, several, compared, short) for method in found.methods]
+    return Columns(headings, lines)
+
+
+def _headings_of(found: Comparison, target: str, shots: int) -> list[str]:
+    results = [result for method in found.methods if (result := found.at(method, target, shots))]
+    name = f"{results[0].task} {results[0].metric} (n={results[0].rows})" if results else target
+    return [name, f"steps to {100 * found.goal:.0f}%"]
+
+
+def _line(
+    found: Comparison,
+    method: str,
+    shots: int,
+    each: Sequence[str],
+    several: bool,
+    compared: bool,
+    short: bool,
+) -> list[str]:
+    line = [method]
+    for target in each:
+        result = found.at(method, target, shots)
+        step = first_step(result, found.goal) if result else None
+        line += [in_percent(interval(result)) if result else "", NEVER if step is None else str(step)]
+    if several:
+        line.append(in_percent(found.mean(method, shots)))
+    if compared:
+        line.append(in_percent(found.difference(method, shots)))
+    row = [result for target in found.targets if (result := found.at(method, target, shots))]
+    if not row:
+        return line + [""] * (3 if short else 4)
+    numbers = trained(row[0])
+    line.append(f"{numbers:,}")
+    if not short:
+        line.append(f"{100 * numbers / found.weights:.2g}")
+    return [*line, str(row[0].steps), f"{np.mean([seconds(result) for result in row]):.0f}"]
+
+
+def printed(columns: Columns, title: str, caption: str) -> Table:
+    """The table for a terminal; an interval stands below its figure."""
+    drawn = Table(
+        title=title, title_justify="left", caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True
+    )
+    drawn.add_column(columns.headings[0], min_width=12)  # so that it all fits 80 columns
+    for name in columns.headings[1:]:
+        drawn.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for line in columns.lines:
+        drawn.add_row(line[0], *(cell.replace(" [", "\n[") for cell in line[1:]))
+    return drawn
+
+
+def as_markdown(found: Comparison, notes: Sequence[str]) -> str:
+    """A table for each number of shots, and what is to be said of them."""
+    parts = []
+    for shots in found.shots:
+        columns = table(found, shots)
+        lines = [columns.headings, ["---"] * len(columns.headings), *columns.lines]
+        parts += [f"## {k(shots)}"] if len(found.shots) > 1 else []
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join([*parts, *filter(None, notes)]) + "\n"
+
+
+def caption(found: Comparison, pretraining: float | None) -> str:
+    """How to read the tables."""
+    seeds = max((len(result.scores) for result in found.found.values()), default=0)
+    return (
+        f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
+        "and of test rows; seconds per seed. Steps to the goal are read off validation rows, 0 being before "
+        f"training; {NEVER} means never within the budget."
+        + ("" if pretraining is None else f" Training the universal prompt took {pretraining:.0f} s, once.")
+        + _head_starts(found)
+    )
+
+
+def _head_starts(found: Comparison) -> str:
+    """At which share of its steps the adapted universal prompt passes the best prompt from scratch."""
+    told = []
+    for shots in found.shots:
+        shares = {target: head_start(found, target, shots) for target in found.targets}
+        words = [
+            f"{_task(found, target, shots)} {f'{100 * share[1]:.0f} %' if share[0] else 'never'}"
+            for target, share in shares.items()
+            if share
+        ]
+        told += [f"{k(shots)}: {', '.join(words)}"] if words else []
+    if not told:
+        return ""
+    return (
+        " The adapted universal prompt reaches what the better prompt from scratch ends with, on validation "
+        f"rows, after this share of the steps: {'; '.join(told)}."
+    )
+
+
+def _task(found: Comparison, target: str, shots: int) -> str:
+    result = found.at(OURS, target, shots)
+    return result.task if result else target
+
+
+FIELDS = (
+    *("method", "target", "metric", "k", "mean", "std", "low", "high", "n", "seeds"),
+    *("difference", "difference_low", "difference_high"),
+    *("trained_parameters", "percent_of_backbone", "steps", "seconds", "steps_to_goal"),
+)
+
+
+def as_csv(found: Comparison) -> str:
+    """A line per method, target and number of shots, and one for the average over targets.
+
+    Figures are in percent; what is unknown is empty. ``difference`` is the method minus the adapted
+    universal prompt. An untrained method has a line in each number of shots.
+    """
+    text = io.StringIO()
+    lines = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")
+    lines.writeheader()
+    for shots in found.shots:
+        for method in found.methods:
+            for target in found.targets:
+                if result := found.at(method, target, shots):
+                    scores, step = 100 * np.array(result.scores), first_step(result, found.goal)
+                    lines.writerow(
+                        {
+                            "method": method,
+                            "target": result.task,
+                            "metric": result.metric,
+                            "k": shots or "all",
+                        }
+                        | _figures(interval(result), found.difference(method, shots, target))
+                        | {"std": f"{scores.std(ddof=1):.4g}" if len(scores) > 1 else ""}
+                        | {"n": result.rows, "seeds": len(scores), "trained_parameters": trained(result)}
+                        | {"percent_of_backbone": f"{100 * trained(result) / found.weights:.3g}"}
+                        | {"steps": result.steps, "seconds": f"{seconds(result):.4g}"}
+                        | {"steps_to_goal": "" if step is None else step}
+                    )
+            if mean := found.mean(method, shots):
+                lines.writerow(
+                    {"method": method, "target": "average", "k": shots or "all"}
+                    | _figures(mean, found.difference(method, shots))
+                )
+    return text.getvalue()
+
+
+def _figures(mean: Estimate, difference: Estimate | None) -> dict[str, str]:
+    named = {"mean": mean.mean, "low": mean.low, "high": mean.high}
+    if difference:
+        named |= {"difference": difference.mean}
+        named |= {"difference_low": difference.low, "difference_high": difference.high}
+    return {name: "" if np.isnan(value) else f"{100 * value:.4f}" for name, value in named.items()}
+
+
+def as_json(found: Comparison) -> str:
+    """Method -> its results, in the order of their runs; ``shots`` is null for an untrained one."""
+    plain: dict[str, list] = {method: [] for method in found.methods}
+    for cell, result in found.found.items():
+        plain[cell.method].append({"shots": cell.shots, **dataclasses.asdict(result)})
+    return json.dumps(plain, indent=2) + "\n"
