@@ -13,6 +13,8 @@ from mpt.config import CompareConfig
 from mpt.cost import weights
 from mpt.data.library import find_task
 from mpt.errors import UserError, nearest
+from mpt.insight.comparison import figures
+from mpt.insight.figures import save
 from mpt.models.hf import load_pretrained
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import tables, tuning
@@ -51,6 +53,7 @@ def compare(config: CompareConfig) -> Path:
         figure = tables.in_percent(interval(result))
         console.print(f"{result.task}, {cell.method}: {figure} {result.metric}{at}", markup=False)
         _write(run.path, comparison, [tables.caption(comparison, spent), rates])
+    _write(run.path, comparison, [tables.caption(comparison, spent), rates, *_draw(run.path, comparison)])
     for shots in comparison.shots:
         last = shots == comparison.shots[-1]
         console.print(
@@ -69,6 +72,15 @@ def _write(folder: Path, comparison: Comparison, notes: Sequence[str]) -> None:
     write_whole(folder / "results.json", tables.as_json(comparison))
     write_whole(folder / "results.csv", tables.as_csv(comparison))
     write_whole(folder / "results.md", tables.as_markdown(comparison, notes))
+
+
+def _draw(folder: Path, comparison: Comparison) -> list[str]:
+    """Draws the figures, and returns the Markdown that shows them."""
+    shown = []
+    for name, title, drawn in figures(comparison):
+        save(drawn, folder / "figures" / f"{name}.svg")
+        shown.append(f"{title}:\n\n![{title}](figures/{name}.svg)")
+    return shown
 
 
 def _check(config: CompareConfig) -> None:
