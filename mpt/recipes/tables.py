@@ -6,14 +6,14 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
 from mpt.metrics.interval import Estimate
+from mpt.recipes.adapt import Result
 from mpt.recipes.results import Comparison, first_step, head_start, interval, seconds, trained
 from mpt.recipes.rows import OURS
 
@@ -21,11 +21,7 @@ NEVER = "–"
 FEW = 2  # targets of which the printed table has columns, in 80 columns
 
 
-class Columns(NamedTuple):
-    """A table: its headings, and a line per method."""
-
-    headings: list[str]
-    lines: list[list[str]]
+Column = tuple[str, Callable[[str], str]]  # a heading, and a method's cell
 
 
 def k(shots: int) -> str:
@@ -33,76 +29,77 @@ def k(shots: int) -> str:
     return f"k = {shots}" if shots else "all rows"
 
 
-def in_percent(found: Estimate | None) -> str:
-    """A figure with its interval."""
+def in_percent(found: Estimate | None, digits: int = 1) -> str:
+    """A figure with its interval, whose ends have ``digits`` behind the point."""
     if found is None:
         return ""
+    mean = f"{100 * found.mean:.1f}"
     if np.isnan(found.variance):
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+        return mean
+    return f"{mean} [{100 * found.low:.{digits}f}, {100 * found.high:.{digits}f}]"
 
 
-def table(found: Comparison, shots: int, short: bool = False) -> Columns:
-    """The table of one number of shots.
+def table(found: Comparison, shots: int, short: bool = False) -> list[list[str]]:
+    """The headings and, for each method, the cells of the table of one number of shots.
 
     Args:
-        short: for a terminal: of several targets only the average, and no share of the backbone.
+        short: for a terminal: the targets if they are few, else their average alone.
     """
-    each = found.targets if not short or len(found.targets) <= FEW else ()
-    several, compared = len(found.targets) > 1, OURS in found.methods and len(found.methods) > 1
-    compared = compared and not (short and each)
-    headings = ["method"]
-    for target in each:
-        headings += _headings_of(found, target, shots)
-    headings += ["average"] * several + [f"minus {OURS}"] * compared
-    headings += ["trained parameters", *(["% of the backbone"] * (not short)), "steps", "seconds"]
-    lines = [_line(found, method, shots, each, several, compared, short) for method in found.methods]
-    return Columns(headings, lines)
+    columns: list[Column] = [("method", str)]
+    if not short or len(found.targets) <= FEW:
+        for target in found.targets:
+            columns += _of_target(found, target, shots, digits=0 if short else 1)
+    if len(found.targets) > (FEW if short else 1):
+        columns.append(("average", lambda method: in_percent(found.mean(method, shots))))
+    if OURS in found.methods and (not short or len(found.targets) > FEW):
+        columns.append((f"minus {OURS}", lambda method: in_percent(found.difference(method, shots))))
+    columns += [column for column in _costs(found, shots) if not short or "%" not in column[0]]
+    return [[heading for heading, _ in columns], *([cell(m) for _, cell in columns] for m in found.methods)]
 
 
-def _headings_of(found: Comparison, target: str, shots: int) -> list[str]:
-    results = [result for method in found.methods if (result := found.at(method, target, shots))]
-    name = f"{results[0].task} {results[0].metric} (n={results[0].rows})" if results else target
-    return [name, f"steps to {100 * found.goal:.0f}%"]
-
-
-def _line(
-    found: Comparison,
-    method: str,
-    shots: int,
-    each: Sequence[str],
-    several: bool,
-    compared: bool,
-    short: bool,
-) -> list[str]:
-    line = [method]
-    for target in each:
+def _of_target(found: Comparison, target: str, shots: int, digits: int) -> list[Column]:
+    def figure(method: str) -> str:
         result = found.at(method, target, shots)
-        step = first_step(result, found.goal) if result else None
-        line += [in_percent(interval(result)) if result else "", NEVER if step is None else str(step)]
-    if several:
-        line.append(in_percent(found.mean(method, shots)))
-    if compared:
-        line.append(in_percent(found.difference(method, shots)))
-    row = [result for target in found.targets if (result := found.at(method, target, shots))]
-    if not row:
-        return line + [""] * (3 if short else 4)
-    numbers = trained(row[0])
-    line.append(f"{numbers:,}")
-    if not short:
-        line.append(f"{100 * numbers / found.weights:.2g}")
-    return [*line, str(row[0].steps), f"{np.mean([seconds(result) for result in row]):.0f}"]
+        return in_percent(result and interval(result), digits)
+
+    def step(method: str) -> str:
+        result = found.at(method, target, shots)
+        first = result and first_step(result, found.goal)
+        return NEVER if first is None else str(first)
+
+    done = [result for method in found.methods if (result := found.at(method, target, shots))]
+    heading = f"{done[0].task} {done[0].metric} (n={done[0].rows})" if done else target
+    return [(heading, figure), (f"steps to {100 * found.goal:.0f}%", step)]
 
 
-def printed(columns: Columns, title: str, caption: str) -> Table:
+def _costs(found: Comparison, shots: int) -> list[Column]:
+    """What is alike for all targets is that of the first that is there; seconds are a mean."""
+
+    def of(tell: Callable[[list[Result]], str]) -> Callable[[str], str]:
+        def cell(method: str) -> str:
+            done = [result for target in found.targets if (result := found.at(method, target, shots))]
+            return tell(done) if done else ""
+
+        return cell
+
+    return [
+        ("trained parameters", of(lambda done: f"{trained(done[0]):,}")),
+        ("% of the backbone", of(lambda done: f"{100 * trained(done[0]) / found.weights:.2g}")),
+        ("steps", of(lambda done: str(done[0].steps))),
+        ("seconds", of(lambda done: f"{np.mean([seconds(result) for result in done]):.0f}")),
+    ]
+
+
+def printed(lines: Sequence[Sequence[str]], title: str, caption: str) -> Table:
     """The table for a terminal; an interval stands below its figure."""
     drawn = Table(
         title=title, title_justify="left", caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True
     )
-    drawn.add_column(columns.headings[0], min_width=12)  # so that it all fits 80 columns
-    for name in columns.headings[1:]:
+    headings, *rest = lines
+    drawn.add_column(headings[0], min_width=12)  # so that it all fits 80 columns
+    for name in headings[1:]:
         drawn.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-    for line in columns.lines:
+    for line in rest:
         drawn.add_row(line[0], *(cell.replace(" [", "\n[") for cell in line[1:]))
     return drawn
 
@@ -111,10 +108,11 @@ def as_markdown(found: Comparison, notes: Sequence[str]) -> str:
     """A table for each number of shots, and what is to be said of them."""
     parts = []
     for shots in found.shots:
-        columns = table(found, shots)
-        lines = [columns.headings, ["---"] * len(columns.headings), *columns.lines]
+        headings, *rest = table(found, shots)
         parts += [f"## {k(shots)}"] if len(found.shots) > 1 else []
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(
+            "\n".join(f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rest))
+        )
     return "\n\n".join([*parts, *filter(None, notes)]) + "\n"
 
 
