@@ -71,12 +71,12 @@ def interval(result: Result) -> Estimate:
 def paired(one: Result, other: Result) -> Estimate:
     """The mean difference of two methods, with its interval.
 
-    Where one of them has a single seed, for there is nothing to draw, it stands against each of the other's.
+    One that has a single seed, for it draws no examples, stands against each of the other's.
     """
     a, b = _parts(one), _parts(other)
     if a.shape[1] != b.shape[1]:  # a run of before is known by its scores alone
         a, b = np.array(one.scores)[:, None], np.array(other.scores)[:, None]
-    return estimate(np.array([np.mean(one.scores) - np.mean(other.scores)]), a - b)
+    return estimate(np.subtract(one.scores, other.scores), a - b)
 
 
 def _parts(result: Result) -> Float[np.ndarray, "S G"]:
