@@ -51,7 +51,9 @@ def compare(config: CompareConfig) -> Path:
         result = found[cell] = adapt(cell.row.config(base, prompt, config.scratch_rate, factor), pretrained)
         at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
         figure = tables.in_percent(interval(result))
-        console.print(f"{result.task}, {cell.method}: {figure} {result.metric}{at}", markup=False)
+        console.print(
+            f"{result.task}, {cell.method}: {figure} {result.metric}{at}", markup=False, soft_wrap=True
+        )
         _write(run.path, comparison, [tables.caption(comparison, spent), rates])
     _write(run.path, comparison, [tables.caption(comparison, spent), rates, *_draw(run.path, comparison)])
     for shots in comparison.shots:

@@ -204,8 +204,12 @@ def _figures(mean: Estimate, difference: Estimate | None) -> dict[str, str]:
 
 
 def as_json(found: Comparison) -> str:
-    """Method -> its results, in the order of their runs; ``shots`` is null for an untrained one."""
+    """Method -> its results, in the order of their runs; ``shots`` is null for an untrained one.
+
+    The parts of scores are left out: each run's own ``result.json`` has them.
+    """
     plain: dict[str, list] = {method: [] for method in found.methods}
     for cell, result in found.found.items():
-        plain[cell.method].append({"shots": cell.shots, **dataclasses.asdict(result)})
+        whole = {"shots": cell.shots, **dataclasses.asdict(result)}
+        plain[cell.method].append({name: value for name, value in whole.items() if name != "parts"})
     return json.dumps(plain, indent=2) + "\n"

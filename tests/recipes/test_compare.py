@@ -129,7 +129,10 @@ def test_shots_and_tuning_end_to_end(several, monkeypatch, capsys, tmp_path):
 
     results = json.loads((run / "results.json").read_text())
     assert [[r["shots"] for r in row] for row in results.values()] == [[None], [2, 4], [2, 4]]
-    assert all(len(part) == min(FOLDS, 16) for r in results["hard prompt"] for part in r["parts"])
+    parts = json.loads((run / "mood" / "k4" / "universal_prompt_adapted" / "result.json").read_text())[
+        "parts"
+    ]
+    assert [len(part) for part in parts] == [min(FOLDS, 16)] * 2
     lines = [*csv.DictReader((run / "results.csv").open())]
     assert len(lines) == 2 * 3 * 2  # the target and the average
     assert {(line["k"], line["n"], line["seeds"]) for line in lines if line["method"] == "hard prompt"} == {
