@@ -71,7 +71,8 @@ def adapt(rest: list[str]) -> None:
     )
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, share in zip(resolved.seeds, result.scores):
-            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
+            rows = f"{result.rows} {resolved.scored} rows"
+            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {rows}")
     if resolved.method == "full":
         print(f"Figures in {resolved.out}/result.json; a model that is trained whole is not kept")
     else:

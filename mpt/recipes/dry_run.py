@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
 from mpt.cost import machine_rate, weights
-from mpt.recipes.compare import ROWS
+from mpt.recipes.rows import ROWS
 from mpt.recipes.stages import SAMPLE, Planned, Read, Stage, plans, stages
 
 UNKNOWN = "unknown"
