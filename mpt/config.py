@@ -119,6 +119,23 @@ class DistillConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work, of all processes together: their number is the three's product."""
+
+    data: int = -1
+    """Parts that a batch's rows are dealt out in; -1 takes all devices that the other two leave."""
+    fsdp: int = 1
+    """The same, and each part keeps its share of the frozen weights only: for models that fill a device."""
+    tensor: int = 1
+    """Devices that compute each layer together: heads and feed-forward are dealt out. It must divide them."""
+
+    def __post_init__(self):
+        sizes = self.data, self.fsdp, self.tensor
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise UserError("mesh: data, fsdp and tensor are numbers of devices; one of them may be -1")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """`mpt pretrain`: source tasks -> teachers -> universal prompt."""
 
@@ -132,6 +149,7 @@ class PretrainConfig:
     vectors: PromptConfig = PromptConfig()
     teachers: TrainConfig = TrainConfig()
     universal: DistillConfig = DistillConfig()
+    mesh: MeshConfig = MeshConfig()
     seed: int = 0
 
 
@@ -170,6 +188,7 @@ class AdaptConfig:
     """Rows of the final figure; 0 takes all."""
     scored: Literal["test", "validation"] = "test"
     """The split of the final figure; "validation" where rates are still chosen: no test row is read."""
+    mesh: MeshConfig = MeshConfig()
     spot: SpotConfig = field(default_factory=SpotConfig)
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     ulpt: UlptConfig = field(default_factory=UlptConfig)
@@ -234,6 +253,11 @@ class CompareConfig:
     def __post_init__(self):
         if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
             raise UserError(f"shots: each must stand once, and be 0 or more, not {list(self.shots)}")
+
+    @property
+    def mesh(self) -> MeshConfig:
+        """The pretraining's: all runs in one process have one mesh."""
+        return self.pretrain.mesh
 
 
 Config = TypeVar("Config")

@@ -23,8 +23,10 @@ from mpt.recipes.pretrain import pretrain
 from mpt.recipes.results import Comparison, interval
 from mpt.recipes.rows import ROWS, Cell, cells
 from mpt.rundir import RunDir, write_whole
+from mpt.sharding import on_mesh
 
 
+@on_mesh
 def compare(config: CompareConfig) -> Path:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 

@@ -117,7 +117,8 @@ class Cell(NamedTuple):
     def base(self, config: CompareConfig) -> AdaptConfig:
         """The adaptation before a row makes it its own, but for the run directory."""
         shots = config.adapt.shots if self.shots is None else self.shots
-        return replace(config.adapt, task=self.target, model=config.pretrain.model, shots=shots)
+        source = config.pretrain
+        return replace(config.adapt, task=self.target, model=source.model, mesh=source.mesh, shots=shots)
 
 
 def slug(method: str) -> str:
