@@ -38,9 +38,7 @@ def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]
 
 
 @partial(jax.jit, static_argnums=0)
-def _prompt_mass(
-    graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: Float[Array, "J P D"]
-) -> Mass:
+def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:
     backbone = nnx.merge(graph, state)
     read = _decoder if isinstance(backbone, Decoder) else _encoder_decoder
     return read(backbone, batch, prompts.astype(backbone.dtype)[batch.prompt_index])

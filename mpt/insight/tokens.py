@@ -49,7 +49,9 @@ def nearest_tokens(backbone: Backbone, vectors: Float[np.ndarray, "M D"], count:
     ids, cosines = np.concatenate(ids, axis=1), np.concatenate(cosines, axis=1)
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     # A prompt's vectors at a time: each has logits for the whole vocabulary.
-    read = [np.asarray(_read_out(graph, state, part, count)) for part in np.array_split(vectors, len(vectors))]
+    read = [
+        np.asarray(_read_out(graph, state, part, count)) for part in np.array_split(vectors, len(vectors))
+    ]
     return Nearest(
         np.take_along_axis(ids, best, axis=1), np.take_along_axis(cosines, best, axis=1), np.concatenate(read)
     )

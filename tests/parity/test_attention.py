@@ -53,9 +53,7 @@ def test_text_and_labels_of_an_encoder_decoder(family, compare, tmp_path):
         read = model.get_input_embeddings()(torch.tensor(row.inputs))
         embedded = torch.cat([torch.tensor(prompts()[INDEX[i]]), read])[None]
         with torch.no_grad():
-            theirs = model(
-                inputs_embeds=embedded, labels=torch.tensor([row.targets]), output_attentions=True
-            )
+            theirs = model(inputs_embeds=embedded, labels=torch.tensor([row.targets]), output_attentions=True)
         text, labels = range(P, embedded.shape[1]), range(len(row.targets))
         wanted = np.stack([mean(layer, 0, text, P) for layer in theirs.encoder_attentions])
         compare(family, "attention", found["text"][:, i], wanted)
@@ -66,14 +64,19 @@ def test_text_and_labels_of_an_encoder_decoder(family, compare, tmp_path):
 def test_a_decoders_own_part_of_a_prompt(compare, tmp_path):
     """Its first vectors are what the decoder reads before its own text."""
     folder = tiny.save("t5-1.0", tmp_path)
-    backbone, model = load_pretrained(str(folder), decoder_prompt=1).backbone, tiny.reference("t5-1.0", folder)
+    backbone, model = (
+        load_pretrained(str(folder), decoder_prompt=1).backbone,
+        tiny.reference("t5-1.0", folder),
+    )
     found = prompt_mass(backbone, tiny.collate(ROWS[:1], [0], backbone.layout), jnp.asarray(prompts()))
     table, row = model.get_input_embeddings(), ROWS[0]
     vectors = torch.tensor(prompts()[0])
     with torch.no_grad():
         theirs = model(
             inputs_embeds=torch.cat([vectors[:-1], table(torch.tensor(row.inputs))])[None],
-            decoder_inputs_embeds=torch.cat([vectors[-1:], table(torch.tensor([0, *row.targets[:-1]]))])[None],
+            decoder_inputs_embeds=torch.cat([vectors[-1:], table(torch.tensor([0, *row.targets[:-1]]))])[
+                None
+            ],
             output_attentions=True,
         )
     wanted = np.stack([mean(layer, 0, range(1, 3), P - 1) for layer in theirs.cross_attentions])
