@@ -23,6 +23,7 @@ from mpt.models.t5 import T5, buckets, decoder_layer, position_bias, self_attent
 # From where to where -> the share of attention's mass, averaged over heads and over the positions that
 # look, by layer and row.
 Mass = dict[str, Float[Array, "layers B P"]]
+Seen = dict[str, Float[Array, "B P"]]  # by one layer
 
 
 def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:
@@ -40,8 +41,11 @@ def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]
 @partial(jax.jit, static_argnums=0)
 def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:
     backbone = nnx.merge(graph, state)
-    read = _decoder if isinstance(backbone, Decoder) else _encoder_decoder
-    return read(backbone, batch, prompts.astype(backbone.dtype)[batch.prompt_index])
+    own = prompts.astype(backbone.dtype)[batch.prompt_index]
+    if isinstance(backbone, Decoder):
+        return _decoder(backbone, batch, own)
+    assert isinstance(backbone, T5)
+    return _encoder_decoder(backbone, batch, own)
 
 
 def _decoder(backbone: Decoder, batch: Batch, own: Float[Array, "B P D"]) -> Mass:
@@ -54,33 +58,28 @@ def _decoder(backbone: Decoder, batch: Batch, own: Float[Array, "B P D"]) -> Mas
     angles, scoring = spec.angles(positions), spec.scoring
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        mass = None
+        seen: Seen = {}
 
         def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            nonlocal mass
             asked = jnp.take_along_axis(q, labels[..., None, None], axis=1)
             weights = attention_weights(asked, kv.k, visible(labels, positions, w["window"]), *scoring)
-            mass = mean_mass(weights[..., :length], batch.labelled)
+            seen["labels"] = mean_mass(weights[..., :length], batch.labelled)
             return attend(q, kv, visible(positions, positions, w["window"]), *scoring)
 
         x, _ = block(spec, w, x, jax.tree.map(lambda part: part[w["rope"]], angles), look)
-        return x, mass
+        return x, seen
 
-    _, mass = jax.lax.scan(layer, x, values(backbone.layers) | spec.layer_constants())
-    return {"labels": mass}
+    return jax.lax.scan(layer, x, values(backbone.layers) | spec.layer_constants())[1]
 
 
 def _encoder_decoder(backbone: T5, batch: Batch, own: Float[Array, "B P D"]) -> Mass:
     length = own.shape[1] - backbone.spec.decoder_prompt
     encoded, text = _encoder(backbone, batch, own[:, :length])
-    across, itself = _decoder_of_t5(backbone, batch, own[:, length:], encoded, length)
-    mass = {"text": text, "labels": across}
-    return mass | ({"labels, decoder": itself} if backbone.spec.decoder_prompt else {})
+    mass = text | _decoder_of_t5(backbone, batch, own[:, length:], encoded, length)
+    return mass if backbone.spec.decoder_prompt else {name: mass[name] for name in ("text", "labels")}
 
 
-def _encoder(
-    backbone: T5, batch: Batch, prompt: Float[Array, "B P D"]
-) -> tuple[Float[Array, "B S D"], Float[Array, "layers B P"]]:
+def _encoder(backbone: T5, batch: Batch, prompt: Float[Array, "B P D"]) -> tuple[Float[Array, "B S D"], Mass]:
     """What was encoded, and the mass from the text to the prompt."""
     spec, length = backbone.spec, prompt.shape[1]
     x = jnp.concatenate([prompt, _rows(backbone, batch)], axis=1)
@@ -88,16 +87,16 @@ def _encoder(
     bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        mass, bias = None, position_bias(_table(backbone, "encoder_bias", w), bucket)
+        seen: Seen = {}
+        bias = position_bias(_table(backbone, "encoder_bias", w), bucket)
 
         def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            nonlocal mass
             weights = attention_weights(q, kv.k, there, scale=1.0, bias=bias)
-            mass = mean_mass(weights[:, :, length:, :length], batch.filled)
+            seen["text"] = mean_mass(weights[:, :, length:, :length], batch.filled)
             return attend(q, kv, there, scale=1.0, bias=bias)
 
         x, _ = self_attention(spec, w, x, look)
-        return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), mass
+        return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), seen
 
     x, mass = jax.lax.scan(layer, x, values(backbone.encoder))
     return rms_norm(x, backbone.ends["encoder_norm"][...], spec.norm_eps), mass
@@ -105,7 +104,7 @@ def _encoder(
 
 def _decoder_of_t5(
     backbone: T5, batch: Batch, prompt: Float[Array, "B Q D"], encoded: Float[Array, "B S D"], length: int
-) -> tuple[Float[Array, "layers B P"], Float[Array, "layers B Q"]]:
+) -> Mass:
     """The mass from the labels to the encoder's prompt, and to the decoder's own."""
     spec, count = backbone.spec, prompt.shape[1]
     shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=spec.start_token)
@@ -115,27 +114,24 @@ def _decoder_of_t5(
     bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=False)
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        across = itself = None
+        seen: Seen = {}
         bias = position_bias(_table(backbone, "decoder_bias", w), bucket)
 
         def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            nonlocal itself
             weights = attention_weights(q, kv.k, mask, scale=1.0, bias=bias)
-            itself = mean_mass(weights[:, :, count:, :count], batch.labelled)
+            seen["labels, decoder"] = mean_mass(weights[:, :, count:, :count], batch.labelled)
             return attend(q, kv, mask, scale=1.0, bias=bias)
 
         def look_across(q: Float[Array, "B S N H"]) -> Float[Array, "B S N H"]:
-            nonlocal across
             kv = KV(linear(w, "cross_k", encoded), linear(w, "cross_v", encoded))
             weights = attention_weights(q, kv.k, there, scale=1.0)
-            across = mean_mass(weights[:, :, count:, :length], batch.labelled)
+            seen["labels"] = mean_mass(weights[:, :, count:, :length], batch.labelled)
             return attend(q, kv, there, scale=1.0)
 
         x, _ = decoder_layer(spec, w, x, look, look_across)
-        return x, (across, itself)
+        return x, seen
 
-    _, mass = jax.lax.scan(layer, x, values(backbone.decoder))
-    return mass
+    return jax.lax.scan(layer, x, values(backbone.decoder))[1]
 
 
 def _rows(backbone: Backbone, batch: Batch) -> Float[Array, "B T D"]:

@@ -28,7 +28,8 @@ def inspection_page(found: Findings) -> str:
         *([Section("Left out", [paragraph(text) for text in found.missing])] if found.missing else []),
     ]
     lengths = sorted({len(subject.vectors) for subject in found.subjects})
-    lead = f"{len(found.subjects)} prompts of {' or '.join(map(str, lengths))} vectors for {found.backbone}. {READ}"
+    vectors = f"{len(found.subjects)} prompts of {' or '.join(map(str, lengths))} vectors"
+    lead = f"{vectors} for {found.backbone}. {READ}"
     return page(f"Prompts of {found.run}", lead, sections)
 
 
@@ -85,8 +86,8 @@ def _similarity(found: Findings) -> Iterator[Section]:
     drawn.colorbar(shown, ax=axes, shrink=0.7).outline.set_visible(False)
     heat = drawing(
         inline(drawn, "Cosines between prompts"),
-        "Cosines of the prompts' mean vectors, like ones beside each other; the tree joins what is most alike "
-        "first. Prompts that started from one text stay alike.",
+        "Cosines of the prompts' mean vectors, like ones beside each other; the tree joins what is most "
+        "alike first. Prompts that started from one text stay alike.",
     )
     yield Section("Similarity", [heat])
 
@@ -101,8 +102,8 @@ def _similarity(found: Findings) -> Iterator[Section]:
     axes.margins(0.25)
     axes.grid(False)
     caption = (
-        f"The plane keeps {100 * found.similarity.kept:.0f} % of the spread. One colour is one task, one mark "
-        "one stage; only distances mean something, the axes do not."
+        f"The plane keeps {100 * found.similarity.kept:.0f} % of the spread. One colour is one task, one "
+        "mark one stage; only distances mean something, the axes do not."
     )
     yield Section("Map", [drawing(inline(drawn, "Map of the prompts"), caption)])
 
@@ -125,8 +126,8 @@ def _parts(found: Findings) -> Section:
         parts.append(
             paragraph(
                 "A universal prompt is a shared matrix times a low-rank one for each task. What is common is "
-                "the shared part; what is a prompt's own comes of its low-rank part alone. The components are "
-                "those of that low-rank matrix: all ones, as at the start, is one component.",
+                "the shared part; what is a prompt's own comes of its low-rank part alone. The components "
+                "are those of that low-rank matrix: all ones, as at the start, is one component.",
                 faint=True,
             )
         )
@@ -170,8 +171,9 @@ def _attention(found: Findings) -> Section:
     parts = [
         paragraph(
             "The share of attention that goes to each vector, by layer: from the positions that predict the "
-            "label and, in an encoder, from the text; the mean over heads, positions and rows. What is missing "
-            "to 1 goes to the text. Much attention is not much influence: compare with the losses above."
+            "label and, in an encoder, from the text; the mean over heads, positions and rows. What is "
+            "missing to 1 goes to the text. Much attention is not much influence: compare it with the "
+            "losses above."
         )
     ]
     for study in found.studies:
@@ -179,7 +181,7 @@ def _attention(found: Findings) -> Section:
         for source, mass in study.attention.items():
             drawn, axes = figure(6.4, 1.6 + 0.1 * len(mass))
             shown = heat_map(axes, mass, [""] * len(mass), [""] * mass.shape[1], "")
-            axes.set_yticks(*[[0, len(mass) - 1]] * 2)
+            axes.set_yticks([0, len(mass) - 1], ["0", str(len(mass) - 1)])
             axes.set_ylabel("layer")
             if source == "labels, decoder":
                 axes.set_xticks(range(mass.shape[1]))

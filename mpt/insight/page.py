@@ -23,7 +23,8 @@ class Section(NamedTuple):
 
 # Two sets of colours, by what the reader's system asks for. What is too wide scrolls in its own box.
 STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c1c1c; --faint: #636363; --line: #ddd; --link: #0060a8 }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c1c1c; --faint: #636363; --line: #ddd;
+  --link: #0060a8 }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #16181b; --ink: #e4e4e4; --faint: #a2a2a2; --line: #3a3d42; --link: #7cc0f5 }
 }
@@ -86,9 +87,8 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int = 1) -
         return f"<tr>{''.join(f'{tag}{escaped(cell)}</{kind}>' for tag, cell in zip(opened, cells))}</tr>"
 
     body = "\n".join(row("td", line) for line in lines)
-    return Html(
-        f'<div class="wide"><table>\n<thead>{row("th", head)}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
+    inner = f"<thead>{row('th', head)}</thead>\n<tbody>\n{body}\n</tbody>"
+    return Html(f'<div class="wide"><table>\n{inner}</table></div>')
 
 
 def drawing(svg: str, caption: str) -> Html:

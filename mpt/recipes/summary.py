@@ -46,10 +46,10 @@ def _likest(found: Findings) -> str:
     cosines = found.similarity.cosines + np.diag([np.nan] * len(found.subjects))
 
     def pair(place: int) -> str:
-        i, k = np.unravel_index(place, cosines.shape)
+        i, k = divmod(place, len(cosines))
         return f"{found.subjects[i].name} and {found.subjects[k].name} ({cosines[i, k]:.3f})"
 
-    return f"Most alike: {pair(np.nanargmax(cosines))}; least: {pair(np.nanargmin(cosines))}"
+    return f"Most alike: {pair(int(np.nanargmax(cosines)))}; least: {pair(int(np.nanargmin(cosines)))}"
 
 
 def _study(found: Findings, study: Study) -> str:
