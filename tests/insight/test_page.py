@@ -70,4 +70,6 @@ def test_page_fetches_nothing():
 
 def test_contents_lead_to_the_sections():
     text = whole()
-    assert re.findall(r'href="#(part-\d)"', text) == re.findall(r'id="(part-\d)"', text) == ["part-0", "part-1"]
+    assert (
+        re.findall(r'href="#(part-\d)"', text) == re.findall(r'id="(part-\d)"', text) == ["part-0", "part-1"]
+    )

@@ -32,14 +32,16 @@ def test_labels_of_a_decoder(family, compare, tmp_path):
     backbone, model = load_pretrained(str(folder)).backbone, tiny.reference(family, folder)
     found = prompt_mass(backbone, tiny.collate(ROWS, INDEX), jnp.asarray(prompts()))
     assert list(found) == ["labels"]
+    wanted = []
     for i, row in enumerate(ROWS):
         read = model.get_input_embeddings()(torch.tensor([*row.inputs, *row.targets[:-1]]))
         embedded = torch.cat([torch.tensor(prompts()[INDEX[i]]), read])[None]
         with torch.no_grad():
             theirs = model(inputs_embeds=embedded, output_attentions=True).attentions
         labels = range(P + len(row.inputs) - 1, embedded.shape[1])
-        wanted = np.stack([mean(layer, 0, labels, P) for layer in theirs])
-        compare(family, "attention", found["labels"][:, i], wanted)
+        wanted.append([mean(layer, 0, labels, P) for layer in theirs])
+    # All rows at once: a window may hide the prompt from one of them.
+    compare(family, "attention", found["labels"], np.swapaxes(wanted, 0, 1))
 
 
 @pytest.mark.parametrize("family", tiny.ENCODER_DECODERS)
