@@ -79,7 +79,7 @@ class Findings:
         run: what was inspected, and ``backbone`` what its prompts are for.
         words: of each subject.
         norms: the length of each token's embedding.
-        parts: of the prompts of each file that has several of one length.
+        parts: of the prompts of each file that has several, or factors.
         ranks: how much each component carries, of each prompt of the file; where prompts are factored.
         missing: what was left out, and why, in a line each.
     """

@@ -21,7 +21,7 @@ def inspection_page(found: Findings) -> str:
         _tokens(found),
         _norms(found),
         *(_similarity(found) if len(found.subjects) > 1 else []),
-        *([_parts(found)] if found.parts or found.ranks else []),
+        *([_parts(found)] if found.parts else []),
         *([_positions(found)] if found.studies else []),
         *([_attention(found)] if found.studies else []),
         *([_transfer(found)] if found.transfer else []),
@@ -135,13 +135,12 @@ def _parts(found: Findings) -> Section:
     for place, (file, share) in enumerate(found.parts.items()):
         by_position = 100 * share.own_by_position
         line(axes, place, file, range(len(by_position)), by_position.tolist())
-    if found.parts:
-        axes.set_xlabel("position")
-        axes.set_ylabel("own, %")
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
-        caption = "Where in the prompt the tasks differ: the share that is not common, by position."
-        parts.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
+    axes.set_xlabel("position")
+    axes.set_ylabel("own, %")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    caption = "Where in the prompt the tasks differ: the share that is not common, by position."
+    parts.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
     return Section("Shared and own", parts)
 
 

@@ -1,4 +1,4 @@
-"""How well each prompt does on each task (Vu et al., ACL 2022, section 4)."""
+"""How well each prompt does on each task, without training it for that."""
 
 from __future__ import annotations
 

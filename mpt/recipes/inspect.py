@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mpt.recipes.predict import trained
 from mpt.rundir import write_whole
 
 NEAREST = 5  # tokens told of each vector
-# What a run's own file of prompts is called, in its prompts' names.
+# What the prompts of a pretraining's files are called.
 STAGES = {"teachers": "teacher", "universal": "universal"}
 
 
@@ -51,7 +51,8 @@ def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | 
     found = _prompts(run, pretrained)
     findings = without_rows(run, found, pretrained)
     if rows:
-        _try(findings, found, _held(findings, run, more, rows, pretrained, found), pretrained)
+        longest = max(card.max_length for _, card in found.values())
+        _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained)
     else:
         findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
     write_whole(out or run / "inspect.html", inspection_page(findings))
@@ -73,7 +74,11 @@ def without_rows(run: Path, found: dict[str, tuple[PlainPrompt, Card]], pretrain
         words=_words(subjects, pretrained),
         norms=token_norms(backbone),
         similarity=compared([subject.vectors for subject in subjects]),
-        parts={file: common_and_own(prompts) for file, prompts in composed.items() if len(prompts) > 1},
+        parts={
+            file: common_and_own(prompts)
+            for file, prompts in composed.items()
+            if len(prompts) > 1 or file in factored
+        },
         ranks={
             file: rank_shares(np.asarray(prompt.u[...]), np.asarray(prompt.v[...]))
             for file, prompt in factored.items()
@@ -125,36 +130,27 @@ def _words(subjects: Sequence[Subject], pretrained: Pretrained) -> list[Words]:
 
 
 def _held(
-    findings: Findings,
-    run: Path,
-    more: Sequence[Task],
-    rows: int,
-    pretrained: Pretrained,
-    found: dict[str, tuple[PlainPrompt, Card]],
+    findings: Findings, run: Path, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
 ) -> dict[str, Held]:
-    """Rows of the run's tasks, where they are at hand, and of those that were named besides."""
-    config = read_yaml(run / "config.yaml")
-    named = [*config.get("tasks", ()), config.get("task", ""), *config.get("also", ())]
-    known: dict[str, Task] = {}
-    for name in dict.fromkeys(filter(None, named)):
+    """Rows of the run's tasks, where they are at hand, and of those that were named besides.
+
+    Raises:
+        UserError: one that was named has no rows.
+    """
+    config, named = read_yaml(run / "config.yaml"), {task.name for task in more}
+    held, missing = {}, []
+    for name in filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())]):
         try:
             task = find_task(str(name))
+            if task.name not in named and not task.source.here:
+                raise UserError("its data is not on this machine; --targets with its name fetches it")
+            if task.name not in named:
+                held[task.name] = _rows(task, rows, max_length, pretrained)
         except UserError as error:
-            findings.missing.append(f"Nothing was tried on rows of {name}: {error}.")
-            continue
-        if task.source.here or task.name in {other.name for other in more}:
-            known[task.name] = task
-        else:
-            where = f"the data of {task.name} is not on this machine"
-            findings.missing.append(f"Nothing was tried on its rows: {where}; name it with --targets.")
-    known |= {task.name: task for task in more}
-    length = max(card.max_length for _, card in found.values())
-    held: dict[str, Held] = {}
-    for task in known.values():
-        try:
-            held[task.name] = _rows(task, rows, length, pretrained)
-        except UserError as error:
-            findings.missing.append(f"Nothing was tried on rows of {task.name}: {error}.")
+            missing.append(f"Nothing was tried on rows of {name}: {error}.")
+    held |= {task.name: _rows(task, rows, max_length, pretrained) for task in more}
+    if any(subject.task not in held for subject in findings.subjects):
+        findings.missing += missing
     return held
 
 
@@ -166,24 +162,17 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> He
     return Held(task, drawn, encoded, split)
 
 
-def _try(
-    findings: Findings,
-    found: dict[str, tuple[PlainPrompt, Card]],
-    held: dict[str, Held],
-    pretrained: Pretrained,
-) -> None:
+def _try(findings: Findings, held: Mapping[str, Held], pretrained: Pretrained) -> None:
     """What prompts do on rows: those that the run ends with on their own tasks, and all on all tasks."""
-    last = [file for file in found if file != "teachers"] or list(found)
-    studied = [
-        i for i, subject in enumerate(findings.subjects) if subject.file in last and subject.task in held
-    ]
-    passes = sum(len(findings.subjects[i].vectors) for i in studied)
-    pairs = len(findings.subjects) * len(held)
-    if not pairs:
+    if not held:
         return
-    with Progress("inspect", passes + pairs) as progress:
+    subjects = findings.subjects
+    ended = {subject.file for subject in subjects} - {"teachers"} or {"teachers"}
+    studied = [i for i, each in enumerate(subjects) if each.file in ended and each.task in held]
+    passes = sum(len(subjects[i].vectors) for i in studied)
+    with Progress("inspect", passes + len(subjects) * len(held)) as progress:
         for i in studied:
-            subject, target = findings.subjects[i], held[findings.subjects[i].task]
+            subject, target = subjects[i], held[subjects[i].task]
             worth = ablation(
                 pretrained.backbone, subject.vectors, target.rows, lambda: progress.step("ablation")
             )
@@ -192,7 +181,7 @@ def _try(
         scores = transfer(
             pretrained.backbone,
             pretrained.tokenizer,
-            [subject.vectors for subject in findings.subjects],
+            [subject.vectors for subject in subjects],
             list(held.values()),
             lambda: progress.step("transfer"),
         )

@@ -66,7 +66,7 @@ def test_what_needs_data_is_left_out_with_the_reason(tiny_model, tmp_path):
     assert found.studies == [] and found.transfer is None
     assert "nowhere/tone.yaml" in found.missing[0]
     again = inspect(run, rows=4, targets=[str(write_task(tmp_path, "tone"))])
-    assert len(again.studies) == 2 and again.transfer is not None
+    assert again.missing == [] and len(again.studies) == 2 and again.transfer is not None
     assert np.isfinite(again.transfer.scores).all()
 
 
