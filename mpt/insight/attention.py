@@ -22,8 +22,8 @@ from mpt.models.t5 import T5, buckets, decoder_layer, position_bias, self_attent
 
 # From where to where -> the share of attention's mass, averaged over heads and over the positions that
 # look, by layer and row.
-Mass = dict[str, Float[Array, "layers B P"]]
-Seen = dict[str, Float[Array, "B P"]]  # by one layer
+Mass = dict[str, Float[Array, "_layers B _P"]]
+Seen = dict[str, Float[Array, "B _P"]]  # by one layer
 
 
 def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:

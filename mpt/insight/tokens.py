@@ -64,10 +64,10 @@ def token_norms(backbone: Backbone) -> Float[np.ndarray, " V"]:
 
 
 def spelled(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """A token as it can be shown: · for a blank, ↵ for a line's end; a part of a letter by its own name."""
+    """A token as it can be shown: · for a blank, ↵ for a line's end; a part of a letter by its number."""
     text = str(tokenizer.decode([token]))
     if not text or "\ufffd" in text:
-        text = str(tokenizer.convert_ids_to_tokens(token) or f"[{token}]")
+        return f"[{token}]"
     return "".join({" ": "·", "\n": "↵"}.get(c, c if c.isprintable() else ascii(c)[1:-1]) for c in text)
 
 
