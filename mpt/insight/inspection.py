@@ -13,6 +13,7 @@ from mpt.insight.page import Html, Section, drawing, folded, page, paragraph, ta
 READ = "docs/inspect.md in mpt's repository has the formulas and their sources."
 # More cells than these leave no room for numbers in a heat map, or names on an axis.
 MANY, MANY_NAMES = 20, 32
+WIDTH = 5.4  # inches: what a telephone can show without scrolling
 
 
 def inspection_page(found: Findings) -> str:
@@ -57,7 +58,7 @@ def _tokens(found: Findings) -> Section:
 
 def _norms(found: Findings) -> Section:
     count, middle = len(found.subjects), float(np.median(found.norms))
-    drawn, axes = figure(5.4, 1.3 + 0.24 * count)
+    drawn, axes = figure(WIDTH, 1.3 + 0.24 * count)
     axes.axvspan(*np.quantile(found.norms / middle, (0.05, 0.95)), color="#7F7F7F", alpha=0.25, linewidth=0)
     axes.axvline(1, color="#7F7F7F", linewidth=1)
     for place, subject in enumerate(found.subjects):
@@ -91,16 +92,20 @@ def _similarity(found: Findings) -> Iterator[Section]:
     )
     yield Section("Similarity", [heat])
 
-    drawn, axes = figure(5.4, 4.2)
+    drawn, axes = figure(WIDTH, 3.6 + 0.09 * len(names))
     tasks = list(dict.fromkeys(subject.task for subject in found.subjects))
     files = list(dict.fromkeys(subject.file for subject in found.subjects))
-    for subject, (x, y) in zip(found.subjects, found.similarity.places):
+    for i, (subject, (x, y)) in enumerate(zip(found.subjects, found.similarity.places)):
         colour = COLOURS[tasks.index(subject.task) % len(COLOURS)]
         mark = MARKS[files.index(subject.file) % len(MARKS)]
-        axes.plot(x, y, mark, color=colour, markersize=7)
-        axes.annotate(subject.name, (x, y), (6, 4), textcoords="offset points", fontsize=8)
-    axes.margins(0.25)
+        axes.plot(x, y, mark, color=colour, markersize=7, label=f"{i} {subject.name}")
+        axes.annotate(str(i), (x, y), (5, 3), textcoords="offset points", fontsize=8)
+    axes.margins(0.15)
     axes.grid(False)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     caption = (
         f"The plane keeps {100 * found.similarity.kept:.0f} % of the spread. One colour is one task, one "
         "mark one stage; only distances mean something, the axes do not."
@@ -117,7 +122,7 @@ def _parts(found: Findings) -> Section:
             (name, f"{100 * own:.1f}", *([] if ranks is None else [f"{100 * part:.1f}" for part in ranks[i]]))
             for i, (name, own) in enumerate(zip(names, share.own))
         ]
-        components = [] if ranks is None else [f"component {r + 1}, %" for r in range(ranks.shape[1])]
+        components = [] if ranks is None else [f"component {r}, %" for r in range(ranks.shape[1])]
         parts.append(
             paragraph(f"{file}: {100 * share.common:.1f} % of the prompts is common to all of them.")
         )
@@ -131,7 +136,7 @@ def _parts(found: Findings) -> Section:
                 faint=True,
             )
         )
-    drawn, axes = figure(5.4, 2.8)
+    drawn, axes = figure(WIDTH, 2.8)
     for place, (file, share) in enumerate(found.parts.items()):
         by_position = 100 * share.own_by_position
         line(axes, place, file, range(len(by_position)), by_position.tolist())
@@ -152,7 +157,7 @@ def _positions(found: Findings) -> Section:
         )
     ]
     for study in found.studies:
-        drawn, axes = figure(6.4, 2.6)
+        drawn, axes = figure(WIDTH, 2.6)
         places = np.arange(len(study.ablation.rise))
         axes.bar(places, study.ablation.rise, color=COLOURS[0], width=0.8)
         axes.errorbar(
@@ -178,7 +183,7 @@ def _attention(found: Findings) -> Section:
     for study in found.studies:
         name = found.subjects[study.subject].name
         for source, mass in study.attention.items():
-            drawn, axes = figure(6.4, 1.6 + 0.1 * len(mass))
+            drawn, axes = figure(WIDTH, 1.6 + 0.1 * len(mass))
             shown = heat_map(axes, mass, [""] * len(mass), [""] * mass.shape[1], "")
             axes.set_yticks([0, len(mass) - 1], ["0", str(len(mass) - 1)])
             axes.set_ylabel("layer")

@@ -8,9 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mpt.insight.findings import Findings, Study, Transfer
-
-WIDEST = 52  # letters of a prompt's nearest tokens
+from mpt.insight.findings import Findings, Transfer
 
 
 def print_summary(found: Findings) -> None:
@@ -20,8 +18,8 @@ def print_summary(found: Findings) -> None:
         console.print(f"{file}: {100 * share.common:.1f} % of the prompts is common to all of them")
     if len(found.subjects) > 1:
         console.print(_likest(found), markup=False)
-    for study in found.studies:
-        console.print(_study(found, study), markup=False)
+    if found.studies:
+        console.print(_studies(found))
     if found.transfer:
         console.print(_transfer(found, found.transfer))
     for text in found.missing:
@@ -29,16 +27,15 @@ def print_summary(found: Findings) -> None:
 
 
 def _prompts(found: Findings) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, caption="norm and its 5 %, 95 %: in that of a typical token")
-    table.add_column("prompt")
-    table.add_column("norm", justify="right")
-    table.add_column("nearest token of each vector, by cosine")
+    table = Table(box=SIMPLE, pad_edge=False, caption="norms in that of the median token")
+    table.add_column("prompt", min_width=max(len(subject.name) for subject in found.subjects))
+    table.add_column("norm", min_width=4, justify="right")
+    table.add_column("nearest token of each vector, by cosine", no_wrap=True, overflow="ellipsis")
     for subject, words in zip(found.subjects, found.words):
-        reading = " ".join(near[0] for near in words.near)
-        reading = reading if len(reading) <= WIDEST else reading[: WIDEST - 1] + "…"
-        table.add_row(Text(subject.name), f"{np.median(found.lengths(subject)):.2f}", Text(reading))
+        reading = Text(" ".join(near[0] for near in words.near))
+        table.add_row(Text(subject.name), f"{np.median(found.lengths(subject)):.2f}", reading)
     low, high = np.quantile(found.norms / np.median(found.norms), (0.05, 0.95))
-    table.add_row("vocabulary", "1.00", f"({low:.2f} to {high:.2f})", style="dim")
+    table.add_row("vocabulary", "1.00", f"90 % are within {low:.2f} to {high:.2f}", style="dim")
     return table
 
 
@@ -52,18 +49,24 @@ def _likest(found: Findings) -> str:
     return f"Most alike: {pair(int(np.nanargmax(cosines)))}; least: {pair(int(np.nanargmin(cosines)))}"
 
 
-def _study(found: Findings, study: Study) -> str:
-    """A prompt's most useful vectors, and how much labels look at it."""
-    rise, words = study.ablation.rise, found.words[study.subject]
-    best = np.argsort(-rise, kind="stable")[:3]
-    vectors = ", ".join(f"{place} '{words.near[place][0]}' {rise[place]:+.3f}" for place in best)
-    shares = ", ".join(
-        f"{100 * mass.sum(axis=1).mean():.0f} % of attention from {source}"
-        for source, mass in study.attention.items()
+def _studies(found: Findings) -> Table:
+    """Each prompt's most useful vectors, and how much labels look at it."""
+    table = Table(
+        box=SIMPLE, pad_edge=False, caption=f"nats, on {found.studies[0].rows}; attention: over layers"
     )
-    name = found.subjects[study.subject].name
-    loss = f"loss {study.ablation.loss:.3f} nats on {study.rows}"
-    return f"{name}: {loss}; without vector {vectors}; {shares} goes to it"
+    table.add_column("prompt")
+    table.add_column("loss", justify="right")
+    table.add_column("its best vectors")
+    for source in found.studies[0].attention:
+        table.add_column(f"attention\nfrom {source}", justify="right")
+    for study in found.studies:
+        rise, words = study.ablation.rise, found.words[study.subject]
+        best = np.argsort(-rise, kind="stable")[:2]
+        worth = ", ".join(f"{rise[place]:+.3f} {words.near[place][0]} ({place})" for place in best)
+        shares = (f"{100 * mass.sum(axis=1).mean():.0f} %" for mass in study.attention.values())
+        name = found.subjects[study.subject].name
+        table.add_row(Text(name), f"{study.ablation.loss:.3f}", Text(worth), *shares)
+    return table
 
 
 def _transfer(found: Findings, transfer: Transfer) -> Table:
