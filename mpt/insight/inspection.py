@@ -105,7 +105,7 @@ def _similarity(found: Findings) -> Iterator[Section]:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
-    drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     caption = (
         f"The plane keeps {100 * found.similarity.kept:.0f} % of the spread. One colour is one task, one "
         "mark one stage; only distances mean something, the axes do not."

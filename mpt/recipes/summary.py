@@ -27,10 +27,10 @@ def print_summary(found: Findings) -> None:
 
 
 def _prompts(found: Findings) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, caption="norms in that of the median token")
-    table.add_column("prompt", min_width=max(len(subject.name) for subject in found.subjects))
-    table.add_column("norm", min_width=4, justify="right")
-    table.add_column("nearest token of each vector, by cosine", no_wrap=True, overflow="ellipsis")
+    table = Table(box=SIMPLE, pad_edge=False, expand=True, caption="norms in that of the median token")
+    table.add_column("prompt")
+    table.add_column("norm", justify="right")
+    table.add_column("nearest token of each vector, by cosine", no_wrap=True, overflow="ellipsis", ratio=1)
     for subject, words in zip(found.subjects, found.words):
         reading = Text(" ".join(near[0] for near in words.near))
         table.add_row(Text(subject.name), f"{np.median(found.lengths(subject)):.2f}", reading)
