@@ -44,6 +44,8 @@ def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | 
     Raises:
         UserError: the run has no prompts, or ones that are more than vectors in front of a text.
     """
+    if rows < 0:
+        raise UserError(f"inspect: --rows is {rows}; 0 or more can be tried")
     model, _ = trained(run)
     found = _prompts(run, None)  # what cannot be inspected is told before the backbone is loaded
     more = [find_task(name) for name in targets]

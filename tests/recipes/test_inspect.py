@@ -77,4 +77,5 @@ def test_prompts_that_are_more_than_vectors_are_refused(
     stage = plain_adapt["train"] | {"steps": 1}
     assert cli.main(["adapt", config_file(plain_adapt | keys | {"train": stage})]) == 0
     assert "lora" in refused(capsys, "inspect", str(tmp_path / "run"))
+    assert "--rows is -1" in refused(capsys, "inspect", str(universal), "--rows", "-1")
     assert "no run directory" in refused(capsys, "inspect", str(tmp_path))
