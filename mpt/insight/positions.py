@@ -62,7 +62,7 @@ def row_losses(
     """-log p(target) of each row behind a prompt, in nats."""
     graph, state = nnx.split(Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]))))
     losses = np.zeros(len(rows))
-    for places, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout):
+    for places, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
         losses[places] = -np.asarray(target_scores(graph, state, batch))[: len(places)]
     return losses
 
@@ -72,7 +72,7 @@ def attention(
 ) -> dict[str, Float[np.ndarray, "layers P"]]:
     """``prompt_mass`` of one prompt, as the mean over rows."""
     found: dict[str, list[np.ndarray]] = {}
-    for places, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout):
+    for places, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
         for name, mass in prompt_mass(backbone, batch, jnp.asarray(vectors[None])).items():
             found.setdefault(name, []).append(np.asarray(mass)[:, : len(places)])
     return {name: np.concatenate(parts, axis=1).mean(axis=1) for name, parts in found.items()}
