@@ -147,6 +147,32 @@ def predict(rest: list[str]) -> None:
     tyro.cli(arguments, args=rest, prog="mpt predict")
 
 
+def inspect(rest: list[str]) -> None:
+    """Show what a run's prompts say, how alike they are, and which of their vectors matter."""
+    from mpt.recipes.inspect import inspect
+    from mpt.recipes.summary import print_summary
+
+    def arguments(
+        run: Annotated[Path, tyro.conf.Positional],
+        rows: int = 64,
+        targets: tuple[str, ...] = (),
+        out: Path | None = None,
+    ) -> None:
+        """Show what a run's prompts say, how alike they are, and which of their vectors matter.
+
+        Args:
+            run: run directory of `pretrain`, `adapt` or `import`.
+            rows: of each task, to try the prompts on; 0 for what can be told without any.
+            targets: more tasks (names or files) to try all prompts on; also one of the run's own whose
+                data is elsewhere now.
+            out: the page to write; RUN/inspect.html where left out.
+        """
+        print_summary(inspect(run, rows, targets, out))
+        print(f"Page in {out or run / 'inspect.html'}")
+
+    tyro.cli(arguments, args=rest, prog="mpt inspect")
+
+
 def export(rest: list[str]) -> None:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
     from mpt.interop.exporting import export_run
@@ -269,6 +295,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "inspect": inspect,
     "export": export,
     "import": import_,
     "tasks": tasks,

@@ -49,7 +49,7 @@ def choice_probabilities(
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         ids = np.zeros(scores.shape, np.int32)
         ids[there] = [choice[0] for row in rows for choice in row.choices]
-        for places, batch in _batches(rows, prompts, batch_size, model.backbone.layout):
+        for places, batch in in_batches(rows, prompts, batch_size, model.backbone.layout):
             asked = np.resize(ids[places], (batch_size, width))
             found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places)]
             scores[places] = np.where(there[places], found, -np.inf)
@@ -57,15 +57,15 @@ def choice_probabilities(
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _batches(spread, prompts, batch_size, model.backbone.layout):
-            flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
+        for places, batch in in_batches(spread, prompts, batch_size, model.backbone.layout):
+            flat[places] = np.asarray(target_scores(graph, state, batch))[: len(places)]
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
         scores[there] = flat
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _batches(
+def in_batches(
     rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout
 ) -> Iterator[tuple[range, Batch]]:
     """The rows in batches, each with its rows' places; a short last one is filled up."""
@@ -84,7 +84,7 @@ def _token_scores(
 
 
 @jax.jit(static_argnums=0)
-def _target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, " B"]:
+def target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, " B"]:
     log_p = jax.nn.log_softmax(nnx.merge(graph, state)(batch).logits)
     taken = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
     return everywhere(jnp.sum(taken, axis=-1, where=batch.labelled))
@@ -97,7 +97,7 @@ def written(
     end: Any = tokenizer.eos_token_id
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
-    for places, batch in _batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
+    for places, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
         vectors, index, shift = model.prompt.prefix(batch, model.backbone)
         batch = batch._replace(prompt_index=index)
         found = generate(model.backbone, batch, vectors, most=LONGEST_TEXT, stop=[end], shift=shift)

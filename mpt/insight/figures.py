@@ -14,6 +14,8 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from scipy.cluster.hierarchy import dendrogram
 
 from mpt.rundir import write_whole
 
@@ -108,20 +110,35 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     style: str = "{:.0f}",
-) -> None:
-    """A matrix with its numbers written in it; cells that are NaN stay empty."""
+) -> AxesImage:
+    """A matrix with its numbers written in it; cells that are NaN stay empty.
+
+    Args:
+        style: of the numbers; an empty one writes none, so that the figure needs a colour bar.
+    """
     axes.grid(False)
     shown = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
+        if np.isfinite(value) and style:
             red, green, blue, _ = shown.cmap(shown.norm(value))
             light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
             # Not quite black, which `inline` leaves to the page.
             colour = "#010101" if light else "white"
             axes.text(column, row, style.format(value), ha="center", va="center", color=colour, fontsize=8)
+    return shown
+
+
+def tree(axes: Axes, links: Float[np.ndarray, "joins 4"]) -> None:
+    """What was joined, in SciPy's terms, above a heat map whose columns stand in the tree's order."""
+    drawn = dendrogram(links, no_plot=True)
+    above = axes.inset_axes((0, 1.02, 1, 0.18), sharex=axes)
+    above.set_axis_off()
+    for across, up in zip(drawn["icoord"], drawn["dcoord"]):
+        # SciPy's leaves stand at 5, 15, 25.
+        above.plot((np.array(across) - 5) / 10, up, color="#7F7F7F", linewidth=1)
 
 
 def save(drawn: Figure, path: Path) -> None:
@@ -147,5 +164,7 @@ def inline(drawn: Figure, title: str) -> str:
     )
     head, body = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
-    looks = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="max-width: {width}px"'
+    # Where the page is narrow the figure scrolls rather than become too small to read.
+    size = f"max-width: {width}px; min-width: {3 * width // 4}px"
+    looks = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
     return f"{head} {looks}>{body}".replace("#000000", "currentColor")

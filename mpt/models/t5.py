@@ -253,10 +253,10 @@ class T5(nnx.Module):
             def look(q: Float[Array, "B T N H"], own: KV) -> Float[Array, "B T N H"]:
                 return attend(q, past.joined(own) if past else own, mask, scale=1.0, bias=bias)
 
-            x, own = self_attention(spec, w, x, look)
-            q = linear(w, "cross_q", rms_norm(x, w["cross_norm"], spec.norm_eps))
-            x = x + linear(w, "cross_out", attend(q, cross, there, scale=1.0), axes=2)
-            return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), own
+            def look_across(q: Float[Array, "B T N H"]) -> Float[Array, "B T N H"]:
+                return attend(q, cross, there, scale=1.0)
+
+            return decoder_layer(spec, w, x, look, look_across)
 
         scanned = (values(self.decoder), encoded.kv, None if memory is None else memory.kv)
         x, own = jax.lax.scan(self._rematted(layer), x, scanned)
@@ -273,6 +273,20 @@ def self_attention(
     h = rms_norm(x, w["norm"], spec.norm_eps)
     own = KV(linear(w, "k", h), linear(w, "v", h))
     return x + linear(w, "out", look(linear(w, "q", h), own), axes=2), own
+
+
+def decoder_layer(
+    spec: T5Spec,
+    w: Layer,
+    x: Float[Array, "*rows D"],
+    look: Callable[[Array, KV], Array],
+    look_across: Callable[[Array], Array],
+) -> tuple[Float[Array, "*rows D"], KV]:
+    """One layer of the decoder, which also looks at what was encoded; the rest as in ``self_attention``."""
+    x, own = self_attention(spec, w, x, look)
+    q = linear(w, "cross_q", rms_norm(x, w["cross_norm"], spec.norm_eps))
+    x = x + linear(w, "cross_out", look_across(q), axes=2)
+    return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), own
 
 
 def position_bias(table: Float[Array, "buckets N"], bucket: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:

@@ -1,0 +1,109 @@
+"""What a prompt's vectors say: the tokens nearest to them, and how long they are beside real ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+from transformers import PreTrainedTokenizerBase
+
+from mpt.models.backbone import Backbone
+from mpt.models.decoder import Decoder, norm
+from mpt.models.layers import rms_norm, values
+from mpt.models.t5 import T5
+
+CHUNK = 8192  # tokens compared at once: a large vocabulary's table is never held a second time
+
+
+class Nearest(NamedTuple):
+    """The tokens nearest to each of M vectors, best first.
+
+    Attributes:
+        ids: by cosine with the tokens' embeddings.
+        cosines: of these.
+        read_out: by the logits that the vector has behind the final norm.
+    """
+
+    ids: Int[np.ndarray, "M k"]
+    cosines: Float[np.ndarray, "M k"]
+    read_out: Int[np.ndarray, "M k"]
+
+
+def nearest_tokens(backbone: Backbone, vectors: Float[np.ndarray, "M D"], count: int) -> Nearest:
+    """The ``count`` nearest tokens by cosine (Lester et al. 2021, section 7), and by the logit lens.
+
+    The lens reads a vector as if the last layer had put it out (nostalgebraist 2020).
+    """
+    graph, state = nnx.split(backbone)
+    ids, cosines = [], []
+    for some in _chunks(backbone):
+        alike = np.asarray(_cosines(graph, state, some, vectors))
+        places = np.argsort(-alike, axis=1, kind="stable")[:, :count]
+        ids.append(some[places])
+        cosines.append(np.take_along_axis(alike, places, axis=1))
+    ids, cosines = np.concatenate(ids, axis=1), np.concatenate(cosines, axis=1)
+    best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+    # A prompt's vectors at a time: each has logits for the whole vocabulary.
+    read = [
+        np.asarray(_read_out(graph, state, part, count)) for part in np.array_split(vectors, len(vectors))
+    ]
+    return Nearest(
+        np.take_along_axis(ids, best, axis=1), np.take_along_axis(cosines, best, axis=1), np.concatenate(read)
+    )
+
+
+def token_norms(backbone: Backbone) -> Float[np.ndarray, " V"]:
+    """The length of every token's embedding, as the first layer sees it."""
+    graph, state = nnx.split(backbone)
+    return np.concatenate([np.asarray(_norms(graph, state, some)) for some in _chunks(backbone)])
+
+
+def spelled(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token as it can be shown: · for a blank, ↵ for a line's end; a part of a letter by its number."""
+    text = str(tokenizer.decode([token]))
+    if not text or "\ufffd" in text:
+        return f"[{token}]"
+    return "".join({" ": "·", "\n": "↵"}.get(c, c if c.isprintable() else ascii(c)[1:-1]) for c in text)
+
+
+def _chunks(backbone: Backbone) -> list[Int[np.ndarray, " c"]]:
+    vocab = backbone.embedding.shape[0]
+    return [np.arange(start, min(start + CHUNK, vocab)) for start in range(0, vocab, CHUNK)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _cosines(
+    graph: nnx.GraphDef, state: nnx.State, tokens: Int[Array, " c"], vectors: Float[Array, "M D"]
+) -> Float[Array, "M c"]:
+    rows = nnx.merge(graph, state).embed(tokens).astype(jnp.float32)
+    return unit(vectors) @ unit(rows).T
+
+
+@partial(jax.jit, static_argnums=0)
+def _norms(graph: nnx.GraphDef, state: nnx.State, tokens: Int[Array, " c"]) -> Float[Array, " c"]:
+    return jnp.linalg.norm(nnx.merge(graph, state).embed(tokens).astype(jnp.float32), axis=-1)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _read_out(
+    graph: nnx.GraphDef, state: nnx.State, vectors: Float[Array, "M D"], count: int
+) -> Int[Array, "M k"]:
+    backbone = nnx.merge(graph, state)
+    return jax.lax.top_k(backbone.logits(final_norm(backbone, vectors.astype(backbone.dtype))), count)[1]
+
+
+def final_norm(backbone: Decoder | T5, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The norm that stands before the head."""
+    if isinstance(backbone, Decoder):
+        return norm(backbone.spec, values(backbone.ends), "final_norm", x)
+    return rms_norm(x, backbone.ends["decoder_norm"][...], backbone.spec.norm_eps)
+
+
+def unit(x: Float[Array, "M D"]) -> Float[Array, "M D"]:
+    """Each vector at length one; a zero stays one."""
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)

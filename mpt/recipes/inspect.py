@@ -1,0 +1,190 @@
+"""What a run's prompts say, how alike they are, and which of their vectors matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mpt.config import read_yaml
+from mpt.data.library import find_task
+from mpt.data.task import Task
+from mpt.data.tokenise import encode
+from mpt.errors import UserError
+from mpt.insight.findings import Findings, Study, Subject, Transfer, Words
+from mpt.insight.inspection import inspection_page
+from mpt.insight.parts import common_and_own, rank_shares
+from mpt.insight.positions import ablation, attention
+from mpt.insight.similarity import compared
+from mpt.insight.tokens import nearest_tokens, spelled, token_norms
+from mpt.insight.transfer import Held, transfer
+from mpt.models.hf import Pretrained, load_pretrained
+from mpt.progress import Progress
+from mpt.prompts import MultitaskPrompt, PlainPrompt
+from mpt.prompts.saved import Card, Saved, load_prompt
+from mpt.recipes.predict import trained
+from mpt.rundir import write_whole
+
+NEAREST = 5  # tokens told of each vector
+# What the prompts of a pretraining's files are called.
+STAGES = {"teachers": "teacher", "universal": "universal"}
+
+
+def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | None = None) -> Findings:
+    """Inspects a run's prompts and writes a page of it.
+
+    Args:
+        run: the run directory of `pretrain`, `adapt` or `import`.
+        rows: of each task, to try the prompts on; 0 for what can be told without.
+        targets: more tasks to try all prompts on; or one of the run's own, where its data is now.
+        out: the page; inspect.html inside the run where left out.
+
+    Raises:
+        UserError: the run has no prompts, or ones that are more than vectors in front of a text.
+    """
+    if rows < 0:
+        raise UserError(f"inspect: --rows is {rows}; 0 or more can be tried")
+    model, _ = trained(run)
+    found = _prompts(run, None)  # what cannot be inspected is told before the backbone is loaded
+    more = [find_task(name) for name in targets]
+    pretrained = load_pretrained(**asdict(model))
+    found = _prompts(run, pretrained)
+    findings = without_rows(run, found, pretrained)
+    if rows:
+        longest = max(card.max_length for _, card in found.values())
+        _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained)
+    else:
+        findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
+    write_whole(out or run / "inspect.html", inspection_page(findings))
+    return findings
+
+
+def without_rows(run: Path, found: dict[str, tuple[PlainPrompt, Card]], pretrained: Pretrained) -> Findings:
+    """What the vectors alone tell."""
+    backbone = pretrained.backbone
+    subjects = [
+        subject for file, (prompt, card) in found.items() for subject in _subjects(file, prompt, card)
+    ]
+    composed = {file: np.asarray(prompt.compose(), np.float32) for file, (prompt, _) in found.items()}
+    factored = {file: prompt for file, (prompt, _) in found.items() if isinstance(prompt, MultitaskPrompt)}
+    return Findings(
+        run=str(run),
+        backbone=pretrained.name,
+        subjects=subjects,
+        words=_words(subjects, pretrained),
+        norms=token_norms(backbone),
+        similarity=compared([subject.vectors for subject in subjects]),
+        parts={
+            file: common_and_own(prompts)
+            for file, prompts in composed.items()
+            if len(prompts) > 1 or file in factored
+        },
+        ranks={
+            file: rank_shares(np.asarray(prompt.u[...]), np.asarray(prompt.v[...]))
+            for file, prompt in factored.items()
+        },
+    )
+
+
+def _prompts(run: Path, pretrained: Pretrained | None) -> dict[str, tuple[PlainPrompt, Card]]:
+    """All prompts of a run, by the names of their files: teachers before the universal prompt."""
+    names = sorted(path.stem for path in (run / "prompts").glob("*.safetensors")) or ["universal"]
+    found: dict[str, tuple[Saved, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
+    plain: dict[str, tuple[PlainPrompt, Card]] = {}
+    for name, (prompt, card) in found.items():
+        if not isinstance(prompt, PlainPrompt):
+            raise UserError(
+                f"{run}: what it holds is more than a prompt ({card.kind}), and only vectors in front of a "
+                "text can be inspected; choose a run of `--method prompt`, spot, ulpt or examples"
+            )
+        plain[name] = (prompt, card)
+    return plain
+
+
+def _subjects(file: str, prompt: PlainPrompt, card: Card) -> list[Subject]:
+    """The prompts of a file, each under a name of its own."""
+    vectors, seeds = np.asarray(prompt.compose(), np.float32), card.seeds
+    width = len(vectors) // max(len(seeds), 1)  # prompts of a seed, in an adaptation
+
+    def name(place: int, task: str) -> str:
+        if file in STAGES:
+            return f"{task}, {STAGES[file]}"
+        return f"{task}, seed {seeds[place // width]}"
+
+    names = [name(i, task) for i, task in enumerate(card.prompts)]
+    if len(set(names)) < len(names):
+        names = [f"{task}, {i}" for i, task in enumerate(card.prompts)]
+    return [Subject(*each) for each in zip(names, card.prompts, [file] * len(names), vectors)]
+
+
+def _words(subjects: Sequence[Subject], pretrained: Pretrained) -> list[Words]:
+    vectors = np.concatenate([subject.vectors for subject in subjects])
+    near = nearest_tokens(pretrained.backbone, vectors, NEAREST)
+
+    def spell(ids: np.ndarray) -> list[list[str]]:
+        return [[spelled(pretrained.tokenizer, int(token)) for token in line] for line in ids]
+
+    ends = np.cumsum([len(subject.vectors) for subject in subjects])
+    by_subject = zip(*(np.split(part, ends[:-1]) for part in near))
+    return [Words(spell(ids), cosines[:, 0].tolist(), spell(lens)) for ids, cosines, lens in by_subject]
+
+
+def _held(
+    findings: Findings, run: Path, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
+) -> dict[str, Held]:
+    """Rows of the run's tasks, where they are at hand, and of those that were named besides.
+
+    Raises:
+        UserError: one that was named has no rows.
+    """
+    config, named = read_yaml(run / "config.yaml"), {task.name for task in more}
+    held, missing = {}, []
+    for name in filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())]):
+        try:
+            task = find_task(str(name))
+            if task.name not in named and not task.source.here:
+                raise UserError("its data is not on this machine; --targets with its name fetches it")
+            if task.name not in named:
+                held[task.name] = _rows(task, rows, max_length, pretrained)
+        except UserError as error:
+            missing.append(f"Nothing was tried on rows of {name}: {error}.")
+    held |= {task.name: _rows(task, rows, max_length, pretrained) for task in more}
+    if any(subject.task not in held for subject in findings.subjects):
+        findings.missing += missing
+    return held
+
+
+def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> Held:
+    """Validation rows; training rows of a task that has no others."""
+    split = "validation" if {"validation", "all"} & set(task.source.parts) else "train"
+    drawn = task.sample(split, count)
+    encoded = encode(drawn, pretrained.tokenizer, max_length, pretrained.backbone.layout)
+    return Held(task, drawn, encoded, split)
+
+
+def _try(findings: Findings, held: Mapping[str, Held], pretrained: Pretrained) -> None:
+    """What prompts do on rows: those that the run ends with on their own tasks, and all on all tasks."""
+    if not held:
+        return
+    subjects = findings.subjects
+    ended = {subject.file for subject in subjects} - {"teachers"} or {"teachers"}
+    studied = [i for i, each in enumerate(subjects) if each.file in ended and each.task in held]
+    passes = sum(len(subjects[i].vectors) for i in studied)
+    with Progress("inspect", passes + len(subjects) * len(held)) as progress:
+        for i in studied:
+            subject, target = subjects[i], held[subjects[i].task]
+            worth = ablation(
+                pretrained.backbone, subject.vectors, target.rows, lambda: progress.step("ablation")
+            )
+            seen = attention(pretrained.backbone, subject.vectors, target.rows)
+            findings.studies.append(Study(i, f"{len(target.rows)} {target.split} rows", worth, seen))
+        scores = transfer(
+            pretrained.backbone,
+            pretrained.tokenizer,
+            [subject.vectors for subject in subjects],
+            list(held.values()),
+            lambda: progress.step("transfer"),
+        )
+    findings.transfer = Transfer([f"{name} ({t.task.metric})" for name, t in held.items()], scores)
