@@ -67,10 +67,10 @@ class Each(NamedTuple):
         most: tokens to write at most.
     """
 
-    temperature: Float[Array | np.ndarray, " B"]
-    top_p: Float[Array | np.ndarray, " B"]
-    seed: Int[Array | np.ndarray, " B"]
-    most: Int[Array | np.ndarray, " B"]
+    temperature: Float[Array, " B"]
+    top_p: Float[Array, " B"]
+    seed: Int[Array, " B"]
+    most: Int[Array, " B"]
 
 
 Method = Greedy | Sample | Beam | Each

@@ -39,6 +39,11 @@ class Ready(NamedTuple):
         layout = self.pretrained.backbone.layout
         return encode(examples, self.pretrained.tokenizer, self.max_length, layout)
 
+    def unlabelled(self, record: Record) -> Example:
+        """A new row as text."""
+        # It has no target: any will do, as only the input is read.
+        return self.task.example(record, next(iter(self.task.verbalizer.values()), ""))
+
 
 def open_run(run: Path, task: str = "", index: int = 0, pretrained: Pretrained | None = None) -> Ready:
     """Loads the prompt of a run for one task.
@@ -143,19 +148,13 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     _, model, place, task, _ = ready
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
     while chunk := list(islice(numbered, CHUNK)):
-        rows = ready.encode([unlabelled(task, _record(task, line, at)) for at, line in chunk])
+        rows = ready.encode([ready.unlabelled(_record(task, line, at)) for at, line in chunk])
         if task.choices:
             for shares in choice_probabilities(model, rows, place, task.scoring):
                 yield json.dumps(classified(task, shares))
         else:
             for text in written(model, rows, ready.pretrained.tokenizer, place):
                 yield json.dumps({"prediction": text})
-
-
-def unlabelled(task: Task, record: Record) -> Example:
-    """A new row as text."""
-    # It has no target: any will do, as only the input is read.
-    return task.example(record, next(iter(task.verbalizer.values()), ""))
 
 
 def classified(task: Task, shares: Iterable[float]) -> dict[str, Any]:
