@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 log = logging.getLogger("mpt.serve")
 
 
+@runtime_checkable
 class Job(Protocol):
     """Something to be answered."""
 
