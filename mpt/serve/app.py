@@ -8,7 +8,6 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future
 from typing import Any
 
 from starlette.applications import Starlette
@@ -195,12 +194,8 @@ class Service:
         finally:
             answers.cancel()
             gone.cancel()
-            _drop(futures)
-
-
-def _drop(futures: list[Future[Any]]) -> None:
-    for future in futures:
-        future.cancel()
+            for future in futures:
+                future.cancel()
 
 
 async def _gone(asked: Asked) -> None:

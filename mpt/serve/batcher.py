@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -51,7 +51,7 @@ class Batcher:
         most: jobs of a batch.
         wait: seconds that a batch's first job waits for others.
         room: jobs that may wait.
-        prepare: is called by the worker before it takes jobs.
+        prepare: is run through by the worker before it takes jobs; closing ends it between two items.
         seen: is told the jobs of each batch and the seconds that it took.
     """
 
@@ -61,7 +61,7 @@ class Batcher:
         most: int,
         wait: float,
         room: int,
-        prepare: Callable[[], object] = lambda: None,
+        prepare: Callable[[], Iterable[object]] = tuple,
         seen: Callable[[int, float], object] = lambda jobs, seconds: None,
     ):
         self._answer, self._most, self._wait, self._room = answer, most, wait, room
@@ -114,7 +114,9 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            self._prepare()
+            for _ in self._prepare():
+                if self._closed:
+                    return
         except Exception as error:
             log.exception("the server cannot start")
             self.failure = error

@@ -6,7 +6,7 @@ lengths of text, and all of these are compiled before the first request.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,8 +118,8 @@ class Engine:
         nothing = UserError("a text is empty: there is nothing to read")
         return [answers.get(i, nothing) for i in range(len(rows))]
 
-    def warm(self) -> None:
-        """Compiles the programs that requests will ask for, by running each on rows of filler."""
+    def warm(self) -> Iterator[None]:
+        """Compiles the programs that requests will ask for, one by one, by running each on filler."""
         kinds: dict[Hashable, Request] = {}
         for place in self.places.values():
             for wish in (None, Wish(0.0, 1.0, 0, 0)):
@@ -133,6 +133,7 @@ class Engine:
             for cells in powers(SHORTEST, group.longest):
                 row = Row([0] * (cells // 2 + 1), [0], choices)
                 for count in self._counts:
+                    yield
                     solve([request] * count, [row] * count)
 
     def _classify(self, requests: Sequence[Request], rows: Sequence[Row]) -> Sequence[Chosen]:

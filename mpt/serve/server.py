@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
         if batcher.ready and not self._told:
             self._told = True
             print("mpt: ready", file=sys.stderr, flush=True)
-        if self._asked and batcher.ready:
+        if self._asked:
             batcher.close()
         return await super().on_tick(counter) or batcher.finished
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 from test_cli import predictions
-from toys import until
+from toys import refused, until
 
 from mpt.errors import UserError
 from mpt.recipes.predict import open_run, predict
@@ -43,8 +43,8 @@ class Held:
         self.go, self.begun, self.answered = threading.Event(), threading.Event(), []
         self.fault: Exception | None = None
 
-    def warm(self) -> None:
-        pass
+    def warm(self):
+        return ()
 
     def answer(self, requests):
         self.begun.set()
@@ -359,6 +359,12 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path):
 def test_options_that_cannot_be_are_told(keys, message):
     with pytest.raises(UserError, match=message):
         ServeOptions(**keys)
+
+
+def test_the_command_tells_mistakes_in_a_line(capsys, tmp_path):
+    assert "name at least one run directory" in refused(capsys, "serve")
+    assert "--max-batch is 0" in refused(capsys, "serve", str(tmp_path), "--max-batch", "0")
+    assert "no run directory" in refused(capsys, "serve", str(tmp_path), "--port", "0")
 
 
 def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):

@@ -148,6 +148,26 @@ def test_a_failed_start_is_told():
         batcher.put([Job(0)])
 
 
+def test_closing_ends_the_preparation(gate):
+    begun, go = threading.Event(), threading.Event()
+
+    def prepare():
+        for _ in range(2):
+            yield
+            assert not go.is_set()
+            begun.set()
+            assert go.wait(20)
+
+    batcher = Batcher(gate, most=4, wait=0.0, room=8, prepare=prepare)
+    batcher.start()
+    assert begun.wait(20)
+    batcher.close()
+    go.set()
+    batcher.join()
+    assert batcher.failure is None
+    assert not batcher.ready
+
+
 def test_batches_are_seen(start, gate):
     seen = []
     gate.open.set()

@@ -107,7 +107,8 @@ def test_an_empty_text_is_refused_beside_others(tmp_path, tiny_model):
 
 
 def test_no_request_compiles_what_warming_has_not(engine):
-    engine.warm()
+    for _ in engine.warm():
+        pass
     programs = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: programs.append(event))
     try:
