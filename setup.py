@@ -4,6 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/__init__.py").read_text())[1]
+SERVE = ["prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
 
 setup(
     name="mpt-jax",
@@ -55,9 +56,12 @@ setup(
         "datasets": ["datasets>=4.0"],  # from 4.0 on, it runs no code of a data set's
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
+        "serve": SERVE,
         "test": [
+            *SERVE,
             "beartype>=0.22",
             "datasets>=4.0",
+            "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
             "peft>=0.17",
             "basedpyright>=1.31",

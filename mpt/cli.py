@@ -15,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from mpt.errors import UserError, nearest
+from mpt.serve.options import ServeOptions
 
 # Recipes are imported by the commands that run them, so that `mpt --help` answers at once.
 
@@ -173,6 +174,30 @@ def inspect(rest: list[str]) -> None:
     tyro.cli(arguments, args=rest, prog="mpt inspect")
 
 
+def serve(rest: list[str]) -> None:
+    """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
+
+    def arguments(
+        run: Annotated[tuple[Path, ...], tyro.conf.Positional],
+        options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
+    ) -> None:
+        """Answer over HTTP for the prompts of runs, which share one backbone.
+
+        Args:
+            run: run directories of `adapt`, `pretrain` or `import`.
+            options: how it listens, and what it lets in.
+        """
+        if not run:
+            raise UserError("name at least one run directory")
+        try:
+            from mpt.serve.server import serve
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed; pip install 'mpt-jax[serve]'") from None
+        serve(run, options)
+
+    tyro.cli(arguments, args=rest, prog="mpt serve")
+
+
 def export(rest: list[str]) -> None:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
     from mpt.interop.exporting import export_run
@@ -296,6 +321,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
+    "serve": serve,
     "export": export,
     "import": import_,
     "tasks": tasks,

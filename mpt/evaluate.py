@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 from transformers import PreTrainedTokenizerBase
 
-from mpt.data.batches import Batch, collate
+from mpt.data.batches import Batch, Sizes, bucket, collate
 from mpt.data.task import Example, Scoring, Task
 from mpt.data.tokenise import Layout, Row
 from mpt.errors import UserError
@@ -24,6 +24,8 @@ from mpt.sharding import everywhere
 BATCH = 32  # rows
 LONGEST_TEXT = 64  # tokens
 
+Sizing = Callable[[Sequence[Row], Layout], Sizes]
+
 
 def choice_probabilities(
     model: Prompted,
@@ -31,6 +33,7 @@ def choice_probabilities(
     prompt: int | Sequence[int] = 0,
     scoring: Scoring = "sum",
     batch_size: int = BATCH,
+    sizing: Sizing = Sizes.of,
 ) -> Float[np.ndarray, "B C"]:
     """p(choice) for each row, normalised over the row's choices; 0 where a row has fewer than others.
 
@@ -40,6 +43,7 @@ def choice_probabilities(
     Args:
         prompt: the prompt that all rows are read behind, or each row's.
         scoring: see ``Task``.
+        sizing: the sizes of a batch's arrays; each distinct one is compiled once.
     """
     graph, state = nnx.split(model)
     prompts = np.broadcast_to(prompt, len(rows)).tolist()
@@ -49,15 +53,16 @@ def choice_probabilities(
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         ids = np.zeros(scores.shape, np.int32)
         ids[there] = [choice[0] for row in rows for choice in row.choices]
-        for places, batch in in_batches(rows, prompts, batch_size, model.backbone.layout):
-            asked = np.resize(ids[places], (batch_size, width))
-            found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places)]
+        for places, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
+            asked = np.zeros((batch_size, bucket(width, 1)), np.int32)
+            asked[: len(places), :width] = ids[places]
+            found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places), :width]
             scores[places] = np.where(there[places], found, -np.inf)
     else:
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in in_batches(spread, prompts, batch_size, model.backbone.layout):
+        for places, batch in in_batches(spread, prompts, batch_size, model.backbone.layout, sizing):
             flat[places] = np.asarray(target_scores(graph, state, batch))[: len(places)]
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
@@ -66,13 +71,14 @@ def choice_probabilities(
 
 
 def in_batches(
-    rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout
+    rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout, sizing: Sizing = Sizes.of
 ) -> Iterator[tuple[range, Batch]]:
     """The rows in batches, each with its rows' places; a short last one is filled up."""
     for start in range(0, len(rows), size):
         places = range(start, min(start + size, len(rows)))
         filled = [*places, *[start] * (size - len(places))]
-        yield places, collate([rows[i] for i in filled], [prompts[i] for i in filled], layout)
+        taken = [rows[i] for i in filled]
+        yield places, collate(taken, [prompts[i] for i in filled], layout, sizing(taken, layout))
 
 
 @jax.jit(static_argnums=0)

@@ -22,11 +22,13 @@ from mpt.models.backbone import Backbone, State
 from mpt.sharding import everywhere
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Greedy:
     """The likeliest token, each time."""
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Sample:
     """A random token of the likeliest (Holtzman et al. 2020).
@@ -42,6 +44,7 @@ class Sample:
     seed: int = 0
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Beam:
     """The likeliest text among those that a search of some width finds.
@@ -55,7 +58,23 @@ class Beam:
     length_penalty: float = 1.0
 
 
-Method = Greedy | Sample | Beam
+class Each(NamedTuple):
+    """Each row in its own way, all in one program; a row's text does not depend on the others.
+
+    Attributes:
+        temperature: as ``Sample``'s; at 0 a row gets the likeliest token, each time.
+        top_p: as ``Sample``'s.
+        seed: as ``Sample``'s.
+        most: tokens to write at most.
+    """
+
+    temperature: Float[Array, " B"]
+    top_p: Float[Array, " B"]
+    seed: Int[Array, " B"]
+    most: Int[Array, " B"]
+
+
+Method = Greedy | Sample | Beam | Each
 
 GREEDY = Greedy()
 NONE = -1  # no token
@@ -77,7 +96,7 @@ def generate(
         backbone: the frozen model.
         batch: the rows' inputs, padded on the right; a decoder's text must end where writing begins.
         prompts: the tasks' prompts; ``batch.prompt_index`` says which is whose.
-        most: tokens to write at most.
+        most: tokens to write at most, for any row.
         stop: tokens that end a text.
         method: how the next token is chosen.
         shift: is added to the inputs' embeddings.
@@ -88,12 +107,12 @@ def generate(
     graph, weights = nnx.split(backbone)
     ends = tuple(stop) or (NONE,)
     tokens = np.asarray(_written(graph, weights, batch, prompts, shift, most, ends, method))
-    stopped = np.isin(tokens, stop)
+    stopped = np.isin(tokens, ends)
     lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), most)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "most", "stop", "method"))
+@functools.partial(jax.jit, static_argnames=("graph", "most", "stop"))
 def _written(
     graph: nnx.GraphDef,
     weights: nnx.State,
@@ -134,10 +153,11 @@ def _one_by_one(
     state: State,
     most: int,
     stop: Int[Array, " stops"],
-    method: Greedy | Sample,
+    method: Greedy | Sample | Each,
 ) -> Int[Array, "B most"]:
     """Greedy and sampled texts."""
     rows = len(logits)
+    limit = jnp.asarray(method.most if isinstance(method, Each) else most)
 
     def unfinished(draft: Draft) -> Bool[Array, ""]:
         return (draft.written < most) & ~jnp.all(draft.done)
@@ -146,22 +166,40 @@ def _one_by_one(
         chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.written))
         tokens = draft.tokens.at[:, draft.written].set(chosen)
         logits, state = backbone.step(chosen, draft.state)
-        return Draft(draft.written + 1, tokens, logits, draft.done | jnp.isin(chosen, stop), state)
+        done = draft.done | jnp.isin(chosen, stop) | (draft.written + 1 >= limit)
+        return Draft(draft.written + 1, tokens, logits, done, state)
 
-    tokens, done = jnp.full((rows, most), stop[0]), jnp.zeros(rows, bool)
+    tokens, done = jnp.full((rows, most), stop[0]), jnp.broadcast_to(limit <= 0, rows)
     draft = Draft(jnp.array(0), tokens, logits, done, state)
     return jax.lax.while_loop(unfinished, extend, draft).tokens
 
 
-def choose(logits: Float[Array, "B V"], method: Greedy | Sample, count: Int[Array, ""]) -> Int[Array, " B"]:
+def choose(
+    logits: Float[Array, "B V"], method: Greedy | Sample | Each, count: Int[Array, ""]
+) -> Int[Array, " B"]:
     """The next token of each row, the ``count``-th of its text."""
     if isinstance(method, Greedy):
         return jnp.argmax(logits, axis=-1)
+    if isinstance(method, Each):
+        return _choose_each(logits, method, count)
     key = jax.random.fold_in(jax.random.key(method.seed), count)
     return jax.random.categorical(key, nucleus(logits / method.temperature, method.top_p))
 
 
-def nucleus(logits: Float[Array, "B V"], top_p: float) -> Float[Array, "B V"]:
+def _choose_each(logits: Float[Array, "B V"], rows: Each, count: Int[Array, ""]) -> Int[Array, " B"]:
+    likeliest, sampled = jnp.argmax(logits, axis=-1), rows.temperature > 0
+
+    def draw() -> Int[Array, " B"]:
+        scaled = logits / jnp.where(sampled, rows.temperature, 1.0)[:, None]
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), count))(rows.seed)
+        drawn = jax.vmap(jax.random.categorical)(keys, nucleus(scaled, rows.top_p[:, None]))
+        return jnp.where(sampled, drawn, likeliest)
+
+    # Ranking the vocabulary takes long; rows that are all greedy are spared it.
+    return jax.lax.cond(jnp.any(sampled), draw, lambda: likeliest)
+
+
+def nucleus(logits: Float[Array, "B V"], top_p: float | Float[Array, "B 1"]) -> Float[Array, "B V"]:
     """Logits of the smallest set of tokens with probability ``top_p``; the others' are -inf.
 
     >>> nucleus(jnp.log(jnp.array([[0.5, 0.3, 0.2]])), 0.6) > -jnp.inf

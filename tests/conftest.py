@@ -67,6 +67,30 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory) -> Path:
+    """A Hugging Face folder: a random T5 of two layers."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder, tokenizer = tmp_path_factory.mktemp("t5") / "tiny", tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=40,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def pretrained(tiny_model) -> Pretrained:
     return load_pretrained(str(tiny_model))
 

@@ -38,9 +38,14 @@ def adapted_run(folder: Path, model: Path) -> Path:
     return _saved(folder, "adapted", SoftPrompt(random(3, 2, LENGTH, WIDTH)), config, ("tone", "tone"))
 
 
-def _saved(folder: Path, name: str, prompt, config, names: tuple[str, ...]) -> Path:
+def run_of(folder: Path, model: Path, prompt, task: str, **keys) -> Path:
+    """A run of `adapt` with one seed; ``keys`` go into the task file."""
+    return _saved(folder, "adapted", prompt, AdaptConfig(model=ModelConfig(str(model))), (task,), **keys)
+
+
+def _saved(folder: Path, name: str, prompt, config, names: tuple[str, ...], **keys) -> Path:
     folder.mkdir(exist_ok=True)
-    tasks = [find_task(str(write_task(folder, task))) for task in dict.fromkeys(names)]
+    tasks = [find_task(str(write_task(folder, task, **keys))) for task in dict.fromkeys(names)]
     facts = {"method": "Made by hand", "rows": {}, "seeds": [0], "metrics": {}, "max_length": 24}
     run, pretrained = folder / "run", load_pretrained(config.model.name)
     save_prompt(run, name, prompt, Card.describe(prompt, pretrained, tasks, prompts=list(names), **facts))

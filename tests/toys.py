@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,12 @@ def refused(capsys, *arguments: str) -> str:
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder`` with its content."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits for something that happens soon."""
+    for _ in range(3000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not happen")

@@ -39,8 +39,13 @@ class Ready(NamedTuple):
         layout = self.pretrained.backbone.layout
         return encode(examples, self.pretrained.tokenizer, self.max_length, layout)
 
+    def unlabelled(self, record: Record) -> Example:
+        """A new row as text."""
+        # It has no target: any will do, as only the input is read.
+        return self.task.example(record, next(iter(self.task.verbalizer.values()), ""))
 
-def open_run(run: Path, task: str = "", index: int = 0) -> Ready:
+
+def open_run(run: Path, task: str = "", index: int = 0, pretrained: Pretrained | None = None) -> Ready:
     """Loads the prompt of a run for one task.
 
     Args:
@@ -48,14 +53,15 @@ def open_run(run: Path, task: str = "", index: int = 0) -> Ready:
         task: the task's name or file; may be left out if the run knows only one. A task that a
             universal prompt has not seen gets the start of an adaptation.
         index: which of an adaptation's prompts, one per seed.
+        pretrained: the run's backbone, where it is loaded already.
 
     Raises:
-        UserError: the run holds no finished prompt, or none for that task.
+        UserError: the run holds no finished prompt, or none for that task, or not on that backbone.
     """
     model_config, config = _opened(run)
     name, place = _place(run, config, index)
     load_prompt(run, name)  # a missing prompt is told before the backbone is loaded
-    pretrained = load_pretrained(**asdict(model_config))
+    pretrained = pretrained or load_pretrained(**asdict(model_config))
     prompt, card = load_prompt(run, name, pretrained)
     if not task and len(card.templates) > 1:
         raise UserError(f"{run}: it knows {', '.join(card.templates)}; name one with --task")
@@ -141,17 +147,20 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     """
     _, model, place, task, _ = ready
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    # A new row has no target: any will do, as only the input is read.
-    target = next(iter(task.verbalizer.values()), "")
     while chunk := list(islice(numbered, CHUNK)):
-        rows = ready.encode([task.example(_record(task, line, at), target) for at, line in chunk])
+        rows = ready.encode([ready.unlabelled(_record(task, line, at)) for at, line in chunk])
         if task.choices:
             for shares in choice_probabilities(model, rows, place, task.scoring):
-                found = {label: round(float(p), 6) for label, p in zip(task.verbalizer, shares)}
-                yield json.dumps({"prediction": max(found, key=found.__getitem__), "probabilities": found})
+                yield json.dumps(classified(task, shares))
         else:
             for text in written(model, rows, ready.pretrained.tokenizer, place):
                 yield json.dumps({"prediction": text})
+
+
+def classified(task: Task, shares: Iterable[float]) -> dict[str, Any]:
+    """The likeliest label, and each label's probability; ``shares`` are those of the choices."""
+    found = {label: round(float(p), 6) for label, p in zip(task.verbalizer, shares)}
+    return {"prediction": max(found, key=found.__getitem__), "probabilities": found}
 
 
 def _record(task: Task, line: str, where: str) -> Record:

@@ -1,0 +1,78 @@
+"""Starting and stopping: a socket, the batches' worker, and the end that loses nothing."""
+
+from __future__ import annotations
+
+import math
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from mpt.errors import UserError, first_line, warn
+from mpt.serve.app import Service
+from mpt.serve.engine import Engine
+from mpt.serve.options import TOKEN, ServeOptions
+
+
+class Server(uvicorn.Server):
+    """A server that, when asked to stop, refuses what is new (503) and answers what it has taken."""
+
+    def __init__(self, config: uvicorn.Config, service: Service):
+        super().__init__(config)
+        self._service, self._asked, self._told = service, False, False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._asked:  # the second time, it does not wait
+            super().handle_exit(sig, frame)
+        self._asked = True
+
+    async def on_tick(self, counter: int) -> bool:
+        batcher = self._service.batcher
+        if batcher.ready and not self._told:
+            self._told = True
+            print("mpt: ready", file=sys.stderr, flush=True)
+        if self._asked:
+            batcher.close()
+        return await super().on_tick(counter) or batcher.finished
+
+
+def serve(runs: Sequence[Path], options: ServeOptions) -> None:
+    """Serves the prompts of runs until it is told to stop.
+
+    Raises:
+        UserError: the runs cannot be served together, or the address cannot be listened on.
+    """
+    token = options.token()
+    if not options.local and not token:
+        warn(f"{options.host}: everyone who reaches this address can ask; set {TOKEN} or --token-file")
+    with _listening(options) as listener:
+        engine = Engine(runs, options.max_batch, options.max_tokens)
+        service = Service(engine, options, token)
+        config = uvicorn.Config(
+            service.app(),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # What is taken is answered within the time of a request; a client that does not read is left.
+            timeout_graceful_shutdown=math.ceil(options.timeout),
+        )
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        print(f"mpt: {', '.join(engine.places)} at {address}; warming up", file=sys.stderr, flush=True)
+        Server(config, service).run([listener])
+    if failure := service.batcher.failure:
+        raise UserError(f"the server could not start: {first_line(failure)}")
+
+
+def _listening(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
+            "give another --host or --port"
+        ) from None

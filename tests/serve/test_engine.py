@@ -1,0 +1,147 @@
+"""Answers to batches, against `mpt predict`'s for one line at a time."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from runs import random, run_of, universal_run
+
+from mpt.data.batches import collate
+from mpt.data.records import Record
+from mpt.data.tokenise import Row
+from mpt.errors import UserError
+from mpt.generate import Each, generate
+from mpt.prompts import SoftPrompt
+from mpt.recipes.predict import open_run, predict
+from mpt.serve.engine import Engine, Request, Wish
+
+GREEDY = Wish(0.0, 1.0, 0, 8)
+ROWS = [{"text": text, "more": "and"} for text in ("so great", "it is red and red", "a", "we glad")]
+
+
+def asked(engine: Engine, task: str, row: dict, wish: Wish | None = None) -> Request:
+    place = engine.find(task)
+    return Request(place, place.ready.unlabelled(Record("here", row)), wish)
+
+
+def predicted(run, task: str, row: dict) -> dict:
+    (line,) = predict(open_run(run, task), [json.dumps(row)], "here")
+    return json.loads(line)
+
+
+def test_tasks_share_a_batch_and_are_classified_as_predict_does(engine, runs):
+    tasks = ["tone", "colour", "colour", "tone"]
+    requests = [asked(engine, task, row) for task, row in zip(tasks, ROWS)]
+    assert len({request.key for request in requests}) == 1
+    for task, row, answer in zip(tasks, ROWS, engine.answer(requests)):
+        expected = predicted(runs[task], task, row)["probabilities"]
+        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+
+
+@pytest.mark.parametrize("task", ["long", "mood"], ids=["several tokens", "more than a prompt"])
+def test_others_are_classified_in_turn(engine, runs, task):
+    requests = [asked(engine, task, row) for row in ROWS]
+    assert requests[0].key != asked(engine, "tone", ROWS[0]).key
+    for row, answer in zip(ROWS, engine.answer(requests)):
+        expected = predicted(runs[task], task, row)["probabilities"]
+        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+
+
+def test_texts_are_those_of_predict(engine, runs):
+    answers = engine.answer([asked(engine, "title", row, GREEDY) for row in ROWS])
+    ready = open_run(runs["title"])
+    for row, answer in zip(ROWS, answers):
+        whole = predicted(runs["title"], "title", row)["prediction"]
+        assert answer.text.strip()
+        assert whole.startswith(answer.text.strip())
+        assert answer.wrote <= 8
+        assert answer.ended == (whole == answer.text.strip())
+        assert answer.read == len(ready.encode([ready.unlabelled(Record("", row))])[0].inputs)
+
+
+def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):
+    tasks, mosts = ["title", "tone", "colour"], [3, 8, 1]
+    requests = [
+        asked(engine, task, row, GREEDY._replace(most=most)) for task, row, most in zip(tasks, ROWS, mosts)
+    ]
+    assert len({request.key for request in requests}) == 1
+    together = engine.answer(requests)
+    assert together == [engine.answer([request])[0] for request in requests]
+    assert [answer.wrote for answer in together] == mosts
+
+
+def test_a_drawn_text_depends_on_its_seed_alone(engine):
+    def wish(seed: int) -> Request:
+        return asked(engine, "title", ROWS[0], Wish(1.0, 0.9, seed, 8))
+
+    (alone,) = engine.answer([wish(3)])
+    greedy, other, again = engine.answer([asked(engine, "tone", ROWS[1], GREEDY), wish(4), wish(3)])
+    assert alone == again != other
+    assert greedy == engine.answer([asked(engine, "tone", ROWS[1], GREEDY)])[0]
+
+
+def test_likely_tokens_only_are_drawn(pretrained):
+    """A small top_p, or a low temperature, comes to the likeliest token."""
+    batch = collate([Row([5, 6, 7], [0])] * 3, [0] * 3)
+    rows = Each(
+        jnp.array([1.0, 1e-4, 0.0]),
+        jnp.array([1e-6, 1.0, 1.0]),
+        jnp.arange(3),
+        jnp.array([6, 6, 6], jnp.int32),
+    )
+    vectors = jnp.asarray(random(0, 1, 4, 32))
+    found = generate(pretrained.backbone, batch, vectors, most=6, stop=[], method=rows)
+    assert found == generate(pretrained.backbone, batch, vectors, most=6, stop=[])
+
+
+def test_an_empty_text_is_refused_beside_others(tmp_path, tiny_model):
+    run = run_of(tmp_path, tiny_model, SoftPrompt(random(0, 1, 4, 32)), "tone", template="{text}")
+    engine = Engine([run], 4, 8)
+    bad, good = engine.answer([asked(engine, "tone", {"text": text}) for text in ("", "so great")])
+    assert "empty" in str(bad)
+    assert len(good.shares) == 2
+
+
+def test_no_request_compiles_what_warming_has_not(engine):
+    for _ in engine.warm():
+        pass
+    programs = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: programs.append(event))
+    try:
+        for count in (1, 2, 3, 4):
+            for task in ("tone", "long"):
+                engine.answer([asked(engine, task, row) for row in ROWS[:count]])
+            wishes = [GREEDY, Wish(0.7, 0.5, 9, 2), GREEDY, GREEDY]
+            engine.answer([asked(engine, "title", *pair) for pair in zip(ROWS[:count], wishes)])
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not [event for event in programs if "backend_compile" in event]
+
+
+def test_an_encoder_decoder_is_served_too(tmp_path, tiny_t5):
+    run = universal_run(tmp_path, tiny_t5)
+    engine = Engine([run], 2, 4)
+    shares = engine.answer([asked(engine, task, ROWS[0]) for task in ("tone", "colour")])
+    for task, answer in zip(("tone", "colour"), shares):
+        expected = predicted(run, task, ROWS[0])["probabilities"]
+        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+    texts = engine.answer([asked(engine, "tone", row, GREEDY._replace(most=4)) for row in ROWS[:2]])
+    assert texts == [
+        engine.answer([asked(engine, "tone", row, GREEDY._replace(most=4))])[0] for row in ROWS[:2]
+    ]
+
+
+def test_runs_that_cannot_be_served_together_are_told(tmp_path, runs, tiny_t5):
+    with pytest.raises(UserError, match=r"model.name is .*; a server has one backbone"):
+        Engine([runs["tone"], universal_run(tmp_path, tiny_t5)], 4, 8)
+    with pytest.raises(UserError, match="task 'tone' is served already"):
+        Engine([runs["title"], runs["tone"], runs["tone"].parent / "run" / ".." / "run"], 4, 8)
+
+
+def test_the_nearest_task_is_named(engine):
+    with pytest.raises(UserError, match="task 'tine' is not served here; did you mean 'tone'"):
+        engine.find("tine")

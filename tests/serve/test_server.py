@@ -1,0 +1,43 @@
+"""`mpt serve` as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from toys import PATIENCE, start_mpt
+
+
+@pytest.mark.slow
+def test_a_server_starts_answers_and_stops_without_losing_a_request(runs):
+    options = ("--port", "0", "--max-batch", "4", "--max-tokens", "8", "--wait-ms", "300")
+    process = start_mpt("serve", str(runs["tone"]), *options)
+    try:
+        line = process.stderr.readline()
+        assert line.startswith("mpt: tone, colour at http://127.0.0.1:"), line
+        address = re.search(r"http://\S+?(?=;)", line)[0]
+        with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(8) as pool:
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/health/ready").status_code == 503
+            until = time.monotonic() + PATIENCE
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+
+            def ask(i: int) -> int:
+                body = {"task": ("tone", "colour")[i % 2], "inputs": f"so great {i}"}
+                return client.post("/v1/classify", json=body).status_code
+
+            assert list(pool.map(ask, range(8))) == [200] * 8
+            pending = [pool.submit(ask, i) for i in range(3)]  # too few for a batch: they wait
+            time.sleep(0.15)
+            process.send_signal(signal.SIGTERM)
+            assert [future.result() for future in pending] == [200] * 3
+        assert process.wait(timeout=60) == 0
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
