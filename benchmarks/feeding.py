@@ -46,7 +46,7 @@ def read(tasks: list[str], batch_size: int, shards: Shards) -> tuple[int, float]
     began = time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         batch = next(batches)
-        count, text = count + len(batch.numbers[0]), text + int(np.sum(batch.cells < batch.grid[0].size))
+        count, text = count + batch.numbers.size, text + int(np.sum(batch.cells < batch.grid[0, 0].size))
         tokens += batch.tokens.size
     return round(count / (time.perf_counter() - began)), 1 - text / tokens
 
@@ -57,7 +57,9 @@ def feeding() -> None:
         read(TASKS, batch_size, Shards((0,), 1))  # fills the cache
         cores = os.cpu_count() or 1
         with get_context("spawn").Pool(cores) as pool:
-            both = pool.starmap(read, [(TASKS, batch_size * cores, Shards((i,), cores)) for i in range(cores)])
+            both = pool.starmap(
+                read, [(TASKS, batch_size * cores, Shards((i,), cores)) for i in range(cores)]
+            )
         rate, padding = read(TASKS, batch_size, Shards((0,), 1))
         found.append(
             {
