@@ -46,7 +46,7 @@ def read(tasks: list[str], batch_size: int, shards: Shards) -> tuple[int, float]
     began = time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         batch = next(batches)
-        count, text = count + len(batch.numbers[0]), text + int(np.sum(batch.cells < batch.grid[0].size))
+        count, text = count + batch.numbers.size, text + int(np.sum(batch.cells < batch.grid[0, 0].size))
         tokens += batch.tokens.size
     return round(count / (time.perf_counter() - began)), 1 - text / tokens
 
