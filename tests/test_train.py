@@ -113,7 +113,7 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
         step = make_step(graph, descent, objective, weights)
         batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
         start = jax.tree.map(np.array, trainable)
-        after, _, figures = step(trainable, descent.init(trainable), frozen, batch)
+        after, _, figures, _ = step(trainable, descent.init(trainable), frozen, batch)
         found.append((jax.tree.map(np.subtract, start, after), figures))
     (gradient, figures), (in_parts, of_parts) = found
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
