@@ -6,8 +6,10 @@ starts, which rows make a batch) is a function of the config's seeds and the ste
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
         self._folder = folder
+        _drop_damaged_scores(folder)
         self._manager = ocp.CheckpointManager(epath.Path(folder.absolute()), options=options)
         self._failed = False
 
@@ -88,7 +91,7 @@ class Checkpoints:
             try:
                 resumed = self._read(step, like)
             except Exception as error:  # damaged files make Orbax and TensorStore raise all sorts
-                warn(f"{self._folder / str(step)}: this checkpoint is damaged ({first_line(error)})")
+                warn(f"{self._folder / str(step)}: this checkpoint is damaged ({first_line(error)[:100]})")
                 continue
             for damaged in steps[:place]:
                 self._manager.delete(damaged)
@@ -126,7 +129,9 @@ class Checkpoints:
         items = ocp.args.Composite(
             arrays=ocp.args.PyTreeRestore(leaves, restore_args=restore), position=ocp.args.JsonRestore()
         )
-        arrays, position = (found := self._manager.restore(step, args=items))["arrays"], found["position"]
+        with redirect_stderr(io.StringIO()):  # where one file is damaged, the readers of others cry out
+            found = self._manager.restore(step, args=items)
+        arrays, position = found["arrays"], found["position"]
         if position.pop("checksum") != _checksum(step, arrays, position):
             raise ValueError("its checksum is another")
         return Resumed(step, jax.tree.unflatten(structure, arrays), position["data"], position["seconds"])
@@ -143,6 +148,16 @@ class Checkpoints:
 
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
+
+
+def _drop_damaged_scores(folder: Path) -> None:
+    """Orbax reads them all at once, and would stop at a damaged one; the state beside it may be whole."""
+    for file in folder.glob("*/metrics/metrics"):
+        try:
+            float(_score(json.loads(file.read_bytes())))
+        except (ValueError, KeyError, TypeError):
+            warn(f"{file}: damaged; this checkpoint does not count as the best")
+            file.unlink()
 
 
 def _checksum(step: int, leaves: list[Array], position: dict[str, Any]) -> int:
