@@ -39,7 +39,8 @@ class Health(NamedTuple):
 
     def choose(self, new: State, old: State) -> State:
         """``new`` if the step is good, else ``old``."""
-        return jax.tree.map(lambda a, b: jnp.where(self.good, a, b), new, old)
+        # Not jnp.where: the compiler would fuse it with what makes ``new``, and round that otherwise.
+        return jax.lax.cond(self.good, lambda a, b: a, lambda a, b: b, new, old)
 
 
 class BadSteps:
