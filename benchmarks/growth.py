@@ -65,7 +65,7 @@ def step_seconds(prompt: int, batch: int, text: int, tasks: int, layers: int, ro
     state, times = [trainable, optimizer.init(trainable)], []
     for _ in range(rounds + 1):
         began = time.perf_counter()
-        *state[:], figures = step(*state, frozen, arrays)
+        *state[:], figures, _ = step(*state, frozen, arrays)
         jnp.asarray(figures["loss"]).block_until_ready()
         times.append(time.perf_counter() - began)
     return median(times[1:])

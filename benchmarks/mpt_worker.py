@@ -68,7 +68,7 @@ def prepare(
                 _gradient(backbone, jax.tree.map(jnp.asarray, batch), vectors),
             )
         batch = attach(collate_parts(rows(number), tasks(number), parts, backbone.layout))
-        *state[:], figures = step(*state, frozen, batch)
+        *state[:], figures, _ = step(*state, frozen, batch)
         return {"loss": float(figures["task"])}
 
     def infer(number: int) -> dict:

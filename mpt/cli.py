@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -16,6 +18,7 @@ import tyro
 
 from mpt.errors import UserError, nearest
 from mpt.serve.options import ServeOptions
+from mpt.signals import Stopped, stops_on_sigterm
 
 # Recipes are imported by the commands that run them, so that `mpt --help` answers at once.
 
@@ -39,16 +42,25 @@ def _run(name: str, rest: list[str]) -> int:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         _quiet()
-        COMMANDS[name](rest)
+        with stops_on_sigterm() if name in GO_ON else nullcontext():
+            COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmpt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except Stopped as stopped:
+        print(f"mpt: {stopped}", file=sys.stderr)
     except BrokenPipeError:
         # Whoever read our output has closed it: `mpt predict | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"mpt: {place}{error.strerror}; with more room, the same command goes on", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -330,6 +342,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "tasks": tasks,
     "launch": launch,
 }
+
+
+# What goes on where it was stopped, when it is given again.
+GO_ON = ("quickstart", "pretrain", "adapt", "compare")
 
 
 Config = TypeVar("Config")

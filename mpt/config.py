@@ -90,11 +90,17 @@ class TrainConfig:
     temperature: float = 1.0
     """Flattens the shares: each is raised to 1/temperature."""
     save_every: int = 10
-    """Steps between checkpoints: an interrupted run loses at most these."""
+    """Steps between checkpoints: a killed run loses at most these."""
+    bad_steps: int = 10
+    """A step whose loss or gradient is not finite is left out. At so many in a row the run stops: chance
+    makes few, a run that has diverged makes nothing else."""
 
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
             raise UserError(f"parts: {self.parts} equal parts cannot be made of {self.batch_size} rows")
+        for name in ("save_every", "bad_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: it must be 1 or more, not {getattr(self, name)}")
         if self.temperature <= 0:
             raise UserError(f"temperature: it must be above 0, not {self.temperature}")
         for name in ("epochs", "weight_decay", "clip"):
@@ -184,6 +190,9 @@ class AdaptConfig:
     """Steps between looks at the validation rows; 0 looks never."""
     probe_rows: int = 64
     """Validation rows of a look."""
+    keep: Literal["last", "best"] = "last"
+    """Which prompt is scored and saved: the last step's, or that of the best look (early stopping); with
+    several seeds or tasks, the best on their mean."""
     test_rows: int = 500
     """Rows of the final figure; 0 takes all."""
     scored: Literal["test", "validation"] = "test"
@@ -196,6 +205,10 @@ class AdaptConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     full: FullConfig = field(default_factory=FullConfig)
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+
+    def __post_init__(self):
+        if self.keep == "best" and not self.probe_every:
+            raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
+from tensorboardX.summary import scalar
 
 from mpt.checkpoint import Checkpoints
 from mpt.config import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
 from mpt.processes import first, one_writes, wait_for_all
+
+FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which takes its time
 
 
 class RunDir:
@@ -46,7 +52,7 @@ class RunDir:
                     f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
                     "give another folder with --out, or remove this one"
                 )
-        elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        elif run.path.exists() and not (run.path.is_dir() and _is_empty(run.path)):
             raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
         else:
             wait_for_all()  # before one of several processes writes what the others look for
@@ -60,29 +66,45 @@ class RunDir:
         return Checkpoints(self.path / stage / "checkpoints")
 
 
+def _is_empty(folder: Path) -> bool:
+    """But for what a run leaves that is killed as it writes its config."""
+    return all(path.name.startswith(".config.yaml.") for path in folder.iterdir())
+
+
 class Metrics:
     """The figures of a training stage, one JSON object per line and as TensorBoard events."""
 
     def __init__(self, folder: Path):
         self._folder, self._file = folder, folder / "metrics.jsonl"
-        self._events: SummaryWriter | None = None
+        self._events: EventsWriter | None = None
+        self._flushed = 0.0
 
     def rewind(self, step: int) -> None:
         """Forgets what was written after ``step``, before a run goes on from there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.read() if line["step"] <= step] if step else []
         write_whole(self._file, "".join(json.dumps(line) + "\n" for line in kept))
-        if first():
-            self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
-
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
         if not first():
             return
+        # Not tensorboardX's SummaryWriter: its thread dies on a full disk, and who feeds it hangs.
+        self._events = EventsWriter(str(self._folder / "events"))
+        forget = SessionLog(status=SessionLog.SessionStatus.START)
+        self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=forget))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Adds a line; figures that are not finite, which JSON has no word for, are left out."""
+        if not first():
+            return
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
         with self._file.open("a") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
+            file.write(json.dumps({"step": step, **finite}) + "\n")
         assert self._events is not None, "rewind() comes before write()"
-        for name, value in figures.items():
-            self._events.add_scalar(name, value, step)
+        for name, value in finite.items():
+            event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+            self._events.write_event(event)
+        if time.monotonic() > self._flushed + FLUSH_EVERY:
+            self._events.flush()
+            self._flushed = time.monotonic()
 
     def read(self) -> list[dict[str, float]]:
         """All lines; a last one that a crash left unfinished is dropped."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from flax.nnx.filterlib import Filter
+from jax.experimental.multihost_utils import process_allgather
 
+from mpt.bad_steps import BadSteps, Health
 from mpt.checkpoint import Resumed
 from mpt.config import TrainConfig
 from mpt.data.batches import Batch
@@ -27,6 +29,7 @@ from mpt.progress import Progress
 from mpt.prompts.soft import PromptParam
 from mpt.rundir import RunDir
 from mpt.sharding import dealt, each_shard, over_shards, placed, shardings_of
+from mpt.signals import Stopped, deferred
 
 Objective = Callable[[Any, Batch], dict[str, Term]]
 Probe = Callable[[Prompted], dict[str, float]]
@@ -39,9 +42,10 @@ def make_step(
     weights,
     shardings: Any = None,
 ):
-    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, mean of each loss term).
+    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, health).
 
-    Gradients are taken with respect to ``trainable`` alone; the frozen part is read, never written.
+    A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
+    ``trainable`` alone; the frozen part is read, never written.
     The batch is a stack of parts, whose gradients are added up. On a mesh each part is a stack of shards:
     every device adds up the gradients of its own, and only their sums cross the network, once a step.
 
@@ -50,7 +54,7 @@ def make_step(
         shardings: where the first two results live; None where the compiler is free to choose.
     """
 
-    @jax.jit(donate_argnums=(0, 1), out_shardings=shardings and (*shardings, None))
+    @jax.jit(donate_argnums=(0, 1), out_shardings=shardings and (*shardings, None, None))
     def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
         def terms(trainable: nnx.State, part: Batch) -> dict[str, Term]:
             return objective(nnx.merge(graph, trainable, frozen), part)
@@ -75,36 +79,12 @@ def make_step(
         one = jax.tree.map(lambda array: array[0], batch)
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
         gradient, metrics = over_shards(jax.lax.scan(add, nothing, batch)[0])
-        updates, opt_state = optimizer.update(gradient, opt_state, trainable)
-        return optax.apply_updates(trainable, updates), opt_state, metrics
+        health = Health.of(metrics["loss"], gradient)
+        updates, moments = optimizer.update(gradient, opt_state, trainable)
+        moved = optax.apply_updates(trainable, updates)
+        return *health.choose((moved, moments), (trainable, opt_state)), metrics, health
 
     return step
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[Callable[[], None]]:
-    """Gives the function at whose calls Ctrl-C takes effect; pressed twice, it does so at once.
-
-    An exception in the middle of a save, or of a write that a thread waits for, can hang a library.
-    """
-    asked = threading.Event()
-
-    def note(*_) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def stop_if_asked() -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop_if_asked
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield stop_if_asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Trained(NamedTuple):
@@ -123,22 +103,30 @@ def fit(
     weights: Mapping[str, float],
     run: RunDir,
     stage: str,
+    tasks: Sequence[str] = (),
     trainable: Filter = PromptParam,
     weight_rate: float | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
     probe: Probe | None = None,
     probe_every: int = 1,
+    best: bool = False,
 ) -> Trained:
     """Trains a part of the model through all ``batches``, from the newest checkpoint if there is one.
 
     Args:
         objective: gives the loss terms of a batch, ``weights`` their coefficients.
         stage: the folder of the run where metrics and checkpoints go.
+        tasks: each prompt's, to be named where a step goes wrong.
         trainable: what is trained, an NNX filter; the prompt where left out. Its arrays are used up.
         weight_rate: Adam's peak rate for what the config has no rate for: weights.
         prepare: completes each batch before its step.
         probe: measures the model before the first step, every ``probe_every`` steps and after the
             last; its time does not count as training.
+        best: gives the model as it was at the best look, not after the last step.
+
+    Raises:
+        UserError: a checkpoint cannot be written, or too many steps in a row are not finite.
+        Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does. The last step is saved.
     """
     checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
     rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
@@ -161,24 +149,47 @@ def fit(
     metrics.rewind(start)
 
     train_step = make_step(graph, optimizer, objective, weights, shardings_of((params, opt_state)))
+    bad = BadSteps(tasks, config.bad_steps, sum("bad_steps" in line for line in metrics.read()))
     if probe and start == 0:
         metrics.write(0, probe(model))
-    bar = Progress(f"{run.path.parent.name}/{run.path.name}: {stage}", config.steps, start)
-    with closing(checkpoints), closing(metrics), bar as progress, interrupts_deferred() as stop_if_asked:
+    title = f"{run.path.parent.name}/{run.path.name}: {stage}"
+    bar = Progress(title, config.steps, start)
+    with closing(checkpoints), closing(metrics), bar as progress, deferred() as asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            params, opt_state, figures = train_step(params, opt_state, frozen, dealt(batch))
+            params, opt_state, figures, health = train_step(params, opt_state, frozen, dealt(batch))
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
-            metrics.write(step, {**figures, "rows_per_second": speed})
+            metrics.write(step, {**figures, **bad.count(step, health), "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
+            if bad.too_many:
+                # The update before the first of them may be what spoilt the state.
+                raise bad.error(f"{run.path}/{stage}", step, checkpoints.forget_after(step - bad.row - 1))
+            look = {}
             if probe and (step % probe_every == 0 or last):
-                metrics.write(step, probe(nnx.merge(graph, params, frozen)))
-            if step % config.save_every == 0 or last:
-                checkpoints.save(Resumed(step, (params, opt_state), reader.get_state(), seconds))
-            stop_if_asked()
+                look = probe(nnx.merge(graph, params, frozen))
+                metrics.write(step, look)
+            stop = _agreed(asked())
+            due = step % config.save_every == 0 or last or stop or (best and look)
+            if due and not bad.row:
+                score = float(np.mean(list(look.values()))) if best and look else None
+                checkpoints.save(Resumed(step, (params, opt_state), reader.get_state(), seconds), score)
+            if stop == signal.SIGINT:
+                raise KeyboardInterrupt
+            if stop:
+                raise Stopped(
+                    f"{title}: stopped at step {step} of {config.steps} as asked (SIGTERM); "
+                    "the same command goes on from there"
+                )
+        if best and (resumed := checkpoints.restore((params, opt_state), best=True)):
+            params, _ = resumed.arrays
     return Trained(nnx.merge(graph, params, frozen), seconds)
+
+
+def _agreed(asked: int) -> int:
+    """What any process has been asked for: all of them stop, and save, at the same step."""
+    return int(np.max(process_allgather(np.int32(asked)))) if jax.process_count() > 1 else asked

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 from hypothesis import settings
-from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, tiny_tokenizer, write_task
+from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_task
 
 from mpt import cli
 from mpt.models.hf import Pretrained, load_pretrained
@@ -42,28 +42,7 @@ def users_cache(cache):
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
-    """A Hugging Face folder: a random Llama of two layers and a byte-level tokenizer of 320 words."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.1,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return write_llama(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="session")

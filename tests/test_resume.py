@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from toys import PATIENCE, finish, stage, start_mpt
+from toys import PATIENCE, ROOT, finish, stage, start_mpt
 
 from mpt import cli
 
@@ -67,15 +70,36 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
 
 
 @pytest.mark.slow
-def test_interrupted_pretraining_saves_and_says_how_to_go_on(tmp_path, pretrain_file):
+@pytest.mark.parametrize(
+    ("how", "code", "text"),
+    [
+        (signal.SIGINT, 130, r"mpt: interrupted; the same command goes on from the last checkpoint"),
+        (signal.SIGTERM, 0, r"mpt: .*/run: teachers: stopped at step (\d+) of 16 as asked \(SIGTERM\); .*"),
+    ],
+)
+def test_pretraining_that_is_asked_to_stop_saves_and_says_how_to_go_on(
+    tmp_path, pretrain_file, whole, how, code, text
+):
     """Also in the middle of a save, which is finished first."""
     run = tmp_path / "run"
     command = ("pretrain", str(pretrain_file), "--out", str(run))
-    status, error = stop_at(start_mpt(*command), run, "teachers", 6, signal.SIGINT)
-    assert status == 130
-    assert error.splitlines()[-1] == "mpt: interrupted; the same command goes on from the last checkpoint"
+    status, error = stop_at(start_mpt(*command), run, "teachers", 6, how)
+    assert status == code
+    assert re.fullmatch(text, error.splitlines()[-1])
     assert "Traceback" not in error
-    assert (run / "teachers" / "checkpoints" / "3").is_dir()
+    last = steps_done(run, "teachers")
+    assert (run / "teachers" / "checkpoints" / str(last)).is_dir()
+    finish(start_mpt(*command))
+    for name in ("teachers", "universal"):
+        assert figures(run, name) == figures(whole, name)
+
+
+@pytest.mark.slow
+def test_soak():
+    """The short form of benchmarks/soak.py."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--kills", "4", "--steps", "16"]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=4 * PATIENCE, text=True)
+    assert json.loads(output.stdout.splitlines()[-1])["kills"] == 4
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from mpt.models.prompted import Distilled, Prompted
 from mpt.optim import adam
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.rundir import RunDir
+from mpt.signals import Stopped
 from mpt.train import fit, make_step
 
 J, P, D = 2, 4, 32
@@ -113,7 +114,7 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
         step = make_step(graph, descent, objective, weights)
         batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
         start = jax.tree.map(np.array, trainable)
-        after, _, figures = step(trainable, descent.init(trainable), frozen, batch)
+        after, _, figures, _ = step(trainable, descent.init(trainable), frozen, batch)
         found.append((jax.tree.map(np.subtract, start, after), figures))
     (gradient, figures), (in_parts, of_parts) = found
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
@@ -152,31 +153,64 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_interrupt_takes_effect_at_the_end_of_the_step(pretrained, tmp_path, interruptible):
-    config = TrainConfig(steps=4, batch_size=8, save_every=2)
+def probed(pretrained, run, config, looks, **options):
+    """A training whose looks after steps 0, 1, 2... are what ``looks`` makes of these numbers."""
+    seen = iter(range(config.steps + 1))
+    return fit(
+        soft(pretrained),
+        training_batches(ROWS, config, 0),
+        config,
+        task_loss,
+        weights={"task": 1.0},
+        run=run,
+        stage="x",
+        probe=lambda model: {"validation": looks(next(seen))},
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "raised", "text"),
+    [
+        (signal.SIGINT, KeyboardInterrupt, ""),
+        (signal.SIGTERM, Stopped, r"run: x: stopped at step 3 of 5 as asked \(SIGTERM\); the same command"),
+    ],
+)
+def test_signal_takes_effect_at_the_end_of_the_step(
+    pretrained, tmp_path, interruptible, number, raised, text
+):
+    config = TrainConfig(steps=5, batch_size=8, save_every=2)
+    run, before = RunDir.open(tmp_path / "run", PretrainConfig()), signal.getsignal(number)
+
+    def look(step: int) -> float:
+        if step == 3:
+            signal.raise_signal(number)
+        return 0.5
+
+    with pytest.raises(raised, match=text):
+        probed(pretrained, run, config, look)
+    assert [line["step"] for line in run.metrics("x").read()] == [0, 1, 1, 2, 2, 3, 3]
+    assert (run.path / "x" / "checkpoints" / "3").is_dir()
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_best_look_can_be_what_is_kept(pretrained, tmp_path, best):
+    """The state at the best of the looks, as a run that ends there has it; also after an interruption."""
+    looks, config = [0.0, 0.2, 0.9, 0.4, 0.3], TrainConfig(steps=4, batch_size=8, save_every=3)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
-    seen = []
+    kept = probed(pretrained, run, config, lambda step: looks[step], best=best).model
+    found = run.checkpoints("x").restore(_state_of(pretrained, config), best=True)
+    assert found.step == (2 if best else 4)
+    np.testing.assert_array_equal(kept.prompt.compose(), found.arrays[0]["prompt"]["vectors"][...])
+    again = probed(pretrained, run, config, lambda step: pytest.fail("it had finished"), best=best).model
+    np.testing.assert_array_equal(kept.prompt.compose(), again.prompt.compose())
 
-    def probe(model) -> dict[str, float]:
-        seen.append(len(seen))
-        if len(seen) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return {"validation": 0.5}
 
-    with pytest.raises(KeyboardInterrupt):
-        fit(
-            soft(pretrained),
-            training_batches(ROWS, config, 0),
-            config,
-            task_loss,
-            weights={"task": 1.0},
-            run=run,
-            stage="x",
-            probe=probe,
-        )
-    assert [line["step"] for line in run.metrics("x").read()] == [0, 1, 1, 2, 2]
-    assert (run.path / "x" / "checkpoints" / "2").is_dir()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def _state_of(pretrained, config):
+    _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
+    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
+    return params, adam(rates, steps=config.steps, warmup=config.warmup).init(params)
 
 
 def test_every_weight_comes_from_the_file(tiny_model, pretrained):

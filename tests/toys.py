@@ -70,6 +70,30 @@ def tiny_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=whole, eos_token="<eos>", pad_token="<pad>")
 
 
+def write_llama(folder: Path) -> Path:
+    """A Hugging Face folder: a random Llama of two layers and a byte-level tokenizer of 320 words."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def start_mpt(*arguments: str, stdin=subprocess.DEVNULL, cwd=None) -> subprocess.Popen:
     """`mpt` as a process of its own."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]

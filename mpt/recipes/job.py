@@ -85,10 +85,12 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
             weights={"task": 1.0},
             run=run,
             stage=f"adapt{name}",
+            tasks=[task.name for task in tasks],
             trainable=begun.trainable,
             weight_rate=begun.weight_rate,
             probe=probe if config.probe_every else None,
             probe_every=config.probe_every,
+            best=config.keep == "best",
         )
     lines = run.metrics(f"adapt{name}").read()
     curves = {

@@ -173,6 +173,7 @@ def _briefly_tuned(setting: Setting, steps: int) -> Float[Array, "J P D"]:
         weights={"task": 1.0},
         run=setting.run,
         stage="spot",
+        tasks=[task.name for task in setting.tasks],
     )
     return model.prompt.compose()
 

@@ -48,8 +48,9 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     rows = [stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout) for task in tasks]
     counts = [len(task_rows) for task_rows in rows]
     alone, together = in_steps(config.teachers, counts), in_steps(config.universal, counts)
+    names = [task.name for task in tasks]
     facts = {
-        "prompts": [task.name for task in tasks],
+        "prompts": names,
         "tasks": tasks,
         "rows": {task.name: count for task, count in zip(tasks, counts)},
         "seeds": [config.seed],
@@ -67,6 +68,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
             weights={"task": 1.0},
             run=run,
             stage="teachers",
+            tasks=names,
         )
         figures = {"training seconds": seconds}
         card = Card.describe(teachers.prompt, pretrained, method="Teacher prompts", metrics=figures, **facts)
@@ -92,6 +94,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         weights=weights,
         run=run,
         stage="universal",
+        tasks=names,
         trainable=PromptParam if config.vectors.rank else SHARED,
         prepare=cache and cache.attach,
     )
