@@ -18,6 +18,7 @@ from mpt.models.layers import rms_norm, values
 from mpt.models.t5 import T5
 
 CHUNK = 8192  # tokens compared at once: a large vocabulary's table is never held a second time
+AT_ONCE = 64  # vectors
 
 
 class Nearest(NamedTuple):
@@ -48,10 +49,9 @@ def nearest_tokens(backbone: Backbone, vectors: Float[np.ndarray, "M D"], count:
         cosines.append(np.take_along_axis(alike, places, axis=1))
     ids, cosines = np.concatenate(ids, axis=1), np.concatenate(cosines, axis=1)
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-    # A prompt's vectors at a time: each has logits for the whole vocabulary.
-    read = [
-        np.asarray(_read_out(graph, state, part, count)) for part in np.array_split(vectors, len(vectors))
-    ]
+    # A few vectors at a time: each has logits for the whole vocabulary.
+    few = np.array_split(vectors, -(-len(vectors) // AT_ONCE))
+    read = [np.asarray(_read_out(graph, state, some, count)) for some in few]
     return Nearest(
         np.take_along_axis(ids, best, axis=1), np.take_along_axis(cosines, best, axis=1), np.concatenate(read)
     )
