@@ -29,7 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         _quiet()
-        COMMANDS[name](rest)
+        if arguments is None and name in TRAINING:
+            from mpt.processes import joined
+
+            with joined():
+                COMMANDS[name](rest)
+        else:
+            COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
         return 2
@@ -234,6 +240,27 @@ def tasks(rest: list[str]) -> None:
     app.cli(args=rest, prog="mpt tasks", description=tasks.__doc__)
 
 
+def launch(rest: list[str]) -> None:
+    """Run a command in several processes on this machine: --processes N -- pretrain CONFIG."""
+    from mpt.launch import launch
+
+    behind = rest.index("--") if "--" in rest else len(rest)
+
+    def arguments(processes: int, devices_per_process: int = 0) -> None:
+        """Run a command in several processes on this machine; it stands behind --.
+
+        Args:
+            processes: how many; the devices of all are one mesh.
+            devices_per_process: simulate so many devices on the CPU in each; 0 takes what is there.
+        """
+        launch(rest[behind + 1 :], processes, devices_per_process)
+
+    tyro.cli(arguments, args=rest[:behind], prog="mpt launch")
+
+
+# The commands that run on all processes of a cluster.
+TRAINING = ("quickstart", "pretrain", "adapt", "compare")
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "quickstart": quickstart,
     "pretrain": pretrain,
@@ -244,6 +271,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "export": export,
     "import": import_,
     "tasks": tasks,
+    "launch": launch,
 }
 
 

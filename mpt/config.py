@@ -119,6 +119,23 @@ class DistillConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work, of all processes together: their number is the three's product."""
+
+    data: int = -1
+    """Parts that a batch's rows are dealt out in; -1 takes all devices that the other two leave."""
+    fsdp: int = 1
+    """The same, and each part keeps its share of the frozen weights only: for models that fill a device."""
+    tensor: int = 1
+    """Devices that compute each layer together: heads and feed-forward are dealt out. It must divide them."""
+
+    def __post_init__(self):
+        sizes = self.data, self.fsdp, self.tensor
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise UserError("mesh: data, fsdp and tensor are numbers of devices; one of them may be -1")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """`mpt pretrain`: source tasks -> teachers -> universal prompt."""
 
@@ -132,6 +149,7 @@ class PretrainConfig:
     vectors: PromptConfig = PromptConfig()
     teachers: TrainConfig = TrainConfig()
     universal: DistillConfig = DistillConfig()
+    mesh: MeshConfig = MeshConfig()
     seed: int = 0
 
 
@@ -168,6 +186,7 @@ class AdaptConfig:
     """Validation rows of a look."""
     test_rows: int = 500
     """Test rows of the final figure; 0 takes all."""
+    mesh: MeshConfig = MeshConfig()
     spot: SpotConfig = field(default_factory=SpotConfig)
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     ulpt: UlptConfig = field(default_factory=UlptConfig)
@@ -205,6 +224,11 @@ class CompareConfig:
     ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
+
+    @property
+    def mesh(self) -> MeshConfig:
+        """The pretraining's: all runs in one process have one mesh."""
+        return self.pretrain.mesh
 
 
 Config = TypeVar("Config")

@@ -19,6 +19,7 @@ from mpt.errors import UserError
 from mpt.generate import generate
 from mpt.metrics import METRICS, Truth
 from mpt.models.prompted import Prompted
+from mpt.sharding import everywhere
 
 BATCH = 32  # rows
 LONGEST_TEXT = 64  # tokens
@@ -79,14 +80,14 @@ def _token_scores(
     graph: nnx.GraphDef, state: nnx.State, batch: Batch, ids: Int[Array, "B C"]
 ) -> Float[Array, "B C"]:
     logits = nnx.merge(graph, state)(batch).logits[:, 0]
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1)
+    return everywhere(jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1))
 
 
 @jax.jit(static_argnums=0)
 def _target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, " B"]:
     log_p = jax.nn.log_softmax(nnx.merge(graph, state)(batch).logits)
     taken = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
-    return jnp.sum(taken, axis=-1, where=batch.labelled)
+    return everywhere(jnp.sum(taken, axis=-1, where=batch.labelled))
 
 
 def written(

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mpt.data.batches import Batch
 from mpt.models.backbone import Backbone, State
+from mpt.sharding import everywhere
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def _written(
     backbone = nnx.merge(graph, weights)
     logits, state = backbone.start(batch, prompts, most, shift)
     if isinstance(method, Beam):
-        return _beam(backbone, logits, state, most, jnp.array(stop), method)
-    return _one_by_one(backbone, logits, state, most, jnp.array(stop), method)
+        return everywhere(_beam(backbone, logits, state, most, jnp.array(stop), method))
+    return everywhere(_one_by_one(backbone, logits, state, most, jnp.array(stop), method))
 
 
 class Draft(NamedTuple):

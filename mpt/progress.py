@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from mpt.processes import first
+
 LINE_EVERY = 15.0  # seconds, where the output is no terminal
 
 
@@ -16,7 +18,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int = 0):
         self._title, self._total, self._done, self._first = title, total, done, done
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=not first())
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from mpt.checkpoint import Checkpoints
 from mpt.config import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
+from mpt.processes import first, one_writes, wait_for_all
 
 
 class RunDir:
@@ -48,7 +49,7 @@ class RunDir:
         elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
             raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
         else:
-            run.path.mkdir(parents=True, exist_ok=True)
+            wait_for_all()  # before one of several processes writes what the others look for
             write_whole(saved, dump_config(config))
         return run
 
@@ -71,9 +72,12 @@ class Metrics:
         self._folder.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.read() if line["step"] <= step] if step else []
         write_whole(self._file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
+        if first():
+            self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
+        if not first():
+            return
         with self._file.open("a") as file:
             file.write(json.dumps({"step": step, **figures}) + "\n")
         assert self._events is not None, "rewind() comes before write()"
@@ -93,11 +97,16 @@ class Metrics:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name and renames it: it is whole, or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, path)
+    """Writes a file under a temporary name and renames it: it is whole, or as it was.
+
+    Of several processes the first one writes, and all find it written.
+    """
+    with one_writes() as mine:
+        if mine:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.{os.getpid()}")
+            scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(scratch, path)
 
 
 @contextmanager

@@ -54,10 +54,11 @@ class TeacherCache:
         self._known = stored("known", dtype=np.bool_)
 
     def attach(self, batch: Batch) -> Batch:
-        """A stack of batches with the teachers' outputs of its rows."""
-        parts = [jax.tree.map(lambda array, i=i: array[i], batch) for i in range(len(batch.numbers))]
-        taught = [self._taught(part) for part in parts]
-        return batch._replace(taught=jax.tree.map(lambda *arrays: np.stack(arrays), *taught))
+        """A stack of batches, or of stacks of them, with the teachers' outputs of its rows."""
+        if batch.numbers.ndim == 1:
+            return batch._replace(taught=self._taught(batch))
+        parts = [self.attach(jax.tree.map(lambda array, i=i: array[i], batch)) for i in range(len(batch.numbers))]
+        return jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
 
     def _taught(self, batch: Batch) -> Output:
         if not self._known[batch.numbers].all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import time
@@ -25,30 +26,40 @@ from mpt.optim import adam
 from mpt.progress import Progress
 from mpt.prompts.soft import PromptParam
 from mpt.rundir import RunDir
+from mpt.sharding import dealt, each_shard, over_shards, placed, shardings_of
 
 Objective = Callable[[Any, Batch], dict[str, Term]]
 Probe = Callable[[Prompted], dict[str, float]]
 
 
-def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, objective: Objective, weights):
+def make_step(
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    weights,
+    shardings: Any = None,
+):
     """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, mean of each loss term).
 
     Gradients are taken with respect to ``trainable`` alone; the frozen part is read, never written.
-    The batch is a stack of parts, whose gradients are added up.
+    The batch is a stack of parts, whose gradients are added up. On a mesh each part is a stack of shards:
+    every device adds up the gradients of its own, and only their sums cross the network, once a step.
 
     Args:
         weights: loss term -> its coefficient.
+        shardings: where the first two results live; None where the compiler is free to choose.
     """
 
-    @jax.jit(donate_argnums=(0, 1))
+    @jax.jit(donate_argnums=(0, 1), out_shardings=shardings and (*shardings, None))
     def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
         def terms(trainable: nnx.State, part: Batch) -> dict[str, Term]:
             return objective(nnx.merge(graph, trainable, frozen), part)
 
+        def weight(trainable: nnx.State, part: Batch):
+            return {name: term.weight for name, term in terms(trainable, part).items()}
+
         # Only the batch decides on the weights: the compiler leaves the model out of this loop.
-        parts = jax.lax.map(
-            lambda part: {name: term.weight for name, term in terms(trainable, part).items()}, batch
-        )
+        parts = jax.lax.map(functools.partial(each_shard(weight), trainable), batch)
         whole = jax.tree.map(jnp.sum, parts)
 
         def loss(trainable: nnx.State, part: Batch):
@@ -56,12 +67,14 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, obje
             total = sum(weights[name] * share for name, share in shares.items())
             return total, {"loss": total, **shares}
 
+        slope = each_shard(jax.grad(loss, has_aux=True))
+
         def add(sums, part: Batch):
-            return jax.tree.map(jnp.add, sums, jax.grad(loss, has_aux=True)(trainable, part)), None
+            return jax.tree.map(jnp.add, sums, slope(trainable, part)), None
 
         one = jax.tree.map(lambda array: array[0], batch)
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(jax.grad(loss, has_aux=True), trainable, one))
-        (gradient, metrics), _ = jax.lax.scan(add, nothing, batch)
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
+        gradient, metrics = over_shards(jax.lax.scan(add, nothing, batch)[0])
         updates, opt_state = optimizer.update(gradient, opt_state, trainable)
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
@@ -139,7 +152,7 @@ def fit(
         clip=config.clip,
     )
     graph, params, frozen = nnx.split(model, trainable, ...)
-    opt_state = optimizer.init(params)
+    params, opt_state, frozen = placed((params, optimizer.init(params), frozen))
     reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
     start, seconds = 0, 0.0
     if resumed := checkpoints.restore((params, opt_state)):
@@ -147,7 +160,7 @@ def fit(
         reader.set_state(position)
     metrics.rewind(start)
 
-    train_step = make_step(graph, optimizer, objective, weights)
+    train_step = make_step(graph, optimizer, objective, weights, shardings_of((params, opt_state)))
     if probe and start == 0:
         metrics.write(0, probe(model))
     bar = Progress(f"{run.path.parent.name}/{run.path.name}: {stage}", config.steps, start)
@@ -157,7 +170,7 @@ def fit(
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            params, opt_state, figures = train_step(params, opt_state, frozen, batch)
+            params, opt_state, figures = train_step(params, opt_state, frozen, dealt(batch))
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps

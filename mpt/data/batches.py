@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mpt.data.tokenise import Layout, Row
+from mpt.errors import UserError
 from mpt.models.output import Output
 
 
@@ -55,14 +56,11 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One of ``count`` processes that share each batch."""
+class Shards:
+    """Those of a batch's ``count`` shards that a process reads."""
 
-    index: int
+    own: tuple[int, ...]
     count: int
-
-
-WHOLE = Shard(0, 1)
 
 
 def bucket(count: int, parts: int) -> int:
@@ -135,14 +133,33 @@ def collate_parts(
     prompt_index: Sequence[int],
     parts: int,
     layout: Layout = "decoder",
-    shard: Shard = WHOLE,
+    shards: Shards | None = None,
 ) -> Batch:
-    """A process's share of a batch, as ``parts`` batches of one size, stacked.
+    """A batch as ``parts`` batches of one size, stacked.
 
-    Rows are dealt out in turn, to the processes and their parts; all have arrays of one size.
+    Args:
+        shards: has each part dealt out further, and gives a process's own shards of it: every array has
+            an axis of shards behind that of the parts.
+
+    Raises:
+        UserError: the rows cannot be dealt out equally.
     """
-    hands = parts * shard.count
+    count = shards.count if shards else 1
+    hands = parts * count  # rows are dealt out in turn, and all hands have arrays of one size
+    if len(rows) % hands:
+        raise UserError(
+            f"batch_size: {len(rows)} rows cannot be dealt out to {parts} parts × {count} devices (data × "
+            f"fsdp of the mesh); make it a multiple of {hands}, or choose another mesh"
+        )
     sizes = Sizes(*map(max, zip(*(Sizes.of(rows[hand::hands], layout) for hand in range(hands)))))
-    own = range(shard.index, hands, shard.count)
-    batches = [collate(rows[hand::hands], prompt_index[hand::hands], layout, sizes) for hand in own]
+
+    def part(place: int) -> Batch:
+        own = [place * count + shard for shard in (shards.own if shards else (0,))]
+        batches = [collate(rows[hand::hands], prompt_index[hand::hands], layout, sizes) for hand in own]
+        return _stacked(batches) if shards else batches[0]
+
+    return _stacked(list(map(part, range(parts))))
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)

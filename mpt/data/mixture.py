@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.config import TrainConfig
-from mpt.data.batches import WHOLE, Batch, Shard, collate_parts
+from mpt.data.batches import Batch, Shards, collate_parts
 from mpt.data.tokenise import Layout, Row
 from mpt.errors import UserError
 
@@ -22,14 +22,14 @@ def training_batches(
     config: TrainConfig,
     seed: int,
     layout: Layout = "decoder",
-    shard: Shard = WHOLE,
+    shards: Shards | None = None,
 ) -> grain.MapDataset[Batch]:
     """The batches of a run, each in ``config.parts``; batch ``i`` depends on the arguments and ``i`` only.
 
     Args:
         rows: the rows of each task; task ``j`` reads prompt ``j``.
-        config: its steps, its batch size (rows over all tasks and processes) and its sampling.
-        shard: the process whose part of every batch this is. Together they are one process's batches.
+        config: its steps, its batch size (rows over all tasks and devices) and its sampling.
+        shards: those of every batch that this process reads; see ``collate_parts``.
 
     Raises:
         UserError: ``config.shares`` are not one for each task.
@@ -51,7 +51,7 @@ def training_batches(
             place: Any = orders[task][step * stride + taken[task]]
             chosen.append(rows[task][place]._replace(number=int(first[task]) + place))
             taken[task] += 1
-        return collate_parts(chosen, tasks, config.parts, layout, shard)
+        return collate_parts(chosen, tasks, config.parts, layout, shards)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
 

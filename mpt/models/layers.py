@@ -14,6 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mpt.sharding import by_tensor
+
 # One layer's weights by name, or all layers' with a leading layer axis.
 Layer = Mapping[str, Array]
 
@@ -61,6 +63,16 @@ def make_weights(
 def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
     """The arrays of weights, by the same names."""
     return {name: weight[...] for name, weight in weights.items()}
+
+
+def whole(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:
+    """``w``, a layer of ``weights`` or all of them, brought together from the devices that share them."""
+    w = values(weights) if w is None else w
+    axes = {name: weight.axes for name, weight in weights.items() if isinstance(weight, Weight)}
+    return {
+        name: by_tensor(x, *axes[name][len(axes[name]) - x.ndim :]) if name in axes else x
+        for name, x in w.items()
+    }
 
 
 def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Array, ...]:

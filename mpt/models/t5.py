@@ -31,6 +31,7 @@ from mpt.models.layers import (
     rms_norm,
     score,
     values,
+    whole,
 )
 from mpt.models.output import Output
 
@@ -143,12 +144,12 @@ class T5(nnx.Module):
         return self.ends["embedding"]
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        return look_up(values(self.ends), "embedding", tokens).astype(self.dtype)
+        return look_up(whole(self.ends), "embedding", tokens).astype(self.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states, in float32."""
         x = x * jnp.asarray(self.spec.logit_scale, x.dtype)
-        return score(values(self.ends), "embedding" if self.spec.tied else "head", x)
+        return score(whole(self.ends), "embedding" if self.spec.tied else "head", x)
 
     def __call__(
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
@@ -210,6 +211,7 @@ class T5(nnx.Module):
             return rearranged(flat, grid, cells)
 
         def layer(x: Float[Array, "S D"], w: Layer):
+            w = whole(self.encoder, w)
             bias = position_bias(w["bias"], bucket) if shared is None else shared
 
             def look(q: Float[Array, "S N H"], own: KV) -> Float[Array, "S N H"]:
@@ -224,6 +226,7 @@ class T5(nnx.Module):
         x = rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps)
 
         def cross(w: Layer) -> KV:
+            w = whole(self.decoder, w)
             return KV(spread(linear(w, "cross_k", x)), spread(linear(w, "cross_v", x)))
 
         encoded = Memory(jax.vmap(cross)(values(self.decoder)), jnp.where(there, positions, NOWHERE))
@@ -244,7 +247,7 @@ class T5(nnx.Module):
         shared = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
 
         def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV, KV | None]):
-            w, cross, past = scanned
+            w, cross, past = whole(self.decoder, scanned[0]), *scanned[1:]
             bias = position_bias(w["bias"], bucket) if shared is None else shared
 
             def look(q: Float[Array, "B T N H"], own: KV) -> Float[Array, "B T N H"]:

@@ -27,8 +27,8 @@ Model = TypeVar("Model", bound=nnx.Module)
 # tensor that is known and not needed. Several paths share out the pattern's leading axis "x".
 Table = Mapping[str, tuple[str, str] | None]
 
-# From a weight's logical axes to where it lives.
-Shardings = Callable[[tuple[str, ...]], jax.sharding.Sharding]
+# From a weight's logical axes and shape to where it lives.
+Shardings = Callable[[tuple[str, ...], tuple[int, ...]], jax.sharding.Sharding]
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ def load_weights(
         raise UserError(f"{where}: {'; '.join(faults[:8])}{more}")
 
     def fill(target: str, leaf: nnx.Variable) -> nnx.Variable:
-        sharding = shardings(leaf.axes) if shardings else None
+        sharding = shardings(leaf.axes, leaf.shape) if shardings else None
         value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
         for layer, (name, layout, part) in sources[target].items():
             lengths = tuple(_lengths(layout, sizes).items())

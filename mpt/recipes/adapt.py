@@ -19,9 +19,11 @@ from mpt.data.task import Task
 from mpt.data.tokenise import Row, encode
 from mpt.errors import UserError, warn
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.processes import one_writes
 from mpt.recipes.job import Drawn, HeldOut, Job, run_job
 from mpt.recipes.methods import ONE_BY_ONE, Setting
 from mpt.rundir import RunDir, write_whole
+from mpt.sharding import on_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     return adapt_all(config, pretrained)[0]
 
 
+@on_mesh
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
     """Trains the method's model for the target tasks, once per seed, and scores it on test rows.
 
@@ -89,7 +92,9 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     write_whole(done, json.dumps(plain if config.also else plain[0], indent=2) + "\n")
     if config.method == "full":  # whole models, that nothing goes on from
         for checkpoints in run.path.glob("adapt-*/checkpoints"):
-            shutil.rmtree(checkpoints)
+            with one_writes() as mine:
+                if mine:
+                    shutil.rmtree(checkpoints)
     return results
 
 

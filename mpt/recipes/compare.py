@@ -22,6 +22,7 @@ from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import Result, adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.rundir import RunDir, write_whole
+from mpt.sharding import on_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ ROWS = {
 }
 
 
+@on_mesh
 def compare(config: CompareConfig) -> Path:
     """Pretrains if need be, adapts by every method, prints the table, returns the run directory."""
     if not config.targets:
@@ -101,7 +103,7 @@ def compare(config: CompareConfig) -> Path:
         results[name] = []
         for target in config.targets:
             folder = run.path / Path(target).stem / name.replace(", ", "_").replace(" ", "_")
-            base = replace(config.adapt, task=target, model=source.model, out=str(folder))
+            base = replace(config.adapt, task=target, model=source.model, mesh=source.mesh, out=str(folder))
             result = adapt(row.config(base, prompt, config.scratch_rate), pretrained)
             results[name].append(result)
             console.print(f"{result.task}, {name}: {_share(result)} {result.metric}")

@@ -19,6 +19,7 @@ from mpt.models.prompted import Prompted
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.saved import Card, save_prompt
 from mpt.recipes.methods import TITLES, Setting, start
+from mpt.sharding import own_shards
 from mpt.train import fit
 
 
@@ -75,7 +76,7 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
     if stage.steps:
         model, seconds = fit(
             model,
-            training_batches(setting.rows, stage, 0, setting.pretrained.backbone.layout),
+            training_batches(setting.rows, stage, 0, setting.pretrained.backbone.layout, own_shards()),
             stage,
             task_loss,
             weights={"task": 1.0},

@@ -39,6 +39,7 @@ from mpt.prompts.spot import similarities
 from mpt.recipes.in_context import in_context
 from mpt.recipes.start import starting_vectors
 from mpt.rundir import RunDir
+from mpt.sharding import own_shards
 from mpt.train import fit
 
 # A backbone has one set of weights, and each seed's examples are of a length of their own: these train
@@ -166,7 +167,7 @@ def _briefly_tuned(setting: Setting, steps: int) -> Float[Array, "J P D"]:
     train = replace(config.train, steps=steps)
     model, _ = fit(
         Prompted(backbone, SoftPrompt(vectors)),
-        training_batches(setting.rows, train, 0, backbone.layout),
+        training_batches(setting.rows, train, 0, backbone.layout, own_shards()),
         train,
         task_loss,
         weights={"task": 1.0},

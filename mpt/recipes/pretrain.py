@@ -16,10 +16,12 @@ from mpt.errors import UserError
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.prompted import Distilled, Prompted
+from mpt.processes import several
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.start import starting_vectors
 from mpt.rundir import RunDir
+from mpt.sharding import on_mesh, own_shards
 from mpt.teachers import TeacherCache
 from mpt.train import fit
 
@@ -27,6 +29,7 @@ from mpt.train import fit
 SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))
 
 
+@on_mesh
 def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Path:
     """Trains the teachers, distils them into a universal prompt, and returns the run directory.
 
@@ -34,6 +37,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     """
     if len(config.tasks) < 2:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
+    if config.universal.cache_teachers and several():
+        raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
     tasks = [find_task(name) for name in config.tasks]
     run = RunDir.open(config.out, config)
     if has_prompt(run.path, "universal"):
@@ -56,7 +61,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
         teachers, seconds = fit(
             Prompted(pretrained.backbone, SoftPrompt(vectors)),
-            training_batches(rows, alone, config.seed, layout),
+            training_batches(rows, alone, config.seed, layout, own_shards()),
             alone,
             task_loss,
             weights={"task": 1.0},
@@ -81,7 +86,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
         cache = TeacherCache(run.path / "universal" / "taught", pretrained.backbone, teachers, rows)
     universal, seconds = fit(
         Distilled(pretrained.backbone, start, teachers) if distils else Prompted(pretrained.backbone, start),
-        training_batches(rows, together, config.seed + 1, layout),
+        training_batches(rows, together, config.seed + 1, layout, own_shards()),
         together,
         distillation_loss if distils else task_loss,
         weights=weights,

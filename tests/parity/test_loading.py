@@ -140,7 +140,7 @@ from mpt.models.hf import load_pretrained
 
 mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 
-def place(axes):
+def place(axes, shape):
     return NamedSharding(mesh, PartitionSpec(*("x" if axis == "mlp" else None for axis in axes)))
 
 whole = load_pretrained(sys.argv[1]).backbone
