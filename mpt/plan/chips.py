@@ -22,19 +22,21 @@ class Chip:
         flops: peak FLOP/s of matrix products in bfloat16; float32's go through the same units.
         bandwidth: bytes/s between the chip and its memory.
         links: bytes/s that it can send to its neighbours, over all its links.
+        clock: cycles/s; 0 where the compiler counts none.
     """
 
     memory: float
     flops: float
     bandwidth: float
     links: float
+    clock: float = 0.0
 
 
 # From Google's pages on each, https://cloud.google.com/tpu/docs/v5e, .../v5p and .../v6e.
 TPUS = {
-    "v5e": Chip(16 * GIB, 197e12, 800e9, 200e9),
-    "v5p": Chip(95 * GIB, 459e12, 2765e9, 600e9),
-    "v6e": Chip(32 * GIB, 918e12, 1600e9, 400e9),
+    "v5e": Chip(16 * GIB, 197e12, 800e9, 200e9, 1.5e9),
+    "v5p": Chip(95 * GIB, 459e12, 2765e9, 600e9, 1.75e9),
+    "v6e": Chip(32 * GIB, 918e12, 1600e9, 400e9, 1.75e9),
 }
 FORMS = "v5e:4x4, v6e:8x8, v5p:4x4x4"
 

@@ -1,9 +1,8 @@
-"""A train step of shapes alone: the real one, with nothing in memory behind its arrays."""
+"""A train step of shapes alone: the real one, with no memory behind its arrays."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,39 +21,90 @@ from mpt.sharding import ROWS, mesh_in_use, weight_shardings
 from mpt.train import make_step, optimizer_of
 
 
-def abstract_step(job: Job, device: jax.Device) -> tuple[Any, tuple[Any, ...]]:
-    """A job's train step on the mesh in use, or on ``device``, and the shapes of its arguments.
-
-    The third of these is the frozen weights. All rows are as long as the job says, no token is spared.
-    """
-    mesh = mesh_in_use()
-    whole = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
-    model = _model(job)
-    graph, params, frozen = nnx.split(model, PromptParam, ...)
-    optimizer = optimizer_of(job.train)
-    state = _placed((params, jax.eval_shape(optimizer.init, params)), whole)
-    objective = distillation_loss if job.distilled else task_loss
-    weights = dict.fromkeys(("task", "kl", "hidden") if job.distilled else ("task",), 1.0)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = make_step(graph, optimizer, objective, weights, shardings)
-    dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
-    batch = _placed(_batch(job, model.backbone.layout), dealt)
-    return step, (*state, _weights(frozen, whole), batch)
-
-
-def _model(job: Job) -> Prompted:
-    backbone = abstract_backbone(**vars(job.model))
-    size = job.prompts, job.length, backbone.embedding.shape[1]
+def abstract_model(job: Job) -> Prompted:
+    """The model that a job trains the prompts of."""
+    width = (backbone := abstract_backbone(**vars(job.model))).embedding.shape[1]
 
     def build(backbone) -> Prompted:
-        prompt = prompt_of(size, job.rank, job.shared)
-        return Distilled(backbone, prompt, jnp.zeros(size)) if job.distilled else Prompted(backbone, prompt)
+        prompt, taught = _prompt(job, width), jnp.zeros((job.prompts, job.length, width))
+        return Distilled(backbone, prompt, taught) if job.distilled else Prompted(backbone, prompt)
 
     return nnx.eval_shape(build, backbone)
 
 
+def _prompt(job: Job, width: int) -> Prompt:
+    if not job.rank:
+        return SoftPrompt(jnp.zeros((job.prompts, job.length, width)))
+    shared = jnp.zeros((job.shared, job.length, width))
+    u, v = jnp.zeros((job.prompts, job.length, job.rank)), jnp.zeros((job.prompts, job.rank, width))
+    return MultitaskPrompt(shared, u, v)
+
+
+class Step(NamedTuple):
+    """A train step and the shapes of its arguments, each with the devices where it lives."""
+
+    function: Any
+    state: tuple[nnx.State, Any]
+    frozen: nnx.State
+    batch: Batch
+
+
+def abstract_step(job: Job, model: Prompted, device: jax.Device) -> Step:
+    """The train step on the mesh in use, or where there is none, on ``device``.
+
+    All rows are as long as the job says.
+    """
+    mesh = mesh_in_use()
+    whole = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
+    dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
+    graph, params, frozen = nnx.split(model, PromptParam, ...)
+    optimizer = optimizer_of(job.train)
+    state = _placed((params, jax.eval_shape(optimizer.init, params)), whole)
+    terms = ("task", "kl", "hidden") if job.distilled else ("task",)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    function = make_step(graph, optimizer, objective(job), dict.fromkeys(terms, 1.0), shardings)
+    count = job.mesh.data * job.mesh.fsdp
+    shards = None if mesh is None else Shards(tuple(range(count)), count)
+    batch = _batch(job, model, job.rows, job.train.parts, shards)
+    return Step(function, state, _weights(frozen, whole), _placed(batch, dealt))
+
+
+def objective(job: Job):
+    return distillation_loss if job.distilled else task_loss
+
+
+def kept_bytes(job: Job, model: Prompted) -> int:
+    """Bytes that the forward pass over one shard keeps for the backward pass.
+
+    They are for a chip that has all heads: with ``tensor``, a chip keeps less.
+    """
+    graph, params, frozen = nnx.split(model, PromptParam, ...)
+    batch = _batch(job, model, job.rows // job.shards, 1)
+    part = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), batch)
+
+    def residuals(params: nnx.State, frozen: nnx.State, part: Batch) -> list[jax.Array]:
+        def loss(params: nnx.State) -> jax.Array:
+            terms = objective(job)(nnx.merge(graph, params, frozen), part)
+            return sum((term.mean for term in terms.values()), jnp.zeros(()))
+
+        return jax.tree.leaves(jax.vjp(loss, params)[1])
+
+    traced = jax.make_jaxpr(residuals)(params, frozen, part).jaxpr
+    # What goes in and comes out again is a weight or the batch: it is there anyway.
+    made = {id(var): var.aval for var in traced.outvars if var not in traced.invars + traced.constvars}
+    return sum(aval.size * aval.dtype.itemsize for aval in made.values())
+
+
+def weight_bytes(frozen: nnx.State) -> int:
+    """Bytes of one device's part of the frozen weights."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(frozen)
+    )
+
+
 def _weights(frozen: nnx.State, whole: Sharding) -> nnx.State:
-    """The frozen weights where the mesh's rules have them; what has no named axes, on every device."""
+    """The weights as the mesh deals them out; what has no named axes is whole on each device."""
     rule = weight_shardings()
 
     def place(leaf: nnx.Variable) -> nnx.Variable:
@@ -64,16 +114,12 @@ def _weights(frozen: nnx.State, whole: Sharding) -> nnx.State:
     return nnx.from_flat_state([(path, place(leaf)) for path, leaf in nnx.to_flat_state(frozen)])
 
 
-def _batch(job: Job, layout) -> Batch:
-    """A batch of rows that are all alike: what matters of it is the shapes."""
-    rows = [Row([0] * job.inputs, [0] * job.labels)] * job.train.batch_size
-    count = math.prod(job.mesh[:2])
-    shards = Shards(tuple(range(count)), count) if mesh_in_use() is not None else None
-    return collate_parts(rows, [0] * len(rows), job.train.parts, layout, shards)
+def _batch(job: Job, model: Prompted, rows: int, parts: int, shards: Shards | None = None) -> Batch:
+    row = Row([0] * job.inputs, [0] * job.labels)
+    return collate_parts([row] * rows, [0] * rows, parts, model.backbone.layout, shards)
 
 
 def _placed(tree: Any, sharding: Sharding) -> Any:
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(shape, tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
