@@ -28,8 +28,13 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
     if processes < 1:
         raise UserError(f"launch: --processes must be 1 or more, not {processes}")
     if not arguments:
-        raise UserError("launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG")
-    environment = os.environ | {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", PROCESSES: str(processes)}
+        raise UserError(
+            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+        )
+    environment = os.environ | {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        PROCESSES: str(processes),
+    }
     if devices:
         environment |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     started = [

@@ -57,7 +57,9 @@ class TeacherCache:
         """A stack of batches, or of stacks of them, with the teachers' outputs of its rows."""
         if batch.numbers.ndim == 1:
             return batch._replace(taught=self._taught(batch))
-        parts = [self.attach(jax.tree.map(lambda array, i=i: array[i], batch)) for i in range(len(batch.numbers))]
+        parts = [
+            self.attach(jax.tree.map(lambda array, i=i: array[i], batch)) for i in range(len(batch.numbers))
+        ]
         return jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
 
     def _taught(self, batch: Batch) -> Output:

@@ -328,7 +328,9 @@ def block(
     # As many KV heads as can be dealt out; each query head's are then on its own device.
     copies = kv_copies(spec.kv_heads)
     k, v = (jnp.repeat(y, copies, axis=-2) if copies > 1 else y for y in (k, v))
-    q, k, v = (by_tensor(y, heads, "head_dim") for y, heads in ((q, "heads"), (k, "kv_heads"), (v, "kv_heads")))
+    q, k, v = (
+        by_tensor(y, heads, "head_dim") for y, heads in ((q, "heads"), (k, "kv_heads"), (v, "kv_heads"))
+    )
     own = KV(k, v)
     h = by_tensor(linear(w, "out", look(q, own), axes=2), "embed")
     x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)

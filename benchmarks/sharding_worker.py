@@ -1,0 +1,123 @@
+"""One model family on every mesh of eight devices, beside one device; prints JSON. See sharding.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from mpt.collectives import collective_bytes
+from mpt.config import MeshConfig, TrainConfig
+from mpt.data.mixture import training_batches
+from mpt.data.tokenise import Row
+from mpt.losses import task_loss
+from mpt.models.decoder import Decoder, DecoderSpec
+from mpt.models.prompted import Prompted
+from mpt.models.rope import Rope
+from mpt.models.t5 import T5, T5Spec
+from mpt.optim import adam
+from mpt.prompts import PromptParam, SoftPrompt
+from mpt.sharding import dealt, own_shards, placed, shardings_of, use_mesh, weight_shardings
+from mpt.train import make_step
+
+TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20
+TRAIN = TrainConfig(steps=STEPS, batch_size=16, parts=2)
+MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 1, 2)]
+TRAINED = [(8, 1, 1), (2, 2, 2)]  # these also train for some steps
+
+_SIZES = {"vocab": VOCAB, "d_model": WIDTH, "layers": 2, "head_dim": 4, "d_ff": 64, "norm_eps": 1e-6}
+_T5 = _SIZES | {"decoder_layers": 2, "heads": 8, "buckets": 8, "max_distance": 12, "logit_scale": 1.0}
+_DECODER = _SIZES | {"heads": 8, "kv_heads": 2, "ropes": (Rope(theta=100.0),) * 2, "tied": True}
+_GEMMA = {"norm_offset": 1.0, "qk_norm": True, "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
+_GPT2 = {"positions": 64, "norm": "layer", "gated": False, "activation": "gelu_new"}
+SPECS = {
+    "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),
+    "umt5": T5Spec(**_T5, activation="relu", gated=False, bias_everywhere=True, tied=True),
+    "llama": DecoderSpec(**_DECODER | {"heads": 24, "kv_heads": 3}),
+    "gemma2": DecoderSpec(**_DECODER, **_GEMMA, windows=(3, 2**30)),
+    "gpt2": DecoderSpec(
+        **_DECODER | {"kv_heads": 8, "ropes": ()}, **_GPT2, biases=("q", "k", "v", "out", "up", "down")
+    ),
+}
+
+
+def rows() -> list[list[Row]]:
+    """Rows of each task, of different lengths and numbers of targets: no two shards weigh the same."""
+    rng = np.random.default_rng(0)
+
+    def row() -> Row:
+        inputs, targets = (rng.integers(3, VOCAB, rng.integers(1, most)).tolist() for most in (14, 4))
+        return Row(inputs, targets)
+
+    return [[row() for _ in range(64)] for _ in range(TASKS)]
+
+
+def start(spec: T5Spec | DecoderSpec) -> Prompted:
+    """A random model, its weights where the mesh in use has them."""
+    module = T5 if isinstance(spec, T5Spec) else Decoder
+    graph, weights = nnx.split(module(spec, rngs=nnx.Rngs(0)))
+    shardings = weight_shardings()
+
+    def place(leaf: nnx.Variable) -> nnx.Variable:
+        matrix = leaf.ndim > 1 + ("layer" in leaf.axes)
+        value = 10 * leaf[...] if matrix else leaf[...]  # so large that every part has a say
+        return leaf.replace(jax.device_put(value, shardings and shardings(leaf.axes, leaf.shape)))
+
+    weights = jax.tree.map(place, weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    vectors = 0.1 * np.random.default_rng(1).normal(size=(TASKS, PROMPT, WIDTH))
+    return Prompted(nnx.merge(graph, weights), SoftPrompt(jnp.asarray(vectors, jnp.float32)))
+
+
+def measure(spec: T5Spec | DecoderSpec, trains: bool) -> dict:
+    """A step's loss, gradient and collectives on the mesh in use; and the prompt after some steps."""
+    model = start(spec)
+    batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, own_shards())
+    graph, params, frozen = nnx.split(model, PromptParam, ...)
+    frozen = placed(frozen)
+
+    def run(optimizer: optax.GradientTransformation, steps: int):
+        state = placed((jax.tree.map(jnp.copy, params), optimizer.init(params)))
+        step = make_step(graph, optimizer, task_loss, {"task": 1.0}, shardings_of(state))
+        program, figures = step.lower(*state, frozen, dealt(batches[0])).compile().as_text(), {}
+        for i in range(steps):
+            *state, figures = jax.block_until_ready(step(*state, frozen, dealt(batches[i])))
+        return *(np.asarray(jax.tree.leaves(part)[0]) for part in state), figures, program
+
+    _, gradient, figures, program = run(optax.trace(decay=0.0), 1)  # whose state is the gradient
+    if folder := os.environ.get("PROGRAMS"):
+        mesh = "x".join(map(str, jax.sharding.get_abstract_mesh().shape.values()))
+        Path(folder, f"{sys.argv[1]}-{mesh}.txt").write_text(program)
+    prompt = run(adam({"vectors": 0.01}, steps=STEPS, warmup=0.1), STEPS)[0] if trains else None
+    return {
+        "loss": float(figures["loss"]),
+        "gradient": gradient,
+        "prompt": prompt,
+        "bytes": collective_bytes(program),
+    }
+
+
+def compared(found: dict, one: dict) -> dict:
+    """Differences to one device: relative ones, a gradient's and a prompt's to the largest number in it."""
+
+    def differ(name: str) -> float:
+        return float(np.abs(found[name] - one[name]).max() / np.abs(one[name]).max())
+
+    trained = {} if found["prompt"] is None else {"prompt": differ("prompt")}
+    return {"loss": differ("loss"), "gradient": differ("gradient"), **trained, "bytes": found["bytes"]}
+
+
+if __name__ == "__main__":
+    spec = SPECS[sys.argv[1]]
+    one = measure(spec, True)
+    table = {}
+    for sizes in MESHES:
+        with use_mesh(MeshConfig(*sizes)):
+            table[" × ".join(map(str, sizes))] = compared(measure(spec, sizes in TRAINED), one)
+    print(json.dumps({"gradient bytes": one["gradient"].nbytes, "loss": one["loss"], "meshes": table}))

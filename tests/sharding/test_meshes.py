@@ -1,0 +1,59 @@
+"""On every mesh of eight devices a step is what it is on one; and what crosses the network is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCALARS = 64  # bytes that a step's loss and its terms' weights may take
+
+
+@pytest.fixture(scope="module", params=["t5", "llama"])
+def found(request) -> dict:
+    """What the benchmark's worker finds: only a process of its own can have eight devices."""
+    environment = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+        "NPROC": "16",
+    }
+    paths = [str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    command = [sys.executable, str(BENCHMARKS / "sharding_worker.py"), request.param]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_mesh_gives_one_devices_loss_and_gradient(found):
+    assert len(found["meshes"]) >= 5
+    for mesh, line in found["meshes"].items():
+        assert line["loss"] < 1e-5, mesh
+        assert line["gradient"] < 1e-5, mesh
+
+
+def test_every_mesh_trains_the_same_prompt(found):
+    trained = [line["prompt"] for line in found["meshes"].values() if "prompt" in line]
+    assert len(trained) >= 2
+    assert max(trained) < 1e-4
+
+
+def test_under_data_parallelism_only_the_prompts_gradient_crosses(found):
+    line = found["meshes"]["8 × 1 × 1"]["bytes"]
+    assert list(line) == ["all-reduce"]
+    assert found["gradient bytes"] <= line["all-reduce"] <= found["gradient bytes"] + SCALARS
+
+
+def test_under_fsdp_weights_are_gathered_and_only_the_gradient_is_summed(found):
+    line = found["meshes"]["1 × 8 × 1"]["bytes"]
+    assert line["all-gather"] > 0
+    assert found["gradient bytes"] <= line["all-reduce"] <= found["gradient bytes"] + SCALARS
+
+
+def test_under_tensor_parallelism_no_weight_moves(found):
+    assert "all-gather" not in found["meshes"]["1 × 1 × 8"]["bytes"]
