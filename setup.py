@@ -52,6 +52,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "plan": ["libtpu>=0.0.42"],  # the compiler, 137 MB; it needs no TPU
         "datasets": ["datasets>=4.0"],  # from 4.0 on, it runs no code of a data set's
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
@@ -59,6 +60,7 @@ setup(
             "beartype>=0.22",
             "datasets>=4.0",
             "hypothesis>=6.170",
+            "libtpu>=0.0.42",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",

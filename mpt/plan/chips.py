@@ -63,7 +63,7 @@ class Topology:
         kind, shape = (found[1], tuple(map(int, found[2].split("x")))) if found else ("", ())
         if kind not in TPUS or len(shape) != (3 if kind == "v5p" else 2) or not all(shape):
             raise UserError(
-                f"--topology '{name}': not known; write a kind of {', '.join(TPUS)} and a shape, as in {FORMS}"
+                f"--topology '{name}': not known; write {', '.join(TPUS)} and a shape, as in {FORMS}"
             )
         return cls(name, kind, shape)
 

@@ -120,6 +120,4 @@ def _batch(job: Job, model: Prompted, rows: int, parts: int, shards: Shards | No
 
 
 def _placed(tree: Any, sharding: Sharding) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

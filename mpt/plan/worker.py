@@ -50,5 +50,3 @@ def _asked(order: dict[str, Any], environment: Mapping[str, str], patience: floa
         lines = ended.stderr.strip().splitlines() or [f"it ended with status {ended.returncode}"]
         raise UserError(f"the compiler failed: {lines[-1]}")
     return json.loads(ended.stdout.splitlines()[-1])
-
-

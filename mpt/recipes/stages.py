@@ -75,7 +75,9 @@ class Read:
         task = find_task(name)
         rows = {split: _count(task, split) for split in SPLITS}
         if not (task.source.here and model.tokenizer):
-            return cls(task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False, max_length)
+            return cls(
+                task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False, max_length
+            )
         first = list(islice(task.examples("train"), AMONG))
         drawn = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
         found = encode([first[i] for i in drawn], model.tokenizer, max_length, model.backbone.layout)
