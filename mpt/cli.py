@@ -365,7 +365,9 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow)")
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
     from mpt.assets import cache_dir
+    from mpt.plan.chips import hide_compiler
 
+    hide_compiler()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
 
 

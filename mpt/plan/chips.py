@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
 
 from mpt.errors import UserError
 
@@ -84,9 +86,12 @@ class Topology:
         Raises:
             UserError: the compiler is not installed.
         """
-        if importlib.util.find_spec("libtpu") is None:
-            raise UserError("--topology needs the TPU compiler: python -m pip install 'mpt-jax[plan]'")
+        try:
+            import libtpu
+        except ImportError:
+            raise UserError("--topology needs the TPU compiler: pip install 'mpt-jax[plan]'") from None
         return {
+            "TPU_LIBRARY_PATH": libtpu.get_library_path(),
             "JAX_PLATFORMS": "cpu",
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_ACCELERATOR_TYPE": f"{self.kind}-{self.chips}",
@@ -95,3 +100,13 @@ class Topology:
             "TPU_MIN_LOG_LEVEL": "3",
             "TPU_STDERR_LOG_LEVEL": "3",
         }
+
+
+def hide_compiler() -> None:
+    """Keeps JAX from starting the TPU compiler, where it is installed and no TPU is.
+
+    That would fail, and the library say so at length on every start. It is told of a library that is none.
+    """
+    vendors = (Path(file).read_text().strip() for file in glob("/sys/bus/pci/devices/*/vendor"))
+    if "0x1ae0" not in vendors:  # Google's
+        os.environ.setdefault("TPU_LIBRARY_PATH", __file__)

@@ -80,10 +80,10 @@ def plan(
     """
     settings = config.pretrain.model if isinstance(config, CompareConfig) else config.model
     there = Topology.of(topology) if topology else None
-    environment = there.environment() if there else {}
-    devices, chip = (there.chips, there.chip) if there else devices_here(settings.dtype)
     model = Planned(settings)
     _, planned = stages(config, model)
+    environment = there.environment() if there else {}
+    devices, chip = (there.chips, there.chip) if there else devices_here(settings.dtype)
     largest = max(planned, key=lambda stage: stage.flops(model))
 
     def ask(job: Job) -> Estimate:
