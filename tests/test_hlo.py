@@ -14,7 +14,7 @@ LOOPS = """HloModule hand_written
   %p = (s32[], f32[4,8]{1,0}) parameter(0)
   %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
   %all-gather.1 = f32[8,8]{1,0} all-gather(%x), dimensions={0}
-  %f = f32[4,8]{1,0} fusion(%all-gather.1), kind=kLoop, calls=%inside, backend_config={"estimated_cycles":"70"}
+  %f = f32[4,8]{1,0} fusion(%all-gather.1), calls=%inside, backend_config={"estimated_cycles":"70"}
   ROOT %t = (s32[], f32[4,8]{1,0}) tuple(%p, %f)
 }
 

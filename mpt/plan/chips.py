@@ -109,4 +109,4 @@ def hide_compiler() -> None:
     """
     vendors = (Path(file).read_text().strip() for file in glob("/sys/bus/pci/devices/*/vendor"))
     if "0x1ae0" not in vendors:  # Google's
-        os.environ.setdefault("TPU_LIBRARY_PATH", __file__)
+        os.environ["TPU_LIBRARY_PATH"] = __file__

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from toys import write_task
 
 from mpt import cli
 from mpt.config import (
@@ -21,7 +22,6 @@ from mpt.plan.chips import Topology
 from mpt.plan.worker import compiled
 from mpt.recipes.plan import job_of
 from mpt.recipes.stages import Planned, stages
-from toys import write_task
 
 TINY = {
     "model_type": "llama",
