@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from rich.console import Console
 
-from mpt.config import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig, TrainConfig, to_plain
+from mpt.config import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig, TrainConfig
 from mpt.cost import weights
 from mpt.errors import UserError
 from mpt.plan.chips import Chip, Topology
 from mpt.plan.job import Estimate, Job
+from mpt.plan.plans import Plan, StagePlan, mesh_name, plain
 from mpt.plan.search import Facts, Try, best, dealt_out, meshes, ranked, search
 from mpt.plan.worker import compiled, devices_here
 from mpt.progress import Progress
@@ -24,40 +24,6 @@ from mpt.prompts import MultitaskPrompt
 from mpt.recipes.plan_tables import print_plan
 from mpt.recipes.stages import Planned, Stage, stages
 from mpt.rundir import write_whole
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A training stage on the mesh that is suggested.
-
-    Attributes:
-        rows: that it reads in all of its runs; None where that cannot be told.
-        step: its step, with its config's rows.
-    """
-
-    name: str
-    rows: int | None
-    step: Try
-
-    @property
-    def hours(self) -> float | None:
-        if self.rows is None or not self.step.fits:
-            return None
-        return self.rows / self.step.job.rows * self.step.found.seconds / 3600
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was tried for the largest of a run's stages, and what the run takes on the best mesh."""
-
-    model: str
-    parameters: int
-    where: str
-    devices: int
-    chip: Chip
-    stage: str
-    tried: Sequence[Try]
-    stages: Sequence[StagePlan]
 
 
 def plan(
@@ -163,32 +129,3 @@ def stage_plan(
     job = dealt_out(job_of(stage, model, chip, topology), mesh)
     rows = None if stage.steps is None else stage.runs * stage.steps * stage.config.batch_size
     return StagePlan(stage.name, rows, Try(job, ask(job)))
-
-
-def mesh_name(mesh: MeshConfig) -> str:
-    return f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}"
-
-
-def plain(found: Plan) -> dict[str, Any]:
-    """A plan as JSON's types; a try's figures are those of each chip."""
-
-    def of(one: Try) -> dict[str, Any]:
-        facts = {"mesh": to_plain(one.job.mesh), "rows": one.job.rows, "tokens": one.job.tokens}
-        speed = {"fits": one.fits, "tokens_per_second": one.tokens_per_second}
-        return facts | speed | ({"share_of_peak": one.share} if one.fits else {}) | asdict(one.found)
-
-    suggested = best(found.tried)
-    return {
-        "model": found.model,
-        "parameters": found.parameters,
-        "topology": found.where,
-        "devices": found.devices,
-        "chip": asdict(found.chip),
-        "stage": found.stage,
-        "tried": [of(one) for one in found.tried],
-        "best": of(suggested) if suggested else None,
-        "stages": [
-            {"name": stage.name, "rows_in_all": stage.rows, "hours": stage.hours, **of(stage.step)}
-            for stage in found.stages
-        ],
-    }

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from mpt.plan.plans import Plan, mesh_name
 from mpt.plan.search import Try, best
 from mpt.tables import UNKNOWN, number, short, table
-
-if TYPE_CHECKING:
-    from mpt.recipes.plan import Plan
 
 GIB = 2**30
 BASES = {
@@ -41,8 +38,7 @@ def _tried(plan: Plan) -> Table:
     shown.columns[0].min_width = 22
     shown.add_column("", overflow="fold")
     for one in plan.tried:
-        mesh, rows = one.job.mesh, number(one.job.rows)
-        name = f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}"
+        name, rows = mesh_name(one.job.mesh), number(one.job.rows)
         if one.found.fault:
             shown.add_row(name, rows, *[""] * 4, one.found.fault)
             continue
