@@ -53,6 +53,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "plan": ["libtpu>=0.0.42"],  # the compiler, 137 MB; it needs no TPU
         "datasets": ["datasets>=4.0"],  # from 4.0 on, it runs no code of a data set's
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
@@ -63,6 +64,7 @@ setup(
             "datasets>=4.0",
             "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
+            "libtpu>=0.0.42",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",

@@ -110,6 +110,19 @@ def compare(rest: list[str]) -> None:
         compare(resolved)
 
 
+def plan(rest: list[str]) -> None:
+    """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
+    from mpt import config
+    from mpt.recipes.plan import plan
+
+    kind = config.PretrainConfig
+    if rest and not rest[0].startswith("-"):
+        kind = config.kind_of(config.find_config(rest[0]))
+    order = _order(PlanOrder, kind, "plan", rest)
+    resolved = config.with_model(order.config, order.backbone) if order.backbone else order.config
+    plan(resolved, order.topology, order.tries, order.patience, order.json)
+
+
 def evaluate(rest: list[str]) -> None:
     """Score a run's prompt on a labelled split."""
     from mpt.recipes.predict import evaluate
@@ -333,6 +346,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "pretrain": pretrain,
     "adapt": adapt,
     "compare": compare,
+    "plan": plan,
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
@@ -362,22 +376,43 @@ class Order(Generic[Config]):
     """With --dry-run: rates of other machines to tell the hours at, in TFLOP/s."""
 
 
+@dataclass(frozen=True)
+class PlanOrder(Generic[Config]):
+    """What `mpt plan` is given."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    topology: str = ""
+    """TPU chips, as in v5e:4x4, v6e:8x8 or v5p:4x4x4; the devices at hand where left out."""
+    backbone: str = ""
+    """A model in place of the config's; its shape is enough, as of llama-7b and t5-xxl."""
+    tries: int = 6
+    """Meshes and batches to compile in search of the best, about a minute each."""
+    patience: float = 600.0
+    """Seconds after which a try is given up."""
+    json: Path | None = None
+    """A file to write all figures to."""
+
+
 def _configured(kind: type, command: str, rest: list[str]) -> Any:
     """The config named first, if one is, with the options that follow; None once its plan is printed."""
-    from mpt.config import find_config, load_config
-
-    named = bool(rest) and not rest[0].startswith("-")
-    base = load_config(kind, find_config(rest[0])) if named else kind()
-
-    prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
-    about = COMMANDS[command].__doc__
-    order = tyro.cli(Order[kind], args=rest[named:], default=Order(base), prog=prog, description=about)
+    order = _order(Order, kind, command, rest)
     if not order.dry_run:
         return order.config
     from mpt.recipes.dry_run import dry_run
 
     dry_run(order.config, order.tflops)
     return None
+
+
+def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
+    """An order with the config named first, if one is, and the options that follow."""
+    from mpt.config import find_config, load_config
+
+    named = bool(rest) and not rest[0].startswith("-")
+    base = load_config(kind, find_config(rest[0])) if named else kind()
+    prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
+    about = COMMANDS[command].__doc__
+    return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
 
 
 def _overview() -> str:
@@ -403,7 +438,9 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow)")
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
     from mpt.assets import cache_dir
+    from mpt.plan.chips import hide_compiler
 
+    hide_compiler()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
 
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
+
+from mpt.hlo import Computation, Instruction, Program, sizes
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
-_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(?:-start)?\(")
-_WHILE = re.compile(r" while\(.*body=%?([\w.-]+)")
-_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
-_CALLED = re.compile(r"(?:calls|to_apply|branch_computations)=\{?((?:%?[\w.-]+(?:, )?)+)\}?")
-_ARRAY = re.compile(r"\b([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")
 
 
 def collective_bytes(program: str) -> dict[str, int]:
@@ -30,43 +23,26 @@ def collective_bytes(program: str) -> dict[str, int]:
     ... }''')
     {'all-reduce': 24}
     """
-    bodies, entry = _computations(program)
-    found = _count(entry, bodies)
+    parsed, found = Program.of(program), Counter[str]()
+    for computation, times in parsed.executed():
+        for instruction in _with_fused(parsed, computation):
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in KINDS:
+                found[kind] += times * _given(instruction)
     return {kind: found[kind] for kind in KINDS if found[kind]}
 
 
-def _computations(program: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the one that is run."""
-    bodies: dict[str, list[str]] = {}
-    name = entry = ""
-    for line in program.splitlines():
-        if match := _COMPUTATION.match(line):
-            name = match[1]
-            bodies[name] = []
-            entry = name if line.startswith("ENTRY") else entry
-        elif name:
-            bodies[name].append(line)
-    return bodies, entry
+def _with_fused(program: Program, computation: Computation) -> Iterator[Instruction]:
+    for instruction in computation.values():
+        yield instruction
+        if instruction.opcode == "fusion":
+            for called in instruction.called:
+                yield from _with_fused(program, program.computations[called])
 
 
-def _count(name: str, bodies: Mapping[str, list[str]]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for line in bodies.get(name, ()):
-        if match := _COLLECTIVE.search(line):
-            found[match[2]] += _bytes(match[1])
-        elif match := _WHILE.search(line):
-            trips = _TRIPS.search(line)
-            inner = _count(match[1], bodies)
-            found.update({kind: count * int(trips[1] if trips else 1) for kind, count in inner.items()})
-        elif match := _CALLED.search(line):
-            for called in match[1].replace("%", "").split(", "):
-                found.update(_count(called, bodies))
-    return found
-
-
-def _bytes(shapes: str) -> int:
-    """The size of an array's type, or of all arrays' of a tuple."""
-    return sum(
-        math.prod(int(length) for length in lengths.split(",") if length) * max(int(bits) // 8, 1)
-        for _, bits, lengths in _ARRAY.findall(shapes)
-    )
+def _given(collective: Instruction) -> int:
+    """The bytes of its result; one that has only started has its operand before that in a tuple."""
+    arrays = [size for size, _ in sizes(collective.type)]
+    if collective.opcode in ("all-gather-start", "collective-permute-start") and len(arrays) > 1:
+        return arrays[1]
+    return sum(arrays)

@@ -305,6 +305,15 @@ def load_config(kind: type[Config], path: Path, heirs: tuple[Path, ...] = ()) ->
     return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
 
 
+def kind_of(path: Path) -> type[PretrainConfig] | type[AdaptConfig] | type[CompareConfig]:
+    """The kind of run that a config file is of: the one that knows most of the keys at its top."""
+    plain = read_yaml(path)
+    if isinstance(base := plain.pop("base", None), str) and not plain.keys() - {"out"}:
+        return kind_of(find_config(base, path.parent))
+    kinds = PretrainConfig, AdaptConfig, CompareConfig
+    return max(kinds, key=lambda kind: len(plain.keys() & get_type_hints(kind)))
+
+
 def _with_bases(kind: type, plain: dict[str, Any], files: tuple[Path, ...], key: str = "") -> dict[str, Any]:
     """``plain``, with what its bases say where it says nothing."""
     own = dict(plain)
@@ -332,6 +341,13 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         for name, value in new.items()
     }
     return old | both
+
+
+def with_model(config: Config, name: str) -> Config:
+    """The config with another backbone."""
+    if isinstance(config, CompareConfig):
+        return dataclasses.replace(config, pretrain=with_model(config.pretrain, name))
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))  # type: ignore
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -87,6 +87,20 @@ def make_step(
     return step
 
 
+def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> optax.GradientTransformation:
+    """Adam as a stage's config has it; ``weight_rate`` is the peak rate of weights, if any are trained."""
+    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
+    rates |= {} if weight_rate is None else {"weights": weight_rate}
+    return adam(
+        rates,
+        steps=config.steps,
+        warmup=config.warmup,
+        decay=config.decay,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+    )
+
+
 class Trained(NamedTuple):
     """The outcome of a training stage: the model, and the seconds spent in its steps."""
 
@@ -129,16 +143,7 @@ def fit(
         Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does. The last step is saved.
     """
     checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
-    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
-    rates |= {} if weight_rate is None else {"weights": weight_rate}
-    optimizer = adam(
-        rates,
-        steps=config.steps,
-        warmup=config.warmup,
-        decay=config.decay,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-    )
+    optimizer = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
     params, opt_state, frozen = placed((params, optimizer.init(params), frozen))
     reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

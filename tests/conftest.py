@@ -14,6 +14,9 @@ from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, writ
 
 from mpt import cli
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.plan.chips import hide_compiler
+
+hide_compiler()
 
 # The models are tiny: compiling them is what takes the time.
 jax.config.update("jax_disable_most_optimizations", True)

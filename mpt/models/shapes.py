@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from transformers import AutoConfig, PreTrainedConfig
 
 from mpt.assets import unpacked
@@ -16,6 +18,7 @@ from mpt.models.backbone import Backbone
 from mpt.models.families import FAMILIES
 from mpt.models.gguf_file import open_gguf
 from mpt.models.hf import PACKAGED, SafetensorsFolder
+from mpt.models.quantize import quantize
 
 
 def _t5(d_model: int, layers: int, heads: int, d_kv: int, d_ff: int, **rest: Any) -> dict[str, Any]:
@@ -63,6 +66,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     **{f"t5-v1_1-{size}": shape for size, shape in _T5_1_1.items()},
     **{f"t5-{size}-lm-adapt": shape for size, shape in _T5_1_1.items()},
     **{f"flan-t5-{size}": shape for size, shape in _T5_1_1.items()},
+    "t5-xxl": _T5_1_1["xxl"],
+    "llama-7b": _llama(4096, 32, 32, 11008),
     "Llama-2-7b-hf": _llama(4096, 32, 32, 11008),
     "Llama-2-13b-hf": _llama(5120, 40, 40, 13824),
     "smollm2-135m": _llama(
@@ -85,12 +90,18 @@ def place(name: str) -> Path | None:
     return Path(cached).parent if isinstance(cached, str) else None
 
 
-def abstract_backbone(name: str, decoder_prompt: int = 0) -> Backbone:
+def abstract_backbone(
+    name: str,
+    dtype: DTypeLike = jnp.float32,
+    weights: str = "full",
+    remat: str = "elementwise",
+    decoder_prompt: int = 0,
+) -> Backbone:
     """A model without its weights: shapes only, in no memory; nothing is fetched.
 
     Args:
-        name: as ``load_pretrained`` has it. A model that is not on this machine must be one of ``SHAPES``.
-        decoder_prompt: as ``load_pretrained`` has it.
+        name: as ``load_pretrained`` has it, and the others too. A model that is not on this machine must
+            be one of ``SHAPES``.
 
     Raises:
         UserError: it is neither here nor known, or of a family that mpt does not run.
@@ -104,7 +115,14 @@ def abstract_backbone(name: str, decoder_prompt: int = 0) -> Backbone:
     spec = family.spec(config, tensors)
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
-    return nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0)))
+
+    def build() -> Backbone:
+        backbone = family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat)
+        if weights == "int8":
+            quantize(backbone)
+        return backbone
+
+    return nnx.eval_shape(build)
 
 
 def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -12,8 +11,7 @@ from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
 from mpt.cost import machine_rate, weights
 from mpt.recipes.rows import ROWS
 from mpt.recipes.stages import SAMPLE, Planned, Read, Stage, plans, stages
-
-UNKNOWN = "unknown"
+from mpt.tables import UNKNOWN, number, short, table
 
 
 def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequence[float] = ()) -> None:
@@ -41,63 +39,45 @@ def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequen
 
 
 def _task_table(part: str, reads: Sequence[Read]) -> Table:
-    table = _table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
-    table.add_column("metric", min_width=10)
-    table.add_column("data", min_width=13, overflow="fold")
+    shown = table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
+    shown.add_column("metric", min_width=10)
+    shown.add_column("data", min_width=13, overflow="fold")
     for read in reads:
         task = read.task
-        table.add_row(
+        shown.add_row(
             task.name,
-            *(_number(count) for count in read.rows.values()),
+            *(number(count) for count in read.rows.values()),
             f"{'' if read.counted else '≤ '}{read.inputs:.0f} + {read.labels:.0f}",
             f"{task.metric} of {f'{len(task.choices)} classes' if task.choices else 'text'}",
             str(task.source),
         )
-    return table
+    return shown
 
 
 def _stage_table(planned: Sequence[Stage], model: Planned, rates: dict[str, float]) -> Table:
     headings = ["steps", "rows", "trained", "TFLOP\na step", "PFLOP", *(f"hours\n{rate}" for rate in rates)]
-    table, totals = _table("training stages", headings), []
+    shown, totals = table("training stages", headings), []
     for stage in planned:
         one, steps = stage.flops(model), stage.steps
         totals.append(None if steps is None else stage.runs * steps * one)
-        table.add_row(
+        shown.add_row(
             stage.name + (f" × {stage.runs}" if stage.runs > 1 else ""),
-            _number(steps),
+            number(steps),
             f"{stage.config.batch_size:,}",
             f"{stage.trained:,}",
-            _short(one / 1e12),
+            short(one / 1e12),
             *_whole(totals[-1], rates),
         )
-    table.add_section()
-    table.add_row("all", *[""] * 4, *_whole(None if None in totals else sum(totals), rates))
-    return table
-
-
-def _table(title: str, numbers: Sequence[str]) -> Table:
-    """A table of names and ``numbers``, which are never cut."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
-    table.add_column("", min_width=17, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    shown.add_section()
+    shown.add_row("all", *[""] * 4, *_whole(None if None in totals else sum(totals), rates))
+    return shown
 
 
 def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
     """FLOPs in all, and the hours that they take."""
     if flops is None:
         return [UNKNOWN] * (1 + len(rates))
-    return [_short(flops / 1e15), *(_short(flops / rate / 3600) for rate in rates.values())]
-
-
-def _short(value: float) -> str:
-    """Two digits that count, or all before the point."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _number(count: int | None) -> str:
-    return UNKNOWN if count is None else f"{count:,}"
+    return [short(flops / 1e15), *(short(flops / rate / 3600) for rate in rates.values())]
 
 
 def _notes(

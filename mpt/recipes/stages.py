@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -38,7 +38,7 @@ class Planned:
 
     def __init__(self, config: ModelConfig):
         self.config = config
-        self.backbone = abstract_backbone(config.name, config.decoder_prompt)
+        self.backbone = abstract_backbone(config.name, decoder_prompt=config.decoder_prompt)
 
     @cached_property
     def tokenizer(self):
@@ -61,6 +61,7 @@ class Read:
         rows: split -> its rows; None where that cannot be told.
         inputs: tokens of a row's input; ``labels`` of its target.
         counted: they are means over rows; else the most there can be, and a guess.
+        longest: the most tokens that an input can have.
     """
 
     task: Task
@@ -68,18 +69,21 @@ class Read:
     inputs: float
     labels: float
     counted: bool
+    longest: int
 
     @classmethod
     def of(cls, name: str, max_length: int, model: Planned) -> Read:
         task = find_task(name)
         rows = {split: _count(task, split) for split in SPLITS}
         if not (task.source.here and model.tokenizer):
-            return cls(task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False)
+            return cls(
+                task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False, max_length
+            )
         first = list(islice(task.examples("train"), AMONG))
         drawn = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
         found = encode([first[i] for i in drawn], model.tokenizer, max_length, model.backbone.layout)
         inputs, labels = ([len(part) for part in parts] for parts in zip(*(row[:2] for row in found)))
-        return cls(task, rows, float(np.mean(inputs)), float(np.mean(labels)), True)
+        return cls(task, rows, float(np.mean(inputs)), float(np.mean(labels)), True, max_length)
 
 
 def _count(task: Task, split: str) -> int | None:
@@ -95,7 +99,7 @@ class Stage:
         reads: the tasks of its rows.
         counts: training rows of each prompt; None where they cannot be told.
         length: vectors of a prompt; ``prompts`` is how many of them a step has.
-        trained: numbers that it trains.
+        prompt: all of them, in shapes alone.
         distilled: teachers read each batch too.
         runs: how often it runs, each time from another start.
     """
@@ -106,9 +110,15 @@ class Stage:
     counts: Sequence[int | None]
     prompts: int
     length: int
-    trained: int
+    prompt: Prompt
     distilled: bool = False
     runs: int = 1
+
+    @property
+    def trained(self) -> int:
+        """Numbers that it trains."""
+        assert isinstance(self.prompt, nnx.Module)
+        return weights(self.prompt)
 
     @property
     def steps(self) -> int | None:
@@ -135,8 +145,8 @@ def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -
     """The teachers, then the universal prompt."""
     tasks, length = len(reads), _length(config.vectors, reads[0].task, model)
     counts = [read.rows["train"] for read in reads]
-    soft = _size(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
-    factored = _size(lambda: _universal(length, model.width, tasks, config.vectors.rank))
+    soft = _abstract(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
+    factored = _abstract(lambda: _universal(length, model.width, tasks, config.vectors.rank))
     return [
         Stage("teachers", config.teachers, reads, counts, tasks, length, soft),
         Stage("universal prompt", config.universal, reads, counts, tasks, length, factored, distilled=True),
@@ -155,12 +165,12 @@ def adaptation(
     vectors = source or config.vectors
     length = _length(vectors, read.task, model)
     if source:
-        trained = _size(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
+        prompt = _abstract(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
     else:
-        trained = _size(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
+        prompt = _abstract(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
     if config.shots and whole is not None:
         whole = min(whole, config.shots * max(len(read.task.choices), 1))
-    return Stage(name, config.train, [read], [whole] * seeds, seeds, length, trained)
+    return Stage(name, config.train, [read], [whole] * seeds, seeds, length, prompt)
 
 
 def stages(
@@ -232,11 +242,9 @@ def _universal(length: int, width: int, tasks: int, rank: int) -> MultitaskPromp
     return MultitaskPrompt.start(jnp.zeros((length, width)), tasks, rank, jax.random.key(0))
 
 
-def _size(make) -> int:
-    """The numbers of a prompt that is not made."""
-    prompt: Prompt = nnx.eval_shape(make)
-    assert isinstance(prompt, nnx.Module)
-    return weights(prompt)
+def _abstract(make: Callable[[], Prompt]) -> Prompt:
+    """The shapes of a prompt that is not made."""
+    return nnx.eval_shape(make)
 
 
 def _saved(run: str) -> PromptConfig:

@@ -1,0 +1,74 @@
+"""What a plan says, and how it is written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mpt.config import MeshConfig, to_plain
+from mpt.plan.chips import Chip
+from mpt.plan.search import Try, best
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A training stage on the mesh that is suggested.
+
+    Attributes:
+        rows: that it reads in all of its runs; None where that cannot be told.
+        step: its step, with its config's rows.
+    """
+
+    name: str
+    rows: int | None
+    step: Try
+
+    @property
+    def hours(self) -> float | None:
+        if self.rows is None or not self.step.fits:
+            return None
+        return self.rows / self.step.job.rows * self.step.found.seconds / 3600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was tried for the largest of a run's stages, and what the run takes on the best mesh."""
+
+    model: str
+    parameters: int
+    where: str
+    devices: int
+    chip: Chip
+    stage: str
+    tried: Sequence[Try]
+    stages: Sequence[StagePlan]
+
+
+def mesh_name(mesh: MeshConfig) -> str:
+    return f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}"
+
+
+def plain(found: Plan) -> dict[str, Any]:
+    """A plan as JSON's types; a try's figures are those of each chip."""
+
+    def of(one: Try) -> dict[str, Any]:
+        facts = {"mesh": to_plain(one.job.mesh), "rows": one.job.rows, "tokens": one.job.tokens}
+        speed = {"fits": one.fits, "tokens_per_second": one.tokens_per_second}
+        return facts | speed | ({"share_of_peak": one.share} if one.fits else {}) | asdict(one.found)
+
+    suggested = best(found.tried)
+    return {
+        "model": found.model,
+        "parameters": found.parameters,
+        "topology": found.where,
+        "devices": found.devices,
+        "chip": asdict(found.chip),
+        "stage": found.stage,
+        "tried": [of(one) for one in found.tried],
+        "best": of(suggested) if suggested else None,
+        "stages": [
+            {"name": stage.name, "rows_in_all": stage.rows, "hours": stage.hours, **of(stage.step)}
+            for stage in found.stages
+        ],
+    }

@@ -1,0 +1,123 @@
+"""A train step of shapes alone: the real one, with no memory behind its arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from mpt.data.batches import Batch, Shards, collate_parts
+from mpt.data.tokenise import Row
+from mpt.losses import distillation_loss, task_loss
+from mpt.models.prompted import Distilled, Prompted
+from mpt.models.shapes import abstract_backbone
+from mpt.plan.job import Job
+from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
+from mpt.sharding import ROWS, mesh_in_use, weight_shardings
+from mpt.train import make_step, optimizer_of
+
+
+def abstract_model(job: Job) -> Prompted:
+    """The model that a job trains the prompts of."""
+    width = (backbone := abstract_backbone(**vars(job.model))).embedding.shape[1]
+
+    def build(backbone) -> Prompted:
+        prompt, taught = _prompt(job, width), jnp.zeros((job.prompts, job.length, width))
+        return Distilled(backbone, prompt, taught) if job.distilled else Prompted(backbone, prompt)
+
+    return nnx.eval_shape(build, backbone)
+
+
+def _prompt(job: Job, width: int) -> Prompt:
+    if not job.rank:
+        return SoftPrompt(jnp.zeros((job.prompts, job.length, width)))
+    shared = jnp.zeros((job.shared, job.length, width))
+    u, v = jnp.zeros((job.prompts, job.length, job.rank)), jnp.zeros((job.prompts, job.rank, width))
+    return MultitaskPrompt(shared, u, v)
+
+
+class Step(NamedTuple):
+    """A train step and the shapes of its arguments, each with the devices where it lives."""
+
+    function: Any
+    state: tuple[nnx.State, Any]
+    frozen: nnx.State
+    batch: Batch
+
+
+def abstract_step(job: Job, model: Prompted, device: jax.Device) -> Step:
+    """The train step on the mesh in use, or where there is none, on ``device``.
+
+    All rows are as long as the job says.
+    """
+    mesh = mesh_in_use()
+    whole = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
+    dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
+    graph, params, frozen = nnx.split(model, PromptParam, ...)
+    optimizer = optimizer_of(job.train)
+    state = _placed((params, jax.eval_shape(optimizer.init, params)), whole)
+    terms = ("task", "kl", "hidden") if job.distilled else ("task",)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    function = make_step(graph, optimizer, objective(job), dict.fromkeys(terms, 1.0), shardings)
+    count = job.mesh.data * job.mesh.fsdp
+    shards = None if mesh is None else Shards(tuple(range(count)), count)
+    batch = _batch(job, model, job.rows, job.train.parts, shards)
+    return Step(function, state, _weights(frozen, whole), _placed(batch, dealt))
+
+
+def objective(job: Job):
+    return distillation_loss if job.distilled else task_loss
+
+
+def kept_bytes(job: Job, model: Prompted) -> int:
+    """Bytes that the forward pass over one shard keeps for the backward pass.
+
+    They are for a chip that has all heads: with ``tensor``, a chip keeps less.
+    """
+    graph, params, frozen = nnx.split(model, PromptParam, ...)
+    batch = _batch(job, model, job.rows // job.shards, 1)
+    part = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), batch)
+
+    def residuals(params: nnx.State, frozen: nnx.State, part: Batch) -> list[jax.Array]:
+        def loss(params: nnx.State) -> jax.Array:
+            terms = objective(job)(nnx.merge(graph, params, frozen), part)
+            return sum((term.mean for term in terms.values()), jnp.zeros(()))
+
+        return jax.tree.leaves(jax.vjp(loss, params)[1])
+
+    traced = jax.make_jaxpr(residuals)(params, frozen, part).jaxpr
+    # What goes in and comes out again is a weight or the batch: it is there anyway.
+    made = {id(var): var.aval for var in traced.outvars if var not in traced.invars + traced.constvars}
+    return sum(aval.size * aval.dtype.itemsize for aval in made.values())
+
+
+def weight_bytes(frozen: nnx.State) -> int:
+    """Bytes of one device's part of the frozen weights."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(frozen)
+    )
+
+
+def _weights(frozen: nnx.State, whole: Sharding) -> nnx.State:
+    """The weights as the mesh deals them out; what has no named axes is whole on each device."""
+    rule = weight_shardings()
+
+    def place(leaf: nnx.Variable) -> nnx.Variable:
+        sharding = rule(leaf.axes, leaf.shape) if rule and "axes" in leaf.get_metadata() else whole
+        return leaf.replace(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
+
+    return nnx.from_flat_state([(path, place(leaf)) for path, leaf in nnx.to_flat_state(frozen)])
+
+
+def _batch(job: Job, model: Prompted, rows: int, parts: int, shards: Shards | None = None) -> Batch:
+    row = Row([0] * job.inputs, [0] * job.labels)
+    return collate_parts([row] * rows, [0] * rows, parts, model.backbone.layout, shards)
+
+
+def _placed(tree: Any, sharding: Sharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
