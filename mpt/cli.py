@@ -64,11 +64,7 @@ def adapt(rest: list[str]) -> None:
     resolved = _configured(config.AdaptConfig, "adapt", rest)
     if not resolved:
         return
-    # The saved config must find the tasks from any folder.
-    task, *also = (
-        str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name
-        for name in (resolved.task, *resolved.also)
-    )
+    task, *also = _from_anywhere((resolved.task, *resolved.also))
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, share in zip(resolved.seeds, result.scores):
             print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
@@ -85,6 +81,20 @@ def compare(rest: list[str]) -> None:
 
     if resolved := _configured(config.CompareConfig, "compare", rest):
         compare(resolved)
+
+
+def continual(rest: list[str]) -> None:
+    """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
+    from rich.console import Console
+
+    from mpt import config
+    from mpt.recipes.continual import continual
+    from mpt.recipes.continual_report import table
+
+    if resolved := _configured(config.ContinualConfig, "continual", rest):
+        results = continual(replace(resolved, tasks=_from_anywhere(resolved.tasks)))
+        Console().print(table(results))
+        print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
 
 
 def evaluate(rest: list[str]) -> None:
@@ -239,6 +249,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "pretrain": pretrain,
     "adapt": adapt,
     "compare": compare,
+    "continual": continual,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
@@ -277,6 +288,12 @@ def _configured(kind: type, command: str, rest: list[str]) -> Any:
 
     dry_run(order.config, order.tflops)
     return None
+
+
+def _from_anywhere(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Tasks such that a saved config finds them from any folder."""
+    files = (".yaml", ".yml")
+    return tuple(str(Path(name).absolute()) if name.endswith(files) else name for name in tasks)
 
 
 def _overview() -> str:

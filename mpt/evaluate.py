@@ -48,7 +48,7 @@ def choice_probabilities(
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         ids = np.zeros(scores.shape, np.int32)
         ids[there] = [choice[0] for row in rows for choice in row.choices]
-        for places, batch in _batches(rows, prompts, batch_size, model.backbone.layout):
+        for places, batch in batches(rows, prompts, batch_size, model.backbone.layout):
             asked = np.resize(ids[places], (batch_size, width))
             found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places)]
             scores[places] = np.where(there[places], found, -np.inf)
@@ -56,7 +56,7 @@ def choice_probabilities(
         spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
         prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
         flat = np.zeros(len(spread), np.float32)
-        for places, batch in _batches(spread, prompts, batch_size, model.backbone.layout):
+        for places, batch in batches(spread, prompts, batch_size, model.backbone.layout):
             flat[places] = np.asarray(_target_scores(graph, state, batch))[: len(places)]
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
@@ -64,7 +64,7 @@ def choice_probabilities(
     return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-def _batches(
+def batches(
     rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout
 ) -> Iterator[tuple[range, Batch]]:
     """The rows in batches, each with its rows' places; a short last one is filled up."""
@@ -96,7 +96,7 @@ def written(
     end: Any = tokenizer.eos_token_id
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
-    for places, batch in _batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
+    for places, batch in batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
         vectors, index, shift = model.prompt.prefix(batch, model.backbone)
         batch = batch._replace(prompt_index=index)
         found = generate(model.backbone, batch, vectors, most=LONGEST_TEXT, stop=[end], shift=shift)
