@@ -139,10 +139,10 @@ class ProgressiveLearner(Learner):
     """
 
     starts: Float[Array, "J P D"]
-    tasks: tuple[Float[Array, "S D"], ...] = ()
+    tasks: tuple[Float[Array, "_ D"], ...] = ()
 
     @property
-    def known(self) -> list[Float[Array, "S D"]]:
+    def known(self) -> list[Float[Array, "_ D"]]:
         return list(self.tasks)
 
     def lesson(self, place: int) -> Lesson:

@@ -8,15 +8,18 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.config import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
 from mpt.cost import machine_rate, weights
 from mpt.recipes.compare import ROWS
+from mpt.recipes.continual_stages import lessons
 from mpt.recipes.stages import SAMPLE, Planned, Read, Stage, plans, stages
 
 UNKNOWN = "unknown"
 
 
-def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequence[float] = ()) -> None:
+def dry_run(
+    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tflops: Sequence[float] = ()
+) -> None:
     """Prints the tasks and stages of a run, with FLOPs and hours.
 
     Args:
@@ -26,7 +29,10 @@ def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequen
     model, console = Planned(settings), Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has room
-    tasks, planned = stages(config, model)
+    if isinstance(config, ContinualConfig):
+        tasks, planned = lessons(config, model)
+    else:
+        tasks, planned = stages(config, model)
     rates = {
         "here": machine_rate(settings.dtype),
         **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},

@@ -132,7 +132,7 @@ class Stage:
 
 def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -> list[Stage]:
     """The teachers, then the universal prompt."""
-    tasks, length = len(reads), _length(config.vectors, reads[0].task, model)
+    tasks, length = len(reads), prompt_length(config.vectors, reads[0].task, model)
     counts = [read.rows["train"] for read in reads]
     soft = _size(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
     factored = _size(lambda: _universal(length, model.width, tasks, config.vectors.rank))
@@ -150,16 +150,20 @@ def adaptation(
     Args:
         source: the universal prompt that it starts from; None for vectors of its own.
     """
-    seeds, whole = len(config.seeds), read.rows["train"]
+    seeds = len(config.seeds)
     vectors = source or config.vectors
-    length = _length(vectors, read.task, model)
+    length = prompt_length(vectors, read.task, model)
     if source:
         trained = _size(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
     else:
         trained = _size(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
-    if config.shots and whole is not None:
-        whole = min(whole, config.shots * max(len(read.task.choices), 1))
-    return Stage(name, config.train, [read], [whole] * seeds, seeds, length, trained)
+    return Stage(name, config.train, [read], [drawn(read, config.shots)] * seeds, seeds, length, trained)
+
+
+def drawn(read: Read, shots: int) -> int | None:
+    """The training rows that few shots leave of a task's."""
+    whole = read.rows["train"]
+    return min(whole, shots * max(len(read.task.choices), 1)) if shots and whole is not None else whole
 
 
 def stages(
@@ -175,7 +179,7 @@ def stages(
         if not plans(config.method):
             raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
         read = Read.of(config.task, config.max_length, model)
-        source = _saved(config.prompt) if config.prompt else None
+        source = saved_shape(config.prompt) if config.prompt else None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
     targets = [Read.of(name, config.adapt.max_length, model) for name in config.targets]
@@ -210,14 +214,14 @@ def _size(make) -> int:
     return weights(prompt)
 
 
-def _saved(run: str) -> PromptConfig:
+def saved_shape(run: str) -> PromptConfig:
     """Length and rank of a run's universal prompt."""
     prompt, _ = load_prompt(Path(run), "universal")
     assert isinstance(prompt, MultitaskPrompt)
     return replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
 
 
-def _length(vectors: PromptConfig, task: Task, model: Planned) -> int:
+def prompt_length(vectors: PromptConfig, task: Task, model: Planned) -> int:
     """A prompt's vectors; of one as long as its instruction, the tokens or, unknown, the words of that."""
     text = vectors.text if vectors.start == "text" else task.instruction
     return vectors.length or len(model.tokenizer(text)["input_ids"] if model.tokenizer else text.split())
