@@ -67,7 +67,8 @@ def adapt(rest: list[str]) -> None:
     task, *also = _from_anywhere((resolved.task, *resolved.also))
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, share in zip(resolved.seeds, result.scores):
-            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {result.rows} test rows")
+            rows = f"{result.rows} {resolved.scored} rows"
+            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {rows}")
     if resolved.method == "full":
         print(f"Figures in {resolved.out}/result.json; a model that is trained whole is not kept")
     else:

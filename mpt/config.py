@@ -168,7 +168,9 @@ class AdaptConfig:
     probe_rows: int = 64
     """Validation rows of a look."""
     test_rows: int = 500
-    """Test rows of the final figure; 0 takes all."""
+    """Rows of the final figure; 0 takes all."""
+    scored: Literal["test", "validation"] = "test"
+    """The split of the final figure; "validation" where rates are still chosen: no test row is read."""
     spot: SpotConfig = field(default_factory=SpotConfig)
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     ulpt: UlptConfig = field(default_factory=UlptConfig)
@@ -176,6 +178,26 @@ class AdaptConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     full: FullConfig = field(default_factory=FullConfig)
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """How a comparison chooses rates: every trained method tries the same factors on the same rows."""
+
+    tasks: tuple[str, ...] = ()
+    """Source tasks, as targets of the trials. The universal prompt of the trials is trained without them."""
+    factors: tuple[float, ...] = ()
+    """What each method's peak rates are multiplied by, say 0.3, 1 and 3; without any, nothing is tuned."""
+    shots: int = 16
+    """Training examples per class of a trial; what is chosen serves every number of shots."""
+    rows: int = 500
+    """Validation rows that a trial is scored on; 0 takes all."""
+
+    def __post_init__(self):
+        if any(factor <= 0 for factor in self.factors):
+            raise UserError(f"factors: each must be above 0, not {min(self.factors)}")
+        if self.factors and not self.tasks:
+            raise UserError("tasks: name at least one source task to tune on")
 
 
 @dataclass(frozen=True)
@@ -206,6 +228,13 @@ class CompareConfig:
     ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
+    shots: tuple[int, ...] = ()
+    """Training examples per class, one after another; `adapt.shots` alone where left out."""
+    tune: TuneConfig = TuneConfig()
+
+    def __post_init__(self):
+        if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
+            raise UserError(f"shots: each must stand once, and be 0 or more, not {list(self.shots)}")
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from toys import refused, tree, write_task
+from toys import refused, toy_rows, tree, write_task
 
 from mpt import cli
-from mpt.config import CompareConfig, PretrainConfig, find_config, load_config
+from mpt.config import CompareConfig, PretrainConfig, find_config, from_plain, load_config
 from mpt.cost import weights
 from mpt.data.counts import ROWS, tfds_rows
 from mpt.data.library import find_task, packaged_tasks
@@ -113,6 +113,37 @@ def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_
     prompt, _ = load_prompt(universal, "universal")
     expected = prompt.shared.size + prompt.u[0].size + prompt.v[0].size
     assert re.search(rf"^ adaptation +6 +8 +{expected:,} ", text, re.MULTILINE)
+
+
+def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
+    plain_pretrain, plain_adapt, toy, tmp_path
+):
+    """Steps of epochs over shots; a trial's runs are its methods times the factors."""
+    third = str(write_task(tmp_path, "warmth", toy_rows("tone")))
+    tasks = [*plain_pretrain["tasks"], third]
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    plain = {
+        "pretrain": plain_pretrain | {"tasks": tasks},
+        "targets": [toy["mood"]],
+        "adapt": adapt | {"train": {"epochs": 4, "batch_size": 8}},
+        "shots": [2, 8],
+        "tune": {"tasks": tasks[2:], "factors": [0.5, 1, 2], "shots": 4},
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    _, planned = stages(config, Planned(config.pretrain.model))
+    found = {stage.name: (stage.runs, stage.steps, len(stage.reads)) for stage in planned}
+    assert found == {
+        "teachers": (1, 12, 3),
+        "universal prompt": (1, 12, 3),
+        "tuning, teachers": (1, 12, 2),
+        "tuning, universal prompt": (1, 12, 2),
+        "tuning, warmth, k = 4, universal": (3, 4, 1),
+        "tuning, warmth, k = 4, from scratch": (6, 4, 1),
+        "mood, k = 2, universal": (1, 2, 1),
+        "mood, k = 2, from scratch": (2, 2, 1),
+        "mood, k = 8, universal": (1, 8, 1),
+        "mood, k = 8, from scratch": (2, 8, 1),
+    }
 
 
 def test_rows_that_cannot_be_told_are_unknown(capsys, monkeypatch, tmp_path, config_file, plain_adapt):

@@ -38,9 +38,9 @@ def find_task(name: str) -> Task:
     return task.with_template(template) if template else task
 
 
-def find_sequence(names: Sequence[str]) -> list[Task]:
-    """Several tasks in order; the name of a sequence of the papers stands for its tasks."""
-    return [find_task(task) for name in names for task in SEQUENCES.get(name, (name,))]
+def sequence(names: Sequence[str]) -> list[str]:
+    """The names of tasks in order; that of a sequence of the papers stands for its tasks'."""
+    return [task for name in names for task in SEQUENCES.get(name, (name,))]
 
 
 def _find_task(name: str) -> Task:

@@ -28,9 +28,40 @@ def figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     """An empty figure, in inches, with light axes."""
     drawn = Figure(figsize=(width, height), layout="constrained")
     axes = drawn.subplots()
+    _lighten(axes)
+    return drawn, axes
+
+
+def panels(count: int, width: float = 3.2, height: float = 3.0, most: int = 3) -> tuple[Figure, list[Axes]]:
+    """Figures side by side, ``most`` in a row, of one height of y.
+
+    Args:
+        width: of one, in inches; as is ``height``.
+    """
+    columns = min(count, most)
+    rows = -(-count // columns)
+    # A list of names lies beside them, see ``legend``.
+    drawn = Figure(figsize=(columns * width + 2.6, rows * height), layout="constrained")
+    grid = drawn.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
+    for axes in grid[:count]:
+        _lighten(axes)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return drawn, grid[:count]
+
+
+def legend(drawn: Figure) -> None:
+    """The names of all that is drawn in any of its panels, once, beside them."""
+    named = {}
+    for axes in drawn.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= {label: handle for handle, label in zip(handles, labels) if label not in named}
+    drawn.legend(named.values(), named.keys(), loc="outside right upper", frameon=False, fontsize=8)
+
+
+def _lighten(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#7F7F7F", alpha=0.25, linewidth=0.6)
-    return drawn, axes
 
 
 def line(
@@ -47,11 +78,28 @@ def line(
     Args:
         place: among the figure's lines; gives the colour and the mark.
     """
-    colour = COLOURS[place % len(COLOURS)]
-    mark = MARKS[(place // len(COLOURS) + place) % len(MARKS)]
-    axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4)
+    colour, mark = look(place)
+    style = "--" if place >= len(COLOURS) else "-"
+    axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4, linestyle=style)
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def level(axes: Axes, place: int, label: str, y: float) -> None:
+    """A figure that does not depend on x: a dotted line across."""
+    axes.axhline(y, label=label, color=look(place)[0], linewidth=1.4, linestyle=":")
+
+
+def point(axes: Axes, place: int, label: str, x: float, y: float, low: float, high: float) -> None:
+    """A mark with a bar from ``low`` to ``high``."""
+    colour, mark = look(place)
+    axes.plot([x, x], [low, high], color=colour, linewidth=0.8, alpha=0.6)
+    axes.plot([x], [y], label=label, color=colour, marker=mark, markersize=6, linestyle="none")
+
+
+def look(place: int) -> tuple[str, str]:
+    """Colour and mark of the line at ``place``; all of the first 64 differ."""
+    return COLOURS[place % len(COLOURS)], MARKS[(place // len(COLOURS) + place) % len(MARKS)]
 
 
 def heat_map(

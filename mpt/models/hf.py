@@ -16,10 +16,11 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from mpt.assets import asset_dir
+from mpt.assets import asset_dir, cache_dir
 from mpt.data.batches import Layout
 from mpt.errors import UserError
 from mpt.models.backbone import Backbone
+from mpt.models.converted import converted
 from mpt.models.families import FAMILIES
 from mpt.models.gguf_file import GGUFTensors, open_gguf
 from mpt.models.quantize import quantize
@@ -82,7 +83,7 @@ def load_pretrained(
     backbone = load_weights(abstract, tensors, family.table_of(spec, names), sizes, path, shardings)
     if weights == "int8":
         quantize(backbone)
-    files = sorted({tensors.file(name) for name in names})
+    files = [path] if path.is_file() else sorted({tensors.file(name) for name in names})
     return Pretrained(name, backbone, tokenizer, files_hash(files))
 
 
@@ -93,7 +94,10 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
 
 
 def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
-    return open_gguf(path) if path.suffix == ".gguf" else open_folder(path)
+    if path.suffix != ".gguf":
+        return open_folder(path)
+    # A user's own file may be many gigabytes: it is read as it is.
+    return open_folder(converted(path)) if path.is_relative_to(cache_dir()) else open_gguf(path)
 
 
 def locate(name: str) -> Path:

@@ -30,12 +30,13 @@ class Result:
 
     Attributes:
         task: the target task; ``metric`` is its metric's name.
-        scores: the metric on the test rows, one per seed.
-        rows: test rows.
+        scores: the metric on the scored rows, one per seed.
+        rows: scored rows; those of the test split, if the config does not say otherwise.
         parameters: trained numbers per prompt.
         steps: training steps.
         seconds: spent in them, for all seeds together.
         curve: (step, mean metric over seeds on the validation rows).
+        parts: what each seed's score is made of, see ``pseudo_values``; empty in a run of before.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Result:
     steps: int
     seconds: float
     curve: list[tuple[int, float]]
+    parts: list[list[float]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def read(cls, plain: dict[str, Any]) -> Result:
@@ -60,7 +62,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
 
 
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
-    """Trains the method's model for the target tasks, once per seed, and scores it on test rows.
+    """Trains the method's model for the target tasks, once per seed, and scores it on held-out rows.
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
@@ -124,11 +126,12 @@ def _result(task: Task, drawn: Drawn, jobs: Sequence[Job]) -> Result:
         task=task.name,
         metric=task.metric,
         scores=[score for job in jobs for score in job.scores[task.name]],
-        rows=len(drawn.test.examples),
+        rows=len(drawn.scored.examples),
         parameters=jobs[0].parameters,
         steps=jobs[0].steps,
         seconds=sum(job.seconds for job in jobs),
         curve=[(look[0][0], float(np.mean([value for _, value in look]))) for look in looks],
+        parts=[part for job in jobs for part in job.parts[task.name]],
     )
 
 
@@ -140,10 +143,12 @@ def _drawn(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
         [whole[i] for i in few_shot(whole.labels, config.shots, seed)] if config.shots else whole
         for seed in config.seeds
     ]
-    validation = HeldOut([], [])
-    if config.probe_every:
-        validation = held_out(task, "validation", config.probe_rows, config.max_length, pretrained)
-    return Drawn(train, validation, held_out(task, "test", config.test_rows, config.max_length, pretrained))
+
+    def scored(split: str, count: int) -> HeldOut:
+        return held_out(task, split, count, config.max_length, pretrained)
+
+    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    return Drawn(train, probed, scored(config.scored, config.test_rows))
 
 
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from mpt.config import ContinualConfig
 from mpt.continual import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
-from mpt.data.library import find_sequence
+from mpt.data.library import find_task, sequence
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
@@ -42,7 +42,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
-    tasks, methods = sequence(config.tasks), chosen_methods(config)
+    tasks, methods = checked_tasks(config), checked_methods(config)
     run = RunDir.open(config.out, config)
     if found := read_results(run.path):
         return found
@@ -86,13 +86,13 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     return results
 
 
-def sequence(names: Sequence[str]) -> list[Task]:
+def checked_tasks(config: ContinualConfig) -> list[Task]:
     """The tasks to learn, in order.
 
     Raises:
         UserError: there are fewer than two, one stands there twice, or is unknown.
     """
-    tasks = find_sequence(names)
+    tasks = [find_task(name) for name in sequence(config.tasks)]
     if len(tasks) < 2:
         known = ", ".join(SEQUENCES)
         raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
@@ -102,7 +102,7 @@ def sequence(names: Sequence[str]) -> list[Task]:
     return tasks
 
 
-def chosen_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
+def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
     """The config's methods; all that can start where it says to, where it names none.
 
     Raises:
@@ -137,16 +137,19 @@ def _beginners(
         starts = universal.for_targets(len(tasks)).compose()
     else:
         starts = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
+    return [beginner(method, universal, starts) for method in methods]
 
-    def beginner(method: ContinualMethod) -> Learner:
-        if method == "progressive":
-            return ProgressiveLearner(starts)
-        if method == "naive":
-            return NaiveLearner(starts[0])
-        assert universal is not None, "see chosen_methods"
-        return FactorLearner(universal) if method == "factors" else SharedLearner(universal)
 
-    return [beginner(method) for method in methods]
+def beginner(
+    method: ContinualMethod, universal: MultitaskPrompt | None, starts: Float[Array, "J P D"]
+) -> Learner:
+    """A method's learner before the first task; ``starts`` are what tasks' plain prompts start from."""
+    if method == "progressive":
+        return ProgressiveLearner(starts)
+    if method == "naive":
+        return NaiveLearner(starts[0])
+    assert universal is not None, "see checked_methods"
+    return FactorLearner(universal) if method == "factors" else SharedLearner(universal)
 
 
 def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> RunDir:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from mpt.config import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
 from mpt.cost import machine_rate, weights
-from mpt.recipes.compare import ROWS
 from mpt.recipes.continual_stages import lessons
+from mpt.recipes.rows import ROWS
 from mpt.recipes.stages import SAMPLE, Planned, Read, Stage, plans, stages
 
 UNKNOWN = "unknown"

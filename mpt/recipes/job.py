@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from flax import nnx
 
 from mpt.data.mixture import in_steps, training_batches
-from mpt.data.task import Example
+from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row
 from mpt.evaluate import grade, predictions
 from mpt.losses import task_loss
+from mpt.metrics.interval import pseudo_values
 from mpt.models.lora import Lora
 from mpt.models.prompted import Prompted
 from mpt.prompts import PlainPrompt, SoftPrompt
@@ -30,11 +32,11 @@ class HeldOut(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A task's training rows of each seed, and what all seeds are scored on."""
+    """A task's training rows of each seed, and what all seeds are looked at and scored on."""
 
     train: list[Sequence[Row]]
-    validation: HeldOut
-    test: HeldOut
+    probed: HeldOut
+    scored: HeldOut
 
 
 class Job(NamedTuple):
@@ -42,11 +44,13 @@ class Job(NamedTuple):
 
     Attributes:
         scores: each task's, one per prompt.
+        parts: what they are made of, see ``pseudo_values``.
         curves: each task's mean at each look, with the step.
         parameters: trained numbers per prompt.
     """
 
     scores: dict[str, list[float]]
+    parts: dict[str, list[list[float]]]
     curves: dict[str, list[tuple[int, float]]]
     parameters: int
     steps: int
@@ -62,13 +66,12 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
     """
     config, run, tasks, begun = setting.config, setting.run, setting.tasks, start(setting)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(begun.model, begun.trainable)))
-    validation = {task: rows.validation for task, rows in drawn.items()}
+    probed = {task: rows.probed for task, rows in drawn.items()}
     looks = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
 
     def probe(model: Prompted) -> dict[str, float]:
-        return {
-            looks[task]: float(np.mean(each)) for task, each in scores(model, setting, validation).items()
-        }
+        found = measured(model, setting, probed, score)
+        return {looks[task]: float(np.mean(each)) for task, each in found.items()}
 
     model, seconds = begun.model, 0.0
     stage = in_steps(config.train, list(map(len, setting.rows)))
@@ -91,20 +94,47 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
         task: [(int(line["step"]), line[look]) for line in lines if look in line]
         for task, look in looks.items()
     }
-    found = scores(model, setting, {task: rows.test for task, rows in drawn.items()})
+    whole = measured(model, setting, {task: rows.scored for task, rows in drawn.items()}, score_in_parts)
+    found = {task: [value for value, _ in each] for task, each in whole.items()}
+    parts = {task: [part for _, part in each] for task, each in whole.items()}
     if config.method != "full":  # a whole model is no small thing to keep for each task and seed
         save(setting, f"adapted{name}", model, begun.origin, found)
-    return Job(found, curves, parameters // len(tasks), stage.steps, seconds)
+    return Job(found, parts, curves, parameters // len(tasks), stage.steps, seconds)
 
 
-def scores(model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut]) -> dict[str, list[float]]:
-    """Each task's metric, once for each of its prompts."""
-    found: dict[str, list[float]] = {task: [] for task in held_out}
+Measure = TypeVar("Measure")
+
+
+def measured(
+    model: Prompted,
+    setting: Setting,
+    held_out: Mapping[str, HeldOut],
+    measure: Callable[[Task, Sequence[Example], Sequence[str]], Measure],
+) -> dict[str, list[Measure]]:
+    """What each task's predictions measure, once for each of its prompts."""
+    found: dict[str, list[Measure]] = {task: [] for task in held_out}
     for place, task in enumerate(setting.tasks):
         examples, rows = held_out[task.name]
         texts = predictions(model, task, rows, setting.pretrained.tokenizer, place)
-        found[task.name].append(grade(task, examples, texts)[task.metric])
+        found[task.name].append(measure(task, examples, texts))
     return found
+
+
+def score(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> float:
+    """The metric that tables show, and no other."""
+    return grade(replace(task, metrics=(task.metric,)), examples, texts)[task.metric]
+
+
+def score_in_parts(
+    task: Task, examples: Sequence[Example], texts: Sequence[str]
+) -> tuple[float, list[float]]:
+    """The metric, and its pseudo-values."""
+    groups = [example.group or row for row, example in enumerate(examples)]
+
+    def of(rows: Sequence[int]) -> float:
+        return score(task, [examples[row] for row in rows], [texts[row] for row in rows])
+
+    return score(task, examples, texts), pseudo_values(of, groups)
 
 
 def save(
@@ -127,7 +157,8 @@ def save(
         seeds=list(dict.fromkeys(setting.seeds)),
         max_length=setting.config.max_length,
         metrics={
-            f"{prefix[task]}test {tasks[task].metric}": float(np.mean(each)) for task, each in found.items()
+            f"{prefix[task]}{setting.config.scored} {tasks[task].metric}": float(np.mean(each))
+            for task, each in found.items()
         },
     )
     save_prompt(setting.run.path, name, kept, card)

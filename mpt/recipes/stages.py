@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -26,7 +26,8 @@ from mpt.models.hf import load_tokenizer
 from mpt.models.shapes import abstract_backbone, place
 from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
 from mpt.prompts.saved import load_prompt
-from mpt.recipes.compare import ROWS
+from mpt.recipes.rows import Cell, cells
+from mpt.recipes.tuning import trial_base, tuned_methods, without
 
 SAMPLE, AMONG = 200, 2000  # rows whose tokens are counted, drawn from the first so many
 CLASS_TOKENS, TEXT_TOKENS = 2, 32  # a target's, where they cannot be counted
@@ -161,7 +162,7 @@ def adaptation(
 
 
 def drawn(read: Read, shots: int) -> int | None:
-    """The training rows that few shots leave of a task's."""
+    """The training rows that few shots leave of a task's; None where they cannot be told."""
     whole = read.rows["train"]
     return min(whole, shots * max(len(read.task.choices), 1)) if shots and whole is not None else whole
 
@@ -182,20 +183,48 @@ def stages(
         source = saved_shape(config.prompt) if config.prompt else None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
-    targets = [Read.of(name, config.adapt.max_length, model) for name in config.targets]
-    return told | {"target": targets}, [*found, *_compared(config, targets, model)]
+    targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
+    found += [*_tuning(config, dict(zip(config.pretrain.tasks, told["source"])), model)]
+    compared = [(cell, cell.base(config)) for cell in cells(config)]
+    return told | {"target": [*targets.values()]}, [*found, *_adaptations(config, compared, targets, model)]
 
 
-def _compared(config: CompareConfig, targets: Sequence[Read], model: Planned) -> Iterator[Stage]:
-    """Every row that trains a prompt, on every target; those that cost the same are one stage."""
-    trained = [row for row in map(ROWS.__getitem__, config.methods) if row.trained and plans(row.method)]
-    for read in targets:
-        for universal, name in ((True, "universal"), (False, "from scratch")):
-            if alike := [row for row in trained if row.universal == universal]:
-                own = alike[0].config(config.adapt, "", config.scratch_rate)
-                source = config.pretrain.vectors if universal else None
-                stage = adaptation(own, read, model, source, f"{read.task.name}, {name}")
-                yield replace(stage, runs=len(alike))
+def _tuning(config: CompareConfig, sources: Mapping[str, Read], model: Planned) -> Iterator[Stage]:
+    """The trials' own universal prompt, and every factor of every method that trains a prompt."""
+    tried = [
+        Cell(method, task, config.tune.shots)
+        for task in config.tune.tasks
+        for method in tuned_methods(config)
+    ]
+    if any(cell.row.universal for cell in tried):
+        source = without(config.pretrain, config.tune.tasks)
+        for stage in pretraining(source, [sources[name] for name in source.tasks], model):
+            yield replace(stage, name=f"tuning, {stage.name}")
+    # A trial reads its task as a target does, cut at the adaptation's own length.
+    reads = {name: Read.of(name, config.adapt.max_length, model) for name in config.tune.tasks if tried}
+    trials = [(cell, trial_base(config, cell)) for cell in tried]
+    for stage in _adaptations(config, trials, reads, model):
+        yield replace(stage, name=f"tuning, {stage.name}", runs=stage.runs * len(config.tune.factors))
+
+
+def _adaptations(
+    config: CompareConfig,
+    planned: Sequence[tuple[Cell, AdaptConfig]],
+    reads: Mapping[str, Read],
+    model: Planned,
+) -> Iterator[Stage]:
+    """Every cell that trains a prompt; those that cost the same are one stage."""
+    alike: dict[tuple[str, int | None, bool], list[tuple[Cell, AdaptConfig]]] = {}
+    for cell, base in planned:
+        if cell.row.trained and plans(cell.row.method):
+            alike.setdefault((cell.target, cell.shots, cell.row.universal), []).append((cell, base))
+    for (target, shots, universal), group in alike.items():
+        cell, base = group[0]
+        source = config.pretrain.vectors if universal else None
+        several = f", k = {shots}" if config.shots else ""
+        name = f"{reads[target].task.name}{several}, {'universal' if universal else 'from scratch'}"
+        own = cell.row.config(base, "", config.scratch_rate)
+        yield replace(adaptation(own, reads[target], model, source, name), runs=len(group))
 
 
 def plans(method: Method) -> bool:

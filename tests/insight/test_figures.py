@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mpt.insight.figures import figure, heat_map, inline, line, save
+from mpt.insight.figures import figure, heat_map, inline, legend, line, look, panels, save
 
 
 def drawn():
@@ -39,3 +39,20 @@ def test_heat_map_leaves_unknown_cells_empty():
     _, axes = figure()
     heat_map(axes, np.array([[1.0, np.nan], [2.0, 3.0]]), ["a", "b"], ["c", "d"])
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
+
+
+def test_panels_share_one_list_of_names():
+    picture, grid = panels(4, most=3)
+    assert len(grid) == 4 and len({axes.get_ylim() for axes in grid}) == 1
+    for place, axes in enumerate(grid):
+        line(axes, 0, "in all", [1, 2], [1, 2])
+        line(axes, place + 1, f"in {place}", [1, 2], [2, 1])
+    legend(picture)
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == [
+        "in all",
+        *(f"in {place}" for place in range(4)),
+    ]
+
+
+def test_lines_are_told_apart():
+    assert len({look(place) for place in range(64)}) == 64

@@ -47,12 +47,29 @@ def theirs(model, adapter, **more) -> tuple[np.ndarray, list[list[int]]]:
         with torch.no_grad():
             found = tuned(input_ids=row, attention_mask=torch.ones_like(row), **labels, **more).logits[0]
         logits.append(found if both else found[-len(targets) - 1 : -1])
+        texts.append(written(tuned, ids, both, more))
+    return np.concatenate(logits), texts
+
+
+def written(tuned, ids, both: bool, more) -> list[int]:
+    """peft's greedy text; decoder-only, by its forward pass, which its `generate` contradicts with
+    transformers 5.24."""
+    if both:
         row = torch.tensor([ids])
         options = {"eos_token_id": STOP, "pad_token_id": 0, "do_sample": False, "max_new_tokens": MOST}
         found = tuned.generate(input_ids=row, attention_mask=torch.ones_like(row), **options, **more)
-        written = found[0, 1 if both else len(ids) :].tolist()  # behind the start token, or the input
-        texts.append(list(itertools.takewhile(lambda token: token not in STOP, written)))
-    return np.concatenate(logits), texts
+        return list(itertools.takewhile(lambda token: token not in STOP, found[0, 1:].tolist()))
+    found = list(ids)
+    while len(found) < len(ids) + MOST:
+        row = torch.tensor([found])
+        with torch.no_grad():
+            token = int(
+                tuned(input_ids=row, attention_mask=torch.ones_like(row), **more).logits[0, -1].argmax()
+            )
+        if token in STOP:
+            break
+        found.append(token)
+    return found[len(ids) :]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2", "t5-1.1", "umt5"])

@@ -12,7 +12,9 @@ import transformers
 
 from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
-from mpt.models.hf import load_pretrained, locate
+from mpt.models.converted import converted
+from mpt.models.gguf_file import open_gguf
+from mpt.models.hf import SafetensorsFolder, files_hash, load_pretrained, locate
 
 TEXTS = (
     "The capital of France is Paris, and that of Italy",
@@ -42,6 +44,19 @@ def test_token_ids(pretrained, file):
     for text in TEXTS:
         ours = pretrained.tokenizer(text, add_special_tokens=False)["input_ids"]
         assert ours == theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def test_what_is_kept_in_the_cache_is_the_file(pretrained, file):
+    """The same weights and tokenizer, whether read from the file or from its converted form."""
+    _, tokenizer, tensors = open_gguf(file)
+    kept = SafetensorsFolder(converted(file))
+    assert set(kept) == set(tensors)
+    for name in ("model.embed_tokens.weight", "model.layers.7.self_attn.k_proj.weight", "model.norm.weight"):
+        assert np.array_equal(kept[name], tensors[name])
+    assert pretrained.hash == files_hash([file])
+    for text in TEXTS:
+        assert pretrained.tokenizer(text) == tokenizer(text)
+    assert pretrained.tokenizer.get_chat_template() == tokenizer.get_chat_template()
 
 
 @pytest.fixture(scope="module")

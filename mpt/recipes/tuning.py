@@ -1,0 +1,135 @@
+"""Every method's rates, chosen with one budget, on rows that no figure of the table is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.errors import UserError
+from mpt.models.hf import Pretrained
+from mpt.recipes.adapt import adapt
+from mpt.recipes.pretrain import pretrain
+from mpt.recipes.rows import ROWS, Cell, slug
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a method's trials gave.
+
+    Attributes:
+        trials: factor -> tune task -> the metric on validation rows, the mean over seeds.
+    """
+
+    trials: Mapping[float, Mapping[str, float]]
+
+    @property
+    def factor(self) -> float:
+        """The best in the mean over tasks; of equals, the one nearest to 1."""
+        means = {factor: np.mean([*values.values()]) for factor, values in self.trials.items()}
+        return max(means, key=lambda factor: (means[factor], -abs(math.log(factor))))
+
+
+def check(config: CompareConfig) -> None:
+    """Refuses tuning on what is scored.
+
+    Raises:
+        UserError: a tune task is a target, or no source task of the config.
+    """
+    for name in config.tune.tasks:
+        if name in config.targets:
+            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on source tasks")
+        if name not in config.pretrain.tasks:
+            raise UserError(f"compare: tune.tasks: '{name}' is no source task; name one of pretrain.tasks")
+    universal = any(ROWS[method].universal for method in tuned_methods(config))
+    if universal and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
+        raise UserError(
+            "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
+        )
+
+
+def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
+    """A pretraining without some of its tasks, and without their shares."""
+    kept = [place for place, name in enumerate(config.tasks) if name not in names]
+
+    def of_kept(shares: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(shares[place] for place in kept) if shares else ()
+
+    return replace(
+        config,
+        tasks=tuple(config.tasks[place] for place in kept),
+        teachers=replace(config.teachers, shares=of_kept(config.teachers.shares)),
+        universal=replace(config.universal, shares=of_kept(config.universal.shares)),
+    )
+
+
+def tune(config: CompareConfig, pretrained: Pretrained, folder: Path) -> dict[str, Tuned]:
+    """Runs the trials of every method that has a rate, each of every factor on every tune task.
+
+    A universal prompt that has seen a trial's task would need no adapting: the trials have one of their
+    own, trained without those tasks. Test rows are not read.
+
+    Args:
+        folder: for the runs, each of which goes on or is read back.
+    """
+    methods, prompt = tuned_methods(config), ""
+    if any(ROWS[method].universal for method in methods):
+        source = replace(without(config.pretrain, config.tune.tasks), out=str(folder / "pretrain"))
+        prompt = str(pretrain(source, pretrained))
+
+    def trial(method: str, factor: float, task: str) -> float:
+        cell = Cell(method, task, config.tune.shots)
+        out = folder / Path(task).stem / slug(method) / f"x{factor:g}"
+        base = replace(trial_base(config, cell), out=str(out))
+        result = adapt(cell.row.config(base, prompt, config.scratch_rate, factor), pretrained)
+        return float(np.mean(result.scores))
+
+    return {
+        method: Tuned(
+            {
+                factor: {task: trial(method, factor, task) for task in config.tune.tasks}
+                for factor in config.tune.factors
+            }
+        )
+        for method in methods
+    }
+
+
+def tuned_methods(config: CompareConfig) -> list[str]:
+    """The methods that have trials."""
+    return [method for method in config.methods if ROWS[method].tuned and config.tune.factors]
+
+
+def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
+    """A trial before its row makes it its own, but for the run directory."""
+    return replace(cell.base(config), scored="validation", test_rows=config.tune.rows, probe_every=0)
+
+
+def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+    """What was tried, and what was chosen."""
+    methods = {
+        method: {
+            "factor": tuned.factor,
+            "trials": [{"factor": factor, "scores": scores} for factor, scores in tuned.trials.items()],
+        }
+        for method, tuned in found.items()
+    }
+    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": config.adapt.seeds}
+    return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
+
+
+def in_words(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+    """How the rates were chosen, in a few sentences."""
+    tried, tasks = ", ".join(f"{factor:g}" for factor in config.tune.factors), ", ".join(config.tune.tasks)
+    chosen = "; ".join(f"{method} × {tuned.factor:g}" for method, tuned in found.items())
+    return (
+        f"Rates: the best of {tried} times each method's own, on validation rows of source tasks ({tasks}) "
+        f"with {config.tune.shots} examples per class: the same trials for each method, and a universal "
+        f"prompt for them that is trained without those tasks. Chosen: {chosen}."
+    )
