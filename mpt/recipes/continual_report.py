@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
 
-from mpt.insight.figures import figure, heat_map, line, save
+from mpt.insight.figures import COLOURS, figure, heat_map, line, save
 from mpt.method_config import ContinualMethod
 from mpt.metrics.transfer import average_accuracy, backward_transfer, forward_transfer
 from mpt.rundir import write_whole
@@ -115,11 +115,10 @@ def matrix_picture(title: str, tasks: Sequence[str], outcome: Outcome) -> Figure
     count = len(tasks)
     drawn, axes = figure(2.4 + 0.8 * count, 1.6 + 0.4 * count)
     heat_map(axes, values, ["before", *(f"after {task}" for task in tasks)], tasks)
-    # Down the right side of each row's last learned task.
     edges = np.arange(count + 1)
-    axes.step(
-        [*(edges - 0.5), count - 0.5], [0.5, *(edges + 0.5)], where="post", color="#D55E00", linewidth=2
-    )
+    # Down the right side of the last task that a row has learned.
+    across, down = np.repeat(edges - 0.5, 2)[1:], np.repeat(edges + 0.5, 2)[:-1]
+    axes.plot(across, down, color=COLOURS[1], linewidth=2)
     axes.set_title(title)
     return drawn
 
