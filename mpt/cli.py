@@ -86,11 +86,7 @@ def adapt(rest: list[str]) -> None:
     resolved = _configured(config.AdaptConfig, "adapt", rest)
     if not resolved:
         return
-    # The saved config must find the tasks from any folder.
-    task, *also = (
-        str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name
-        for name in (resolved.task, *resolved.also)
-    )
+    task, *also = _from_anywhere((resolved.task, *resolved.also))
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, share in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
@@ -121,6 +117,20 @@ def plan(rest: list[str]) -> None:
     order = _order(PlanOrder, kind, "plan", rest)
     resolved = config.with_model(order.config, order.backbone) if order.backbone else order.config
     plan(resolved, order.topology, order.tries, order.patience, order.json)
+
+
+def continual(rest: list[str]) -> None:
+    """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
+    from rich.console import Console
+
+    from mpt import config
+    from mpt.recipes.continual import continual
+    from mpt.recipes.continual_report import table
+
+    if resolved := _configured(config.ContinualConfig, "continual", rest):
+        results = continual(replace(resolved, tasks=_from_anywhere(resolved.tasks)))
+        Console().print(table(results))
+        print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
 
 
 def evaluate(rest: list[str]) -> None:
@@ -347,6 +357,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "adapt": adapt,
     "compare": compare,
     "plan": plan,
+    "continual": continual,
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
@@ -413,6 +424,12 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
     about = COMMANDS[command].__doc__
     return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
+
+
+def _from_anywhere(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Tasks such that a saved config finds them from any folder."""
+    files = (".yaml", ".yml")
+    return tuple(str(Path(name).absolute()) if name.endswith(files) else name for name in tasks)
 
 
 def _overview() -> str:

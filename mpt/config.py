@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from mpt.errors import UserError, first_line, nearest
 from mpt.method_config import (
     AttemptConfig,
+    ContinualMethod,
     DeptConfig,
     ExamplesConfig,
     FullConfig,
@@ -271,6 +272,37 @@ class CompareConfig:
     def mesh(self) -> MeshConfig:
         """The pretraining's: all runs in one process have one mesh."""
         return self.pretrain.mesh
+
+
+@dataclass(frozen=True)
+class ContinualConfig:
+    """`mpt continual`: tasks one after another, by several methods, without going back to old rows."""
+
+    out: str = "runs/continual"
+    """The run directory; each method has its own inside."""
+    model: ModelConfig = ModelConfig()
+    tasks: tuple[str, ...] = ()
+    """The sequence: names of `mpt tasks`, task files, or a sequence of the papers, such as four_1."""
+    prompt: str = ""
+    """Run directory of the universal prompt that all methods start from; without one, see `vectors`."""
+    methods: tuple[ContinualMethod, ...] = ()
+    """What to run; all that can start where they are to: factors and shared need a universal prompt."""
+    vectors: PromptConfig = PromptConfig()
+    """The prompts' shape and start, when they do not start from a universal one."""
+    train: TrainConfig = TrainConfig(steps=24, batch_size=24)
+    """How each task is learned."""
+    kl_weight: float = 1.0
+    """Method shared: coefficient of KL(teacher || student) over the earlier prompts; the task loss has 1."""
+    hidden_weight: float = 1.0
+    """Method shared: that of the hidden states' mean squared error. With both at 0, nothing is kept."""
+    shots: int = 16
+    """Training examples per class (in all, for free text); 0 takes all there are."""
+    seed: int = 0
+    """Draws the examples and their order."""
+    max_length: int = 128
+    """Most tokens of an input."""
+    test_rows: int = 200
+    """Test rows per task: every prompt is scored on all tasks. 0 takes all."""
 
 
 Config = TypeVar("Config")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.data.batches import Batch
+from mpt.models.output import Output
 from mpt.models.prompted import Distilled, Prompted
 
 
@@ -68,6 +69,24 @@ def distillation_loss(model: Distilled, batch: Batch) -> dict[str, Term]:
     student, teacher = model(batch), batch.taught or model.teach(batch)
     return {
         "task": cross_entropy(student.logits, batch.targets, batch.labelled),
+        **_likeness(student, teacher, batch),
+    }
+
+
+def retention_loss(model: Distilled, batch: Batch) -> dict[str, Term]:
+    """A new task, and what earlier tasks' prompts made of its inputs: no earlier row is needed.
+
+    Learning without Forgetting (Li & Hoiem, ECCV 2016, section 3). Prompt 0 is the new task's; prompt
+    1 + k is to stay like teacher k. A batch's rows read these in turn, from one that its first row decides.
+    """
+    turn = (batch.numbers[0] + jnp.arange(len(batch.numbers))) % model.teachers.shape[0]
+    student = model(batch._replace(prompt_index=1 + turn))
+    teacher = model.teach(batch._replace(prompt_index=turn))
+    return task_loss(model, batch) | _likeness(student, teacher, batch)
+
+
+def _likeness(student: Output, teacher: Output, batch: Batch) -> dict[str, Term]:
+    return {
         "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),
         "hidden": _pooled(map(hidden_mse, student.hidden, teacher.hidden, (batch.text, batch.labelled))),
     }

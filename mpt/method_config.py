@@ -8,6 +8,7 @@ from typing import Literal
 from mpt.errors import UserError
 
 Method = Literal["prompt", "spot", "attempt", "ulpt", "dept", "lora", "full", "examples"]
+ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 
 
 def at_least_1(**numbers: int) -> None:

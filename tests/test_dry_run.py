@@ -18,6 +18,7 @@ from mpt.data.splits import SPLITS
 from mpt.models.shapes import abstract_backbone
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import dry_run
+from mpt.recipes.continual_stages import lessons
 from mpt.recipes.stages import Planned, stages
 
 PAPERS = sorted(find_config("quickstart").parent.glob("mpt_*.yaml"))
@@ -178,3 +179,41 @@ def test_split_expressions_are_resolved(expression, rows):
 def test_data_set_that_nobody_knows_has_unknown_rows():
     assert tfds_rows("nothing_like_it", "train") is None
     assert tfds_rows("glue/mnli", "tset") is None
+
+
+def test_plan_of_a_sequence_has_every_lesson(universal, tiny_model, toy):
+    config = ContinualConfig(
+        model=ModelConfig(str(tiny_model)),
+        prompt=str(universal),
+        tasks=(toy["tone"], toy["mood"]),
+        shots=4,
+        max_length=24,
+    )
+    told, planned = lessons(config, Planned(config.model))
+    assert [read.task.name for read in told["sequence"]] == ["tone", "mood"]
+    length, width = 4, 32
+    own, whole = length + width, length * width
+    expected = [
+        ("tone, factors, shared prompt frozen", 1, length, own),
+        ("mood, factors, shared prompt frozen", 1, length, own),
+        ("tone, shared prompt, distilled", 1, length, whole + own),
+        ("mood, shared prompt, distilled", 2, length, whole + 2 * own),
+        ("mood, earlier prompts", 2, length, whole + 2 * own),
+        ("tone, Progressive Prompts", 1, length, whole),
+        ("mood, Progressive Prompts", 1, 2 * length, whole),
+        ("tone, naive sequential tuning", 1, length, whole),
+        ("mood, naive sequential tuning", 1, length, whole),
+    ]
+    assert [(s.name, s.prompts, s.length, s.trained) for s in planned] == expected
+    assert [stage.distilled for stage in planned] == [
+        name == "mood, earlier prompts" for name, *_ in expected
+    ]
+    assert {stage.counts[0] for stage in planned} == {8}
+
+
+def test_sequence_is_planned_from_the_command_line(capsys, monkeypatch, tiny_model, toy, tmp_path):
+    options = ["--model.name", str(tiny_model), "--tasks", toy["tone"], toy["mood"]]
+    text = printed(capsys, monkeypatch, "continual", *options, "--out", str(tmp_path / "run"))
+    assert "sequence tasks" in text and "mood, Progressive Prompts" in text
+    assert "distilled" not in text
+    assert not (tmp_path / "run").exists()

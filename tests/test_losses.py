@@ -12,7 +12,15 @@ from flax import nnx
 
 from mpt.data.batches import collate
 from mpt.data.tokenise import Row
-from mpt.losses import Term, cross_entropy, distillation_loss, hidden_mse, kl_divergence, task_loss
+from mpt.losses import (
+    Term,
+    cross_entropy,
+    distillation_loss,
+    hidden_mse,
+    kl_divergence,
+    retention_loss,
+    task_loss,
+)
 from mpt.models.prompted import Distilled, Prompted
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 
@@ -54,35 +62,38 @@ def read(model, prompt: torch.Tensor, row: Row) -> tuple[torch.Tensor, torch.Ten
     return logits[first : first + len(row.targets)], hidden[len(prompt) :]
 
 
-def naive_task_loss(model, prompts: torch.Tensor) -> torch.Tensor:
+def naive_task_loss(model, prompts: torch.Tensor, tasks=TASKS) -> torch.Tensor:
     losses = [
         -read(model, prompts[task], row)[0].log_softmax(-1)[range(len(row.targets)), row.targets]
-        for row, task in zip(ROWS, TASKS)
+        for row, task in zip(ROWS, tasks)
     ]
     return torch.cat(losses).mean()
 
 
-def naive_distillation_loss(model, students: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
+def naive_likeness(model, students, teachers) -> torch.Tensor:
+    """The weighted KL and MSE of what each row's student and teacher make of it."""
     kl, squares = [], []
-    for row, task in zip(ROWS, TASKS):
-        logits, hidden = read(model, students[task], row)
+    for row, student, teacher in zip(ROWS, students, teachers):
+        logits, hidden = read(model, student, row)
         with torch.no_grad():
-            teacher_logits, teacher_hidden = read(model, teachers[task], row)
+            teacher_logits, teacher_hidden = read(model, teacher, row)
         p = teacher_logits.softmax(-1)
         kl.append((p * (p.log() - logits.log_softmax(-1))).sum(-1))
         squares.append((hidden - teacher_hidden) ** 2)
-    terms = {
-        "task": naive_task_loss(model, students),
-        "kl": torch.cat(kl).mean(),
-        "hidden": torch.cat(squares).mean(),
-    }
-    return sum(WEIGHTS[name] * term for name, term in terms.items())
+    return WEIGHTS["kl"] * torch.cat(kl).mean() + WEIGHTS["hidden"] * torch.cat(squares).mean()
 
 
-def value_and_gradients(model, objective, weights) -> tuple[float, dict[str, np.ndarray]]:
+def naive_distillation_loss(model, students: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
+    likeness = naive_likeness(model, students[TASKS], teachers[TASKS])
+    return WEIGHTS["task"] * naive_task_loss(model, students) + likeness
+
+
+def value_and_gradients(
+    model, objective, weights, rows=ROWS, tasks=TASKS
+) -> tuple[float, dict[str, np.ndarray]]:
     """Our loss of one batch, and its gradient for each part of the prompt."""
     graph, trainable, frozen = nnx.split(model, PromptParam, ...)
-    batch = jax.tree.map(jnp.asarray, collate(ROWS, TASKS))
+    batch = jax.tree.map(jnp.asarray, collate(rows, tasks))
 
     def loss(trainable):
         terms = objective(nnx.merge(graph, trainable, frozen), batch)
@@ -119,6 +130,24 @@ def test_distillation_gradients_are_the_naive_ones(pretrained, naive, parts):
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert set(gradients) == {"shared", "u", "v"}
+    for name, gradient in gradients.items():
+        close(gradient, tensors[name].grad)
+
+
+def test_retention_gradients_are_the_naive_ones(pretrained, naive, parts):
+    """Rows read the new task's prompt, 0, and in turn those of two earlier tasks, 1 and 2."""
+    student = MultitaskPrompt(*(jnp.asarray(parts[name]) for name in ("shared", "u", "v")))
+    model = Distilled(pretrained.backbone, student, jnp.asarray(parts["teachers"][:2]))
+    rows = [ROWS[0]._replace(number=5), *ROWS[1:]]
+    loss, gradients = value_and_gradients(model, retention_loss, WEIGHTS, rows, [0] * len(rows))
+    turn = torch.tensor([1, 0, 1, 0])  # from 5, an odd number, on
+    tensors = {name: torch.tensor(part, requires_grad=name != "teachers") for name, part in parts.items()}
+    low_rank = sum(tensors["u"][:, :, r, None] * tensors["v"][:, r, None, :] for r in range(RANK))
+    students = tensors["shared"] * low_rank
+    expected = WEIGHTS["task"] * naive_task_loss(naive, students, [0] * len(rows))
+    expected = expected + naive_likeness(naive, students[1 + turn], tensors["teachers"][turn])
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
     for name, gradient in gradients.items():
         close(gradient, tensors[name].grad)
 

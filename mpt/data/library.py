@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import mpt.tasks
 from mpt.data.task import Task
 from mpt.data.taskfile import is_task_file, read_task
 from mpt.errors import UserError, nearest
+from mpt.tasks.continual import SEQUENCES
 
 
 @cache
@@ -35,6 +36,11 @@ def find_task(name: str) -> Task:
     name, _, template = name.partition(":")
     task = _find_task(name)
     return task.with_template(template) if template else task
+
+
+def sequence(names: Sequence[str]) -> list[str]:
+    """The names of tasks in order; that of a sequence of the papers stands for its tasks'."""
+    return [task for name in names for task in SEQUENCES.get(name, (name,))]
 
 
 def _find_task(name: str) -> Task:

@@ -10,6 +10,7 @@ from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.initial import text_rows, vocabulary_rows
 from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt
 from mpt.prompts.prefix import PlainPrompt, Prefix, Prompt
+from mpt.prompts.progressive import ProgressivePrompt
 from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.prompts.ulpt import UltraLowPrompt
 
@@ -20,6 +21,7 @@ __all__ = [
     "MultitaskPrompt",
     "PlainPrompt",
     "Prefix",
+    "ProgressivePrompt",
     "Prompt",
     "PromptParam",
     "SoftPrompt",

@@ -143,21 +143,27 @@ def _result(task: Task, drawn: Drawn, jobs: Sequence[Job]) -> Result:
 def _drawn(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     layout = pretrained.backbone.layout
     whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    _warn_of_few(task, whole.labels, config.shots)
+    warn_of_few(task, whole.labels, config.shots)
     train: list[Sequence[Row]] = [
         [whole[i] for i in few_shot(whole.labels, config.shots, seed)] if config.shots else whole
         for seed in config.seeds
     ]
 
-    def held_out(split: str, count: int) -> HeldOut:
-        examples = task.sample(split, count)
-        return HeldOut(examples, encode(examples, pretrained.tokenizer, config.max_length, layout))
+    def scored(split: str, count: int) -> HeldOut:
+        return held_out(task, split, count, config.max_length, pretrained)
 
-    probed = held_out("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    return Drawn(train, probed, held_out(config.scored, config.test_rows))
+    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    return Drawn(train, probed, scored(config.scored, config.test_rows))
 
 
-def _warn_of_few(task: Task, labels: Int[np.ndarray, " R"], shots: int) -> None:
+def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+    """``count`` rows of a split, or all for 0."""
+    examples = task.sample(split, count)
+    return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
+
+
+def warn_of_few(task: Task, labels: Int[np.ndarray, " R"], shots: int) -> None:
+    """Says which classes have fewer rows than are asked for."""
     for label, count in zip(*np.unique(labels, return_counts=True)):
         if count < shots:
             kind = f" of '{task.choices[label]}'" if label >= 0 else ""

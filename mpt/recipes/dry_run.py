@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.config import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
 from mpt.cost import machine_rate, weights
+from mpt.recipes.continual_stages import lessons
 from mpt.recipes.rows import ROWS
 from mpt.recipes.stages import SAMPLE, Planned, Read, Stage, plans, stages
 from mpt.tables import UNKNOWN, number, short, table
 
 
-def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequence[float] = ()) -> None:
+def dry_run(
+    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tflops: Sequence[float] = ()
+) -> None:
     """Prints the tasks and stages of a run, with FLOPs and hours.
 
     Args:
@@ -24,7 +27,10 @@ def dry_run(config: PretrainConfig | AdaptConfig | CompareConfig, tflops: Sequen
     model, console = Planned(settings), Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has room
-    tasks, planned = stages(config, model)
+    if isinstance(config, ContinualConfig):
+        tasks, planned = lessons(config, model)
+    else:
+        tasks, planned = stages(config, model)
     rates = {
         "here": machine_rate(settings.dtype),
         **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},

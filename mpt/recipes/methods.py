@@ -246,7 +246,7 @@ def _universal(setting: Setting) -> MultitaskPrompt:
     """The universal prompt, as each target starts from it."""
     universal, card = load_prompt(Path(setting.config.prompt), "universal", setting.pretrained)
     assert isinstance(universal, MultitaskPrompt)
-    _warn_of_sources(setting.tasks, card.prompts)
+    warn_of_sources(setting.tasks, card.prompts)
     return universal.for_targets(len(setting.seeds), together=bool(setting.config.also))
 
 
@@ -257,10 +257,11 @@ def _teachers(setting: Setting) -> tuple[Float[Array, "K P D"], list[str]]:
         raise UserError(f"method {method} needs source prompts; give --prompt with a run of `mpt pretrain`")
     teachers, card = load_prompt(Path(folder), "teachers", setting.pretrained)
     assert isinstance(teachers, SoftPrompt)
-    _warn_of_sources(setting.tasks, card.prompts)
+    warn_of_sources(setting.tasks, card.prompts)
     return teachers.compose(), card.prompts
 
 
-def _warn_of_sources(tasks: Sequence[Task], sources: Sequence[str]) -> None:
+def warn_of_sources(tasks: Sequence[Task], sources: Sequence[str]) -> None:
+    """Says which of the tasks are not new to the prompt."""
     for name in {task.name: True for task in tasks if task.name in sources}:
         warn(f"'{name}' is one of the source tasks: its figures do not show how prompts transfer")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mpt.config import ModelConfig, from_plain, read_yaml
 from mpt.data.files import parse_line
-from mpt.data.library import find_task
+from mpt.data.library import find_task, sequence
 from mpt.data.records import Fault, Record
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row, encode
@@ -130,8 +130,10 @@ def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[st
 
 
 def _with_data(task: Task, run: Path) -> Task:
-    """The task of an adaptation, read again from where its config says."""
-    return find_task(str(read_yaml(run / "config.yaml")["task"]))
+    """The task of an adaptation, or one of a sequence, read again from where its config says."""
+    config = read_yaml(run / "config.yaml")
+    known = map(find_task, sequence(config.get("tasks") or [config["task"]]))
+    return next(found for found in known if found.name == task.name)
 
 
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:

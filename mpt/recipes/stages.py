@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.nnx.filterlib import Filter
 
 from mpt.config import AdaptConfig, CompareConfig, ModelConfig, PretrainConfig, PromptConfig, TrainConfig
-from mpt.cost import Cost, batch_cost, weights
+from mpt.cost import Cost, batch_cost
 from mpt.data.library import find_task
 from mpt.data.mixture import in_steps, shares
 from mpt.data.splits import SPLITS
@@ -24,7 +25,7 @@ from mpt.errors import UserError
 from mpt.method_config import Method
 from mpt.models.hf import load_tokenizer
 from mpt.models.shapes import abstract_backbone, place
-from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.rows import Cell, cells
 from mpt.recipes.tuning import trial_base, tuned_methods, without
@@ -100,6 +101,7 @@ class Stage:
         counts: training rows of each prompt; None where they cannot be told.
         length: vectors of a prompt; ``prompts`` is how many of them a step has.
         prompt: all of them, in shapes alone.
+        trainable: what of it is trained, an NNX filter.
         distilled: teachers read each batch too.
         runs: how often it runs, each time from another start.
     """
@@ -111,6 +113,7 @@ class Stage:
     prompts: int
     length: int
     prompt: Prompt
+    trainable: Filter = PromptParam
     distilled: bool = False
     runs: int = 1
 
@@ -118,7 +121,7 @@ class Stage:
     def trained(self) -> int:
         """Numbers that it trains."""
         assert isinstance(self.prompt, nnx.Module)
-        return weights(self.prompt)
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.prompt, self.trainable)))
 
     @property
     def steps(self) -> int | None:
@@ -143,7 +146,7 @@ class Stage:
 
 def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -> list[Stage]:
     """The teachers, then the universal prompt."""
-    tasks, length = len(reads), _length(config.vectors, reads[0].task, model)
+    tasks, length = len(reads), prompt_length(config.vectors, reads[0].task, model)
     counts = [read.rows["train"] for read in reads]
     soft = _abstract(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
     factored = _abstract(lambda: _universal(length, model.width, tasks, config.vectors.rank))
@@ -161,16 +164,20 @@ def adaptation(
     Args:
         source: the universal prompt that it starts from; None for vectors of its own.
     """
-    seeds, whole = len(config.seeds), read.rows["train"]
+    seeds = len(config.seeds)
     vectors = source or config.vectors
-    length = _length(vectors, read.task, model)
+    length = prompt_length(vectors, read.task, model)
     if source:
         prompt = _abstract(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
     else:
         prompt = _abstract(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
-    if config.shots and whole is not None:
-        whole = min(whole, config.shots * max(len(read.task.choices), 1))
-    return Stage(name, config.train, [read], [whole] * seeds, seeds, length, prompt)
+    return Stage(name, config.train, [read], [drawn(read, config.shots)] * seeds, seeds, length, prompt)
+
+
+def drawn(read: Read, shots: int) -> int | None:
+    """The training rows that few shots leave of a task's; None where they cannot be told."""
+    whole = read.rows["train"]
+    return min(whole, shots * max(len(read.task.choices), 1)) if shots and whole is not None else whole
 
 
 def stages(
@@ -186,7 +193,7 @@ def stages(
         if not plans(config.method):
             raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
         read = Read.of(config.task, config.max_length, model)
-        source = _saved(config.prompt) if config.prompt else None
+        source = saved_shape(config.prompt) if config.prompt else None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
     targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
@@ -247,14 +254,14 @@ def _abstract(make: Callable[[], Prompt]) -> Prompt:
     return nnx.eval_shape(make)
 
 
-def _saved(run: str) -> PromptConfig:
+def saved_shape(run: str) -> PromptConfig:
     """Length and rank of a run's universal prompt."""
     prompt, _ = load_prompt(Path(run), "universal")
     assert isinstance(prompt, MultitaskPrompt)
     return replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
 
 
-def _length(vectors: PromptConfig, task: Task, model: Planned) -> int:
+def prompt_length(vectors: PromptConfig, task: Task, model: Planned) -> int:
     """A prompt's vectors; of one as long as its instruction, the tokens or, unknown, the words of that."""
     text = vectors.text if vectors.start == "text" else task.instruction
     return vectors.length or len(model.tokenizer(text)["input_ids"] if model.tokenizer else text.split())

@@ -1,0 +1,186 @@
+"""Tasks one after another, by several methods: no row of an earlier task is read again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from mpt.config import ContinualConfig
+from mpt.continual import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
+from mpt.data.library import find_task, sequence
+from mpt.data.mixture import few_shot
+from mpt.data.stored import stored_rows
+from mpt.data.task import Task
+from mpt.data.tokenise import Row
+from mpt.errors import UserError
+from mpt.keys import Keys, features, plain_text
+from mpt.method_config import ContinualMethod
+from mpt.models.hf import Pretrained, load_pretrained
+from mpt.prompts import MultitaskPrompt
+from mpt.prompts.saved import load_prompt
+from mpt.recipes.adapt import held_out, warn_of_few
+from mpt.recipes.continual_report import Outcome, Results, read_results, write_report
+from mpt.recipes.course import Course, learn, save_outcome
+from mpt.recipes.exam import Exam
+from mpt.recipes.methods import warn_of_sources
+from mpt.recipes.start import starting_vectors
+from mpt.rundir import RunDir
+from mpt.tasks.continual import SEQUENCES
+
+NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
+KEYS = "keys.safetensors"
+KEY_ROWS = 1000  # most training rows that a task's key is made of
+
+
+def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
+    """Learns the tasks in order by every method, and writes what each then knows of all of them.
+
+    A run that was interrupted goes on where it was; a finished one is read back.
+    """
+    tasks, methods = checked_tasks(config), checked_methods(config)
+    run = RunDir.open(config.out, config)
+    if found := read_results(run.path):
+        return found
+    pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    tests = [held_out(task, "test", config.test_rows, config.max_length, pretrained) for task in tasks]
+    exam = Exam(pretrained, tasks, tests, config.max_length)
+    beginners = _beginners(config, methods, tasks, pretrained)
+    courses = [
+        Course(method, config, pretrained, _own_run(run, method, config), tasks, learner)
+        for method, learner in zip(methods, beginners)
+    ]
+    before = [exam.figures(learner) for learner in beginners]
+    keys = _keys(run, pretrained)
+
+    for place, task in enumerate(tasks):
+        places, rows = _training_rows(task, config, pretrained)
+        if len(keys.means) == place:
+            keys = keys.learned(_features(task, places, config, pretrained))
+            keys.save(run.path / KEYS)
+        courses = [learn(course, rows, exam) for course in courses]
+
+    guesses = exam.guesses(keys)
+    outcomes: dict[ContinualMethod, Outcome] = {}
+    for course, start in zip(courses, before):
+        outcomes[course.method] = Outcome(
+            before=list(start.values()),
+            matrix=[[lesson.card.metrics[name] for name in start] for lesson in course.lessons],
+            guessed=exam.scores_of_guesses(course.learner, guesses),
+            parameters=[lesson.parameters for lesson in course.lessons],
+            seconds=sum(lesson.card.metrics["training seconds"] for lesson in course.lessons),
+        )
+        save_outcome(course, outcomes[course.method])
+    results = Results(
+        tasks=[task.name for task in tasks],
+        metrics=[task.metric for task in tasks],
+        rows=[len(test.examples) for test in tests],
+        identified=[float(np.mean(found == place)) for place, found in enumerate(guesses)],
+        outcomes=outcomes,
+    )
+    write_report(run.path, results)
+    return results
+
+
+def checked_tasks(config: ContinualConfig) -> list[Task]:
+    """The tasks to learn, in order.
+
+    Raises:
+        UserError: there are fewer than two, one stands there twice, or is unknown.
+    """
+    tasks = [find_task(name) for name in sequence(config.tasks)]
+    if len(tasks) < 2:
+        known = ", ".join(SEQUENCES)
+        raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
+    seen = [task.name for task in tasks]
+    if twice := [name for name in seen if seen.count(name) > 1]:
+        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
+    return tasks
+
+
+def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
+    """The config's methods; all that can start where it says to, where it names none.
+
+    Raises:
+        UserError: one is named twice, or lacks a universal prompt.
+    """
+    if config.model.decoder_prompt:
+        raise UserError(
+            "continual: model.decoder_prompt: a prompt that grows has no end of its own; leave it out"
+        )
+    lacking = () if config.prompt else NEED_UNIVERSAL
+    if not config.methods:
+        return tuple(method for method in get_args(ContinualMethod) if method not in lacking)
+    if len(set(config.methods)) < len(config.methods):
+        raise UserError("continual: methods: one is named twice; name each once")
+    if needy := [method for method in config.methods if method in lacking]:
+        raise UserError(
+            f"continual: method {needy[0]} starts from a universal prompt; "
+            "give --prompt with a run of `mpt pretrain`"
+        )
+    return config.methods
+
+
+def _beginners(
+    config: ContinualConfig, methods: Sequence[ContinualMethod], tasks: Sequence[Task], pretrained: Pretrained
+) -> list[Learner]:
+    """Each method's learner before the first task; all start from one prompt, where there is one."""
+    universal = None
+    if config.prompt:
+        universal, card = load_prompt(Path(config.prompt), "universal", pretrained)
+        assert isinstance(universal, MultitaskPrompt)
+        warn_of_sources(tasks, card.prompts)
+        starts = universal.for_targets(len(tasks)).compose()
+    else:
+        starts = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
+    return [beginner(method, universal, starts) for method in methods]
+
+
+def beginner(
+    method: ContinualMethod, universal: MultitaskPrompt | None, starts: Float[Array, "J P D"]
+) -> Learner:
+    """A method's learner before the first task; ``starts`` are what tasks' plain prompts start from."""
+    if method == "progressive":
+        return ProgressiveLearner(starts)
+    if method == "naive":
+        return NaiveLearner(starts[0])
+    assert universal is not None, "see checked_methods"
+    return FactorLearner(universal) if method == "factors" else SharedLearner(universal)
+
+
+def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> RunDir:
+    """A method's folder, which is a run of that method alone."""
+    folder = run.path / method
+    return RunDir.open(folder, dataclasses.replace(config, out=str(folder), methods=(method,)))
+
+
+def _training_rows(
+    task: Task, config: ContinualConfig, pretrained: Pretrained
+) -> tuple[Sequence[int], Sequence[Row]]:
+    """A task's training rows, behind their places among all that it has."""
+    layout = pretrained.backbone.layout
+    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
+    warn_of_few(task, whole.labels, config.shots)
+    if not config.shots:
+        return range(len(whole)), whole
+    places = few_shot(whole.labels, config.shots, config.seed)
+    return places, [whole[i] for i in places]
+
+
+def _keys(run: RunDir, pretrained: Pretrained) -> Keys:
+    """The keys of the tasks that an interrupted run has learned."""
+    file = run.path / KEYS
+    return Keys.load(file) if file.exists() else Keys.none(pretrained.backbone.embedding.shape[1])
+
+
+def _features(
+    task: Task, places: Sequence[int], config: ContinualConfig, pretrained: Pretrained
+) -> Float[np.ndarray, "B D"]:
+    """What a task's key is made of: its training rows, without the words of its template."""
+    drawn = set(np.random.default_rng(config.seed).permutation(np.asarray(places))[:KEY_ROWS].tolist())
+    texts = [plain_text(example) for i, example in enumerate(task.examples("train")) if i in drawn]
+    return features(pretrained, texts, config.max_length)

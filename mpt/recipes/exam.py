@@ -1,0 +1,78 @@
+"""What prompts score on the test rows of all tasks of a sequence, with the task told or guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mpt.continual import Learner
+from mpt.data.task import Example, Task
+from mpt.data.tokenise import Row, encode
+from mpt.evaluate import grade, predictions
+from mpt.keys import Keys, features, plain_text
+from mpt.models.hf import Pretrained
+from mpt.models.prompted import Prompted
+from mpt.prompts import SoftPrompt
+from mpt.recipes.job import HeldOut
+
+Vectors = Float[Array, "P D"]
+
+
+class Exam:
+    """The test rows of tasks; a prompt that has not changed is not asked again."""
+
+    def __init__(
+        self, pretrained: Pretrained, tasks: Sequence[Task], tests: Sequence[HeldOut], max_length: int
+    ):
+        self._pretrained, self._tasks, self._tests, self._most = pretrained, tasks, tests, max_length
+        self._known: dict[tuple[int, bytes], float] = {}
+
+    def figures(self, learner: Learner) -> dict[str, float]:
+        """A learner's metric on each task, learned or not, by name."""
+        return {
+            f"test {task.metric} of {task.name}": self._score(place, learner.prompt(place))
+            for place, task in enumerate(self._tasks)
+        }
+
+    def _score(self, place: int, vectors: Vectors) -> float:
+        asked = place, np.asarray(vectors).tobytes()
+        if asked not in self._known:
+            task, (examples, rows) = self._tasks[place], self._tests[place]
+            self._known[asked] = grade(task, examples, self._said(vectors, task, rows))[task.metric]
+        return self._known[asked]
+
+    def guesses(self, keys: Keys) -> list[Int[np.ndarray, " B"]]:
+        """The task that each task's rows are taken for, by their text alone."""
+        texts = [[plain_text(example) for example in test.examples] for test in self._tests]
+        return [keys.nearest(features(self._pretrained, found, self._most)) for found in texts]
+
+    def scores_of_guesses(self, learner: Learner, guesses: Sequence[Int[np.ndarray, " B"]]) -> list[float]:
+        """A learner's metric on each task, every row read as one of the task that it is taken for.
+
+        A row that lacks a column of that task's template cannot be read so, and counts as wrong.
+        """
+        found = []
+        for task, (examples, _), guessed in zip(self._tasks, self._tests, guesses):
+            said = [""] * len(examples)
+            for place in np.unique(guessed).tolist():
+                taken, places = self._tasks[place], np.flatnonzero(guessed == place).tolist()
+                if set(taken.columns) <= set(examples[0].fields):
+                    read = [_as(taken, examples[i]) for i in places]
+                    layout = self._pretrained.backbone.layout
+                    rows = encode(read, self._pretrained.tokenizer, self._most, layout)
+                    for i, text in zip(places, self._said(learner.prompt(place), taken, rows)):
+                        said[i] = text
+            found.append(grade(task, examples, said)[task.metric])
+        return found
+
+    def _said(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> list[str]:
+        model = Prompted(self._pretrained.backbone, SoftPrompt(vectors[None]))
+        return predictions(model, task, rows, self._pretrained.tokenizer)
+
+
+def _as(task: Task, example: Example) -> Example:
+    """An example in the words of a task; its target, which is not read, is any."""
+    fields = {column: example.fields[column] for column in task.columns}
+    return Example(task.template, fields, next(iter(task.choices), ""), task.choices)
