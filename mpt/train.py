@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import grain
@@ -16,8 +17,9 @@ import optax
 from flax import nnx
 from flax.nnx.filterlib import Filter
 from jax.experimental.multihost_utils import process_allgather
+from jaxtyping import Array, Float, Int
 
-from mpt.bad_steps import BadSteps, Health
+from mpt.bad_steps import BadSteps, choose, is_good
 from mpt.checkpoint import Resumed
 from mpt.config import TrainConfig
 from mpt.data.batches import Batch
@@ -34,7 +36,7 @@ Probe = Callable[[Prompted], dict[str, float]]
 
 
 def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, objective: Objective, weights):
-    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, health).
+    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, good).
 
     A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
     ``trainable`` alone; the frozen part is read, never written.
@@ -66,12 +68,34 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, obje
         one = jax.tree.map(lambda array: array[0], batch)
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(jax.grad(loss, has_aux=True), trainable, one))
         (gradient, metrics), _ = jax.lax.scan(add, nothing, batch)
-        health = Health.of(metrics["loss"], gradient)
+        good = is_good(metrics["loss"], gradient)
         updates, moments = optimizer.update(gradient, opt_state, trainable)
         moved = optax.apply_updates(trainable, updates)
-        return *health.choose((moved, moments), (trainable, opt_state)), metrics, health
+        return *choose(good, (moved, moments), (trainable, opt_state)), metrics, good
 
     return step
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def task_losses(
+    graph: nnx.GraphDef,
+    objective: Objective,
+    count: int,
+    trainable: nnx.State,
+    frozen: nnx.State,
+    batch: Batch,
+) -> Float[Array, " J"]:
+    """The sum of the task loss over each prompt's own rows: tells whose rows went wrong.
+
+    The gradient cannot: what is no number in one row's is none in its whole product's.
+    """
+
+    def of(prompt: Int[Array, ""]) -> Float[Array, ""]:
+        own = batch._replace(labelled=batch.labelled & (batch.prompt_index == prompt)[..., None])
+        sums = jax.lax.map(lambda part: objective(nnx.merge(graph, trainable, frozen), part)["task"].sum, own)
+        return jnp.sum(sums)
+
+    return jax.lax.map(of, jnp.arange(count))
 
 
 class Trained(NamedTuple):
@@ -147,11 +171,12 @@ def fit(
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            params, opt_state, figures, health = train_step(params, opt_state, frozen, batch)
+            params, opt_state, figures, good = train_step(params, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
-            metrics.write(step, {**figures, **bad.count(step, health), "rows_per_second": speed})
+            losses = None if good else task_losses(graph, objective, len(tasks), params, frozen, batch)
+            metrics.write(step, {**figures, **bad.count(step, losses), "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if bad.too_many:
                 # The update before the first of them may be what spoilt the state.
