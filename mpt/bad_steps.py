@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float
 
 from mpt.errors import UserError, warn
@@ -15,32 +15,15 @@ from mpt.errors import UserError, warn
 State = TypeVar("State")
 
 
-class Health(NamedTuple):
-    """Whether a step is good.
+def is_good(loss: Float[Array, ""], gradient: Any) -> Bool[Array, ""]:
+    """Whether both are finite; of the gradient the squares' sum, since Adam's moments overflow as it does."""
+    return jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
 
-    Attributes:
-        good: loss and gradient are finite.
-        parts: the same of each leaf of the gradient along its first axis, which is the prompts' where
-            there are several.
-    """
 
-    good: Bool[Array, ""]
-    parts: list[Bool[Array, " _"]]
-
-    @classmethod
-    def of(cls, loss: Float[Array, ""], gradient: Any) -> Health:
-        """By the squares' sums: where they overflow, so do Adam's moments."""
-
-        def sound(leaf: Float[Array, ...]) -> Bool[Array, " _"]:
-            return jnp.isfinite(jnp.sum(jnp.square(leaf), axis=range(1, leaf.ndim)))
-
-        parts = [sound(leaf) for leaf in jax.tree.leaves(gradient)]
-        return cls(jnp.isfinite(loss) & jnp.stack([part.all() for part in parts]).all(), parts)
-
-    def choose(self, new: State, old: State) -> State:
-        """``new`` if the step is good, else ``old``."""
-        # Not jnp.where: the compiler would fuse it with what makes ``new``, and round that otherwise.
-        return jax.lax.cond(self.good, lambda a, b: a, lambda a, b: b, new, old)
+def choose(good: Bool[Array, ""], new: State, old: State) -> State:
+    """``new`` after a good step, else ``old``."""
+    # Not jnp.where: the compiler would fuse it with what makes ``new``, and round that otherwise.
+    return jax.lax.cond(good, lambda a, b: a, lambda a, b: b, new, old)
 
 
 class BadSteps:
@@ -60,14 +43,17 @@ class BadSteps:
     def too_many(self) -> bool:
         return self.row >= self._limit
 
-    def count(self, step: int, health: Health) -> dict[str, float]:
-        """Takes note of a step, and returns the figure to write down; none if it is good."""
-        if bool(health.good):
+    def count(self, step: int, losses: Float[Array, " J"] | None) -> dict[str, float]:
+        """Takes note of a step, and returns the figure to write down.
+
+        Args:
+            losses: each task's, of a bad step; None of a good one.
+        """
+        if losses is None:
             self.row = 0
             return {}
         self.row, self.total = self.row + 1, self.total + 1
-        own = [np.asarray(part) for part in health.parts if part.size == len(self._names)]
-        bad = [name for name, *good in zip(self._names, *own) if not all(good)]
+        bad = [name for name, loss in zip(self._names, losses) if not jnp.isfinite(loss)]
         self.who = ", ".join(dict.fromkeys(bad or self._names)) or "the only task"
         warn(f"step {step} is left out: loss or gradient is not finite ({self.who}); {self.total} in all")
         return {"bad_steps": self.total}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import grain
@@ -17,8 +17,9 @@ import optax
 from flax import nnx
 from flax.nnx.filterlib import Filter
 from jax.experimental.multihost_utils import process_allgather
+from jaxtyping import Array, Float, Int
 
-from mpt.bad_steps import BadSteps, Health
+from mpt.bad_steps import BadSteps, choose, is_good
 from mpt.checkpoint import Resumed
 from mpt.config import TrainConfig
 from mpt.data.batches import Batch
@@ -42,7 +43,7 @@ def make_step(
     weights,
     shardings: Any = None,
 ):
-    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, health).
+    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, good).
 
     A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
     ``trainable`` alone; the frozen part is read, never written.
@@ -63,7 +64,7 @@ def make_step(
             return {name: term.weight for name, term in terms(trainable, part).items()}
 
         # Only the batch decides on the weights: the compiler leaves the model out of this loop.
-        parts = jax.lax.map(functools.partial(each_shard(weight), trainable), batch)
+        parts = jax.lax.map(partial(each_shard(weight), trainable), batch)
         whole = jax.tree.map(jnp.sum, parts)
 
         def loss(trainable: nnx.State, part: Batch):
@@ -79,10 +80,10 @@ def make_step(
         one = jax.tree.map(lambda array: array[0], batch)
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
         gradient, metrics = over_shards(jax.lax.scan(add, nothing, batch)[0])
-        health = Health.of(metrics["loss"], gradient)
+        good = is_good(metrics["loss"], gradient)
         updates, moments = optimizer.update(gradient, opt_state, trainable)
         moved = optax.apply_updates(trainable, updates)
-        return *health.choose((moved, moments), (trainable, opt_state)), metrics, health
+        return *choose(good, (moved, moments), (trainable, opt_state)), metrics, good
 
     return step
 
@@ -99,6 +100,30 @@ def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> optax
         weight_decay=config.weight_decay,
         clip=config.clip,
     )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def task_losses(
+    graph: nnx.GraphDef,
+    objective: Objective,
+    count: int,
+    trainable: nnx.State,
+    frozen: nnx.State,
+    batch: Batch,
+) -> Float[Array, " J"]:
+    """The sum of the task loss over each prompt's own rows: tells whose rows went wrong.
+
+    The gradient cannot: what is no number in one row's is none in its whole product's.
+    """
+
+    def task_loss(trainable: nnx.State, part: Batch) -> Float[Array, ""]:
+        return objective(nnx.merge(graph, trainable, frozen), part)["task"].sum
+
+    def of(prompt: Int[Array, ""]) -> Float[Array, ""]:
+        own = batch._replace(labelled=batch.labelled & (batch.prompt_index == prompt)[..., None])
+        return jnp.sum(jax.lax.map(partial(each_shard(task_loss), trainable), own))
+
+    return jax.lax.map(of, jnp.arange(count))
 
 
 class Trained(NamedTuple):
@@ -165,11 +190,13 @@ def fit(
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            params, opt_state, figures, health = train_step(params, opt_state, frozen, dealt(batch))
+            batch = dealt(batch)
+            params, opt_state, figures, good = train_step(params, opt_state, frozen, batch)
             figures = {name: float(value) for name, value in figures.items()}
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
-            metrics.write(step, {**figures, **bad.count(step, health), "rows_per_second": speed})
+            losses = None if good else task_losses(graph, objective, len(tasks), params, frozen, batch)
+            metrics.write(step, {**figures, **bad.count(step, losses), "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if bad.too_many:
                 # The update before the first of them may be what spoilt the state.

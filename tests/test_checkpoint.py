@@ -51,6 +51,7 @@ def flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore's readers
 @pytest.mark.parametrize("damage", [truncated, flipped])
 def test_damage_to_any_file_is_harmless_or_found_out(saved, tmp_path, capsys, damage):
     fallen_back = 0
