@@ -11,6 +11,8 @@ from mpt.prompts import DecomposedPrompt, SoftPrompt
 from mpt.serve.engine import Engine
 from mpt.serve.options import ServeOptions
 
+ROWS = [{"text": "a", "more": "b", "label": "yes"}]
+
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory, tiny_model) -> dict[str, Path]:
@@ -23,10 +25,10 @@ def runs(tmp_path_factory, tiny_model) -> dict[str, Path]:
         "tone": universal,
         "colour": universal,
         "title": run_of(
-            folder / "text", tiny_model, SoftPrompt(random(5, 1, 4, 32)), "title", rows=[], **text
+            folder / "text", tiny_model, SoftPrompt(random(5, 1, 4, 32)), "title", rows=ROWS, **text
         ),
         "long": run_of(
-            folder / "long", tiny_model, SoftPrompt(random(6, 1, 4, 32)), "long", rows=[], verbalizer=words
+            folder / "long", tiny_model, SoftPrompt(random(6, 1, 4, 32)), "long", rows=ROWS, verbalizer=words
         ),
         "mood": run_of(
             folder / "dept",
