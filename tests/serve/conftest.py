@@ -19,7 +19,7 @@ def runs(tmp_path_factory, tiny_model) -> dict[str, Path]:
     """Task -> the run that knows it."""
     folder = tmp_path_factory.mktemp("served")
     universal = universal_run(folder / "universal", tiny_model)
-    text = {"verbalizer": {}, "metrics": ["exact_match"], "template": "{text} {more}\nSo:"}
+    text = {"verbalizer": {}, "metric": "exact_match", "template": "{text} {more}\nSo:"}
     words = {"yes": "good word", "no": "bad"}
     return {
         "tone": universal,
