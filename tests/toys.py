@@ -135,8 +135,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def until(true: Callable[[], bool]) -> None:
     """Waits for something that happens soon."""
-    for _ in range(3000):
-        if true():
-            return
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() < began + PATIENCE
         time.sleep(0.01)
-    raise AssertionError("it does not happen")

@@ -153,7 +153,7 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
         rows = ready.encode([ready.unlabelled(_record(task, line, at)) for at, line in chunk])
         if task.choices:
             for shares in choice_probabilities(model, rows, place, task.scoring):
-                yield json.dumps(classified(task, shares))
+                yield json.dumps(classified(task, shares.tolist()))
         else:
             for text in written(model, rows, ready.pretrained.tokenizer, place):
                 yield json.dumps({"prediction": text})

@@ -11,22 +11,24 @@ from mpt.prompts import DecomposedPrompt, SoftPrompt
 from mpt.serve.engine import Engine
 from mpt.serve.options import ServeOptions
 
+ROWS = [{"text": "a", "more": "b", "label": "yes"}]
+
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory, tiny_model) -> dict[str, Path]:
     """Task -> the run that knows it."""
     folder = tmp_path_factory.mktemp("served")
     universal = universal_run(folder / "universal", tiny_model)
-    text = {"verbalizer": {}, "metrics": ["exact_match"], "template": "{text} {more}\nSo:"}
+    text = {"verbalizer": {}, "metric": "exact_match", "template": "{text} {more}\nSo:"}
     words = {"yes": "good word", "no": "bad"}
     return {
         "tone": universal,
         "colour": universal,
         "title": run_of(
-            folder / "text", tiny_model, SoftPrompt(random(5, 1, 4, 32)), "title", rows=[], **text
+            folder / "text", tiny_model, SoftPrompt(random(5, 1, 4, 32)), "title", rows=ROWS, **text
         ),
         "long": run_of(
-            folder / "long", tiny_model, SoftPrompt(random(6, 1, 4, 32)), "long", rows=[], verbalizer=words
+            folder / "long", tiny_model, SoftPrompt(random(6, 1, 4, 32)), "long", rows=ROWS, verbalizer=words
         ),
         "mood": run_of(
             folder / "dept",

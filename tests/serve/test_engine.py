@@ -14,6 +14,7 @@ from mpt.data.batches import collate
 from mpt.data.records import Record
 from mpt.data.tokenise import Row
 from mpt.errors import UserError
+from mpt.evaluate import LONGEST_TEXT
 from mpt.generate import Each, generate
 from mpt.prompts import SoftPrompt
 from mpt.recipes.predict import open_run, predict
@@ -51,16 +52,15 @@ def test_others_are_classified_in_turn(engine, runs, task):
         np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
 
 
-def test_texts_are_those_of_predict(engine, runs):
-    answers = engine.answer([asked(engine, "title", row, GREEDY) for row in ROWS])
-    ready = open_run(runs["title"])
+def test_texts_are_those_of_predict(runs):
+    engine, run = Engine([runs["title"]], 4, LONGEST_TEXT), runs["title"]
+    wish = GREEDY._replace(most=LONGEST_TEXT)
+    answers = engine.answer([asked(engine, "title", row, wish) for row in ROWS])
     for row, answer in zip(ROWS, answers):
-        whole = predicted(runs["title"], "title", row)["prediction"]
-        assert answer.text.strip()
-        assert whole.startswith(answer.text.strip())
-        assert answer.wrote <= 8
-        assert answer.ended == (whole == answer.text.strip())
-        assert answer.read == len(ready.encode([ready.unlabelled(Record("", row))])[0].inputs)
+        assert answer.text.strip() == predicted(run, "title", row)["prediction"]
+        (read,) = open_run(run).encode([engine.find("title").ready.unlabelled(Record("", row))])
+        assert answer.read == len(read.inputs)
+        assert answer.ended == (answer.wrote < LONGEST_TEXT)
 
 
 def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):

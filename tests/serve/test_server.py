@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from toys import PATIENCE, start_mpt
+from toys import start_mpt, until
 
 
 @pytest.mark.slow
 def test_a_server_starts_answers_and_stops_without_losing_a_request(runs):
-    options = ("--port", "0", "--max-batch", "4", "--max-tokens", "8", "--wait-ms", "300")
+    options = (
+        "--port",
+        "0",
+        "--max-batch",
+        "4",
+        "--timeout",
+        "120",
+        "--max-tokens",
+        "8",
+        "--wait-ms",
+        "60000",
+    )
     process = start_mpt("serve", str(runs["tone"]), *options)
     try:
         line = process.stderr.readline()
@@ -23,18 +33,15 @@ def test_a_server_starts_answers_and_stops_without_losing_a_request(runs):
         with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(8) as pool:
             assert client.get("/health/live").status_code == 200
             assert client.get("/health/ready").status_code == 503
-            until = time.monotonic() + PATIENCE
-            while client.get("/health/ready").status_code != 200:
-                assert time.monotonic() < until
-                time.sleep(0.1)
+            until(lambda: client.get("/health/ready").status_code == 200)
 
             def ask(i: int) -> int:
                 body = {"task": ("tone", "colour")[i % 2], "inputs": f"so great {i}"}
                 return client.post("/v1/classify", json=body).status_code
 
-            assert list(pool.map(ask, range(8))) == [200] * 8
-            pending = [pool.submit(ask, i) for i in range(3)]  # too few for a batch: they wait
-            time.sleep(0.15)
+            assert list(pool.map(ask, range(8))) == [200] * 8  # two batches
+            pending = [pool.submit(ask, i) for i in range(3)]  # too few for one: they wait
+            until(lambda: "mpt_queue_rows 3.0" in client.get("/metrics").text)
             process.send_signal(signal.SIGTERM)
             assert [future.result() for future in pending] == [200] * 3
         assert process.wait(timeout=60) == 0
