@@ -23,7 +23,7 @@ import numpy as np
 import work
 from duel import peak, report
 from mpt.config import TrainConfig
-from mpt.data.batches import Shard
+from mpt.data.batches import Shards
 from mpt.data.library import find_task
 from mpt.data.mixture import training_batches
 from mpt.data.stored import stored_rows
@@ -35,18 +35,18 @@ SECONDS = 10
 WORDS = ("a", "the", "plot", "cast", "film", "scene", "joke", "ending", "is", "was", "seems", "dull", "slow")
 
 
-def read(tasks: list[str], batch_size: int, shard: Shard) -> tuple[int, float]:
+def read(tasks: list[str], batch_size: int, shards: Shards) -> tuple[int, float]:
     """Rows per second of one process, and the share of its tokens that only fill up."""
     tokenizer, layout = load_tokenizer(work.SMOLLM2)
     rows = [stored_rows(find_task(name), "train", tokenizer, 256, layout) for name in tasks]
     config = TrainConfig(steps=10**6, batch_size=batch_size, sampling="proportional")
-    batches = iter(training_batches(rows, config, 0, shard=shard))
+    batches = iter(training_batches(rows, config, 0, shards=shards))
     next(batches)
     count = text = tokens = 0
     began = time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         batch = next(batches)
-        count, text = count + len(batch.numbers[0]), text + int(np.sum(batch.cells < batch.grid[0].size))
+        count, text = count + batch.numbers.size, text + int(np.sum(batch.cells < batch.grid[0, 0].size))
         tokens += batch.tokens.size
     return round(count / (time.perf_counter() - began)), 1 - text / tokens
 
@@ -54,11 +54,13 @@ def read(tasks: list[str], batch_size: int, shard: Shard) -> tuple[int, float]:
 def feeding() -> None:
     found = []
     for batch_size in (32, 256):
-        read(TASKS, batch_size, Shard(0, 1))  # fills the cache
+        read(TASKS, batch_size, Shards((0,), 1))  # fills the cache
         cores = os.cpu_count() or 1
         with get_context("spawn").Pool(cores) as pool:
-            both = pool.starmap(read, [(TASKS, batch_size * cores, Shard(i, cores)) for i in range(cores)])
-        rate, padding = read(TASKS, batch_size, Shard(0, 1))
+            both = pool.starmap(
+                read, [(TASKS, batch_size * cores, Shards((i,), cores)) for i in range(cores)]
+            )
+        rate, padding = read(TASKS, batch_size, Shards((0,), 1))
         found.append(
             {
                 "tasks": len(TASKS),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -75,49 +73,42 @@ def start(spec: T5Spec | DecoderSpec) -> Prompted:
     return Prompted(nnx.merge(graph, weights), SoftPrompt(jnp.asarray(vectors, jnp.float32)))
 
 
-def measure(spec: T5Spec | DecoderSpec, trains: bool) -> dict:
-    """A step's loss, gradient and collectives on the mesh in use; and the prompt after some steps."""
+def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
+    """A step's loss, gradient and collectives on the mesh in use; and the prompt after ``steps``."""
     model = start(spec)
     batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, own_shards())
     graph, params, frozen = nnx.split(model, PromptParam, ...)
-    frozen = placed(frozen)
-
-    def run(optimizer: optax.GradientTransformation, steps: int):
-        state = placed((jax.tree.map(jnp.copy, params), optimizer.init(params)))
-        step = make_step(graph, optimizer, task_loss, {"task": 1.0}, shardings_of(state))
-        program, figures = step.lower(*state, frozen, dealt(batches[0])).compile().as_text(), {}
-        for i in range(steps):
-            *state, figures = jax.block_until_ready(step(*state, frozen, dealt(batches[i])))
-        return *(np.asarray(jax.tree.leaves(part)[0]) for part in state), figures, program
-
-    _, gradient, figures, program = run(optax.trace(decay=0.0), 1)  # whose state is the gradient
-    if folder := os.environ.get("PROGRAMS"):
-        mesh = "x".join(map(str, jax.sharding.get_abstract_mesh().shape.values()))
-        Path(folder, f"{sys.argv[1]}-{mesh}.txt").write_text(program)
-    prompt = run(adam({"vectors": 0.01}, steps=STEPS, warmup=0.1), STEPS)[0] if trains else None
-    return {
-        "loss": float(figures["loss"]),
-        "gradient": gradient,
-        "prompt": prompt,
-        "bytes": collective_bytes(program),
-    }
+    # The first one's state is the gradient.
+    descent = optax.chain(optax.trace(decay=0.0), adam({"vectors": 0.01}, steps=STEPS, warmup=0.1))
+    params, state, frozen = placed((params, descent.init(params), frozen))
+    step = make_step(graph, descent, task_loss, {"task": 1.0}, shardings_of((params, state)))
+    two = [dealt(batches[i]) for i in range(min(steps, 2))]  # in turn: each shape is compiled
+    programs = [step.lower(params, state, frozen, batch).compile() for batch in two]
+    found = {"bytes": collective_bytes(programs[0].as_text())}
+    for i in range(steps):
+        params, state, figures = jax.block_until_ready(programs[i % 2](params, state, frozen, two[i % 2]))
+        if i == 0:
+            found |= {"loss": float(figures["loss"]), "gradient": np.asarray(jax.tree.leaves(state[0])[0])}
+    return found | {"prompt": np.asarray(jax.tree.leaves(params)[0])}
 
 
-def compared(found: dict, one: dict) -> dict:
+def compared(found: dict, one: dict, trained: bool) -> dict:
     """Differences to one device: relative ones, a gradient's and a prompt's to the largest number in it."""
 
     def differ(name: str) -> float:
         return float(np.abs(found[name] - one[name]).max() / np.abs(one[name]).max())
 
-    trained = {} if found["prompt"] is None else {"prompt": differ("prompt")}
-    return {"loss": differ("loss"), "gradient": differ("gradient"), **trained, "bytes": found["bytes"]}
+    names = ("loss", "gradient", "prompt") if trained else ("loss", "gradient")
+    return {name: differ(name) for name in names} | {"bytes": found["bytes"]}
 
 
 if __name__ == "__main__":
     spec = SPECS[sys.argv[1]]
-    one = measure(spec, True)
+    one = measure(spec, STEPS)
     table = {}
     for sizes in MESHES:
         with use_mesh(MeshConfig(*sizes)):
-            table[" × ".join(map(str, sizes))] = compared(measure(spec, sizes in TRAINED), one)
+            trained = sizes in TRAINED
+            found = compared(measure(spec, STEPS if trained else 1), one, trained)
+            table[" × ".join(map(str, sizes))] = found
     print(json.dumps({"gradient bytes": one["gradient"].nbytes, "loss": one["loss"], "meshes": table}))

@@ -25,17 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(_overview())
         return 0
+    if arguments is None and name in TRAINING:
+        _quiet()
+        from mpt.processes import together
+
+        return together(lambda: _run(name, rest))
+    return _run(name, rest)
+
+
+def _run(name: str, rest: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         _quiet()
-        if arguments is None and name in TRAINING:
-            from mpt.processes import joined
-
-            with joined():
-                COMMANDS[name](rest)
-        else:
-            COMMANDS[name](rest)
+        COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mpt.errors import UserError
 from mpt.processes import PROCESS, PROCESSES
 
-PATIENCE = 10  # seconds that the others have to end by themselves
+PATIENCE = 5  # seconds that the others have to end by themselves
 
 
 def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:

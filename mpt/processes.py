@@ -9,38 +9,35 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
 from jax.experimental import multihost_utils
-
-from mpt.errors import UserError
 
 # Where `mpt launch` says who a process is; the coordinator's address stands in JAX's own variable.
 PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
 HEARTBEAT = 20  # seconds without a sign of life until a process counts as dead
 
 
-@contextmanager
-def joined() -> Iterator[None]:
-    """Runs a block as one of a run's processes, if it has several; an error in one ends the run.
+def together(work: Callable[[], int]) -> int:
+    """Does ``work`` as one of a run's processes, if it has several, and returns the exit status.
 
     They are those of `mpt launch`, or those that JAX's cluster detection finds: SLURM's, Open MPI's, a
-    Cloud TPU's or GKE's.
+    Cloud TPU's or GKE's. One that fails ends at once, and so do the others, which miss it.
     """
+    _join()
+    if not several():
+        return work()
     try:
-        _join()
-        yield
-    except BaseException as error:
-        if not several():
-            raise
-        if isinstance(error, UserError):
-            print(f"mpt: {error}", file=sys.stderr)
-        else:
-            traceback.print_exception(error)
+        status = work()
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    if status:
         sys.stderr.flush()
-        os._exit(2 if isinstance(error, UserError) else 1)  # a plain exit would wait for the others
+        os._exit(status)  # a plain exit would wait for the others, as they for this one
+    return status
 
 
 def _join() -> None:

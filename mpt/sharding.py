@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -178,6 +178,7 @@ def everywhere(x: jax.Array) -> jax.Array:
     return x if on_one_device() else jax.lax.with_sharding_constraint(x, PartitionSpec())
 
 
+@runtime_checkable
 class Meshed(Protocol):
     """A config of something that runs on a mesh."""
 

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mpt.data.tokenise import Layout, Row
-from mpt.errors import UserError
 from mpt.models.output import Output
 
 
@@ -140,17 +139,9 @@ def collate_parts(
     Args:
         shards: has each part dealt out further, and gives a process's own shards of it: every array has
             an axis of shards behind that of the parts.
-
-    Raises:
-        UserError: the rows cannot be dealt out equally.
     """
     count = shards.count if shards else 1
     hands = parts * count  # rows are dealt out in turn, and all hands have arrays of one size
-    if len(rows) % hands:
-        raise UserError(
-            f"batch_size: {len(rows)} rows cannot be dealt out to {parts} parts × {count} devices (data × "
-            f"fsdp of the mesh); make it a multiple of {hands}, or choose another mesh"
-        )
     sizes = Sizes(*map(max, zip(*(Sizes.of(rows[hand::hands], layout) for hand in range(hands)))))
 
     def part(place: int) -> Batch:

@@ -32,9 +32,15 @@ def training_batches(
         shards: those of every batch that this process reads; see ``collate_parts``.
 
     Raises:
-        UserError: ``config.shares`` are not one for each task.
+        UserError: ``config.shares`` are not one for each task, or the rows of a batch cannot be dealt
+            out equally.
     """
     share, size = shares(list(map(len, rows)), config), config.batch_size
+    if shards and size % (hands := config.parts * shards.count):
+        raise UserError(
+            f"batch_size: {size} rows cannot be dealt out to {config.parts} parts × {shards.count} shards "
+            f"(data × fsdp of the mesh); make it a multiple of {hands}, or choose another mesh"
+        )
     quotas = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
     # A stream's own place per step: rows come back only when the stream has gone around.
     stride = -(-size // len(rows)) if config.sampling == "equal" else size

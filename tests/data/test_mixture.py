@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.config import TrainConfig
-from mpt.data.batches import WHOLE, Shard
+from mpt.data.batches import Shards
 from mpt.data.mixture import few_shot, shares, training_batches
 from mpt.data.tokenise import Row
 from mpt.errors import UserError
@@ -23,9 +23,9 @@ ROWS = [[Row([task, place], [1]) for place in range(size)] for task, size in enu
 SAMPLINGS = ["equal", "proportional", "stochastic"]
 
 
-def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1, shard=WHOLE, **rest):
+def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1, shards=None, **rest):
     config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, parts=parts, **rest)
-    made = training_batches(rows, config, seed, shard=shard)
+    made = training_batches(rows, config, seed, shards=shards)
     return made.map(lambda batch: jax.tree.map(lambda array: array[0], batch)) if parts == 1 else made
 
 
@@ -76,13 +76,20 @@ def test_parts_are_the_whole(sampling):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("count", [2, 3])
-def test_processes_share_each_batch_without_overlap(sampling, count):
-    shares = [batches(sampling=sampling, shard=Shard(i, count)) for i in range(count)]
-    for whole, *own in zip(batches(sampling=sampling), *shares):
-        assert len({batch.tokens.shape for batch in own}) == len({batch.grid.shape for batch in own}) == 1
-        numbers = [number for batch in own for number in batch.numbers.tolist()]
-        assert sorted(numbers) == sorted(whole.numbers.tolist())
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_each_batch_without_overlap(sampling, processes):
+    """Six shards, and each process reads its own of every part."""
+    own = [tuple(range(i, 6, processes)) for i in range(processes)]
+    shares = [batches(sampling=sampling, parts=2, shards=Shards(each, 6)) for each in own]
+    for whole, *read in zip(batches(sampling=sampling), *shares):
+        assert {batch.numbers.shape for batch in read} == {(2, 6 // processes, 1)}
+        assert len({batch.tokens.shape for batch in read}) == len({batch.grid.shape for batch in read}) == 1
+        assert sorted(np.concatenate([batch.numbers.ravel() for batch in read])) == sorted(whole.numbers)
+
+
+def test_rows_that_cannot_be_dealt_out_equally_are_refused():
+    with pytest.raises(UserError, match="12 rows cannot be dealt out to 1 parts × 5 shards"):
+        batches(shards=Shards((0,), 5))
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)

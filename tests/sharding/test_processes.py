@@ -1,0 +1,69 @@
+"""Several processes train what one trains; and when one dies, all end and say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from toys import PATIENCE, finish, refused, stage, start_mpt
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile(monkeypatch):
+    """The processes that are launched compile as the tests do."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+
+def close(run: Path, expected: Path, name: str) -> None:
+    found, whole = (load_file(folder / "prompts" / f"{name}.safetensors") for folder in (run, expected))
+    assert found.keys() == whole.keys()
+    for key, value in whole.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
+
+
+@pytest.mark.parametrize(("processes", "devices", "mesh"), [(2, 2, {"tensor": 2}), (4, 1, {"fsdp": 2})])
+def test_several_processes_train_the_same_prompts(
+    processes, devices, mesh, config_file, plain_pretrain, universal, tmp_path
+):
+    config = config_file(plain_pretrain | {"mesh": mesh})
+    sizes = ("--processes", str(processes), "--devices-per-process", str(devices))
+    run = tmp_path / "run"
+    output = finish(start_mpt("launch", *sizes, "--", "pretrain", config, "--out", str(run)))
+    for name in ("teachers", "universal"):
+        close(run, universal, name)
+        lines = (run / name / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+    assert output.count("Universal prompt in") == 1
+
+
+def test_one_process_that_dies_ends_all(config_file, plain_pretrain, tmp_path):
+    config = config_file(plain_pretrain | {"teachers": stage(100_000, save_every=100)})
+    run = tmp_path / "run"
+    job = start_mpt("launch", "--processes", "2", "--", "pretrain", config, "--out", str(run))
+    metrics, end = run / "teachers" / "metrics.jsonl", time.monotonic() + PATIENCE
+    while not (metrics.is_file() and metrics.read_text()) and job.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    children = [int(pid) for pid in Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()]
+    victim = next(pid for pid in children if b"MPT_PROCESS=1" in Path(f"/proc/{pid}/environ").read_bytes())
+    os.kill(victim, signal.SIGKILL)
+    _, error = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert error.startswith("mpt: process 1 of 2 was killed by signal 9, the others were stopped")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_a_mistake_is_told_once_and_by_its_process(capsys, config_file, plain_pretrain, tmp_path):
+    config = config_file(plain_pretrain | {"mesh": {"data": 3}, "out": str(tmp_path / "run")})
+    error = refused(capsys, "launch", "--processes", "2", "--", "pretrain", config)
+    assert "of 2 ended with status 2, the others were stopped: mpt: mesh data 3" in error
+    assert "needs 3 devices, there are 2" in error
+    assert not (tmp_path / "run").exists()
