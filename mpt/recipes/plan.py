@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -52,12 +53,10 @@ def plan(
     devices, chip = (there.chips, there.chip) if there else devices_here(settings.dtype)
     largest = max(planned, key=lambda stage: stage.flops(model))
 
+    @functools.cache
     def ask(job: Job) -> Estimate:
-        found = known[job] if job in known else compiled(job, environment, patience)
-        known[job] = found
-        return found
+        return compiled(job, environment, patience)
 
-    known: dict[Job, Estimate] = {}
     job = job_of(largest, model, chip, topology)
     facts = facts_of(largest, model)
     jobs = ranked(job, facts, meshes(devices, facts.heads, facts.d_ff))
