@@ -10,6 +10,7 @@ from mpt import config
 from mpt.config import (
     AdaptConfig,
     CompareConfig,
+    ContinualConfig,
     ModelConfig,
     PretrainConfig,
     TrainConfig,
@@ -25,6 +26,7 @@ KINDS = {
     "pretrain": PretrainConfig,
     "adapt": AdaptConfig,
     "compare": CompareConfig,
+    "continual": ContinualConfig,
     "quickstart": CompareConfig,
 }
 
@@ -182,12 +184,12 @@ def test_differences_are_dotted_keys():
     assert differences(to_plain(old), to_plain(old)) == []
 
 
-@pytest.mark.parametrize("kind", [ModelConfig, PretrainConfig, AdaptConfig, CompareConfig])
+@pytest.mark.parametrize("kind", [ModelConfig, PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig])
 def test_configs_are_frozen(kind):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(kind(), dataclasses.fields(kind)[0].name, "x")
 
 
 def test_every_field_has_a_default_of_its_own_type():
-    for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig):
+    for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig):
         assert config.from_plain(kind, to_plain(kind()), "defaults") == kind()

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mpt.config import ContinualConfig
-from mpt.continual import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.data.library import find_task, sequence
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
@@ -19,6 +18,7 @@ from mpt.data.task import Task
 from mpt.data.tokenise import Row
 from mpt.errors import UserError
 from mpt.keys import Keys, features, plain_text
+from mpt.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.method_config import ContinualMethod
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt

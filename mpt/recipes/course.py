@@ -10,10 +10,10 @@ import jax
 from flax import nnx
 
 from mpt.config import ContinualConfig
-from mpt.continual import Learner, Lesson
 from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Task
 from mpt.data.tokenise import Row
+from mpt.learners import Learner, Lesson
 from mpt.losses import retention_loss, task_loss
 from mpt.method_config import ContinualMethod
 from mpt.models.hf import Pretrained

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mpt.continual import Learner
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row, encode
 from mpt.evaluate import grade, predictions
 from mpt.keys import Keys, features, plain_text
+from mpt.learners import Learner
 from mpt.models.hf import Pretrained
 from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
