@@ -16,6 +16,7 @@ from toys import refused, until
 from mpt.errors import UserError
 from mpt.recipes.predict import open_run, predict
 from mpt.serve.app import Service
+from mpt.serve.engine import Engine
 from mpt.serve.options import ServeOptions
 from mpt.serve.server import serve
 
@@ -35,16 +36,16 @@ def client(service):
         yield client
 
 
-class Held:
+class Held(Engine):
     """An engine that answers when it is let go, and notes what it has answered."""
 
-    def __init__(self, engine):
-        self.find, self.places, self._engine = engine.find, engine.places, engine
+    def __init__(self, engine: Engine):
+        vars(self).update(vars(engine))
         self.go, self.begun, self.answered = threading.Event(), threading.Event(), []
         self.fault: Exception | None = None
 
     def warm(self):
-        return ()
+        return iter(())
 
     def answer(self, requests):
         self.begun.set()
@@ -52,7 +53,7 @@ class Held:
         if self.fault:
             raise self.fault
         self.answered += requests
-        return self._engine.answer(requests)
+        return super().answer(requests)
 
 
 @pytest.fixture
