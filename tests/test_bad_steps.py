@@ -9,7 +9,7 @@ from mpt.bad_steps import BadSteps, is_good
 from mpt.config import PretrainConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.errors import UserError
-from mpt.losses import cross_entropy
+from mpt.losses import Term, cross_entropy, task_loss
 from mpt.rundir import RunDir
 from mpt.train import fit
 
