@@ -9,7 +9,7 @@ from mpt.bad_steps import BadSteps, is_good
 from mpt.config import PretrainConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.errors import UserError
-from mpt.losses import cross_entropy
+from mpt.losses import Term, cross_entropy, task_loss
 from mpt.rundir import RunDir
 from mpt.train import fit
 
@@ -61,6 +61,12 @@ def test_bad_step_is_left_out_counted_and_named(pretrained, tmp_path, capsys):
 def test_run_that_diverges_ends_with_the_last_good_state(pretrained, tmp_path):
     """At this rate, the first update spoils the state, and the second step shows it."""
     config = TrainConfig(steps=20, batch_size=8, save_every=1, learning_rate=1e30, bad_steps=3, warmup=0.0)
+
+    def overflowing(model, batch):
+        far = jnp.abs(model.prompt.compose()).max() > 1e3
+        total, weight = task_loss(model, batch)["task"]
+        return {"task": Term(jnp.where(far, jnp.nan, 1.0) * total, weight)}
+
     with pytest.raises(UserError, match="not finite in 3 steps in a row, up to step"):
         train(pretrained, tmp_path / "run", config, overflowing)
     run = RunDir(tmp_path / "run")
