@@ -343,7 +343,12 @@ def launch(rest: list[str]) -> None:
             processes: how many; the devices of all are one mesh.
             devices_per_process: simulate so many devices on the CPU in each; 0 takes what is there.
         """
-        launch(rest[behind + 1 :], processes, devices_per_process)
+        command = rest[behind + 1 :]
+        if command[:1] and command[0] not in TRAINING:
+            raise UserError(
+                f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
+            )
+        launch(command, processes, devices_per_process)
 
     tyro.cli(arguments, args=rest[:behind], prog="mpt launch")
 

@@ -34,6 +34,7 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
     environment = os.environ | {
         "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
         PROCESSES: str(processes),
+        "PYTHONUNBUFFERED": "1",  # each line is heard when it is said
     }
     if devices:
         environment |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}

@@ -60,8 +60,8 @@ def spec(axes: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, int]
     Raises:
         UserError: ``tensor`` does not divide the heads or the feed-forward.
 
-    >>> spec(("layer", "embed", "kv_heads", "head_dim"), (2, 32, 2, 8), {"data": 1, "fsdp": 2, "tensor": 4})
-    PartitionSpec(None, 'fsdp', None, None)
+    >>> tuple(spec(("embed", "kv_heads", "head_dim"), (32, 2, 8), {"data": 1, "fsdp": 2, "tensor": 4}))
+    ('fsdp', None, None)
     """
     vector = len([axis for axis in axes if axis != "layer"]) < 2
 

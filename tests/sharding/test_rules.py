@@ -68,6 +68,18 @@ def test_a_mesh_that_does_not_fit_this_machine_is_one_line(capsys, config_file, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("2", "--", "evaluate", "runs/x"), "'evaluate' runs in one process; quickstart, pretrain, adapt, "),
+        (("2",), "no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"),
+        (("0", "--", "pretrain"), "--processes must be 1 or more, not 0"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused(capsys, arguments, why):
+    assert why in refused(capsys, "launch", "--processes", *arguments)
+
+
 def test_collectives_in_loops_count_as_often_as_the_loop_runs():
     program = """
 %body (x: f32[4]) -> f32[4] {
