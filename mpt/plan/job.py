@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mpt.config import MeshConfig, ModelConfig, TrainConfig
@@ -82,7 +83,7 @@ class Estimate:
     memory: float = 0
     flops: float = 0
     traffic: float = 0
-    collectives: dict[str, float] = dataclasses.field(default_factory=dict)
+    collectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0
     basis: str = ""
     compiling: float = 0

@@ -18,7 +18,7 @@ from mpt.models.shapes import abstract_backbone
 from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.sharding import ROWS, mesh_in_use, weight_shardings
-from mpt.train import make_step, optimizer_of
+from mpt.train import Objective, make_step, optimizer_of
 
 
 def abstract_model(job: Job) -> Prompted:
@@ -49,7 +49,7 @@ class Step(NamedTuple):
     batch: Batch
 
 
-def abstract_step(job: Job, model: Prompted, device: jax.Device) -> Step:
+def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     """The train step on the mesh in use, or where there is none, on ``device``.
 
     All rows are as long as the job says.
@@ -69,7 +69,7 @@ def abstract_step(job: Job, model: Prompted, device: jax.Device) -> Step:
     return Step(function, state, _weights(frozen, whole), _placed(batch, dealt))
 
 
-def objective(job: Job):
+def objective(job: Job) -> Objective:
     return distillation_loss if job.distilled else task_loss
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 from rich.console import Console
@@ -108,7 +109,8 @@ def job_of(stage: Stage, model: Planned, chip: Chip, topology: str) -> Job:
 
 
 def facts_of(stage: Stage, model: Planned) -> Facts:
-    spec, itemsize = model.backbone.spec, jnp.dtype(model.config.dtype).itemsize
+    backbone: Any = model.backbone
+    spec, itemsize = backbone.spec, jnp.dtype(model.config.dtype).itemsize
     stored = 1 if model.config.weights == "int8" else itemsize
     return Facts(
         weights(model.backbone) * stored,
