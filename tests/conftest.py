@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 from hypothesis import settings
-from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_task
+from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, tiny_tokenizer, write_llama, write_task
 
 from mpt import cli
 from mpt.models.hf import Pretrained, load_pretrained
