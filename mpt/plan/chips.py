@@ -93,6 +93,7 @@ class Topology:
         return {
             "TPU_LIBRARY_PATH": libtpu.get_library_path(),
             "JAX_PLATFORMS": "cpu",
+            "JAX_ENABLE_COMPILATION_CACHE": "false",  # it keeps programs that run here
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_ACCELERATOR_TYPE": f"{self.kind}-{self.chips}",
             "TPU_WORKER_HOSTNAMES": "localhost",

@@ -85,7 +85,7 @@ def test_batches_grow_until_memory_is_full():
 
 
 def test_no_more_is_tried_than_asked_for():
-    compile, asked = compiler()
+    compile, asked = compiler(per_row=1e6)
     search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=5)
     assert len(asked) == 5
     assert len({job.mesh for job in asked}) == 3
