@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
+from scipy.special import softmax
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import Batch, Sizes, bucket, collate
@@ -67,7 +68,7 @@ def choice_probabilities(
         if scoring == "mean":
             flat /= [len(row.targets) for row in spread]
         scores[there] = flat
-    return np.asarray(jax.nn.softmax(scores, axis=-1))
+    return softmax(scores, axis=-1)  # not JAX's, which would compile for each number of rows
 
 
 def in_batches(
