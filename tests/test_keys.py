@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_features_are_the_mean_state_of_the_text_alone(pretrained):
     end = pretrained.tokenizer.eos_token_id
     for text, mean in zip(texts, found):
         ids = pretrained.tokenizer(text)["input_ids"][:4] or [end]
-        hidden = model(collate([Row(ids, [end])], [0])).hidden[0]
+        hidden = model(jax.tree.map(jnp.asarray, collate([Row(ids, [end])], [0]))).hidden[0]
         np.testing.assert_allclose(mean, hidden[: len(ids)].mean(axis=0), rtol=1e-4, atol=1e-5)
     assert found.shape == (3, 32)
     assert pytest.approx(found[1]) != found[0]
