@@ -86,7 +86,7 @@ def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
     programs = [step.lower(params, state, frozen, batch).compile() for batch in two]
     found = {"bytes": collective_bytes(programs[0].as_text())}
     for i in range(steps):
-        params, state, figures = jax.block_until_ready(programs[i % 2](params, state, frozen, two[i % 2]))
+        params, state, figures, _ = jax.block_until_ready(programs[i % 2](params, state, frozen, two[i % 2]))
         if i == 0:
             found |= {"loss": float(figures["loss"]), "gradient": np.asarray(jax.tree.leaves(state[0])[0])}
     return found | {"prompt": np.asarray(jax.tree.leaves(params)[0])}
