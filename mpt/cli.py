@@ -42,7 +42,7 @@ def _run(name: str, rest: list[str]) -> int:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         _quiet()
-        with stops_on_sigterm() if name in GO_ON else nullcontext():
+        with stops_on_sigterm() if name in TRAINING else nullcontext():
             COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
@@ -108,14 +108,15 @@ def compare(rest: list[str]) -> None:
 
 def plan(rest: list[str]) -> None:
     """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
-    from mpt import config
+    from mpt.config import PretrainConfig
+    from mpt.config_file import find_config, kind_of, with_model
     from mpt.recipes.plan import plan
 
-    kind = config.PretrainConfig
+    kind = PretrainConfig
     if rest and not rest[0].startswith("-"):
-        kind = config.kind_of(config.find_config(rest[0]))
+        kind = kind_of(find_config(rest[0]))
     order = _order(PlanOrder, kind, "plan", rest)
-    resolved = config.with_model(order.config, order.backbone) if order.backbone else order.config
+    resolved = with_model(order.config, order.backbone) if order.backbone else order.config
     plan(resolved, order.topology, order.tries, order.patience, order.json)
 
 
@@ -353,7 +354,7 @@ def launch(rest: list[str]) -> None:
     tyro.cli(arguments, args=rest[:behind], prog="mpt launch")
 
 
-# The commands that run on all processes of a cluster.
+# The commands that run on all processes of a cluster, and go on where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare")
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -372,10 +373,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "tasks": tasks,
     "launch": launch,
 }
-
-
-# What goes on where it was stopped, when it is given again.
-GO_ON = ("quickstart", "pretrain", "adapt", "compare")
 
 
 Config = TypeVar("Config")
@@ -422,7 +419,7 @@ def _configured(kind: type, command: str, rest: list[str]) -> Any:
 
 def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     """An order with the config named first, if one is, and the options that follow."""
-    from mpt.config import find_config, load_config
+    from mpt.config_file import find_config, load_config
 
     named = bool(rest) and not rest[0].startswith("-")
     base = load_config(kind, find_config(rest[0])) if named else kind()

@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-
 from tensorboardX.summary import scalar
 
 from mpt.checkpoint import Checkpoints
-from mpt.config import differences, dump_config, load_config, to_plain
+from mpt.config_file import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
 from mpt.processes import first, one_writes, wait_for_all
 

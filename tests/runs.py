@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from toys import write_task
 
-from mpt.config import AdaptConfig, ModelConfig, PretrainConfig, dump_config
+from mpt.config import AdaptConfig, ModelConfig, PretrainConfig
+from mpt.config_file import dump_config
 from mpt.data.library import find_task
 from mpt.models.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, SoftPrompt

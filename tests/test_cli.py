@@ -8,7 +8,8 @@ import pytest
 from toys import ROOT, start_mpt, write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, PretrainConfig, load_config
+from mpt.config import AdaptConfig, PretrainConfig
+from mpt.config_file import load_config
 
 
 def output(capsys, *arguments: str) -> str:

@@ -6,20 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt import config
-from mpt.config import (
-    AdaptConfig,
-    CompareConfig,
-    ContinualConfig,
-    ModelConfig,
-    PretrainConfig,
-    TrainConfig,
-    differences,
-    dump_config,
-    find_config,
-    load_config,
-    to_plain,
-)
+from mpt.config import AdaptConfig, CompareConfig, ContinualConfig, ModelConfig, PretrainConfig, TrainConfig
+from mpt.config_file import differences, dump_config, find_config, from_plain, load_config, to_plain
 from mpt.errors import UserError
 
 KINDS = {
@@ -192,4 +180,4 @@ def test_configs_are_frozen(kind):
 
 def test_every_field_has_a_default_of_its_own_type():
     for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig):
-        assert config.from_plain(kind, to_plain(kind()), "defaults") == kind()
+        assert from_plain(kind, to_plain(kind()), "defaults") == kind()

@@ -9,15 +9,8 @@ import pytest
 from toys import refused, toy_rows, tree, write_task
 
 from mpt import cli
-from mpt.config import (
-    CompareConfig,
-    ContinualConfig,
-    ModelConfig,
-    PretrainConfig,
-    find_config,
-    from_plain,
-    load_config,
-)
+from mpt.config import CompareConfig, ContinualConfig, ModelConfig, PretrainConfig
+from mpt.config_file import find_config, from_plain, load_config
 from mpt.cost import weights
 from mpt.data.counts import ROWS, tfds_rows
 from mpt.data.library import find_task, packaged_tasks

@@ -35,7 +35,7 @@ def test_wheel_holds_tasks_and_configs(tmp_path):
     assert here <= names
     assert not {name for name in names if name.startswith(("tests/", "tasks/", "configs/"))}
     program = (
-        "from mpt.config import find_config\n"
+        "from mpt.config_file import find_config\n"
         "from mpt.data.library import find_task\n"
         "import mpt\n"
         f"assert mpt.__file__.startswith({str(tmp_path)!r})\n"

@@ -6,7 +6,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import mpt.teachers
-from mpt.config import PretrainConfig, TrainConfig, from_plain
+from mpt.config import PretrainConfig, TrainConfig
+from mpt.config_file import from_plain
 from mpt.data.mixture import training_batches
 from mpt.data.tokenise import Row
 from mpt.models.prompted import Distilled

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ruamel.yaml import YAML
 
-from mpt.config import read_yaml
+from mpt.config_file import read_yaml
 from mpt.data.files import is_remote
 from mpt.data.hub import Hub, Saved
 from mpt.data.records import Fault

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpt.config import ModelConfig, dump_config
+from mpt.config import ModelConfig
+from mpt.config_file import dump_config
 from mpt.data.library import find_task
 from mpt.data.task import Task
 from mpt.data.taskfile import is_task_file

@@ -22,7 +22,7 @@ from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
 
 from mpt.collectives import collective_bytes
-from mpt.config import from_plain
+from mpt.config_file import from_plain
 from mpt.cost import batch_cost, machine_rate
 from mpt.errors import first_line
 from mpt.hlo import Program

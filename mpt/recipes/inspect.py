@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpt.config import read_yaml
+from mpt.config_file import read_yaml
 from mpt.data.library import find_task
 from mpt.data.task import Task
 from mpt.data.tokenise import encode

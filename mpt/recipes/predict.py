@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpt.config import ModelConfig, from_plain, read_yaml
+from mpt.config import ModelConfig
+from mpt.config_file import from_plain, read_yaml
 from mpt.data.files import parse_line
 from mpt.data.library import find_task, sequence
 from mpt.data.records import Fault, Record

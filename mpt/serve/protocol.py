@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpt.config import from_plain
+from mpt.config_file import from_plain
 from mpt.data.files import parse_line
 from mpt.data.records import Fault, Record
 from mpt.data.task import Task

@@ -8,15 +8,8 @@ import pytest
 from toys import write_task
 
 from mpt import cli
-from mpt.config import (
-    AdaptConfig,
-    CompareConfig,
-    MeshConfig,
-    PretrainConfig,
-    find_config,
-    kind_of,
-    load_config,
-)
+from mpt.config import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig
+from mpt.config_file import find_config, kind_of, load_config
 from mpt.errors import UserError
 from mpt.plan.chips import Topology
 from mpt.plan.worker import compiled

@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import load_file
 from toys import stage
 
-from mpt.config import PretrainConfig, from_plain
+from mpt.config import PretrainConfig
+from mpt.config_file import from_plain
 from mpt.recipes.pretrain import pretrain
 
 

@@ -8,7 +8,8 @@ import pytest
 from toys import refused, stage, toy_rows, write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, CompareConfig, PretrainConfig, TuneConfig, from_plain, read_yaml
+from mpt.config import AdaptConfig, CompareConfig, PretrainConfig, TuneConfig
+from mpt.config_file import from_plain, read_yaml
 from mpt.errors import UserError
 from mpt.metrics.interval import FOLDS
 from mpt.recipes import compare, tuning

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 from toys import refused, stage, toy_rows, tree, write_task
 
 from mpt import cli
-from mpt.config import ContinualConfig, from_plain
+from mpt.config import ContinualConfig
+from mpt.config_file import from_plain
 from mpt.data.library import find_task
 from mpt.data.tokenise import encode
 from mpt.evaluate import choice_probabilities

@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 from toys import refused, stage, write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, from_plain
+from mpt.config import AdaptConfig
+from mpt.config_file import from_plain
 from mpt.data.tokenise import Row
 from mpt.errors import UserError
 from mpt.prompts.saved import load_prompt
