@@ -16,6 +16,7 @@ html_show_sphinx = False
 
 # The notebook is shown as it was executed, with its outputs.
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # which knows tables
 myst_heading_anchors = 3
 exclude_patterns = ["build", "runs"]
 
