@@ -58,6 +58,7 @@ setup(
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
         "serve": SERVE,
+        "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
         "test": [
             *SERVE,
             "beartype>=0.22",
@@ -65,6 +66,7 @@ setup(
             "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
             "libtpu>=0.0.42",
+            "pandas>=2.2",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",

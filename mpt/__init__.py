@@ -2,15 +2,81 @@
 
 Array shapes use these letters throughout:
 
-| letter | dimension                | letter | dimension               |
-|--------|--------------------------|--------|-------------------------|
-| B      | rows of a batch          | N      | attention heads         |
-| T      | tokens of a row's text   | K      | key and value heads     |
-| L      | label positions of a row | H      | width of a head         |
-| P      | prompt vectors           | F      | width of a feed-forward |
-| J      | prompts (tasks)          | V      | vocabulary              |
-| R      | rank of a task's part    | S      | positions attended to   |
-| D      | width of the model       | C      | choices of a row        |
+======  ========================  ======  =======================
+letter  dimension                 letter  dimension
+======  ========================  ======  =======================
+B       rows of a batch           N       attention heads
+T       tokens of a row's text    K       key and value heads
+L       label positions of a row  H       width of a head
+P       prompt vectors            F       width of a feed-forward
+J       prompts (tasks)           V       vocabulary
+R       rank of a task's part     S       positions attended to
+D       width of the model        C       choices of a row
+======  ========================  ======  =======================
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpt.api import adapt, load, load_backbone, pretrain
+    from mpt.config import (
+        AdaptConfig,
+        DistillConfig,
+        MeshConfig,
+        ModelConfig,
+        PretrainConfig,
+        PromptConfig,
+        TrainConfig,
+    )
+    from mpt.data.given import make_task
+    from mpt.data.task import Task
+    from mpt.errors import UserError
+    from mpt.run import LoadedBackbone, Run
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AdaptConfig",
+    "DistillConfig",
+    "LoadedBackbone",
+    "MeshConfig",
+    "ModelConfig",
+    "PretrainConfig",
+    "PromptConfig",
+    "Run",
+    "Task",
+    "TrainConfig",
+    "UserError",
+    "adapt",
+    "load",
+    "load_backbone",
+    "make_task",
+    "pretrain",
+]
+
+# What is not here is in `mpt.config`. JAX takes seconds, so a name is imported when it is first used.
+HOMES = {
+    "mpt.api": ("adapt", "load", "load_backbone", "pretrain"),
+    "mpt.data.given": ("make_task",),
+    "mpt.data.task": ("Task",),
+    "mpt.errors": ("UserError",),
+    "mpt.run": ("LoadedBackbone", "Run"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'mpt' has no attribute '{name}'")
+    home = next((home for home, names in HOMES.items() if name in names), "mpt.config")
+    if home in ("mpt.api", "mpt.run"):
+        from mpt.quiet import quiet
+
+        quiet()  # before JAX is there
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

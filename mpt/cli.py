@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from mpt.errors import UserError, nearest
+from mpt.quiet import quiet
 from mpt.serve.options import ServeOptions
 from mpt.signals import Stopped, stops_on_sigterm
 
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_overview())
         return 0
     if arguments is None and name in TRAINING:
-        _quiet()
+        quiet()
         from mpt.processes import together
 
         return together(lambda: _run(name, rest))
@@ -41,7 +40,7 @@ def _run(name: str, rest: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
-        _quiet()
+        quiet()
         with stops_on_sigterm() if name in TRAINING else nullcontext():
             COMMANDS[name](rest)
     except UserError as error:
@@ -81,12 +80,13 @@ def pretrain(rest: list[str]) -> None:
 def adapt(rest: list[str]) -> None:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
     from mpt import config
+    from mpt.data.taskfile import from_anywhere
     from mpt.recipes.adapt import adapt_all
 
     resolved = _configured(config.AdaptConfig, "adapt", rest)
     if not resolved:
         return
-    task, *also = _from_anywhere((resolved.task, *resolved.also))
+    task, *also = map(from_anywhere, (resolved.task, *resolved.also))
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, share in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
@@ -125,11 +125,12 @@ def continual(rest: list[str]) -> None:
     from rich.console import Console
 
     from mpt import config
+    from mpt.data.taskfile import from_anywhere
     from mpt.recipes.continual import continual
     from mpt.recipes.continual_report import table
 
     if resolved := _configured(config.ContinualConfig, "continual", rest):
-        results = continual(replace(resolved, tasks=_from_anywhere(resolved.tasks)))
+        results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
         Console().print(table(results))
         print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
 
@@ -428,12 +429,6 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
 
 
-def _from_anywhere(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Tasks such that a saved config finds them from any folder."""
-    files = (".yaml", ".yml")
-    return tuple(str(Path(name).absolute()) if name.endswith(files) else name for name in tasks)
-
-
 def _overview() -> str:
     lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -448,19 +443,6 @@ def _overview() -> str:
             "each option of a config is given by its dotted name, such as --train.steps 40.",
         ]
     )
-
-
-def _quiet() -> None:
-    """Keeps the libraries' chatter off the screen, and lets JAX keep what it compiles."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow)")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
-    from mpt.assets import cache_dir
-    from mpt.plan.chips import hide_compiler
-
-    hide_compiler()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
 
 
 if __name__ == "__main__":

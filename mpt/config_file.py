@@ -71,13 +71,17 @@ def _with_bases(kind: type, plain: dict[str, Any], files: tuple[Path, ...], key:
         found = find_config(name, files[-1].parent)
     except UserError as error:
         raise UserError(f"{files[-1]}: {key}base: {error}") from None
-    return _merged(to_plain(load_config(kind, found, files)), own)
+    return merged(to_plain(load_config(kind, found, files)), own)
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """``old`` with what ``new`` says, section by section."""
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with what ``new`` says, section by section.
+
+    >>> merged({"train": {"steps": 60, "clip": 0.0}, "seed": 0}, {"train": {"steps": 5}})
+    {'train': {'steps': 5, 'clip': 0.0}, 'seed': 0}
+    """
     both = {
-        name: _merged(old[name], value)
+        name: merged(old[name], value)
         if isinstance(value, dict) and isinstance(old.get(name), dict)
         else value
         for name, value in new.items()
@@ -160,10 +164,18 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def to_plain(config: Any) -> Any:
-    """The config as YAML's plain types."""
+    """A config, or options for one, as YAML's plain types.
+
+    >>> to_plain({"seeds": range(2), "out": Path("runs")})
+    {'seeds': [0, 1], 'out': 'runs'}
+    """
     if dataclasses.is_dataclass(config):
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    return [to_plain(item) for item in config] if isinstance(config, tuple) else config
+    if isinstance(config, Mapping):
+        return {name: to_plain(value) for name, value in config.items()}
+    if isinstance(config, (tuple, list, range)):
+        return [to_plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
 
 
 def dump_config(config: Any) -> str:

@@ -32,10 +32,33 @@ def packaged_tasks() -> Mapping[str, Task]:
 
 
 def find_task(name: str) -> Task:
-    """A packaged task by name, or a user's task file by path; ``:NAME`` behind it picks a template."""
+    """A packaged task by name, or a user's task file by path; ``:NAME`` behind it picks a template.
+
+    Raises:
+        UserError: there is none of that name, or the file is at fault.
+
+    >>> find_task("movies").instruction
+    'Decide whether the feeling of this piece of a movie review is positive or negative.\\n'
+    >>> find_task("movie")
+    Traceback (most recent call last):
+        ...
+    mpt.errors.UserError: task 'movie' is unknown; did you mean 'movies'?, or give a .yaml file
+    """
     name, _, template = name.partition(":")
     task = _find_task(name)
     return task.with_template(template) if template else task
+
+
+def is_packaged(task: Task) -> bool:
+    """Whether a task is what its name stands for among the packaged ones.
+
+    >>> is_packaged(find_task("movies"))
+    True
+    """
+    try:
+        return find_task(task.name) == task
+    except UserError:
+        return False
 
 
 def sequence(names: Sequence[str]) -> list[str]:

@@ -111,7 +111,12 @@ def _stochastic(share: np.ndarray, batch_size: int, rng: np.random.Generator) ->
 
 
 def few_shot(labels: Sequence[int] | Int[np.ndarray, " R"], per_class: int, seed: int) -> list[int]:
-    """Places of ``per_class`` rows of each label, drawn without replacement; all, where fewer exist."""
+    """Places of ``per_class`` rows of each label, drawn without replacement; all, where fewer exist.
+
+    >>> labels = [0, 0, 0, 1, 1]
+    >>> [labels[place] for place in few_shot(labels, 2, seed=0)]
+    [0, 0, 1, 1]
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
     shuffled = np.asarray(labels)[order]
     kept = [order[shuffled == label][:per_class] for label in np.unique(shuffled)]

@@ -62,6 +62,10 @@ def splits_by_hash(
     Args:
         label: the column left out of the hash.
         group: hash this column alone, so that rows sharing it stay together.
+
+    >>> rows = [Record(str(i), {"text": text, "label": i}) for i, text in enumerate(["so", "we", "so"])]
+    >>> [split for split, _ in splits_by_hash(rows, "label")]
+    ['train', 'validation', None]
     """
     with Seen() as seen:
         for row in rows:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -67,6 +67,13 @@ class Task:
         url: where the data set is described.
         scoring: what a class's words are compared by: the "sum" of their tokens' log-probabilities, or
             the "mean", which does not favour the shorter of them.
+
+    >>> from mpt.data.sources import Rows
+    >>> source = Rows({"train": [{"text": "A joy.", "label": 1}]})
+    >>> task = Task("mine", source, "{text}\\nSentiment:", {"0": "negative", "1": "positive"})
+    >>> example = next(task.examples("train"))
+    >>> example.inputs, example.target
+    ('A joy.\\nSentiment:', 'positive')
     """
 
     name: str
@@ -162,6 +169,23 @@ class Task:
         right = self.references(record) if target is None else (target,)
         group = self.text(record, self.group) if self.group and target is None else ""
         return Example(self.template, fields, right[0], self.choices, right, group)
+
+    def records(self, name: str, inputs: Iterable[Any]) -> list[Record]:
+        """Unlabelled inputs as records: each an object with the columns, or the text of the only one.
+
+        Args:
+            name: what the inputs are called in error messages.
+        """
+        found = []
+        for i, value in enumerate(inputs):
+            if isinstance(value, str) and len(self.columns) == 1:
+                value = {self.columns[0]: value}
+            if not isinstance(value, Mapping):
+                ways = "a text or " if len(self.columns) == 1 else ""
+                wanted = f"{ways}an object with {', '.join(self.columns)}"
+                raise UserError(f"{name}[{i}]: task {self.name} takes {wanted}")
+            found.append(Record(f"{name}[{i}]", value))
+        return found
 
     def text(self, record: Record, column: str) -> str:
         """A record's column as text."""

@@ -38,6 +38,15 @@ def is_task_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
+def from_anywhere(name: str) -> str:
+    """A task's name such that a saved config finds it from any folder.
+
+    >>> from_anywhere("movies"), Path(from_anywhere("reviews.yaml")).is_absolute()
+    ('movies', True)
+    """
+    return str(Path(name).absolute()) if is_task_file(name) else name
+
+
 def read_task(path: Path) -> Task:
     """A task from a YAML file; its data files are named relative to it.
 

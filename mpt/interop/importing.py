@@ -10,7 +10,7 @@ from mpt.config import ModelConfig
 from mpt.config_file import dump_config
 from mpt.data.library import find_task
 from mpt.data.task import Task
-from mpt.data.taskfile import is_task_file
+from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.models.hf import Pretrained, load_pretrained
@@ -46,8 +46,7 @@ def import_adapter(folder: Path, model: str, tasks: Sequence[str], out: Path, ma
         UserError: the folder holds no prompt, or one that does not fit the backbone or the tasks.
     """
     adapter = read_adapter(folder)
-    # The saved config must find the tasks from any folder.
-    names = tuple(str(Path(name).absolute()) if is_task_file(name) else name for name in tasks)
+    names = tuple(map(from_anywhere, tasks))
     found = [find_task(name) for name in names]
     count = len(adapter.prompt.u[...])
     if len({task.name for task in found}) != count or len(found) != count:

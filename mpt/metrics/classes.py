@@ -9,6 +9,11 @@ from mpt.metrics.truth import Truth, targets
 
 
 def accuracy(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
+    """The share of rows that are right.
+
+    >>> accuracy([Truth(("good",)), Truth(("bad",))], ["good", "good"])
+    0.5
+    """
     return fmean(right == found for right, found in zip(targets(truths), predictions, strict=True))
 
 
@@ -16,6 +21,10 @@ def f1(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
     """F1 of the positive class, the last of the choices; 0 where it is neither right nor predicted.
 
     GLUE takes "equivalent" (MRPC) and "duplicate" (QQP), the labels 1, as positive.
+
+    >>> truths = [Truth((text,), choices=("no", "yes")) for text in ("yes", "no", "no")]
+    >>> round(f1(truths, ["yes", "yes", "no"]), 3)
+    0.667
     """
     from sklearn.metrics import f1_score
 

@@ -31,6 +31,10 @@ class MultitaskPrompt(PlainPrompt):
 
         The first component is all ones; each further one has u = 0 and a random v, as in LoRA, so
         that it is free to grow in its own direction and adds nothing before it does.
+
+        >>> prompt = MultitaskPrompt.start(jnp.ones((4, 8)), tasks=3, rank=2, key=jax.random.key(0))
+        >>> prompt.compose().shape, bool((prompt.compose() == 1).all())
+        ((3, 4, 8), True)
         """
         length, width = shared.shape
         u = jnp.zeros((tasks, length, rank)).at[..., 0].set(1.0)

@@ -17,6 +17,10 @@ class SoftPrompt(PlainPrompt):
 
     Args:
         vectors: their starting values.
+
+    >>> import jax.numpy as jnp
+    >>> SoftPrompt(jnp.zeros((2, 16, 576))).compose().shape
+    (2, 16, 576)
     """
 
     def __init__(self, vectors: Float[Array, "J P D"]):

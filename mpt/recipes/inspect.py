@@ -32,7 +32,13 @@ NEAREST = 5  # tokens told of each vector
 STAGES = {"teachers": "teacher", "universal": "universal"}
 
 
-def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | None = None) -> Findings:
+def inspect(
+    run: Path,
+    rows: int = 64,
+    targets: Sequence[str] = (),
+    out: Path | None = None,
+    pretrained: Pretrained | None = None,
+) -> Findings:
     """Inspects a run's prompts and writes a page of it.
 
     Args:
@@ -40,6 +46,7 @@ def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | 
         rows: of each task, to try the prompts on; 0 for what can be told without.
         targets: more tasks to try all prompts on; or one of the run's own, where its data is now.
         out: the page; inspect.html inside the run where left out.
+        pretrained: the run's backbone, where it is loaded already.
 
     Raises:
         UserError: the run has no prompts, or ones that are more than vectors in front of a text.
@@ -49,7 +56,7 @@ def inspect(run: Path, rows: int = 64, targets: Sequence[str] = (), out: Path | 
     model, _ = trained(run)
     found = _prompts(run, None)  # what cannot be inspected is told before the backbone is loaded
     more = [find_task(name) for name in targets]
-    pretrained = load_pretrained(**asdict(model))
+    pretrained = pretrained or load_pretrained(**asdict(model))
     found = _prompts(run, pretrained)
     findings = without_rows(run, found, pretrained)
     if rows:

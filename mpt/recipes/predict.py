@@ -46,12 +46,12 @@ class Ready(NamedTuple):
         return self.task.example(record, next(iter(self.task.verbalizer.values()), ""))
 
 
-def open_run(run: Path, task: str = "", index: int = 0, pretrained: Pretrained | None = None) -> Ready:
+def open_run(run: Path, task: str | Task = "", index: int = 0, pretrained: Pretrained | None = None) -> Ready:
     """Loads the prompt of a run for one task.
 
     Args:
         run: the run directory of `adapt` or `pretrain`.
-        task: the task's name or file; may be left out if the run knows only one. A task that a
+        task: the task, its name or its file; may be left out if the run knows only one. A task that a
             universal prompt has not seen gets the start of an adaptation.
         index: which of an adaptation's prompts, one per seed.
         pretrained: the run's backbone, where it is loaded already.
@@ -114,27 +114,38 @@ def _opened(run: Path) -> tuple[ModelConfig, dict[str, Any]]:
     return from_plain(ModelConfig, config.get("model", {}), str(run)), config
 
 
-def _task(name: str, card: Card) -> Task:
-    """The named task with its data, or the prompt's only one without."""
-    if name:
-        return card.task(name) if name in card.templates else find_task(name)
+def _task(task: str | Task, card: Card) -> Task:
+    """The task, of the card or of elsewhere; the prompt's only one where none is named."""
+    if isinstance(task, Task):
+        return task
+    if task:
+        return card.task(task) if task in card.templates else find_task(task)
     return card.task(next(iter(card.templates)))
 
 
 def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
     """The task's metric on a split, with what it was found on."""
     ready = open_run(run, task, index)
-    known = find_task(task) if task else _with_data(ready.task, run)
-    drawn = known.sample(split, rows)
-    found = predictions(ready.model, known, ready.encode(drawn), ready.pretrained.tokenizer, ready.place)
-    return {"task": known.name, "split": split, "rows": len(drawn), **grade(known, drawn, found)}
+    return scored(ready, with_data(ready.task, run), split, rows)
 
 
-def _with_data(task: Task, run: Path) -> Task:
-    """The task of an adaptation, or one of a sequence, read again from where its config says."""
+def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
+    """The metric of ``rows`` rows of a split, or all for 0, with what it was found on."""
+    drawn = task.sample(split, rows)
+    found = predictions(ready.model, task, ready.encode(drawn), ready.pretrained.tokenizer, ready.place)
+    return {"task": task.name, "split": split, "rows": len(drawn), **grade(task, drawn, found)}
+
+
+def with_data(task: Task, run: Path) -> Task:
+    """A task of a run, which its card tells of, read again from where the run's config says."""
+    if task.source.parts:
+        return task
     config = read_yaml(run / "config.yaml")
-    known = map(find_task, sequence(config.get("tasks") or [config["task"]]))
-    return next(found for found in known if found.name == task.name)
+    named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])
+    stem, _, _ = task.name.partition(":")
+    likely = [name for name in sequence(list(named)) if Path(name.partition(":")[0]).stem == stem]
+    found = (known for known in map(find_task, likely) if known.name == task.name)
+    return next(found, None) or find_task(task.name)
 
 
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
@@ -148,16 +159,22 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     Raises:
         UserError: a line is neither, or lacks a column.
     """
-    _, model, place, task, _ = ready
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
     while chunk := list(islice(numbered, CHUNK)):
-        rows = ready.encode([ready.unlabelled(_record(task, line, at)) for at, line in chunk])
-        if task.choices:
-            for shares in choice_probabilities(model, rows, place, task.scoring):
-                yield json.dumps(classified(task, shares.tolist()))
-        else:
-            for text in written(model, rows, ready.pretrained.tokenizer, place):
-                yield json.dumps({"prediction": text})
+        records = [_record(ready.task, line, at) for at, line in chunk]
+        yield from map(json.dumps, predicted(ready, records))
+
+
+def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of each record a label with each label's probability, or a text."""
+    _, model, place, task, _ = ready
+    if not records:
+        return []
+    rows = ready.encode([ready.unlabelled(record) for record in records])
+    if task.choices:
+        found = choice_probabilities(model, rows, place, task.scoring)
+        return [classified(task, shares.tolist()) for shares in found]
+    return [{"prediction": text} for text in written(model, rows, ready.pretrained.tokenizer, place)]
 
 
 def classified(task: Task, shares: Iterable[float]) -> dict[str, Any]:

@@ -35,10 +35,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
 
     A run that was interrupted goes on where it was.
     """
-    if len(config.tasks) < 2:
-        raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
-    if config.universal.cache_teachers and several():
-        raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
+    check(config)
     tasks = [find_task(name) for name in config.tasks]
     run = RunDir.open(config.out, config)
     if has_prompt(run.path, "universal"):
@@ -102,3 +99,11 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     card = Card.describe(universal.prompt, pretrained, method="Universal prompt", metrics=figures, **facts)
     save_prompt(run.path, "universal", universal.prompt, card)
     return run.path
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuses what cannot be run, before anything is written."""
+    if len(config.tasks) < 2:
+        raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
+    if config.universal.cache_teachers and several():
+        raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")

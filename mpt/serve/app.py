@@ -108,7 +108,7 @@ class Service:
         body, options = await self._body(asked), self.options
         wanted, prompts = protocol.read_completion(body, options.max_rows, options.max_tokens)
         place = self._find(wanted.model)
-        records = protocol.records(place.ready.task, "prompt", prompts)
+        records = place.ready.task.records("prompt", prompts)
         wishes = wanted.wishes(len(records))
         rows = [Request(place, place.ready.unlabelled(record), wish) for record, wish in zip(records, wishes)]
         return self._told(protocol.completion(wanted, await self._answers(asked, rows)))
@@ -120,10 +120,7 @@ class Service:
         task = place.ready.task
         if not task.choices:
             raise UserError(f"task '{task.name}' has no classes; ask /v1/completions")
-        rows = [
-            Request(place, place.ready.unlabelled(record))
-            for record in protocol.records(task, "inputs", inputs)
-        ]
+        rows = [Request(place, place.ready.unlabelled(record)) for record in task.records("inputs", inputs)]
         return self._told(protocol.classification(task, await self._answers(asked, rows)))
 
     async def _models(self, _: Asked) -> Response:

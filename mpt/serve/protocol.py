@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpt.config_file import from_plain
 from mpt.data.files import parse_line
-from mpt.data.records import Fault, Record
+from mpt.data.records import Fault
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.evaluate import LONGEST_TEXT
@@ -125,20 +125,6 @@ def read_classification(body: bytes, most_rows: int) -> tuple[Classification, li
     values = _values(body)
     inputs = _inputs(values, "inputs", most_rows)
     return from_plain(Classification, values, "the request"), inputs
-
-
-def records(task: Task, name: str, inputs: Iterable[Any]) -> list[Record]:
-    """Each input as a record: an object with the template's columns, or the text of its only column."""
-    found = []
-    for i, value in enumerate(inputs):
-        where = f"{name}[{i}]"
-        if isinstance(value, str) and len(task.columns) == 1:
-            value = {task.columns[0]: value}
-        if not isinstance(value, Mapping):
-            ways = "a text or " if len(task.columns) == 1 else ""
-            raise UserError(f"{where}: task {task.name} takes {ways}an object with {', '.join(task.columns)}")
-        found.append(Record(where, value))
-    return found
 
 
 def completion(asked: Completion, texts: Sequence[Text]) -> dict[str, Any]:

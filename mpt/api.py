@@ -1,0 +1,230 @@
+"""mpt from Python: a backbone is loaded once, and runs come of it.
+
+    backbone = mpt.load_backbone("smollm2-135m")
+    universal = mpt.pretrain(backbone, ["products", "vader_tweets"])
+    prompt = mpt.adapt(universal, "movies", shots=16)
+    prompt.predict(["The plot drags, but what a cast!"])
+
+The functions are the commands of the same names: they take the same options and leave the same run
+directories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mpt.config import AdaptConfig, MeshConfig, ModelConfig, PretrainConfig
+from mpt.config_file import find_config, from_plain, load_config, merged, to_plain
+from mpt.data.given import Given, as_task, task_files
+from mpt.data.library import is_packaged
+from mpt.data.taskfile import from_anywhere
+from mpt.errors import UserError
+from mpt.models.hf import load_pretrained
+from mpt.prompts.saved import load_prompt
+from mpt.recipes import pretrain as pretraining
+from mpt.recipes.adapt import adapt_all
+from mpt.recipes.predict import trained
+from mpt.run import LoadedBackbone, Run
+from mpt.rundir import RunDir, write_whole
+from mpt.sharding import use_mesh
+
+Config = TypeVar("Config", PretrainConfig, AdaptConfig)
+
+
+def load_backbone(
+    name: str | Path = "smollm2-135m", mesh: MeshConfig | Mapping[str, int] | None = None, **options: Any
+) -> LoadedBackbone:
+    """Loads a frozen language model, for any number of runs.
+
+    Args:
+        name: a packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub.
+        mesh: how several devices share the work; each has the whole model where left out.
+        **options: the other fields of ``mpt.ModelConfig``: ``dtype``, ``weights``, ...
+
+    Raises:
+        UserError: nothing is there, or it is not a model that mpt can run.
+    """
+    config = from_plain(ModelConfig, to_plain({"name": name, **options}), "load_backbone")
+    shared = from_plain(MeshConfig, to_plain(mesh or {}), "load_backbone", "mesh")
+    with use_mesh(shared):
+        return LoadedBackbone(config, shared, load_pretrained(**to_plain(config)))
+
+
+def load(run: str | Path, backbone: LoadedBackbone | None = None) -> Run:
+    """Opens a finished run of `pretrain`, `adapt` or `import`.
+
+    Args:
+        run: its directory.
+        backbone: where it is in memory already; else the run's own is loaded.
+
+    Raises:
+        UserError: it is no run, has not finished, or was trained on another backbone.
+    """
+    config, name = trained(Path(run))
+    load_prompt(Path(run), name)  # a missing prompt is told before the backbone is loaded
+    backbone = backbone or load_backbone(**to_plain(config))
+    load_prompt(Path(run), name, backbone.pretrained)
+    return Run(Path(run), backbone)
+
+
+def pretrain(
+    backbone: LoadedBackbone,
+    tasks: Sequence[Given],
+    out: str | Path | None = None,
+    config: PretrainConfig | str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Trains teacher prompts for source tasks and distils them into a universal prompt.
+
+    The same call again gives the finished run, or goes on where it was interrupted.
+
+    Args:
+        tasks: two or more: names of `mpt tasks`, task files, ``mpt.Task`` objects, or rows as
+            ``mpt.make_task`` takes them. Tasks that only Python knows are written into the run.
+        out: the run directory; where left out, ``runs/pretrain-DIGEST``, whose name depends on
+            everything that the run is made of.
+        config: what ``options`` change: a config, or the name or file of one.
+        **options: fields of ``mpt.PretrainConfig``, such as ``max_length=40, teachers={"steps": 20}``.
+
+    Raises:
+        UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
+    """
+    base = _config(PretrainConfig, "pretrain", config, options)
+    base = replace(base, model=backbone.config, mesh=backbone.mesh)
+    placed = _placed(tasks)
+    folder = _folder(out, "pretrain", base, placed)
+    whole = replace(base, out=str(folder), tasks=tuple(each.name(folder) for each in placed))
+    pretraining.check(whole)
+    _write_tasks(whole, placed)
+    return Run(pretraining.pretrain(whole, backbone.pretrained), backbone)
+
+
+def adapt(
+    start: Run | LoadedBackbone,
+    task: Given,
+    out: str | Path | None = None,
+    config: AdaptConfig | str | Path | None = None,
+    *,
+    also: Sequence[Given] = (),
+    **options: Any,
+) -> Run:
+    """Adapts a prompt to a new task from few examples, one prompt per seed.
+
+    The same call again gives the finished run, or goes on where it was interrupted.
+
+    Args:
+        start: the run of a universal prompt; or a backbone, for a prompt from scratch.
+        task: a name of `mpt tasks`, a task file, a ``mpt.Task``, or rows as ``mpt.make_task`` takes
+            them. A task that only Python knows is written into the run.
+        out: the run directory; where left out, ``runs/TASK-DIGEST``, whose name depends on everything
+            that the run is made of.
+        config: what ``options`` change: a config, or the name or file of one, such as "few_shot".
+        also: more targets that learn together with the first.
+        **options: fields of ``mpt.AdaptConfig``, such as ``shots=16, seeds=range(3)`` or
+            ``train={"steps": 20}``.
+
+    Raises:
+        UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
+    """
+    base = _config(AdaptConfig, "adapt", config, options)
+    backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
+    placed = _placed([task, *also])
+    folder = _folder(out, placed[0].title, base, placed)
+    first, *others = (each.name(folder) for each in placed)
+    whole = replace(base, out=str(folder), task=first, also=tuple(others))
+    _write_tasks(whole, placed)
+    adapt_all(whole, backbone.pretrained)
+    return Run(folder, backbone)
+
+
+# What the functions' own arguments say.
+ELSEWHERE = ("prompt", "model", "mesh")
+
+
+def _config(
+    kind: type[Config], verb: str, base: Config | str | Path | None, options: Mapping[str, Any]
+) -> Config:
+    """The config that a function was asked for, by options of its fields' names."""
+    for name in ELSEWHERE:
+        if name in options:
+            raise UserError(f"{verb}: {name} is no option here: it comes with the first argument")
+    if isinstance(base, (str, Path)):
+        base = load_config(kind, find_config(str(base)))
+    return from_plain(kind, merged(to_plain(base or kind()), to_plain(options)), verb)
+
+
+class Placed(NamedTuple):
+    """A task on its way into a config.
+
+    Attributes:
+        known: what a config calls it; empty for a task that only Python knows.
+        title: its own name.
+        files: of a task that only Python knows: name -> content, to be written into the run.
+    """
+
+    known: str
+    title: str
+    files: Mapping[str, str]
+
+    def name(self, run: Path) -> str:
+        """What the config of a run calls it."""
+        return self.known or str(run.absolute() / "tasks" / f"{self.title}.yaml")
+
+
+def _placed(given: Sequence[Given]) -> list[Placed]:
+    """Every task as it was named, or with the files to write.
+
+    Raises:
+        UserError: two tasks have one name, or a row cannot be written.
+    """
+    if isinstance(given, str):
+        raise UserError(f"tasks: give a list of tasks, not '{given}'")
+    placed = []
+    for each in given:
+        task = as_task(each)
+        if isinstance(each, (str, Path)):
+            placed.append(Placed(from_anywhere(str(each)), task.name, {}))
+        elif is_packaged(task):
+            placed.append(Placed(task.name, task.name, {}))
+        else:
+            placed.append(Placed("", task.name, task_files(task)))
+    titles = [each.title for each in placed]
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise UserError(f"two tasks are called '{twice[0]}'; give each a name of its own, see mpt.make_task")
+    return placed
+
+
+def _folder(out: str | Path | None, title: str, config: Config, placed: Sequence[Placed]) -> Path:
+    """The run directory that was named, or one by what the run is made of."""
+    if out is not None:
+        return Path(out)
+    made_of = [to_plain(replace(config, out="")), placed]
+    digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
+    return Path("runs", f"{re.sub('[^A-Za-z0-9_.-]+', '_', title)}-{digest}")
+
+
+def _write_tasks(config: Config, placed: Sequence[Placed]) -> None:
+    """Writes the tasks that only Python knows into their run, or finds them there.
+
+    Raises:
+        UserError: the run is another one, or was made of other rows.
+    """
+    files = {name: content for each in placed for name, content in each.files.items()}
+    if not files:
+        return
+    run = RunDir.open(config.out, config)
+    for name, content in files.items():
+        file = run.path / "tasks" / name
+        if not file.exists():
+            write_whole(file, content)
+        elif file.read_text(encoding="utf-8") != content:
+            raise UserError(
+                f"{file} has other rows than were given; give another out, or remove {config.out}"
+            )

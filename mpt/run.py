@@ -1,0 +1,184 @@
+"""What Python holds of mpt: a backbone in memory, and finished runs behind it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mpt.config import MeshConfig, ModelConfig
+from mpt.data.given import Table, labelled, listed
+from mpt.data.sources import Rows
+from mpt.data.task import Task
+from mpt.errors import UserError
+from mpt.insight.findings import Findings
+from mpt.insight.tokens import nearest_tokens, spelled
+from mpt.interop.exporting import Format, export_run
+from mpt.models.hf import Pretrained
+from mpt.prompts import PlainPrompt
+from mpt.prompts.saved import Card, load_prompt
+from mpt.recipes.adapt import Result
+from mpt.recipes.inspect import inspect
+from mpt.recipes.predict import Ready, open_run, predicted, scored, trained, with_data
+from mpt.rundir import whole_folder
+from mpt.sharding import use_mesh
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A frozen language model in memory, for any number of runs; ``mpt.load_backbone`` makes it.
+
+    Attributes:
+        config: which it is, and in what precision.
+        mesh: how the devices share it.
+        pretrained: its weights and its tokenizer.
+    """
+
+    config: ModelConfig
+    mesh: MeshConfig
+    pretrained: Pretrained = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: prompts on disk, and the backbone that reads them.
+
+    It is what ``mpt.pretrain``, ``mpt.adapt`` and ``mpt.load`` give. The prompts of an adaptation are
+    one per seed, those of a pretraining one per source task.
+
+    Attributes:
+        path: the run directory.
+        backbone: it may be shared with other runs.
+    """
+
+    path: Path
+    backbone: LoadedBackbone
+
+    def predict(
+        self, inputs: Iterable[str | Mapping[str, Any]], task: str | Path | Task = "", index: int = 0
+    ) -> list[dict[str, Any]]:
+        """What the prompt makes of new texts.
+
+        Args:
+            inputs: texts; or mappings with the columns of the task's template, or a pandas frame.
+            task: for a prompt that knows several, or a universal one that is to start on a new one.
+            index: which of an adaptation's prompts, one per seed.
+
+        Returns:
+            Of each input ``{"prediction": label, "probabilities": {label: p, ...}}``; of a task without
+            classes ``{"prediction": text}``.
+
+        Raises:
+            UserError: the run has no such prompt, or an input lacks a column.
+        """
+        ready = self._ready(task, index)
+        with use_mesh(self.backbone.mesh):
+            return predicted(ready, ready.task.records("inputs", listed(inputs, "predict: inputs")))
+
+    def evaluate(
+        self,
+        task: str | Path | Task = "",
+        split: str = "test",
+        rows: int = 0,
+        index: int = 0,
+        data: Table | None = None,
+    ) -> dict[str, Any]:
+        """The task's metrics on a labelled split.
+
+        Args:
+            task: for a prompt that knows several; an adaptation's own where left out.
+            split: "train", "validation" or "test".
+            rows: how many rows to take; 0 takes all.
+            index: which of an adaptation's prompts, one per seed.
+            data: labelled rows to take in place of the split: mappings, (text, label) pairs, or a frame.
+        """
+        ready = self._ready(task, index)
+        known = ready.task
+        if data is None:
+            known = with_data(known, self.path)
+        else:
+            found = labelled(data, known.label, "evaluate: data", text=known.columns[0])
+            known = replace(known, source=Rows({split: found}, known.label))
+        with use_mesh(self.backbone.mesh):
+            return scored(ready, known, split, rows)
+
+    def words(self, count: int = 5, index: int = 0) -> list[list[str]]:
+        """The tokens whose embeddings are nearest to each of a prompt's vectors, by cosine, best first.
+
+        Args:
+            index: which of the prompts.
+        """
+        with use_mesh(self.backbone.mesh):
+            near = nearest_tokens(self.backbone.pretrained.backbone, self.vectors[index], count)
+        tokenizer = self.backbone.pretrained.tokenizer
+        return [[spelled(tokenizer, int(token)) for token in line] for line in near.ids]
+
+    def inspect(self, rows: int = 64, targets: Sequence[str] = (), out: Path | None = None) -> Findings:
+        """Looks into the prompts, as `mpt inspect` does, and writes a page of what it finds.
+
+        Args:
+            rows: of each task, to try the prompts on; 0 for what can be told without.
+            targets: names or files of more tasks to try them on.
+            out: the page; inspect.html inside the run where left out.
+        """
+        with use_mesh(self.backbone.mesh):
+            return inspect(self.path, rows, targets, out, self.backbone.pretrained)
+
+    def export(self, format: Format = "peft", out: Path | None = None) -> Path:
+        """Writes the prompts for other libraries and returns their folder.
+
+        Args:
+            format: "peft" for folders that `peft` loads, "embeddings" for plain arrays.
+            out: the folder; named by the format, inside the run, where left out.
+        """
+        return export_run(self.path, format, out)
+
+    def save(self, folder: str | Path) -> Path:
+        """Copies what it takes to predict: the prompts and their cards, without checkpoints and data.
+
+        `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory.
+        """
+        with whole_folder(Path(folder)) as copy:
+            shutil.copytree(self.path / "prompts", copy / "prompts")
+            for file in ("config.yaml", "result.json", "results.json"):
+                if (self.path / file).is_file():
+                    shutil.copy(self.path / file, copy)
+        return Path(folder)
+
+    @property
+    def card(self) -> Card:
+        """What the prompts are: method, tasks, figures, versions."""
+        return load_prompt(self.path, trained(self.path)[1])[1]
+
+    @property
+    def vectors(self) -> Float[np.ndarray, "J P D"]:
+        """The prompts themselves, as they stand in front of an embedded text."""
+        prompt, card = load_prompt(self.path, trained(self.path)[1])
+        if not isinstance(prompt, PlainPrompt):
+            raise UserError(
+                f"{self.path}: what it holds is more than a prompt ({card.kind}); it has no vectors"
+            )
+        return np.asarray(prompt.compose())
+
+    @property
+    def results(self) -> list[Result]:
+        """An adaptation's figures on held-out rows, one for each target; of other runs none."""
+        for file in ("results.json", "result.json"):
+            if (self.path / file).is_file():
+                found = json.loads((self.path / file).read_text())
+                return [Result.read(result) for result in (found if isinstance(found, list) else [found])]
+        return []
+
+    def _ready(self, task: str | Path | Task, index: int) -> Ready:
+        named = str(task) if isinstance(task, Path) else task
+        return open_run(self.path, named, index, self.backbone.pretrained)
+
+    def _repr_markdown_(self) -> str:
+        """The card, where a notebook shows the run."""
+        return self.card.markdown()
