@@ -10,7 +10,7 @@ from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2Jo
 from toys import ROOT
 
 from mpt import cli
-from mpt.config import read_yaml
+from mpt.config_file import read_yaml
 from mpt.recipes import dry_run
 
 FOLDER = ROOT / "docs" / "cluster"
