@@ -139,8 +139,8 @@ class Checkpoints:
 
     def _failure(self, error: Exception) -> UserError:
         self._failed = True
-        whole = [path.name for path in self._folder.iterdir() if path.name.isdecimal()]
-        last = f"the last good one is of step {max(map(int, whole))}" if whole else "there is none yet"
+        whole = ocp.utils.checkpoint_steps(self._folder)  # in a bucket, others may lie beside them
+        last = f"the last good one is of step {max(whole)}" if whole else "there is none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({first_line(error)}); {last}. "
             "With room on the disk, the same command goes on"
