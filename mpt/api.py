@@ -26,6 +26,7 @@ from mpt.data.library import is_packaged
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.models.hf import load_pretrained
+from mpt.paths import AnyPath, run_path
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
@@ -56,7 +57,7 @@ def load_backbone(
         return LoadedBackbone(config, shared, load_pretrained(**to_plain(config)))
 
 
-def load(run: str | Path, backbone: LoadedBackbone | None = None) -> Run:
+def load(run: str | AnyPath, backbone: LoadedBackbone | None = None) -> Run:
     """Opens a finished run of `pretrain`, `adapt` or `import`.
 
     Args:
@@ -66,17 +67,18 @@ def load(run: str | Path, backbone: LoadedBackbone | None = None) -> Run:
     Raises:
         UserError: it is no run, has not finished, or was trained on another backbone.
     """
-    config, name = trained(Path(run))
-    load_prompt(Path(run), name)  # a missing prompt is told before the backbone is loaded
+    path = run_path(run)
+    config, name = trained(path)
+    load_prompt(path, name)  # a missing prompt is told before the backbone is loaded
     backbone = backbone or load_backbone(**to_plain(config))
-    load_prompt(Path(run), name, backbone.pretrained)
-    return Run(Path(run), backbone)
+    load_prompt(path, name, backbone.pretrained)
+    return Run(path, backbone)
 
 
 def pretrain(
     backbone: LoadedBackbone,
     tasks: Sequence[Given],
-    out: str | Path | None = None,
+    out: str | AnyPath | None = None,
     config: PretrainConfig | str | Path | None = None,
     **options: Any,
 ) -> Run:
@@ -108,7 +110,7 @@ def pretrain(
 def adapt(
     start: Run | LoadedBackbone,
     task: Given,
-    out: str | Path | None = None,
+    out: str | AnyPath | None = None,
     config: AdaptConfig | str | Path | None = None,
     *,
     also: Sequence[Given] = (),
@@ -173,7 +175,7 @@ class Placed(NamedTuple):
     title: str
     files: Mapping[str, str]
 
-    def name(self, run: Path) -> str:
+    def name(self, run: AnyPath) -> str:
         """What the config of a run calls it."""
         return self.known or str(run.absolute() / "tasks" / f"{self.title}.yaml")
 
@@ -201,10 +203,10 @@ def _placed(given: Sequence[Given]) -> list[Placed]:
     return placed
 
 
-def _folder(out: str | Path | None, title: str, config: Config, placed: Sequence[Placed]) -> Path:
+def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Sequence[Placed]) -> AnyPath:
     """The run directory that was named, or one by what the run is made of."""
     if out is not None:
-        return Path(out)
+        return run_path(out)
     made_of = [to_plain(replace(config, out="")), placed]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
     return Path("runs", f"{re.sub('[^A-Za-z0-9_.-]+', '_', title)}-{digest}")

@@ -10,7 +10,6 @@ import io
 import json
 import zlib
 from contextlib import redirect_stderr
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers as managers
 
 from mpt.errors import UserError, first_line, warn
+from mpt.paths import AnyPath, is_remote
 
 
 class Resumed(NamedTuple):
@@ -39,7 +39,7 @@ class Checkpoints:
     found out. A save takes its name when it is whole: what a crash leaves behind is cleared away.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: AnyPath, keep: int = 2):
         best = managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
@@ -48,7 +48,8 @@ class Checkpoints:
         )
         self._folder = folder
         _drop_damaged_scores(folder)
-        self._manager = ocp.CheckpointManager(epath.Path(folder.absolute()), options=options)
+        root = folder if is_remote(folder) else folder.absolute()
+        self._manager = ocp.CheckpointManager(epath.Path(root), options=options)
         self._failed = False
 
     def save(self, resumed: Resumed, score: float | None = None) -> None:
@@ -138,8 +139,8 @@ class Checkpoints:
 
     def _failure(self, error: Exception) -> UserError:
         self._failed = True
-        whole = [path.name for path in self._folder.iterdir() if path.name.isdecimal()]
-        last = f"the last good one is of step {max(map(int, whole))}" if whole else "there is none yet"
+        whole = ocp.utils.checkpoint_steps(self._folder)  # in a bucket, others may lie beside them
+        last = f"the last good one is of step {max(whole)}" if whole else "there is none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({first_line(error)}); {last}. "
             "With room on the disk, the same command goes on"
@@ -150,7 +151,7 @@ def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
 
 
-def _drop_damaged_scores(folder: Path) -> None:
+def _drop_damaged_scores(folder: AnyPath) -> None:
     """Orbax reads them all at once, and would stop at a damaged one; the state beside it may be whole."""
     for file in folder.glob("*/metrics/metrics"):
         try:

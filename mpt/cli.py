@@ -21,6 +21,10 @@ from mpt.signals import Stopped, stops_on_sigterm
 
 # Recipes are imported by the commands that run them, so that `mpt --help` answers at once.
 
+# A folder, or gs://bucket/run, which a `Path` would shorten to gs:/bucket/run.
+RunArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+OutOption = Annotated[str, tyro.conf.arg(metavar="PATH")]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 2 for a mistake that the user can mend."""
@@ -41,7 +45,7 @@ def _run(name: str, rest: list[str]) -> int:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         quiet()
-        with stops_on_sigterm() if name in TRAINING else nullcontext():
+        with stops_on_sigterm() if name in (*TRAINING, "continual") else nullcontext():
             COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
@@ -137,10 +141,11 @@ def continual(rest: list[str]) -> None:
 
 def evaluate(rest: list[str]) -> None:
     """Score a run's prompt on a labelled split."""
+    from mpt.paths import run_path
     from mpt.recipes.predict import evaluate
 
     def arguments(
-        run: Annotated[Path, tyro.conf.Positional],
+        run: RunArgument,
         task: str = "",
         split: str = "test",
         rows: int = 0,
@@ -155,17 +160,18 @@ def evaluate(rest: list[str]) -> None:
             rows: how many rows to take; 0 takes all.
             index: which of an adaptation's prompts, one per seed.
         """
-        return evaluate(run, task, split, rows, index)
+        return evaluate(run_path(run), task, split, rows, index)
 
     print(json.dumps(tyro.cli(arguments, args=rest, prog="mpt evaluate")))
 
 
 def predict(rest: list[str]) -> None:
     """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
+    from mpt.paths import run_path
     from mpt.recipes.predict import open_run, predict
 
     def arguments(
-        run: Annotated[Path, tyro.conf.Positional],
+        run: RunArgument,
         input: Path | None = None,
         task: str = "",
         index: int = 0,
@@ -180,7 +186,7 @@ def predict(rest: list[str]) -> None:
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
-        ready = open_run(run, task, index)
+        ready = open_run(run_path(run), task, index)
         with input.open(encoding="utf-8") if input else sys.stdin as lines:
             for line in predict(ready, lines, str(input or "standard input")):
                 print(line, flush=True)
@@ -190,14 +196,15 @@ def predict(rest: list[str]) -> None:
 
 def inspect(rest: list[str]) -> None:
     """Show what a run's prompts say, how alike they are, and which of their vectors matter."""
+    from mpt.paths import run_path
     from mpt.recipes.inspect import inspect
     from mpt.recipes.summary import print_summary
 
     def arguments(
-        run: Annotated[Path, tyro.conf.Positional],
+        run: RunArgument,
         rows: int = 64,
         targets: tuple[str, ...] = (),
-        out: Path | None = None,
+        out: OutOption = "",
     ) -> None:
         """Show what a run's prompts say, how alike they are, and which of their vectors matter.
 
@@ -208,8 +215,10 @@ def inspect(rest: list[str]) -> None:
                 data is elsewhere now.
             out: the page to write; RUN/inspect.html where left out.
         """
-        print_summary(inspect(run, rows, targets, out))
-        print(f"Page in {out or run / 'inspect.html'}")
+        folder = run_path(run)
+        page = run_path(out) if out else folder / "inspect.html"
+        print_summary(inspect(folder, rows, targets, page))
+        print(f"Page in {page}")
 
     tyro.cli(arguments, args=rest, prog="mpt inspect")
 
@@ -218,7 +227,7 @@ def serve(rest: list[str]) -> None:
     """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
 
     def arguments(
-        run: Annotated[tuple[Path, ...], tyro.conf.Positional],
+        run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR...")],
         options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
     ) -> None:
         """Answer over HTTP for the prompts of runs, which share one backbone.
@@ -229,11 +238,13 @@ def serve(rest: list[str]) -> None:
         """
         if not run:
             raise UserError("name at least one run directory")
+        from mpt.paths import run_path
+
         try:
             from mpt.serve.server import serve
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} is not installed; pip install 'mpt-jax[serve]'") from None
-        serve(run, options)
+        serve([run_path(name) for name in run], options)
 
     tyro.cli(arguments, args=rest, prog="mpt serve")
 
@@ -241,12 +252,13 @@ def serve(rest: list[str]) -> None:
 def export(rest: list[str]) -> None:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
     from mpt.interop.exporting import export_run
+    from mpt.paths import AnyPath, run_path
 
     def arguments(
-        run: Annotated[Path, tyro.conf.Positional],
+        run: RunArgument,
         format: Literal["peft", "embeddings"] = "peft",
-        out: Path | None = None,
-    ) -> Path:
+        out: OutOption = "",
+    ) -> AnyPath:
         """Write a run's prompts for other libraries.
 
         Args:
@@ -254,7 +266,7 @@ def export(rest: list[str]) -> None:
             format: folders that `peft` loads, or plain arrays with a README.
             out: the folder to write; RUN/peft or RUN/embeddings where left out.
         """
-        return export_run(run, format, out)
+        return export_run(run_path(run), format, run_path(out) if out else None)
 
     print(f"Prompts in {tyro.cli(arguments, args=rest, prog='mpt export')}")
 
@@ -262,12 +274,13 @@ def export(rest: list[str]) -> None:
 def import_(rest: list[str]) -> None:
     """Make a run of a prompt that PEFT has trained: FOLDER --model NAME --task TASK."""
     from mpt.interop.importing import import_adapter
+    from mpt.paths import run_path
 
     def arguments(
         folder: Annotated[Path, tyro.conf.Positional],
         model: str,
         task: tuple[str, ...],
-        out: Path = Path("runs/import"),
+        out: OutOption = "runs/import",
         max_length: int = 128,
     ) -> None:
         """Make a run of a prompt that PEFT has trained.
@@ -279,7 +292,7 @@ def import_(rest: list[str]) -> None:
             out: the run directory.
             max_length: most tokens of an input.
         """
-        for remark in import_adapter(folder, model, task, out, max_length):
+        for remark in import_adapter(folder, model, task, run_path(out), max_length):
             print(f"mpt: {remark}", file=sys.stderr)
         print(f"Prompt in {out}/prompts")
 

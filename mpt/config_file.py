@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
 from mpt.errors import UserError, first_line, nearest
+from mpt.paths import AnyPath
 
 Config = TypeVar("Config")
 
@@ -29,7 +30,7 @@ def find_config(name: str, folder: Path = Path()) -> Path:
     raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
 
 
-def load_config(kind: type[Config], path: Path, heirs: tuple[Path, ...] = ()) -> Config:
+def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = ()) -> Config:
     """Reads a YAML file into ``kind``.
 
     The key `base`, at the top or in a section, names another config, by name or by its path from this
@@ -56,7 +57,9 @@ def kind_of(path: Path) -> type[PretrainConfig] | type[AdaptConfig] | type[Compa
     return max(kinds, key=lambda kind: len(plain.keys() & get_type_hints(kind)))
 
 
-def _with_bases(kind: type, plain: dict[str, Any], files: tuple[Path, ...], key: str = "") -> dict[str, Any]:
+def _with_bases(
+    kind: type, plain: dict[str, Any], files: tuple[AnyPath, ...], key: str = ""
+) -> dict[str, Any]:
     """``plain``, with what its bases say where it says nothing."""
     own = dict(plain)
     for name, section in get_type_hints(kind).items():
@@ -68,7 +71,7 @@ def _with_bases(kind: type, plain: dict[str, Any], files: tuple[Path, ...], key:
     if not isinstance(name, str):
         raise UserError(f"{files[-1]}: {key}base must be a config's name or path, not {name!r}")
     try:
-        found = find_config(name, files[-1].parent)
+        found = find_config(name, Path(files[-1].parent))
     except UserError as error:
         raise UserError(f"{files[-1]}: {key}base: {error}") from None
     return merged(to_plain(load_config(kind, found, files)), own)
@@ -96,7 +99,7 @@ def with_model(config: Config, name: str) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))  # type: ignore
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: AnyPath) -> dict[str, Any]:
     """A YAML 1.2 file whose top level is a mapping."""
     try:
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

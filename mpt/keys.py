@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from mpt.data.batches import Batch
 from mpt.data.task import Example
@@ -26,6 +25,7 @@ from mpt.data.tokenise import Row
 from mpt.evaluate import BATCH, in_batches
 from mpt.models.hf import Pretrained
 from mpt.models.prompted import Prompted
+from mpt.paths import AnyPath
 from mpt.prompts import SoftPrompt
 from mpt.rundir import write_whole
 
@@ -70,13 +70,13 @@ class Keys:
         weights = self.means @ precision  # [J, D]
         return (features @ weights.T - 0.5 * np.sum(weights * self.means, axis=1)).argmax(axis=1)
 
-    def save(self, file: Path) -> None:
+    def save(self, file: AnyPath) -> None:
         tensors = {"means": self.means, "scatter": self.scatter, "rows": np.array(self.rows)}
         write_whole(file, save(tensors))
 
     @classmethod
-    def load(cls, file: Path) -> Keys:
-        found = load_file(file)
+    def load(cls, file: AnyPath) -> Keys:
+        found = load(file.read_bytes())
         return cls(found["means"], found["scatter"], int(found["rows"]))
 
 

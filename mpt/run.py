@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from mpt.insight.findings import Findings
 from mpt.insight.tokens import nearest_tokens, spelled
 from mpt.interop.exporting import Format, export_run
 from mpt.models.hf import Pretrained
+from mpt.paths import AnyPath
 from mpt.prompts import PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
 from mpt.recipes.adapt import Result
@@ -57,7 +57,7 @@ class Run:
         backbone: it may be shared with other runs.
     """
 
-    path: Path
+    path: AnyPath
     backbone: LoadedBackbone
 
     def predict(
@@ -119,7 +119,7 @@ class Run:
         tokenizer = self.backbone.pretrained.tokenizer
         return [[spelled(tokenizer, int(token)) for token in line] for line in near.ids]
 
-    def inspect(self, rows: int = 64, targets: Sequence[str] = (), out: Path | None = None) -> Findings:
+    def inspect(self, rows: int = 64, targets: Sequence[str] = (), out: AnyPath | None = None) -> Findings:
         """Looks into the prompts, as `mpt inspect` does, and writes a page of what it finds.
 
         Args:
@@ -130,7 +130,7 @@ class Run:
         with use_mesh(self.backbone.mesh):
             return inspect(self.path, rows, targets, out, self.backbone.pretrained)
 
-    def export(self, format: Format = "peft", out: Path | None = None) -> Path:
+    def export(self, format: Format = "peft", out: AnyPath | None = None) -> AnyPath:
         """Writes the prompts for other libraries and returns their folder.
 
         Args:
@@ -145,10 +145,12 @@ class Run:
         `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory.
         """
         with whole_folder(Path(folder)) as copy:
-            shutil.copytree(self.path / "prompts", copy / "prompts")
-            for file in ("config.yaml", "result.json", "results.json"):
-                if (self.path / file).is_file():
-                    shutil.copy(self.path / file, copy)
+            (copy / "prompts").mkdir()
+            for file in (self.path / "prompts").iterdir():
+                (copy / "prompts" / file.name).write_bytes(file.read_bytes())
+            for name in ("config.yaml", "result.json", "results.json"):
+                if (self.path / name).is_file():
+                    (copy / name).write_bytes((self.path / name).read_bytes())
         return Path(folder)
 
     @property

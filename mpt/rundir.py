@@ -19,6 +19,7 @@ from tensorboardX.summary import scalar
 from mpt.checkpoint import Checkpoints
 from mpt.config_file import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
+from mpt.paths import AnyPath, is_remote, run_path, upload
 from mpt.processes import first, one_writes, wait_for_all
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which takes its time
@@ -31,22 +32,22 @@ class RunDir:
     and prompts/.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: AnyPath):
         self.path = path
 
     @classmethod
-    def open(cls, path: str | Path, config: Any) -> RunDir:
+    def open(cls, path: str | AnyPath, config: Any) -> RunDir:
         """Starts a run here, or goes on with the same one.
 
         Raises:
             UserError: another config has been run here, or the folder holds something else.
         """
-        run = cls(Path(path))
+        run = cls(run_path(path))
         saved = run.path / "config.yaml"
         if saved.exists():
             # Through the dataclass: an option that a later version has added stands at its default.
             before = load_config(type(config), saved)
-            changed = differences(to_plain(before), to_plain(config))
+            changed = differences(_anywhere(to_plain(before)), _anywhere(to_plain(config)))
             if changed:
                 raise UserError(
                     f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
@@ -66,7 +67,14 @@ class RunDir:
         return Checkpoints(self.path / stage / "checkpoints")
 
 
-def _is_empty(folder: Path) -> bool:
+def _anywhere(plain: Any) -> Any:
+    """A config without the meshes: they say where a run is computed, not what it is."""
+    if not isinstance(plain, dict):
+        return plain
+    return {name: _anywhere(value) for name, value in plain.items() if name != "mesh"}
+
+
+def _is_empty(folder: AnyPath) -> bool:
     """But for what a run leaves that is killed as it writes its config."""
     return all(path.name.startswith(".config.yaml.") for path in folder.iterdir())
 
@@ -74,8 +82,9 @@ def _is_empty(folder: Path) -> bool:
 class Metrics:
     """The figures of a training stage, one JSON object per line and as TensorBoard events."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: AnyPath):
         self._folder, self._file = folder, folder / "metrics.jsonl"
+        self._lines: list[str] = []  # all of them, where a file cannot grow
         self._events: EventsWriter | None = None
         self._flushed = 0.0
 
@@ -83,7 +92,8 @@ class Metrics:
         """Forgets what was written after ``step``, before a run goes on from there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.read() if line["step"] <= step] if step else []
-        write_whole(self._file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._lines = [json.dumps(line) + "\n" for line in kept]
+        write_whole(self._file, "".join(self._lines))
         if not first():
             return
         # Not tensorboardX's SummaryWriter: its thread dies on a full disk, and who feeds it hangs.
@@ -96,15 +106,25 @@ class Metrics:
         if not first():
             return
         finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-        with self._file.open("a") as file:
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+        line = json.dumps({"step": step, **finite}) + "\n"
+        if is_remote(self._file):
+            self._lines.append(line)
+        else:
+            with self._file.open("a") as file:
+                file.write(line)
         assert self._events is not None, "rewind() comes before write()"
         for name, value in finite.items():
             event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
             self._events.write_event(event)
         if time.monotonic() > self._flushed + FLUSH_EVERY:
             self._events.flush()
+            self.flush()
             self._flushed = time.monotonic()
+
+    def flush(self) -> None:
+        """What was written can be read from here on: a checkpoint must not be ahead of it."""
+        if is_remote(self._file) and first():
+            upload(self._file, "".join(self._lines).encode())
 
     def read(self) -> list[dict[str, float]]:
         """All lines; a last one that a crash left unfinished is dropped."""
@@ -116,30 +136,42 @@ class Metrics:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+            self.flush()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name and renames it: it is whole, or as it was.
+def write_whole(path: AnyPath, content: str | bytes) -> None:
+    """Writes a file that is whole, or as it was: under a temporary name, where that is needed.
 
     Of several processes the first one writes, and all find it written.
     """
+    data = content.encode() if isinstance(content, str) else content
     with one_writes() as mine:
-        if mine:
+        if mine and is_remote(path):
+            upload(path, data)
+        elif mine:
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_name(f".{path.name}.{os.getpid()}")
-            scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+            scratch.write_bytes(data)
             os.replace(scratch, path)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: AnyPath) -> Iterator[Path]:
     """A folder to fill; it takes the name ``path`` when the block has ended well, or leaves nothing.
+
+    To a bucket its files go one after another.
 
     Raises:
         UserError: something is there already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
+    if is_remote(path):
+        with TemporaryDirectory() as scratch:
+            yield Path(scratch)
+            for file in sorted(found for found in Path(scratch).rglob("*") if found.is_file()):
+                upload(path / file.relative_to(scratch), file.read_bytes())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
         filled = Path(scratch) / path.name  # the scratch folder itself is closed to others

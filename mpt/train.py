@@ -209,6 +209,7 @@ def fit(
             due = step % config.save_every == 0 or last or stop or (best and look)
             if due and not bad.row:
                 score = float(np.mean(list(look.values()))) if best and look else None
+                metrics.flush()
                 checkpoints.save(Resumed(step, (params, opt_state), reader.get_state(), seconds), score)
             if stop == signal.SIGINT:
                 raise KeyboardInterrupt

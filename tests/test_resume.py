@@ -1,35 +1,15 @@
 """Runs that are killed go on where they were, and end as if nothing had happened."""
 
-import contextlib
 import json
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from toys import PATIENCE, ROOT, finish, stage, start_mpt
+from toys import PATIENCE, ROOT, finish, stage, start_mpt, steps_done, stop_at
 
 from mpt import cli
-
-
-def steps_done(run, stage: str) -> int:
-    """The last step that a stage has written down."""
-    with contextlib.suppress(FileNotFoundError, IndexError):
-        return json.loads((run / stage / "metrics.jsonl").read_text().split("\n")[-2])["step"]
-    return 0
-
-
-def stop_at(process, run, stage: str, step: int, how: signal.Signals) -> tuple[int, str]:
-    """Sends a signal once ``stage`` has reached ``step``; returns the exit status and standard error."""
-    end = time.monotonic() + PATIENCE
-    while process.poll() is None and steps_done(run, stage) < step and time.monotonic() < end:
-        time.sleep(0.002)
-    assert process.poll() is None, f"ended before step {step} of {stage}: {process.communicate()}"
-    process.send_signal(how)
-    _, error = process.communicate(timeout=PATIENCE)
-    return process.returncode, error
 
 
 def figures(run, stage: str) -> list[dict]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from mpt import cli
 from mpt.assets import cache_dir
@@ -116,6 +119,34 @@ def finish(process: subprocess.Popen) -> str:
         process.kill()
     assert process.returncode == 0, error
     return output
+
+
+def steps_done(run, stage: str) -> int:
+    """The last step that a stage has written down."""
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        return json.loads((run / stage / "metrics.jsonl").read_text().split("\n")[-2])["step"]
+    return 0
+
+
+def stop_at(process, run, stage: str, step: int, how: signal.Signals) -> tuple[int, str]:
+    """Sends a signal once ``stage`` has reached ``step``; returns the exit status and standard error."""
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and steps_done(run, stage) < step and time.monotonic() < end:
+        time.sleep(0.002)
+    assert process.poll() is None, f"ended before step {step} of {stage}: {process.communicate()}"
+    process.send_signal(how)
+    _, error = process.communicate(timeout=PATIENCE)
+    return process.returncode, error
+
+
+def as_undisturbed(run: Path, whole: Path) -> None:
+    """Compares a pretraining's prompts and steps to those of the fixture ``universal``."""
+    for name in ("teachers", "universal"):
+        found, expected = (load_file(folder / "prompts" / f"{name}.safetensors") for folder in (run, whole))
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
+        lines = (run / name / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
 
 
 def refused(capsys, *arguments: str) -> str:

@@ -9,4 +9,4 @@
 # A task per GPU. RUNS must be a folder that all nodes see; a requeued job goes on from its last checkpoint.
 set -euo pipefail
 RUNS=${RUNS:-$SLURM_SUBMIT_DIR/runs}
-srun --kill-on-bad-exit=1 mpt pretrain mpt_glue --mesh.fsdp 8 --out "$RUNS/glue"
+srun --kill-on-bad-exit=1 mpt pretrain mpt_source --out "$RUNS/source"

@@ -18,6 +18,7 @@ import fsspec
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import Fault, Record
 from mpt.errors import first_line
+from mpt.paths import is_remote
 
 # UTF-8, and without the byte-order mark that spreadsheets put in front of it.
 ENCODING = "utf-8-sig"
@@ -27,11 +28,6 @@ LONGEST_CELL = 10**8
 
 # NUL, and what stands for a byte that is no UTF-8.
 UNREADABLE = re.compile("[\0\udc80-\udcff]")
-
-
-def is_remote(path: str | Path) -> bool:
-    """Whether ``path`` is a URL such as gs://bucket/file."""
-    return "://" in str(path)
 
 
 def read_file(path: str | Path) -> Iterator[Record | Fault]:

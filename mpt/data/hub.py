@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from mpt.data.arrow import arrow_records
-from mpt.data.files import is_remote
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line
+from mpt.paths import is_remote
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import Any
 
 from mpt.assets import ASSETS, asset_dir, unpacked
 from mpt.data.counts import prepared, tfds_rows
-from mpt.data.files import is_remote, read_file
+from mpt.data.files import read_file
 from mpt.data.records import Fault, Record
 from mpt.data.splits import split_by_hash
 from mpt.errors import UserError, first_line
+from mpt.paths import is_remote
 
 
 class Source(ABC):

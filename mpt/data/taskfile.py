@@ -9,7 +9,6 @@ from typing import Any, get_args
 from ruamel.yaml import YAML
 
 from mpt.config_file import read_yaml
-from mpt.data.files import is_remote
 from mpt.data.hub import Hub, Saved
 from mpt.data.records import Fault
 from mpt.data.sources import Files, Source, Tfds
@@ -17,6 +16,7 @@ from mpt.data.splits import SPLITS
 from mpt.data.task import Scoring, Task
 from mpt.errors import UserError, nearest
 from mpt.metrics import METRICS
+from mpt.paths import is_remote
 
 KEYS = {
     "source": (str, dict),

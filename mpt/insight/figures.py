@@ -6,7 +6,6 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from scipy.cluster.hierarchy import dendrogram
 
+from mpt.paths import AnyPath
 from mpt.rundir import write_whole
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; black is left to text.
@@ -141,7 +141,7 @@ def tree(axes: Axes, links: Float[np.ndarray, "joins 4"]) -> None:
         above.plot((np.array(across) - 5) / 10, up, color="#7F7F7F", linewidth=1)
 
 
-def save(drawn: Figure, path: Path) -> None:
+def save(drawn: Figure, path: AnyPath) -> None:
     """Writes the figure whole, as SVG or PNG by the ending of ``path``, on white."""
     content = io.BytesIO()
     with rc_context(SVG):

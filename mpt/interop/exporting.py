@@ -14,6 +14,7 @@ from mpt.errors import UserError
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain
 from mpt.models.hf import load_tokenizer
+from mpt.paths import AnyPath
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.predict import trained
@@ -22,7 +23,7 @@ from mpt.rundir import whole_folder
 Format = Literal["peft", "embeddings"]
 
 
-def export_run(run: Path, format: Format, out: Path | None = None) -> Path:
+def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyPath:
     """Writes a run's prompts and returns their folder.
 
     Each of the run's prompts has a number and a name there, ``0-TASK``: the number is its place among

@@ -14,6 +14,7 @@ from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.paths import AnyPath
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir import whole_folder, write_whole
 
@@ -36,7 +37,9 @@ class ImportConfig:
     max_length: int
 
 
-def import_adapter(folder: Path, model: str, tasks: Sequence[str], out: Path, max_length: int) -> list[str]:
+def import_adapter(
+    folder: Path, model: str, tasks: Sequence[str], out: AnyPath, max_length: int
+) -> list[str]:
     """Reads the prompts in ``folder`` and writes them as a universal prompt into the run ``out``.
 
     Returns:

@@ -6,14 +6,13 @@ import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 import mpt
 from mpt.data.sources import Files
@@ -22,6 +21,7 @@ from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.models.hf import Pretrained
 from mpt.models.lora import Lora
+from mpt.paths import AnyPath
 from mpt.prompts.attempt import AttentionalPrompt
 from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.multitask import MultitaskPrompt
@@ -106,7 +106,7 @@ class Card:
         )
 
 
-def save_prompt(run: Path, name: str, prompt: nnx.Module, card: Card) -> None:
+def save_prompt(run: AnyPath, name: str, prompt: nnx.Module, card: Card) -> None:
     """Writes ``prompts/NAME.safetensors``, ``.json`` and ``.md``; the vectors come last."""
     leaves = nnx.to_flat_state(nnx.state(prompt))
     tensors = {str(path[-1]): np.asarray(leaf[...]) for path, leaf in leaves}
@@ -116,11 +116,11 @@ def save_prompt(run: Path, name: str, prompt: nnx.Module, card: Card) -> None:
     write_whole(folder / f"{name}.safetensors", save(tensors))
 
 
-def has_prompt(run: Path, name: str) -> bool:
+def has_prompt(run: AnyPath, name: str) -> bool:
     return (run / "prompts" / f"{name}.safetensors").is_file()
 
 
-def load_prompt(run: Path, name: str, pretrained: Pretrained | None = None) -> tuple[Saved, Card]:
+def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -> tuple[Saved, Card]:
     """Reads a saved prompt; with ``pretrained``, checks that it fits that backbone and tokenizer.
 
     Raises:
@@ -132,7 +132,7 @@ def load_prompt(run: Path, name: str, pretrained: Pretrained | None = None) -> t
         hint = f"it has {', '.join(known)}" if known else "let its run finish first"
         raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
     try:
-        tensors: Mapping[str, np.ndarray] = load_file(file)
+        tensors: Mapping[str, np.ndarray] = load(file.read_bytes())
         card = Card(**json.loads(file.with_suffix(".json").read_text()))
         prompt = KINDS[card.kind](**{name: jnp.asarray(value) for name, value in tensors.items()})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:

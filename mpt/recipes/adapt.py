@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int
 
 from mpt.config import AdaptConfig
@@ -96,7 +96,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         for checkpoints in run.path.glob("adapt-*/checkpoints"):
             with one_writes() as mine:
                 if mine:
-                    shutil.rmtree(checkpoints)
+                    epath.Path(checkpoints).rmtree()
     return results
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from mpt.errors import UserError, nearest
 from mpt.insight.comparison import figures
 from mpt.insight.figures import save
 from mpt.models.hf import load_pretrained
+from mpt.paths import AnyPath, run_path
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import tables, tuning
 from mpt.recipes.adapt import Result, adapt
@@ -27,7 +27,7 @@ from mpt.sharding import on_mesh
 
 
 @on_mesh
-def compare(config: CompareConfig) -> Path:
+def compare(config: CompareConfig) -> AnyPath:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 
     A comparison that was interrupted goes on where it was. Its tables are written anew behind each
@@ -45,7 +45,7 @@ def compare(config: CompareConfig) -> Path:
 
     found: dict[Cell, Result] = {}
     comparison = Comparison.of(config, weights(pretrained.backbone), found)
-    spent = pretraining_seconds(Path(source.out)) if universal else None
+    spent = pretraining_seconds(run_path(source.out)) if universal else None
     rates = tuning.in_words(config, tuned) if tuned else ""
     for cell in cells(config):
         base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
@@ -71,14 +71,14 @@ def compare(config: CompareConfig) -> Path:
     return run.path
 
 
-def _write(folder: Path, comparison: Comparison, notes: Sequence[str]) -> None:
+def _write(folder: AnyPath, comparison: Comparison, notes: Sequence[str]) -> None:
     """The results so far, as Markdown, CSV and JSON."""
     write_whole(folder / "results.json", tables.as_json(comparison))
     write_whole(folder / "results.csv", tables.as_csv(comparison))
     write_whole(folder / "results.md", tables.as_markdown(comparison, notes))
 
 
-def _draw(folder: Path, comparison: Comparison) -> list[str]:
+def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
     """Draws the figures, and returns the Markdown that shows them."""
     shown = []
     for name, title, drawn in figures(comparison):
@@ -102,7 +102,7 @@ def _check(config: CompareConfig) -> None:
     tuning.check(config)
 
 
-def pretraining_seconds(run: Path) -> float:
+def pretraining_seconds(run: AnyPath) -> float:
     """Seconds in the training steps of a pretraining run, both stages."""
     cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
     return sum(card.metrics["training seconds"] for card in cards)

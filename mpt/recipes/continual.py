@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -21,6 +20,7 @@ from mpt.keys import Keys, features, plain_text
 from mpt.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.method_config import ContinualMethod
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.paths import run_path
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import held_out, warn_of_few
@@ -131,7 +131,7 @@ def _beginners(
     """Each method's learner before the first task; all start from one prompt, where there is one."""
     universal = None
     if config.prompt:
-        universal, card = load_prompt(Path(config.prompt), "universal", pretrained)
+        universal, card = load_prompt(run_path(config.prompt), "universal", pretrained)
         assert isinstance(universal, MultitaskPrompt)
         warn_of_sources(tasks, card.prompts)
         starts = universal.for_targets(len(tasks)).compose()

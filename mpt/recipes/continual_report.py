@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from rich.table import Table
 from mpt.insight.figures import COLOURS, figure, heat_map, line, save
 from mpt.method_config import ContinualMethod
 from mpt.metrics.transfer import average_accuracy, backward_transfer, forward_transfer
+from mpt.paths import AnyPath
 from mpt.rundir import write_whole
 
 TITLES: dict[ContinualMethod, str] = {
@@ -84,7 +84,7 @@ class Results:
     outcomes: Mapping[ContinualMethod, Outcome]
 
 
-def write_report(run: Path, results: Results) -> None:
+def write_report(run: AnyPath, results: Results) -> None:
     """Writes results.md, a picture of each method's matrix and one of all, and at last results.json."""
     for method, outcome in results.outcomes.items():
         save(matrix_picture(TITLES[method], results.tasks, outcome), run / method / "matrix.svg")
@@ -96,7 +96,7 @@ def write_report(run: Path, results: Results) -> None:
     write_whole(run / "results.json", json.dumps(plain, indent=2) + "\n")
 
 
-def read_results(run: Path) -> Results | None:
+def read_results(run: AnyPath) -> Results | None:
     """The results of a finished run."""
     if not (run / "results.json").exists():
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from mpt.insight.similarity import compared
 from mpt.insight.tokens import nearest_tokens, spelled, token_norms
 from mpt.insight.transfer import Held, transfer
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.paths import AnyPath
 from mpt.progress import Progress
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, Saved, load_prompt
@@ -33,10 +33,10 @@ STAGES = {"teachers": "teacher", "universal": "universal"}
 
 
 def inspect(
-    run: Path,
+    run: AnyPath,
     rows: int = 64,
     targets: Sequence[str] = (),
-    out: Path | None = None,
+    out: AnyPath | None = None,
     pretrained: Pretrained | None = None,
 ) -> Findings:
     """Inspects a run's prompts and writes a page of it.
@@ -68,7 +68,9 @@ def inspect(
     return findings
 
 
-def without_rows(run: Path, found: dict[str, tuple[PlainPrompt, Card]], pretrained: Pretrained) -> Findings:
+def without_rows(
+    run: AnyPath, found: dict[str, tuple[PlainPrompt, Card]], pretrained: Pretrained
+) -> Findings:
     """What the vectors alone tell."""
     backbone = pretrained.backbone
     subjects = [
@@ -95,7 +97,7 @@ def without_rows(run: Path, found: dict[str, tuple[PlainPrompt, Card]], pretrain
     )
 
 
-def _prompts(run: Path, pretrained: Pretrained | None) -> dict[str, tuple[PlainPrompt, Card]]:
+def _prompts(run: AnyPath, pretrained: Pretrained | None) -> dict[str, tuple[PlainPrompt, Card]]:
     """All prompts of a run, by the names of their files: teachers before the universal prompt."""
     names = sorted(path.stem for path in (run / "prompts").glob("*.safetensors")) or ["universal"]
     found: dict[str, tuple[Saved, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
@@ -139,7 +141,7 @@ def _words(subjects: Sequence[Subject], pretrained: Pretrained) -> list[Words]:
 
 
 def _held(
-    findings: Findings, run: Path, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
+    findings: Findings, run: AnyPath, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
 ) -> dict[str, Held]:
     """Rows of the run's tasks, where they are at hand, and of those that were named besides.
 

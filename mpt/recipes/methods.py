@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from mpt.models.hf import Pretrained
 from mpt.models.layers import Weight
 from mpt.models.lora import LoraParam, with_lora
 from mpt.models.prompted import Prompted
+from mpt.paths import run_path
 from mpt.prompts import (
     AttentionalPrompt,
     DecomposedPrompt,
@@ -244,7 +244,7 @@ def _front(setting: Setting) -> PlainPrompt:
 
 def _universal(setting: Setting) -> MultitaskPrompt:
     """The universal prompt, as each target starts from it."""
-    universal, card = load_prompt(Path(setting.config.prompt), "universal", setting.pretrained)
+    universal, card = load_prompt(run_path(setting.config.prompt), "universal", setting.pretrained)
     assert isinstance(universal, MultitaskPrompt)
     warn_of_sources(setting.tasks, card.prompts)
     return universal.for_targets(len(setting.seeds), together=bool(setting.config.also))
@@ -255,7 +255,7 @@ def _teachers(setting: Setting) -> tuple[Float[Array, "K P D"], list[str]]:
     method, folder = setting.config.method, setting.config.prompt
     if not folder:
         raise UserError(f"method {method} needs source prompts; give --prompt with a run of `mpt pretrain`")
-    teachers, card = load_prompt(Path(folder), "teachers", setting.pretrained)
+    teachers, card = load_prompt(run_path(folder), "teachers", setting.pretrained)
     assert isinstance(teachers, SoftPrompt)
     warn_of_sources(setting.tasks, card.prompts)
     return teachers.compose(), card.prompts

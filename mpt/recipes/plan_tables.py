@@ -31,7 +31,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def _tried(plan: Plan) -> Table:
-    where = f"{plan.where or 'the devices here'}: {plan.devices} of {_gib(plan.chip.memory)} GiB"
+    where = f"{plan.where or 'the devices here'}: {plan.devices} × {_gib(plan.chip.memory)} GiB"
     headings = ["rows\na step", "GiB\na chip", "ms\na step", "tokens\na second", "of peak\n%"]
     shown = table(f"{plan.model} on {where}, {short(plan.chip.flops / 1e12)} TFLOP/s each", headings)
     shown.columns[0].header = "data × fsdp × tensor"

@@ -21,6 +21,7 @@ from mpt.evaluate import choice_probabilities, grade, predictions, written
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.lora import Lora
 from mpt.models.prompted import Prompted
+from mpt.paths import AnyPath
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 
@@ -46,7 +47,9 @@ class Ready(NamedTuple):
         return self.task.example(record, next(iter(self.task.verbalizer.values()), ""))
 
 
-def open_run(run: Path, task: str | Task = "", index: int = 0, pretrained: Pretrained | None = None) -> Ready:
+def open_run(
+    run: AnyPath, task: str | Task = "", index: int = 0, pretrained: Pretrained | None = None
+) -> Ready:
     """Loads the prompt of a run for one task.
 
     Args:
@@ -84,7 +87,7 @@ def open_run(run: Path, task: str | Task = "", index: int = 0, pretrained: Pretr
     return Ready(pretrained, Prompted(backbone, prompt), place, wanted, card.max_length)
 
 
-def _place(run: Path, config: dict[str, Any], index: int) -> tuple[str, int]:
+def _place(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
     """The file that holds a run's prompt, and where in it the prompt is."""
     if config.get("method") == "full":
         raise UserError(f"{run}: full fine-tuning keeps no model; its figures are in result.json")
@@ -96,7 +99,7 @@ def _place(run: Path, config: dict[str, Any], index: int) -> tuple[str, int]:
     return f"adapted-{index}", 0
 
 
-def trained(run: Path) -> tuple[ModelConfig, str]:
+def trained(run: AnyPath) -> tuple[ModelConfig, str]:
     """The backbone that a run used, and the name of the prompt that came out.
 
     Raises:
@@ -106,7 +109,7 @@ def trained(run: Path) -> tuple[ModelConfig, str]:
     return model_config, _place(run, config, 0)[0]
 
 
-def _opened(run: Path) -> tuple[ModelConfig, dict[str, Any]]:
+def _opened(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
     """The backbone of a run, and its whole config."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: no run directory (it has no config.yaml)")
@@ -123,7 +126,7 @@ def _task(task: str | Task, card: Card) -> Task:
     return card.task(next(iter(card.templates)))
 
 
-def evaluate(run: Path, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
+def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
     """The task's metric on a split, with what it was found on."""
     ready = open_run(run, task, index)
     return scored(ready, with_data(ready.task, run), split, rows)
@@ -136,7 +139,7 @@ def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
     return {"task": task.name, "split": split, "rows": len(drawn), **grade(task, drawn, found)}
 
 
-def with_data(task: Task, run: Path) -> Task:
+def with_data(task: Task, run: AnyPath) -> Task:
     """A task of a run, which its card tells of, read again from where the run's config says."""
     if task.source.parts:
         return task

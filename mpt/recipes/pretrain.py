@@ -16,6 +16,7 @@ from mpt.errors import UserError
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.models.prompted import Distilled, Prompted
+from mpt.paths import AnyPath, is_remote
 from mpt.processes import several
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
@@ -30,7 +31,7 @@ SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))
 
 
 @on_mesh
-def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Path:
+def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Trains the teachers, distils them into a universal prompt, and returns the run directory.
 
     A run that was interrupted goes on where it was.
@@ -82,7 +83,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> Pa
     distils = weights["kl"] > 0 or weights["hidden"] > 0
     cache = None
     if config.universal.cache_teachers and distils:
-        cache = TeacherCache(run.path / "universal" / "taught", pretrained.backbone, teachers, rows)
+        cache = TeacherCache(Path(run.path, "universal", "taught"), pretrained.backbone, teachers, rows)
     universal, seconds = fit(
         Distilled(pretrained.backbone, start, teachers) if distils else Prompted(pretrained.backbone, start),
         training_batches(rows, together, config.seed + 1, layout, own_shards()),
@@ -107,3 +108,7 @@ def check(config: PretrainConfig) -> None:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
     if config.universal.cache_teachers and several():
         raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
+    if config.universal.cache_teachers and is_remote(config.out):
+        raise UserError(
+            "universal.cache_teachers: it takes a folder, no bucket; leave it out, or give another --out"
+        )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from mpt.errors import UserError
 from mpt.method_config import Method
 from mpt.models.hf import load_tokenizer
 from mpt.models.shapes import abstract_backbone, place
+from mpt.paths import run_path
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.rows import Cell, cells
@@ -256,7 +256,7 @@ def _abstract(make: Callable[[], Prompt]) -> Prompt:
 
 def saved_shape(run: str) -> PromptConfig:
     """Length and rank of a run's universal prompt."""
-    prompt, _ = load_prompt(Path(run), "universal")
+    prompt, _ = load_prompt(run_path(run), "universal")
     assert isinstance(prompt, MultitaskPrompt)
     return replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
 

@@ -14,6 +14,7 @@ import numpy as np
 from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
 from mpt.errors import UserError
 from mpt.models.hf import Pretrained
+from mpt.paths import AnyPath
 from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.recipes.rows import ROWS, Cell, slug
@@ -69,7 +70,7 @@ def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
     )
 
 
-def tune(config: CompareConfig, pretrained: Pretrained, folder: Path) -> dict[str, Tuned]:
+def tune(config: CompareConfig, pretrained: Pretrained, folder: AnyPath) -> dict[str, Tuned]:
     """Runs the trials of every method that has a rate, each of every factor on every tune task.
 
     A universal prompt that has seen a trial's task would need no adapting: the trials have one of their

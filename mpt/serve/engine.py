@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from mpt.errors import UserError, nearest
 from mpt.evaluate import Sizing, choice_probabilities
 from mpt.generate import Each, generate
 from mpt.models.hf import Pretrained, load_pretrained
+from mpt.paths import AnyPath
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.predict import Ready, open_run, trained
 from mpt.serve.group import Group, grouped
@@ -87,7 +87,7 @@ class Engine:
         UserError: the runs differ in their backbone, or know a task of the same name.
     """
 
-    def __init__(self, runs: Sequence[Path], most: int, longest_text: int):
+    def __init__(self, runs: Sequence[AnyPath], most: int, longest_text: int):
         self.pretrained, opened = open_runs(runs)
         self.places = {
             ready.task.name: Place(ready, group, number)
@@ -198,7 +198,7 @@ def powers(first: int, last: int) -> list[int]:
     return [first] if last <= first else [first, *powers(2 * first, last)]
 
 
-def open_runs(runs: Sequence[Path]) -> tuple[Pretrained, Mapping[str, Ready]]:
+def open_runs(runs: Sequence[AnyPath]) -> tuple[Pretrained, Mapping[str, Ready]]:
     """The one backbone of several runs, and their tasks by name."""
     first, _ = trained(runs[0])
     cards = {}

@@ -6,12 +6,12 @@ import math
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from mpt.errors import UserError, first_line, warn
+from mpt.paths import AnyPath
 from mpt.serve.app import Service
 from mpt.serve.engine import Engine
 from mpt.serve.options import TOKEN, ServeOptions
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or batcher.finished
 
 
-def serve(runs: Sequence[Path], options: ServeOptions) -> None:
+def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
     """Serves the prompts of runs until it is told to stop.
 
     Raises:

@@ -1,0 +1,63 @@
+"""Where runs lie: in a folder that this process sees, or in a bucket of Google Cloud Storage.
+
+A bucket has no folders, renames nothing and adds to nothing; what is written appears when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fsspec.config
+from etils import epath
+
+from mpt.errors import UserError, first_line
+
+AnyPath = Path | epath.Path
+
+# A process must see what another has just written.
+fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+# Where an account may not look up what kind of bucket it is, gcsfs would try again at every access, and warn.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+
+def is_remote(path: str | AnyPath) -> bool:
+    """Whether ``path`` is a URL such as gs://bucket/file."""
+    return "://" in str(path)
+
+
+def run_path(name: str | AnyPath) -> AnyPath:
+    """The run directory of that name.
+
+    Raises:
+        UserError: it is a URL of a store that no run can lie in, or that cannot be reached.
+
+    >>> run_path("runs/glue").is_absolute(), str(run_path("runs/glue"))
+    (False, 'runs/glue')
+    """
+    if not is_remote(name):
+        return Path(name)
+    if not str(name).startswith("gs://"):
+        raise UserError(f"{name}: a run lies in a folder or under gs://, and nowhere else")
+    path = epath.Path(name)
+    try:
+        path.exists()
+    except ImportError:
+        raise UserError(f"{name}: pip install 'mpt-jax[gcs]' brings what gs:// needs") from None
+    except Exception as error:  # the store's client raises kinds of its own
+        raise UserError(f"{name}: cannot be read ({first_line(error)})") from None
+    return path
+
+
+def upload(path: AnyPath, content: bytes) -> None:
+    """Writes a file into a bucket.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except Exception as error:  # the store's client raises kinds of its own
+        raise UserError(
+            f"{path}: cannot be written ({first_line(error)}); look at the bucket's name and its permissions"
+        ) from None
