@@ -1,16 +1,18 @@
 """How a step's time grows with the prompt, the batch, the text, the tasks and the layers.
 
-    python benchmarks/growth.py [--rounds 3]
+    python benchmarks/growth.py [--rounds 9]
 
 SmolLM2-135M's shape with random weights and texts of random tokens, all of one length; each series
-varies one of its sizes. Writes results/growth.json and results/growth.png. A straight line is fitted
-to each series; what counts is how far any point lies above it.
+varies one of its sizes, and its steps are timed in turn. Writes results/growth.json and
+results/growth.png. A straight line is fitted to each series; what counts is how far any point lies
+above it.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -41,7 +43,8 @@ SERIES = {
 }
 
 
-def step_seconds(prompt: int, batch: int, text: int, tasks: int, layers: int, rounds: int) -> float:
+def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -> Callable[[], float]:
+    """A step that has run once, and that tells its seconds."""
     spec = DecoderSpec(
         vocab=8192,
         d_model=576,
@@ -62,23 +65,27 @@ def step_seconds(prompt: int, batch: int, text: int, tasks: int, layers: int, ro
     rng = np.random.default_rng(0)
     rows = [Row(rng.integers(0, spec.vocab, text).tolist(), [1]) for _ in range(batch)]
     arrays = collate_parts(rows, [i % tasks for i in range(batch)], 1)
-    state, times = [trainable, optimizer.init(trainable)], []
-    for _ in range(rounds + 1):
+    state = [trainable, optimizer.init(trainable)]
+
+    def timed() -> float:
         began = time.perf_counter()
         *state[:], figures, _ = step(*state, frozen, arrays)
         jnp.asarray(figures["loss"]).block_until_ready()
-        times.append(time.perf_counter() - began)
-    return median(times[1:])
+        return time.perf_counter() - began
+
+    timed()
+    return timed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     figure, axes = plt.subplots(1, len(SERIES), figsize=(3.2 * len(SERIES), 3), layout="constrained")
     rows: list[dict[str, Any]] = []
     for axis, (name, sizes) in zip(axes, SERIES.items()):
-        times = [step_seconds(**USUAL | {name: size}, rounds=rounds) for size in sizes]
+        steps = [compiled_step(**USUAL | {name: size}) for size in sizes]
+        times = list(map(median, zip(*([step() for step in steps] for _ in range(rounds)))))
         slope, start = np.polyfit(sizes, times, 1)
         above = max(time / (start + slope * size) - 1 for size, time in zip(sizes, times))
         rows.append(

@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import transformers
 
 import work
-from duel import Worker, alternate, report, versus
+from duel import Worker, alternate, report, seconds, versus
+from mpt.cost import batch_cost, machine_rate
+from mpt.models.hf import load_pretrained
 
 BATCH, PROMPT, LONGEST = 32, 100, 256
 MIXED = ["boolq", "products", "vader_tweets", "commonsense", "sarcasm", "bbc", "tweets", "privacy"]
@@ -48,6 +51,7 @@ def save_model(folder: Path) -> transformers.T5Config:
 def compare(folder: Path, config: transformers.T5Config, tasks: list[str], rounds: int) -> dict[str, Any]:
     batches = work.texts(tasks, BATCH, rounds + 1, LONGEST)
     one = [[(*fold(row, config.vocab_size), 0) for row in batch] for batch in batches]  # of one prompt
+    flops = necessary(folder / "model", batches[1:])
     given = work.write(folder / "work", one, work.prompts(1, PROMPT, config.d_model))
     setup = {"model": str(folder / "model"), **given}
     with Worker("peft_worker", **setup) as peft, Worker("mpt_worker", **setup) as mpt:
@@ -58,8 +62,18 @@ def compare(folder: Path, config: transformers.T5Config, tasks: list[str], round
         "batch": BATCH,
         **work.describe(batches),
         **versus(theirs, ours, BATCH),
+        "GFLOP": flops / 1e9,
+        "mpt GFLOP/s": flops / seconds(ours) / 1e9,
+        "JAX's product": machine_rate() / 1e9,
         "gradient differs by": work.gradient_difference(folder / "work"),
     }
+
+
+def necessary(model: Path, batches: list) -> float:
+    """FLOPs of a step; see mpt/cost.py."""
+    backbone = load_pretrained(str(model)).backbone
+    lengths = [zip(*((len(inputs), len(targets)) for inputs, targets, *_ in batch)) for batch in batches]
+    return median(batch_cost(backbone, 1, PROMPT, *both).step for both in lengths)
 
 
 def fold(row: tuple, vocab: int) -> tuple:

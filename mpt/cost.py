@@ -6,12 +6,15 @@ of J prompts of P vectors, B rows of S tokens and L labels:
 
     decoder           2·W·(J·P + Σ S) + 4·layers·heads·head_dim·pairs + 2·V·D·Σ L
                       pairs = Σ (S·(S + 1)/2 + S·P) + J·P·(P + 1)/2
-    encoder-decoder   2·(W_enc + W_cross)·Σ (P + S) + 2·W_dec·Σ L + 4·…·(layers·pairs + …) + 2·V·D·Σ L
-                      pairs = Σ (P + S)² in the encoder, Σ (L·(L + 1)/2 + L·(P + S)) in the decoder
+    encoder-decoder   2·W_enc·Σ (P + S) + 2·W_dec·Σ L + 2·V·D·Σ L + 4·…·(layers·pairs + …) + cross
+                      pairs = Σ (P + S)² in the encoder, Σ L·(L + 1)/2 in the decoder
+                      cross = 2·W_cross·Σ (P + S) + 4·layers·heads·head_dim·Σ L·(P + S), or
+                              2·W_cross·Σ L       + 4·layers·heads·D·Σ L·(P + S), the lesser
 
-W_cross are the decoder's maps of the encoder's output to keys and values. A decoder reads all J prompts
-once; an encoder reads each row's own in front of it. Backward, a frozen matrix costs as much again (the
-gradient of its input; it has none of its own), and attention twice as much.
+W_cross are the decoder's maps of the encoder's output to keys and values, W_dec all its others. Where
+little is written, the queries and what they find go through W_cross instead of what is encoded. A
+decoder reads all J prompts once; an encoder reads each row's own in front of it. Backward, a frozen
+matrix costs as much again (the gradient of its input; it has none of its own), and attention twice as much.
 
 Not counted: elementwise work, recomputation, padding, and limits to what a layer sees.
 """
@@ -88,14 +91,18 @@ def _encoder_decoder(
     ahead = length - spec.decoder_prompt
     read, written = [ahead + n for n in texts], [spec.decoder_prompt + n for n in labels]
     cross = weights({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
-    pairs = spec.layers * sum(n * n for n in read) + spec.decoder_layers * sum(
-        out * (out + 1) / 2 + out * n for n, out in zip(read, written)
-    )
+    met = spec.decoder_layers * sum(out * n for n, out in zip(read, written))
+    made = Cost(2 * cross * sum(read), 4 * spec.heads * spec.head_dim * met)
+    absorbed = Cost(2 * cross * sum(written), 4 * spec.heads * spec.d_model * met)
+    across = min(made, absorbed, key=lambda cost: cost.step)
+    pairs = spec.layers * sum(n * n for n in read)
+    pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in written)
     return Cost(
-        2 * (weights(backbone.encoder) + cross) * sum(read)
+        2 * weights(backbone.encoder) * sum(read)
         + 2 * (weights(backbone.decoder) - cross) * sum(written)
-        + 2 * spec.vocab * spec.d_model * sum(labels),
-        4 * spec.heads * spec.head_dim * pairs,
+        + 2 * spec.vocab * spec.d_model * sum(labels)
+        + across.matrices,
+        4 * spec.heads * spec.head_dim * pairs + across.attention,
     )
 
 

@@ -14,8 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mpt.sharding import on_one_device
+
 NOWHERE = 2**30
 LEAST = jnp.finfo(jnp.float32).min
+
+# That rows are cut to: more waste less padding, and take longer to compile.
+WIDTHS = 8
 
 
 class KV(NamedTuple):
@@ -130,6 +135,44 @@ def attend(
     if cap is not None:
         return joined([attend_to_some(q, kv, mask, scale, cap)])
     return jax.nn.dot_product_attention(q, kv.k, kv.v, bias=bias, mask=mask, scale=scale)
+
+
+def attend_within(
+    q: Float[Array, "B T N H"],
+    kv: KV,
+    lengths: Int[Array, " B"],
+    scale: float,
+    bias: Float[Array, "1 N T T"],
+) -> Float[Array, "B T N H"]:
+    """Attention of rows to themselves, both ways, each within the first of its places that ``lengths`` tells.
+
+    What the places behind give is of no meaning. A CPU takes row after row, and cuts each to the next of a
+    few widths: what it then works on fits its cache, and most of the padding is left out.
+    """
+
+    def at_once(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
+        there = jnp.arange(q.shape[1]) < lengths[:, None]
+        within = bias[:, :, : q.shape[1], : q.shape[1]]
+        return attend(q, KV(k, v), there[:, None, None], scale, bias=within)
+
+    def in_turn(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
+        longest = q.shape[1]
+        widths = [-(-longest * part // WIDTHS) for part in range(1, WIDTHS + 1)]
+
+        def to(width: int, q: Array, k: Array, v: Array, length: Array) -> Float[Array, "T N H"]:
+            saw = at_once(q[None, :width], k[None, :width], v[None, :width], length[None])[0]
+            return jnp.pad(saw, [(0, longest - width), (0, 0), (0, 0)])
+
+        def look(row: tuple[Array, Array, Array, Array]) -> Float[Array, "T N H"]:
+            # What the backward pass would keep of one width, it would have to keep of all.
+            branches = [jax.checkpoint(functools.partial(to, width)) for width in widths]
+            return jax.lax.switch(jnp.searchsorted(jnp.array(widths), row[-1]), branches, *row)
+
+        return jax.lax.map(jax.checkpoint(look), (q, k, v, lengths))
+
+    if on_one_device():
+        return jax.lax.platform_dependent(q, *kv, lengths, cpu=in_turn, default=at_once)
+    return at_once(q, *kv, lengths)
 
 
 class Share(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -21,13 +21,13 @@ class State(NamedTuple):
         memory: what the decoding stack has read, with room for more.
         position: where each row's next token stands.
         slot: where the next token is kept in the memory, the same for all rows.
-        encoded: an encoder-decoder's memory of the inputs; None for a decoder.
+        encoded: what an encoder-decoder made of the inputs; None for a decoder.
     """
 
     memory: Memory
     position: Int[Array, " B"]
     slot: Int[Array, ""]
-    encoded: Memory | None = None
+    encoded: Any = None
 
     def rows(self, index: Int[Array, " B"]) -> State:
         """The state of other rows: ``index`` says which of these each of those continues."""

@@ -91,6 +91,16 @@ def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Ar
     return y + w[f"{name}_bias"] if f"{name}_bias" in w else y
 
 
+def matrix(w: Layer, name: str, dtype: DTypeLike) -> Float[Array, ...]:
+    """The whole of a matrix without a bias: what ``linear`` takes its ``x`` through."""
+    whole = w[name].astype(dtype)
+    if f"{name}_scale" in w:
+        whole = (whole * w[f"{name}_scale"]).astype(dtype)
+    if f"{name}_lora_a" in w:
+        whole = whole + jnp.tensordot(w[f"{name}_lora_a"], w[f"{name}_lora_b"], 1).astype(dtype)
+    return whole
+
+
 def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
     """Rows of an embedding table."""
     rows = w[name][tokens]

@@ -3,21 +3,25 @@
 The prompt stands in front of the encoder's text, as if its vectors were tokens. An encoder sees both
 ways, so a prompt's activations depend on the text and nothing can be shared between rows. But only
 attention knows rows: all else in the encoder runs over prompts and texts laid end to end, unpadded.
+
+A decoder that writes few tokens makes no keys and values of what was encoded: its queries and what they
+find go through these maps instead, which is the same product in another order, over far fewer rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mpt.data.batches import Batch
 from mpt.data.tokenise import Layout
-from mpt.models.attention import KV, NOWHERE, Memory, attend, join_positions, rearranged, visible
+from mpt.models.attention import KV, Memory, attend, attend_within, join_positions, rearranged, visible
 from mpt.models.backbone import State
 from mpt.models.layers import (
     REMAT,
@@ -27,6 +31,7 @@ from mpt.models.layers import (
     linear,
     look_up,
     make_weights,
+    matrix,
     moved,
     rms_norm,
     score,
@@ -34,6 +39,7 @@ from mpt.models.layers import (
     whole,
 )
 from mpt.models.output import Output
+from mpt.sharding import on_one_device
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,36 @@ def attention_parts(prefix: str) -> dict[str, str]:
     return {prefix + name: axes for name, axes in parts.items()}
 
 
+class Encoded(NamedTuple):
+    """What the decoder attends to.
+
+    Attributes:
+        hidden: the encoder's final hidden states.
+        there: True where there is a prompt or text.
+        kv: the keys and values that every layer of the decoder makes of them, if that pays.
+    """
+
+    hidden: Float[Array, "B S D"]
+    there: Bool[Array, "B S"]
+    kv: KV | None
+
+    def rows(self, index: Int[Array, " B"]) -> Encoded:
+        """That of other rows: ``index`` says which of these each of those reads."""
+        return Encoded(self.hidden[index], self.there[index], self.kv and self.kv.rows(index))
+
+    def found(self, w: Layer, q: Float[Array, "B T N H"], kv: KV | None) -> Float[Array, "B T N H"]:
+        """What a layer's queries find here; ``kv`` are the layer's keys and values, if they were made."""
+        there = self.there[:, None, None]
+        if kv:
+            return attend(q, kv, there, scale=1.0)
+        # q (x K) is (q K') x', and a (x V) is (a x) V: x is every head's keys as well as values.
+        q = jnp.einsum("btnh,dnh->btnd", q, matrix(w, "cross_k", q.dtype))
+        one = self.hidden[:, :, None]
+        return jnp.einsum(
+            "btnd,dnh->btnh", attend(q, KV(one, one), there, scale=1.0), matrix(w, "cross_v", q.dtype)
+        )
+
+
 class T5(nnx.Module):
     """An encoder-decoder with its layers stacked and scanned.
 
@@ -155,7 +191,8 @@ class T5(nnx.Module):
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
     ) -> Output:
         """Encodes each row's prompt and text, and reads its targets; one logit row per target."""
-        encoded, text, decoder_prompt = self._encode(batch, prompts, shift)
+        written = batch.targets.shape[1] + self.spec.decoder_prompt
+        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, written)
         shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
         x = jnp.concatenate([decoder_prompt, self.embed(shifted)], axis=1)
         x, _ = self._decode(x, jnp.arange(x.shape[1])[None], encoded)
@@ -170,7 +207,8 @@ class T5(nnx.Module):
         shift: Float[Array, "N D"] | None = None,
     ) -> tuple[Float[Array, "B V"], State]:
         """Encodes prompts and texts; the logits of each row's first token, with ``room`` for more."""
-        encoded, _, decoder_prompt = self._encode(batch, prompts, shift)
+        written = room + 1 + self.spec.decoder_prompt
+        encoded, _, decoder_prompt = self._encode(batch, prompts, shift, written)
         rows, length = len(batch.targets), decoder_prompt.shape[1] + 1
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
         positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
@@ -188,9 +226,17 @@ class T5(nnx.Module):
         return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1, state.encoded)
 
     def _encode(
-        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None
-    ) -> tuple[Memory, Float[Array, "N D"], Float[Array, "B Q D"]]:
-        """What the decoder attends to, the final hidden states of the text, and the decoder's prompt."""
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        shift: Float[Array, "N D"] | None,
+        written: int,
+    ) -> tuple[Encoded, Float[Array, "N D"], Float[Array, "B Q D"]]:
+        """What the decoder attends to, the final hidden states of the text, and the decoder's prompt.
+
+        Args:
+            written: positions of the decoder's text, to the end.
+        """
         spec, (rows, width) = self.spec, batch.grid.shape
         count = prompts.shape[1] - spec.decoder_prompt
         own = prompts.astype(self.dtype)[batch.prompt_index]  # [B, P, D]
@@ -203,11 +249,12 @@ class T5(nnx.Module):
         cells = jnp.concatenate([fronts.reshape(-1), batch.cells + count * (batch.cells // width + 1)])
         grid = jnp.concatenate([jnp.arange(ahead).reshape(rows, count), ahead + batch.grid], axis=1)
         there = grid < len(x)
+        lengths = jnp.sum(there, axis=1)
         positions = jnp.arange(count + width)[None]
         bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
         shared = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
 
-        def spread(flat: Float[Array, "S N H"]) -> Float[Array, "B T N H"]:
+        def spread(flat: Float[Array, "S ..."]) -> Float[Array, "B T ..."]:
             return rearranged(flat, grid, cells)
 
         def layer(x: Float[Array, "S D"], w: Layer):
@@ -215,8 +262,7 @@ class T5(nnx.Module):
             bias = position_bias(w["bias"], bucket) if shared is None else shared
 
             def look(q: Float[Array, "S N H"], own: KV) -> Float[Array, "S N H"]:
-                seen = KV(spread(own.k), spread(own.v))
-                out = attend(spread(q), seen, there[:, None, None], scale=1.0, bias=bias)
+                out = attend_within(spread(q), KV(*map(spread, own)), lengths, scale=1.0, bias=bias)
                 return rearranged(out.reshape(-1, *q.shape[1:]), cells, grid)
 
             x, _ = self_attention(spec, w, x, look)
@@ -229,24 +275,25 @@ class T5(nnx.Module):
             w = whole(self.decoder, w)
             return KV(spread(linear(w, "cross_k", x)), spread(linear(w, "cross_v", x)))
 
-        encoded = Memory(jax.vmap(cross)(values(self.decoder)), jnp.where(there, positions, NOWHERE))
-        return encoded, x[ahead:], own[:, count:]
+        few = on_one_device() and written < spec.head_dim
+        kv = None if few else jax.vmap(cross)(values(self.decoder))
+        return Encoded(spread(x), there, kv), x[ahead:], own[:, count:]
 
     def _decode(
         self,
         x: Float[Array, "B T D"],
         positions: Int[Array, "#B T"],
-        encoded: Memory,
+        encoded: Encoded,
         memory: Memory | None = None,
     ) -> tuple[Float[Array, "B T D"], Memory]:
         """Final hidden states of the decoder, behind what ``memory`` holds; and the memory of ``x``."""
         spec = self.spec
         seen = positions if memory is None else join_positions(memory.positions, positions)
-        mask, there = visible(positions, seen), (encoded.positions < NOWHERE)[:, None, None]
+        mask = visible(positions, seen)
         bucket = buckets(positions, seen, spec.buckets, spec.max_distance, both_ways=False)
         shared = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
 
-        def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV, KV | None]):
+        def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV | None, KV | None]):
             w, cross, past = whole(self.decoder, scanned[0]), *scanned[1:]
             bias = position_bias(w["bias"], bucket) if shared is None else shared
 
@@ -254,7 +301,7 @@ class T5(nnx.Module):
                 return attend(q, past.joined(own) if past else own, mask, scale=1.0, bias=bias)
 
             def look_across(q: Float[Array, "B T N H"]) -> Float[Array, "B T N H"]:
-                return attend(q, cross, there, scale=1.0)
+                return encoded.found(w, q, cross)
 
             return decoder_layer(spec, w, x, look, look_across)
 

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.models.attention import KV, NOWHERE, attend, attend_to_some, joined, rearranged, visible
+from mpt.models.attention import (
+    KV,
+    NOWHERE,
+    attend,
+    attend_to_some,
+    attend_within,
+    joined,
+    rearranged,
+    visible,
+)
 
 
 def plain_attention(q, kv, mask, scale, bias=0.0):
@@ -77,3 +86,21 @@ def test_rearranging_has_the_gradient_of_a_look_up():
         return jnp.sum(weights * x.at[to].get(mode="fill", fill_value=0))
 
     np.testing.assert_allclose(jax.grad(ours)(x), jax.grad(plain)(x))
+
+
+def test_rows_cut_to_their_lengths_equal_plain():
+    """Values, and the gradients of all that goes in, the bias too; of one place up to the whole."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    q, k, v, weight = (jax.random.normal(key, (4, 11, 2, 8)) for key in keys[:4])
+    bias, lengths = jax.random.normal(keys[4], (1, 2, 11, 11)), jnp.array([1, 11, 6, 3])
+    there = jnp.arange(11) < lengths[:, None]
+
+    def cut(q, k, v, bias):
+        return jnp.sum(weight * attend_within(q, KV(k, v), lengths, 0.3, bias), where=there[..., None, None])
+
+    def plain(q, k, v, bias):
+        saw = plain_attention(q, KV(k, v), there[:, None, None], 0.3, bias)
+        return jnp.sum(weight * saw, where=there[..., None, None])
+
+    found, wanted = (jax.jit(jax.value_and_grad(f, range(4)))(q, k, v, bias) for f in (cut, plain))
+    jax.tree.map(lambda own, other: np.testing.assert_allclose(own, other, atol=2e-6), found, wanted)
