@@ -23,6 +23,7 @@ from mpt.signals import Stopped, stops_on_sigterm
 
 # A folder, or gs://bucket/run, which a `Path` would shorten to gs:/bucket/run.
 RunArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+RunArguments = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR...")]
 OutOption = Annotated[str, tyro.conf.arg(metavar="PATH")]
 
 
@@ -227,7 +228,7 @@ def serve(rest: list[str]) -> None:
     """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
 
     def arguments(
-        run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR...")],
+        run: RunArguments,
         options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
     ) -> None:
         """Answer over HTTP for the prompts of runs, which share one backbone.
@@ -297,6 +298,69 @@ def import_(rest: list[str]) -> None:
         print(f"Prompt in {out}/prompts")
 
     tyro.cli(arguments, args=rest, prog="mpt import")
+
+
+def bank(rest: list[str]) -> None:
+    """Keep prompts in one place, and find which of them a new task starts from: add, list, search."""
+    app = tyro.extras.SubcommandApp()
+
+    @app.command
+    def add(run: RunArguments, bank: str = "bank") -> None:
+        """Put the prompts of runs into a bank.
+
+        Args:
+            run: run directories of `pretrain`, `adapt` or `import`.
+            bank: a folder, or a URL such as gs://bucket/bank.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.paths import run_path
+        from mpt.recipes.bank import add
+
+        if not run:
+            raise UserError("bank: name at least one run directory")
+        for name, new in (each for folder in run for each in add(run_path(folder), Bank(bank))):
+            print(f"{bank}/{name}{'' if new else ' (there already)'}")
+
+    @app.command
+    def list(bank: str = "bank") -> None:
+        """List the prompts of a bank.
+
+        Args:
+            bank: a folder, or a URL such as gs://bucket/bank.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.recipes.bank import print_list
+
+        print_list(Bank(bank))
+
+    @app.command
+    def search(
+        task: Annotated[str, tyro.conf.Positional],
+        bank: str = "bank",
+        model: str = "",
+        shots: int = 16,
+        steps: int = 8,
+        seed: int = 0,
+        max_length: int = 96,
+    ) -> None:
+        """Rank a bank's prompts as starts for a new task, and say which to start from.
+
+        Args:
+            task: task name or file.
+            bank: a folder, or a URL such as gs://bucket/bank.
+            model: the backbone; that of the bank's prompts where left out.
+            shots: training rows per class to try prompts on, those that `mpt adapt` draws with this seed.
+            steps: of prompt tuning, for the task's own prompt that the bank's are compared with.
+            seed: draws the rows.
+            max_length: most tokens of an input.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.recipes.bank_search import print_found, search
+
+        found = search(Bank(bank), task, model, shots, steps, seed, max_length)
+        print_found(Bank(bank), task, found)
+
+    app.cli(args=rest, prog="mpt bank", description=bank.__doc__)
 
 
 def tasks(rest: list[str]) -> None:
@@ -384,6 +448,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "serve": serve,
     "export": export,
     "import": import_,
+    "bank": bank,
     "tasks": tasks,
     "launch": launch,
 }

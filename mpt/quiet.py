@@ -15,6 +15,7 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow|tqdm)")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
+    for library in ("absl", "gcsfs"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # what fails is raised, too
     hide_compiler()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))

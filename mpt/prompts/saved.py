@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ KINDS: dict[str, type[Saved]] = {
     "lora": Lora,
 }
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
+VECTORS = ".safetensors"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -93,6 +94,17 @@ class Card:
         parts: dict[str, Any] = {**self.templates[name], "metrics": tuple(self.templates[name]["metrics"])}
         return Task(name, Files({}), **parts)
 
+    def misfit(self, pretrained: Pretrained) -> str:
+        """Why the prompt cannot be read by ``pretrained``; empty where it can."""
+        if self.backbone_hash != pretrained.hash:
+            return (
+                f"trained on {self.backbone} (weights {self.backbone_hash[:12]}), "
+                f"not on {pretrained.name} ({pretrained.hash[:12]}); use that backbone"
+            )
+        if self.tokenizer_hash != tokenizer_hash(pretrained.tokenizer):
+            return f"trained with another tokenizer than that of {pretrained.name}; use that one"
+        return ""
+
     def markdown(self) -> str:
         rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.rows.items())
         figures = "\n".join(f"- {name}: {value:.4f}" for name, value in self.metrics.items())
@@ -108,16 +120,22 @@ class Card:
 
 def save_prompt(run: AnyPath, name: str, prompt: nnx.Module, card: Card) -> None:
     """Writes ``prompts/NAME.safetensors``, ``.json`` and ``.md``; the vectors come last."""
+    for ending, content in files_of(prompt, card).items():
+        write_whole(run / "prompts" / f"{name}{ending}", content)
+
+
+def files_of(prompt: nnx.Module, card: Card) -> dict[str, bytes]:
+    """A prompt's files by their endings, in the order to write them: a prompt is there once its last is."""
     leaves = nnx.to_flat_state(nnx.state(prompt))
-    tensors = {str(path[-1]): np.asarray(leaf[...]) for path, leaf in leaves}
-    folder = run / "prompts"
-    write_whole(folder / f"{name}.json", json.dumps(asdict(card), indent=2) + "\n")
-    write_whole(folder / f"{name}.md", card.markdown())
-    write_whole(folder / f"{name}.safetensors", save(tensors))
+    return {
+        ".json": (json.dumps(asdict(card), indent=2) + "\n").encode(),
+        ".md": card.markdown().encode(),
+        VECTORS: save({str(path[-1]): np.asarray(leaf[...]) for path, leaf in leaves}),
+    }
 
 
 def has_prompt(run: AnyPath, name: str) -> bool:
-    return (run / "prompts" / f"{name}.safetensors").is_file()
+    return (run / "prompts" / f"{name}{VECTORS}").is_file()
 
 
 def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -> tuple[Saved, Card]:
@@ -126,24 +144,26 @@ def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -
     Raises:
         UserError: there is none, it is damaged, or it was trained on another backbone.
     """
-    file = run / "prompts" / f"{name}.safetensors"
+    file = run / "prompts" / f"{name}{VECTORS}"
     if not file.is_file():
-        known = sorted(path.stem for path in (run / "prompts").glob("*.safetensors"))
+        known = sorted(path.stem for path in (run / "prompts").glob(f"*{VECTORS}"))
         hint = f"it has {', '.join(known)}" if known else "let its run finish first"
         raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
-    try:
-        tensors: Mapping[str, np.ndarray] = load(file.read_bytes())
-        card = Card(**json.loads(file.with_suffix(".json").read_text()))
-        prompt = KINDS[card.kind](**{name: jnp.asarray(value) for name, value in tensors.items()})
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: not a whole prompt of mpt ({error}); train it again") from None
-    if pretrained and card.backbone_hash != pretrained.hash:
-        raise UserError(
-            f"{file}: trained on {card.backbone} (weights {card.backbone_hash[:12]}), "
-            f"not on {pretrained.name} ({pretrained.hash[:12]}); use that backbone"
-        )
-    if pretrained and card.tokenizer_hash != tokenizer_hash(pretrained.tokenizer):
-        raise UserError(
-            f"{file}: trained with another tokenizer than that of {pretrained.name}; use that one"
-        )
+    prompt, card = read_files(str(file), file.read_bytes, file.with_suffix(".json").read_bytes)
+    if pretrained and (fault := card.misfit(pretrained)):
+        raise UserError(f"{file}: {fault}")
     return prompt, card
+
+
+def read_files(where: str, vectors: Callable[[], bytes], card: Callable[[], bytes]) -> tuple[Saved, Card]:
+    """A prompt and its card from what its two files hold.
+
+    Raises:
+        UserError: they do not hold a whole prompt; ``where`` is its name.
+    """
+    try:
+        tensors: Mapping[str, np.ndarray] = load(vectors())
+        read = Card(**json.loads(card()))
+        return KINDS[read.kind](**{name: jnp.asarray(value) for name, value in tensors.items()}), read
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{where}: not a whole prompt of mpt ({error}); train it again") from None

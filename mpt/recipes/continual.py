@@ -20,15 +20,13 @@ from mpt.keys import Keys, features, plain_text
 from mpt.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.method_config import ContinualMethod
 from mpt.models.hf import Pretrained, load_pretrained
-from mpt.paths import run_path
 from mpt.prompts import MultitaskPrompt
-from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import held_out, warn_of_few
 from mpt.recipes.continual_report import Outcome, Results, read_results, write_report
 from mpt.recipes.course import Course, learn, save_outcome
 from mpt.recipes.exam import Exam
 from mpt.recipes.methods import warn_of_sources
-from mpt.recipes.start import starting_vectors
+from mpt.recipes.start import saved_start, starting_vectors
 from mpt.rundir import RunDir
 from mpt.tasks.continual import SEQUENCES
 
@@ -131,8 +129,9 @@ def _beginners(
     """Each method's learner before the first task; all start from one prompt, where there is one."""
     universal = None
     if config.prompt:
-        universal, card = load_prompt(run_path(config.prompt), "universal", pretrained)
-        assert isinstance(universal, MultitaskPrompt)
+        universal, card = saved_start(config.prompt, pretrained)
+        if not isinstance(universal, MultitaskPrompt):
+            raise UserError(f"continual: prompt: {config.prompt} is of one task; name a universal prompt")
         warn_of_sources(tasks, card.prompts)
         starts = universal.for_targets(len(tasks)).compose()
     else:

@@ -37,7 +37,7 @@ from mpt.prompts import (
 from mpt.prompts.saved import load_prompt
 from mpt.prompts.spot import similarities
 from mpt.recipes.in_context import in_context
-from mpt.recipes.start import starting_vectors
+from mpt.recipes.start import saved_start, starting_vectors
 from mpt.rundir import RunDir
 from mpt.sharding import own_shards
 from mpt.train import fit
@@ -97,17 +97,17 @@ def start(setting: Setting) -> Start:
         UserError: the method lacks something, or an option does not go with it.
     """
     config = setting.config
-    universal = config.method == "prompt" and config.prompt
-    if (config.freeze_shared or config.also) and not universal:
-        key = "freeze_shared" if config.freeze_shared else "also"
-        raise UserError(f"{key}: only a universal prompt has a shared part; name one with --prompt")
+    if (config.freeze_shared or config.also) and config.method != "prompt":
+        raise _no_shared_part("freeze_shared" if config.freeze_shared else "also")
     return STARTS[config.method](setting)
 
 
 def _prompt(setting: Setting) -> Start:
     """MPT from a universal prompt (Wang et al. 2023, section 3.3); prompt tuning without one."""
     config = setting.config
-    prompt = _universal(setting) if config.prompt else SoftPrompt(_vectors(setting))
+    prompt = _saved(setting) if config.prompt else SoftPrompt(_vectors(setting))
+    if (config.freeze_shared or config.also) and not isinstance(prompt, MultitaskPrompt):
+        raise _no_shared_part("freeze_shared" if config.freeze_shared else "also")
     trained = (
         nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared"))) if config.freeze_shared else PromptParam
     )
@@ -116,10 +116,10 @@ def _prompt(setting: Setting) -> Start:
 
 def _ulpt(setting: Setting) -> Start:
     options = setting.config.ulpt
-    if options.shared_only and not setting.config.prompt:
-        raise UserError("ulpt.shared_only: only a universal prompt has a shared part; name one with --prompt")
     if options.shared_only:
-        universal = _universal(setting)
+        universal = _saved(setting) if setting.config.prompt else None
+        if not isinstance(universal, MultitaskPrompt):
+            raise _no_shared_part("ulpt.shared_only")
         base = UltraLowPrompt.start(universal.shared[...], options.rank, options.seed)
         prompt = ModulatedPrompt(base, universal.u[...], universal.v[...])
     else:
@@ -151,7 +151,7 @@ def _spot(setting: Setting) -> Start:
     """Vu et al. 2022: prompt tuning from the likest source prompt, or from the one that is named."""
     options, (sources, names) = setting.config.spot, _teachers(setting)
     if not options.source:
-        chosen = similarities(_briefly_tuned(setting, options.steps), sources).argmax(axis=1).tolist()
+        chosen = similarities(briefly_tuned(setting, options.steps), sources).argmax(axis=1).tolist()
     elif options.source in names:
         chosen = [names.index(options.source)] * len(setting.seeds)
     else:
@@ -160,7 +160,7 @@ def _spot(setting: Setting) -> Start:
     return Start(Prompted(setting.pretrained.backbone, SoftPrompt(sources[jnp.array(chosen)])), origin)
 
 
-def _briefly_tuned(setting: Setting, steps: int) -> Float[Array, "J P D"]:
+def briefly_tuned(setting: Setting, steps: int) -> Float[Array, "J P D"]:
     """The target's own prompts after a short training: what is compared with the source tasks'."""
     config, backbone = setting.config, setting.pretrained.backbone
     vectors = starting_vectors(config.vectors, setting.tasks, setting.seeds, setting.pretrained)
@@ -226,7 +226,7 @@ def _vectors(setting: Setting, length: int = 0) -> Float[Array, "J P D"]:
     """The vectors that each seed's prompt starts from: a universal prompt's, or the config's."""
     config = setting.config
     if config.prompt:
-        return _universal(setting).compose()
+        return _saved(setting).compose()
     vectors = replace(config.vectors, length=length or config.vectors.length)
     return starting_vectors(vectors, setting.tasks, setting.seeds, setting.pretrained)
 
@@ -235,25 +235,32 @@ def _front(setting: Setting) -> PlainPrompt:
     """What stands, frozen, in front of texts whose backbone is trained: the instruction, if there is one."""
     (task,), pretrained = setting.tasks, setting.pretrained
     if setting.config.prompt:
-        return SoftPrompt(_universal(setting).compose())
+        return SoftPrompt(_saved(setting).compose())
     if not task.instruction:
         return SoftPrompt(jnp.zeros((1, 0, pretrained.backbone.embedding.shape[-1])))
     words = replace(setting.config.vectors, start="instruction", length=0)
     return SoftPrompt(starting_vectors(words, [task], setting.seeds, pretrained))
 
 
-def _universal(setting: Setting) -> MultitaskPrompt:
-    """The universal prompt, as each target starts from it."""
-    universal, card = load_prompt(run_path(setting.config.prompt), "universal", setting.pretrained)
-    assert isinstance(universal, MultitaskPrompt)
+def _saved(setting: Setting) -> MultitaskPrompt | SoftPrompt:
+    """The prompt that the config names, as each target starts from it."""
+    prompt, card = saved_start(setting.config.prompt, setting.pretrained)
     warn_of_sources(setting.tasks, card.prompts)
-    return universal.for_targets(len(setting.seeds), together=bool(setting.config.also))
+    if isinstance(prompt, MultitaskPrompt):
+        return prompt.for_targets(len(setting.seeds), together=bool(setting.config.also))
+    if len(prompt.compose()) > 1:
+        raise UserError(f"{setting.config.prompt}: it holds {len(card.prompts)} prompts; name one of a bank")
+    return SoftPrompt(jnp.repeat(prompt.compose(), len(setting.seeds), axis=0))
+
+
+def _no_shared_part(option: str) -> UserError:
+    return UserError(f"{option}: only a universal prompt has a shared part; name one with --prompt")
 
 
 def _teachers(setting: Setting) -> tuple[Float[Array, "K P D"], list[str]]:
     """The source tasks' own prompts, and whose they are."""
     method, folder = setting.config.method, setting.config.prompt
-    if not folder:
+    if not folder or not run_path(folder).is_dir():
         raise UserError(f"method {method} needs source prompts; give --prompt with a run of `mpt pretrain`")
     teachers, card = load_prompt(run_path(folder), "teachers", setting.pretrained)
     assert isinstance(teachers, SoftPrompt)

@@ -24,10 +24,9 @@ from mpt.errors import UserError
 from mpt.method_config import Method
 from mpt.models.hf import load_tokenizer
 from mpt.models.shapes import abstract_backbone, place
-from mpt.paths import run_path
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
-from mpt.prompts.saved import load_prompt
 from mpt.recipes.rows import Cell, cells
+from mpt.recipes.start import saved_start
 from mpt.recipes.tuning import trial_base, tuned_methods, without
 
 SAMPLE, AMONG = 200, 2000  # rows whose tokens are counted, drawn from the first so many
@@ -194,6 +193,8 @@ def stages(
             raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
         read = Read.of(config.task, config.max_length, model)
         source = saved_shape(config.prompt) if config.prompt else None
+        if source and not source.rank:  # a plain prompt: vectors like any others
+            config, source = replace(config, vectors=source), None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
     targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
@@ -254,11 +255,11 @@ def _abstract(make: Callable[[], Prompt]) -> Prompt:
     return nnx.eval_shape(make)
 
 
-def saved_shape(run: str) -> PromptConfig:
-    """Length and rank of a run's universal prompt."""
-    prompt, _ = load_prompt(run_path(run), "universal")
-    assert isinstance(prompt, MultitaskPrompt)
-    return replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
+def saved_shape(path: str) -> PromptConfig:
+    """Length and rank of the prompt that tasks start from; a plain one's rank is 0."""
+    prompt, _ = saved_start(path)
+    rank = prompt.u.shape[2] if isinstance(prompt, MultitaskPrompt) else 0
+    return replace(PromptConfig(), length=prompt.compose().shape[1], rank=rank)
 
 
 def prompt_length(vectors: PromptConfig, task: Task, model: Planned) -> int:

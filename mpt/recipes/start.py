@@ -1,8 +1,9 @@
-"""The vectors that a prompt starts from."""
+"""What a prompt starts from: vectors, or a saved prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,12 @@ from jaxtyping import Array, Float
 from mpt.config import PromptConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
+from mpt.interop.bank import Bank
 from mpt.models.hf import Pretrained
+from mpt.paths import is_remote, run_path
+from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.initial import text_rows, vocabulary_rows
+from mpt.prompts.saved import VECTORS, Card, load_prompt
 
 
 def starting_vectors(
@@ -48,3 +53,32 @@ def _text(config: PromptConfig, task: Task) -> str:
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
     return text
+
+
+def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[MultitaskPrompt | SoftPrompt, Card]:
+    """The prompt that new tasks start from: the universal one of a run, or a prompt of a bank.
+
+    Args:
+        path: the run directory of `pretrain` or `import`, or BANK/NAME.
+
+    Raises:
+        UserError: there is none, it is damaged, or it was trained on another backbone.
+    """
+    if _in_bank(path):
+        bank, _, name = path.rstrip("/").rpartition("/")
+        prompt, card = Bank(bank or ".").read(name)
+        if pretrained and (fault := card.misfit(pretrained)):
+            raise UserError(f"{path}: {fault}")
+    else:
+        prompt, card = load_prompt(run_path(path), "universal", pretrained)
+    if not isinstance(prompt, MultitaskPrompt | SoftPrompt):
+        raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
+    return prompt, card
+
+
+def _in_bank(path: str) -> bool:
+    """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
+    if is_remote(path):
+        return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
+    place = Path(path)
+    return not place.is_dir() and any(place.parent.glob(f"*{VECTORS}"))

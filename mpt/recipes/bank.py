@@ -1,0 +1,145 @@
+"""Prompts go into a bank, and what is in it is listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+
+from mpt.config_file import read_yaml
+from mpt.errors import UserError, warn
+from mpt.interop.bank import Bank
+from mpt.paths import AnyPath
+from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.recipes.adapt import Result
+from mpt.recipes.predict import trained
+
+
+class Entry(NamedTuple):
+    """A prompt of a bank: a plain one of one task, or a universal one."""
+
+    name: str
+    prompt: SoftPrompt | MultitaskPrompt
+    card: Card
+
+
+def add(run: AnyPath, bank: Bank) -> Iterator[tuple[str, bool]]:
+    """Puts a run's prompts into a bank; each one's name there, and whether it is new.
+
+    Raises:
+        UserError: the run has no prompts, or ones that nothing can start from.
+    """
+    for name, prompt, card in list(_offered(run)):  # all are sound before one is written
+        yield bank.add(name, prompt, card)
+
+
+def _offered(run: AnyPath) -> Iterator[Entry]:
+    """A universal prompt of several tasks, whole; and one plain prompt for each task.
+
+    A task's plain prompt is what was trained for it alone: an adaptation's of its first seed, or a
+    teacher; of a run without teachers, the universal prompt's own for that task.
+    """
+    model, file = trained(run)
+    if model.decoder_prompt:
+        raise UserError(
+            f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
+            f"{model.decoder_prompt}), which a bank does not know of; train without it"
+        )
+    prompt, card = _plain(run, file)
+    if isinstance(prompt, MultitaskPrompt) and len(card.prompts) > 1:
+        yield Entry("universal", prompt, card)
+        if has_prompt(run, "teachers"):
+            prompt, card = _plain(run, "teachers")
+    several = len(set(card.prompts)) < len(card.prompts)  # seeds
+    vectors = prompt.compose()
+    for place, task in enumerate(dict.fromkeys(card.prompts)):
+        own = replace(
+            card,
+            kind="soft",
+            prompts=[task],
+            templates={task: card.templates[task]},
+            rows={name: count for name, count in card.rows.items() if name == task},
+            seeds=card.seeds[:1],
+            metrics=_first_seeds(run) if several else _of_task(card, task),
+        )
+        yield Entry(task, SoftPrompt(vectors[place : place + 1]), own)
+
+
+def _plain(run: AnyPath, file: str) -> tuple[SoftPrompt | MultitaskPrompt, Card]:
+    prompt, card = load_prompt(run, file)
+    if not isinstance(prompt, SoftPrompt | MultitaskPrompt):
+        raise UserError(
+            f"{run}: what it holds is more than a prompt ({card.kind}), and only vectors in front of a text "
+            "are a start for others; add a run of `--method prompt`, spot or ulpt"
+        )
+    return prompt, card
+
+
+def _of_task(card: Card, task: str) -> dict[str, float]:
+    """The figures of one task; a card of several has the task's name in front of them."""
+    if len(card.prompts) == 1:
+        return card.metrics
+    names = [name for name in card.metrics if name.startswith(f"{task} ")]
+    return {name.removeprefix(f"{task} "): card.metrics[name] for name in names}
+
+
+def _first_seeds(run: AnyPath) -> dict[str, float]:
+    """The figure of an adaptation's first prompt: its card has the mean over all."""
+    file = run / "result.json"
+    if not file.is_file():
+        raise UserError(f"{run}: no result.json in it; let its run finish first")
+    result = Result.read(json.loads(file.read_text()))
+    return {f"{read_yaml(run / 'config.yaml')['scored']} {result.metric}": result.scores[0]}
+
+
+def entries(bank: Bank) -> Iterator[Entry]:
+    """The prompts of a bank; one that cannot be read is told of and left out."""
+    for name in bank.names():
+        try:
+            prompt, card = bank.read(name)
+        except UserError as error:
+            warn(str(error))
+            continue
+        if isinstance(prompt, SoftPrompt | MultitaskPrompt):
+            yield Entry(name, prompt, card)
+
+
+def print_list(bank: Bank) -> None:
+    """Prints a bank's prompts as a table."""
+    table = Table(
+        Column("prompt", no_wrap=True),
+        Column("tasks", overflow="fold"),
+        Column("method", overflow="fold"),
+        Column("backbone", overflow="fold"),
+        Column("length", justify="right"),
+        Column("rows", justify="right"),
+        Column("metric"),
+        Column("added", no_wrap=True),
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    for name, prompt, card in entries(bank):
+        figures = [
+            f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure
+        ]
+        table.add_row(
+            name,
+            ", ".join(card.prompts),
+            card.method,
+            Path(card.backbone).name,
+            str(prompt.compose().shape[1]),
+            f"{sum(card.rows.values()):,}",
+            ", ".join(figures) or "–",
+            f"{bank.added(name):%Y-%m-%d}",
+        )
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # a file has room
+    console.print(table)

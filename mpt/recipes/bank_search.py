@@ -1,0 +1,244 @@
+"""Which prompt of a bank a new task starts from: by likeness to its own, and by a trial on few rows."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+from scipy.stats import rankdata
+
+from mpt.config import AdaptConfig, ModelConfig, PromptConfig, TrainConfig
+from mpt.data.library import find_task
+from mpt.data.mixture import few_shot
+from mpt.data.stored import stored_rows
+from mpt.data.task import Task
+from mpt.data.tokenise import Row
+from mpt.errors import UserError, warn
+from mpt.insight.transfer import Trial, trials
+from mpt.interop.bank import Bank
+from mpt.models.hf import Pretrained, load_pretrained
+from mpt.progress import Progress
+from mpt.prompts import MultitaskPrompt
+from mpt.prompts.spot import similarities
+from mpt.recipes.adapt import warn_of_few
+from mpt.recipes.bank import Entry, entries
+from mpt.recipes.methods import Setting, briefly_tuned
+from mpt.recipes.start import starting_vectors
+from mpt.rundir import RunDir
+
+BATCH = 16  # rows of a step of the task's own prompt
+INSTRUCTION = "(its instruction)"
+
+Vectors = Float[np.ndarray, "_ D"]
+
+
+class Candidate(NamedTuple):
+    """A prompt of the bank, as a start for the new task.
+
+    Attributes:
+        similarity: the cosine of its mean vector with that of the task's own, briefly tuned prompt.
+        trial: on the task's few rows, as it is.
+        rank: among all; 1 is the best.
+    """
+
+    entry: Entry
+    similarity: float
+    trial: Trial
+    rank: int
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        candidates: the best first.
+        instruction: the trial of the task's instruction, which needs no bank; None where it has none.
+        rows: how many rows were tried.
+    """
+
+    task: Task
+    candidates: list[Candidate]
+    instruction: Trial | None
+    rows: int
+
+
+def search(
+    bank: Bank,
+    name: str,
+    model: str = "",
+    shots: int = 16,
+    steps: int = 8,
+    seed: int = 0,
+    max_length: int = 96,
+) -> Found:
+    """Ranks a bank's prompts as starts for a task.
+
+    Args:
+        name: the task's name or file.
+        model: the backbone; that of the bank's prompts where left out.
+        shots: training rows per class, those that `mpt adapt` draws with this ``seed``.
+        steps: of prompt tuning, which give the task's own prompt to compare with.
+        max_length: most tokens of an input.
+
+    Raises:
+        UserError: no prompt of the bank fits the backbone.
+    """
+    if shots < 1 or steps < 1:
+        raise UserError(f"bank: --{'shots' if shots < 1 else 'steps'} must be at least 1")
+    task, held = find_task(name), list(entries(bank))
+    pretrained = load_pretrained(model or _backbone(bank, held))
+    fitting = _fitting(bank, held, pretrained)
+    return ranked(task, few_rows(task, pretrained, shots, seed, max_length), fitting, pretrained, steps, seed)
+
+
+def ranked(
+    task: Task, rows: Sequence[Row], entries: Sequence[Entry], pretrained: Pretrained, steps: int, seed: int
+) -> Found:
+    """Prompts that fit the backbone, as starts for a task of which there are few rows; see ``search``."""
+    vectors = [start_of(entry) for entry in entries]
+    length = Counter(map(len, vectors)).most_common(1)[0][0]
+    own = _own(task, pretrained, rows, length, steps, seed)
+    similar = [float(similarities(own, each[None])[0, 0]) for each in vectors]
+    words = []
+    if task.instruction:
+        config = PromptConfig(length=length, start="instruction")
+        words = [np.asarray(starting_vectors(config, [task], [seed], pretrained)[0])]
+    tried = _tried(task, pretrained, rows, [*vectors, *words])
+    order = ranks(similar, [trial.loss for trial in tried[: len(vectors)]])
+    found = [Candidate(*each) for each in zip(entries, similar, tried, order)]
+    instruction = tried[-1] if words else None
+    return Found(task, sorted(found, key=lambda each: each.rank), instruction, len(rows))
+
+
+def ranks(similarity: Sequence[float], loss: Sequence[float]) -> list[int]:
+    """The order of candidates: by the sum of their places in both columns; the loss decides a tie.
+
+    >>> ranks([0.9, 0.8, 0.1], [0.5, 0.3, 0.7])
+    [2, 1, 3]
+    """
+    by_loss = rankdata(loss)
+    both = rankdata(-np.asarray(similarity)) + by_loss
+    return (np.argsort(np.lexsort((by_loss, both))) + 1).tolist()
+
+
+def _backbone(bank: Bank, held: Sequence[Entry]) -> str:
+    names = sorted({entry.card.backbone for entry in held})
+    if len(names) == 1:
+        return names[0]
+    told = f"its prompts are of {', '.join(names)}; choose one with --model" if names else "none can be read"
+    raise UserError(f"{bank.path}: {told}")
+
+
+def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[Entry]:
+    """The prompts that the backbone can read; which others are left out, and why, a line for each reason."""
+    misfits, width = defaultdict(list), pretrained.backbone.embedding.shape[-1]
+    for entry in held:
+        own = entry.prompt.compose().shape[-1]
+        fault = f"{own} numbers wide, not {width}" if own != width else entry.card.misfit(pretrained)
+        misfits[fault].append(entry)
+    for fault, left_out in misfits.items():
+        if fault:
+            warn(f"{bank.path}: left out {', '.join(entry.name for entry in left_out)}: {fault}")
+    if not misfits[""]:
+        raise UserError(
+            f"{bank.path}: no prompt of {pretrained.name} in it; add one, or choose another --model"
+        )
+    return misfits[""]
+
+
+def start_of(entry: Entry) -> Vectors:
+    """The one prompt that a new task gets from an entry."""
+    prompt = entry.prompt
+    return np.asarray((prompt.for_targets(1) if isinstance(prompt, MultitaskPrompt) else prompt).compose()[0])
+
+
+def few_rows(task: Task, pretrained: Pretrained, shots: int, seed: int, max_length: int) -> list[Row]:
+    """Those that `mpt adapt` draws."""
+    layout = pretrained.backbone.layout
+    whole = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
+    warn_of_few(task, whole.labels, shots)
+    return [whole[i] for i in few_shot(whole.labels, shots, seed)]
+
+
+def _own(
+    task: Task, pretrained: Pretrained, rows: Sequence[Row], length: int, steps: int, seed: int
+) -> Float[np.ndarray, "1 P D"]:
+    """The task's own prompt after a short training, as SPoT has it."""
+    config = AdaptConfig(
+        model=ModelConfig(pretrained.name),
+        vectors=PromptConfig(length=length, start="instruction" if task.instruction else "vocabulary"),
+        train=TrainConfig(batch_size=BATCH, save_every=steps),
+    )
+    with TemporaryDirectory() as scratch:
+        run = RunDir(Path(scratch))
+        return np.asarray(briefly_tuned(Setting(config, pretrained, run, [task], [seed], [rows]), steps))
+
+
+def _tried(
+    task: Task, pretrained: Pretrained, rows: Sequence[Row], prompts: Sequence[Vectors]
+) -> list[Trial]:
+    """Each prompt's trial; those of one length go together."""
+    found: dict[int, Trial] = {}
+    lengths = [len(each) for each in prompts]
+    with Progress("trial", len(prompts)) as progress:
+        for length in sorted(set(lengths)):
+            places = [place for place, each in enumerate(lengths) if each == length]
+            alike = [prompts[place] for place in places]
+            done = trials(pretrained.backbone, task, rows, alike, lambda: progress.step("prompts"))
+            found |= dict(zip(places, done))
+    return [found[place] for place in range(len(prompts))]
+
+
+def print_found(bank: Bank, name: str, found: Found) -> None:
+    """Prints a search's table, and the command that starts from the best.
+
+    Args:
+        name: the task, as it was asked for.
+    """
+    best = found.candidates[0]
+    table = Table(
+        Column("rank", justify="right"),
+        Column("prompt", no_wrap=True),
+        Column("trained on", overflow="fold"),
+        Column("similarity", justify="right"),
+        Column("loss", justify="right"),
+        Column("accuracy", justify="right"),
+        title=f"Starts for {found.task.name}; tried on {found.rows} training rows",
+        title_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    for entry, similarity, trial, rank in found.candidates:
+        table.add_row(
+            str(rank), entry.name, ", ".join(entry.card.prompts), f"{similarity:.3f}", *_told(trial)
+        )
+    if found.instruction:
+        table.add_row("–", INSTRUCTION, "", "", *_told(found.instruction), style="dim")
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    own = found.task.name
+    command = ["mpt", "adapt", "few_shot", "--prompt", f"{bank.path}/{best.entry.name}", "--task", name]
+    if best.entry.card.backbone != ModelConfig().name:
+        command += ["--model.name", best.entry.card.backbone]
+    if found.instruction and found.instruction.loss < best.trial.loss:
+        console.print(
+            "Its own instruction has a lower loss on these rows: try the command without --prompt too.",
+            soft_wrap=True,
+        )
+    console.print(
+        f"Start from {best.entry.name}:\n  {shlex.join([*command, '--out', f'runs/{own}'])}", soft_wrap=True
+    )
+
+
+def _told(trial: Trial) -> tuple[str, str]:
+    accuracy = "–" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
+    return f"{trial.loss:.3f}", accuracy
