@@ -59,6 +59,8 @@ setup(
         "s3": ["s3fs>=2025.3"],
         "serve": SERVE,
         "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3.0"],
         "test": [
             *SERVE,
             "beartype>=0.22",
@@ -66,13 +68,16 @@ setup(
             "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
             "libtpu>=0.0.42",
+            "mlflow-skinny>=3.0",  # without its server
             "pandas>=2.2",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",
             "ruff>=0.14",
+            "selenium>=4.20",  # drives the browser that looks at pages
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
             "torch==2.13.0",
+            "wandb>=0.20",
         ],
     },
 )

@@ -11,7 +11,8 @@ of J prompts of P vectors, B rows of S tokens and L labels:
 
 W_cross are the decoder's maps of the encoder's output to keys and values. A decoder reads all J prompts
 once; an encoder reads each row's own in front of it. Backward, a frozen matrix costs as much again (the
-gradient of its input; it has none of its own), and attention twice as much.
+gradient of its input; it has none of its own), and attention twice as much. One that is trained costs
+twice as much again.
 
 Not counted: elementwise work, recomputation, padding, and limits to what a layer sees.
 """
@@ -45,6 +46,11 @@ class Cost(NamedTuple):
     def step(self) -> float:
         """Forward and backward, down to the prompt."""
         return 2 * self.matrices + 3 * self.attention
+
+    @property
+    def finetuning(self) -> float:
+        """Forward and backward, with the gradient of every matrix."""
+        return 3 * self.matrices + 3 * self.attention
 
     @property
     def distillation(self) -> float:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mpt.insight.figures import legend, level, line, panels, point
 from mpt.metrics.interval import Estimate
-from mpt.recipes.adapt import Result
+from mpt.recipes.result import Result
 from mpt.recipes.results import Comparison, seconds, trained
 from mpt.recipes.rows import OURS, ROWS
 from mpt.recipes.tables import k

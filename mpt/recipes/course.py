@@ -22,6 +22,7 @@ from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.continual_report import TITLES, Outcome
 from mpt.recipes.exam import Exam
+from mpt.report.spending import keep_spending
 from mpt.rundir import RunDir
 from mpt.train import fit
 
@@ -78,6 +79,7 @@ def _trained(course: Course, lesson: Lesson, stage: str, rows: Sequence[Row]) ->
     if lesson.teachers is not None and (config.kl_weight or config.hidden_weight):
         model, loss = Distilled(backbone, lesson.prompt, lesson.teachers), retention_loss
     train = in_steps(config.train, [len(rows)])
+    keep_spending(course.run.path / stage, model, train, [rows], lesson.trainable)
     trained, seconds = fit(
         model,
         training_batches([rows], train, config.seed, backbone.layout),
