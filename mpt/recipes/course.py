@@ -76,10 +76,11 @@ def _trained(course: Course, lesson: Lesson, stage: str, rows: Sequence[Row]) ->
     """The prompt that a lesson makes, and the seconds that it takes."""
     config, backbone = course.config, course.pretrained.backbone
     model, loss = Prompted(backbone, lesson.prompt), task_loss
-    if lesson.teachers is not None and (config.kl_weight or config.hidden_weight):
+    retains = lesson.teachers is not None and bool(config.kl_weight or config.hidden_weight)
+    if retains:
         model, loss = Distilled(backbone, lesson.prompt, lesson.teachers), retention_loss
     train = in_steps(config.train, [len(rows)])
-    keep_spending(course.run.path / stage, model, train, [rows], lesson.trainable)
+    keep_spending(course.run.path / stage, model, train, [rows], lesson.trainable, retains)
     trained, seconds = fit(
         model,
         training_batches([rows], train, config.seed, backbone.layout),

@@ -55,6 +55,7 @@ def keep_spending(
     config: TrainConfig,
     rows: Sequence[Sequence[Row]],
     trainable: Filter = PromptParam,
+    twice: bool = False,
 ) -> None:
     """Writes what a stage will take.
 
@@ -62,14 +63,16 @@ def keep_spending(
         folder: the stage's.
         rows: each prompt's training rows; ``config`` says how they are drawn.
         trainable: what is trained, an NNX filter.
+        twice: a step that distils reads its rows for the task besides.
     """
     backbone, layout = model.backbone, model.backbone.layout
     drawn = [[task[i] for i in _some(len(task))] for task in rows]
     texts = [float(np.mean([text_length(row, layout) for row in task])) for task in drawn]
     labels = [float(np.mean([len(row.targets) for row in task])) for task in drawn]
     share = None if config.sampling == "equal" else shares(list(map(len, rows)), config)
-    each = ([float(np.average(lengths, weights=share))] * config.batch_size for lengths in (texts, labels))
-    text, label = each
+    text, label = (
+        [float(np.average(lengths, weights=share))] * config.batch_size for lengths in (texts, labels)
+    )
     prompts, length = _extent(model, config.batch_size)
     cost = batch_cost(backbone, prompts, length, text, label)
     trained = jax.tree.leaves(nnx.state(model, trainable))
@@ -82,7 +85,7 @@ def keep_spending(
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(backbone))),
         rows=config.batch_size,
         steps=config.steps,
-        flops=taken,
+        flops=taken + (cost.step if twice else 0.0),
         finetuning=batch_cost(backbone, 0, 0, text, label).finetuning,
     )
     write_whole(folder / FILE, json.dumps(asdict(found), indent=2) + "\n")
@@ -103,7 +106,6 @@ def _extent(model: Prompted, rows: int) -> tuple[int, int]:
     prompt = model.prompt
     if isinstance(prompt, AttentionalPrompt):  # every row has one of its own
         return rows, prompt.target.shape[1]
-    if isinstance(prompt, DecomposedPrompt):
-        return prompt.vectors.shape[:2]
-    assert isinstance(prompt, PlainPrompt)
-    return prompt.compose().shape[:2]
+    assert isinstance(prompt, (DecomposedPrompt, PlainPrompt))
+    vectors = prompt.vectors if isinstance(prompt, DecomposedPrompt) else prompt.compose()
+    return vectors.shape[0], vectors.shape[1]
