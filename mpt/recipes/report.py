@@ -179,30 +179,34 @@ def _answers(runs: dict[Cell, Path], results: dict[Cell, Result]) -> Iterator[Se
     """Those of the adapted universal prompt, or of the first method that is there."""
     methods = list(dict.fromkeys(cell.method for cell in results))
     shown = OURS if OURS in methods else next(iter(methods), "")
-    answers = {}
-    for cell in results:
-        if cell.method == shown:
-            for task, by_seed in kept_answers(runs[cell]).items():
-                name = task if cell.shots is None else f"{task}, {tables.k(cell.shots)}"
-                answers[name] = by_seed
+    own = [cell for cell in results if cell.method == shown]
+    several = len({cell.shots for cell in own}) > 1
+    answers = {
+        f"{task}, {tables.k(cell.shots or 0)}" if several else task: by_seed
+        for cell in own
+        for task, by_seed in kept_answers(runs[cell]).items()
+    }
     yield from answer_sections(answers, of=shown)
 
 
 def _links(run: Path, runs: dict[Cell, Path], source: Path | None) -> Section:
     """The ways to the reports of all parts."""
-    lines = [
-        (cell.target, cell.method, "" if cell.shots is None else tables.k(cell.shots), _report_of(run, path))
+    lines = [(_report_of(run, source, "universal prompt"), "all", "")] if source else []
+    lines += [
+        (
+            _report_of(run, path, cell.method),
+            cell.target,
+            "" if cell.shots is None else tables.k(cell.shots),
+        )
         for cell, path in runs.items()
     ]
-    lines = [("", "universal prompt", "", _report_of(run, source)), *lines] if source else lines
-    return Section("Runs", [table(("target", "method", "examples", "report"), lines, texts=4)])
+    return Section("Runs", [table(("report of", "target", "examples"), lines, texts=3)])
 
 
-def _report_of(run: Path, path: Path) -> str:
-    if not (path / NAME).exists():
-        return "not there yet"
-    inside = path.is_relative_to(run)
-    return link("report", str((path / NAME).relative_to(run))) if inside else str(path / NAME)
+def _report_of(run: Path, path: Path, words: str) -> str:
+    """The way to a part's report, if it is there; no way leads out of a run directory."""
+    inside = path.is_relative_to(run) and (path / NAME).exists()
+    return link(words, str((path / NAME).relative_to(run))) if inside else words
 
 
 def _sequence(found: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:
@@ -214,8 +218,9 @@ def _sequence(found: Facts, config: ContinualConfig) -> tuple[str, list[Section]
     if results:
         sections = [*_transfer(results), *sections]
     if methods:
-        lines = [(path.name, _report_of(found.path, path)) for path in methods]
-        sections.append(Section("Runs", [table(("method", "report"), lines, texts=2)]))
+        names = {str(name): words for name, words in continual_report.TITLES.items()}
+        lines = [(_report_of(found.path, path, names.get(path.name, path.name)),) for path in methods]
+        sections.append(Section("Runs", [table(("report of",), lines)]))
     return f"{what}; {_state(found, through)}.", sections
 
 
