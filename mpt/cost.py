@@ -11,8 +11,8 @@ of J prompts of P vectors, B rows of S tokens and L labels:
 
 W_cross are the decoder's maps of the encoder's output to keys and values. A decoder reads all J prompts
 once; an encoder reads each row's own in front of it. Backward, a frozen matrix costs as much again (the
-gradient of its input; it has none of its own), and attention twice as much. One that is trained costs
-twice as much again.
+gradient of its input; it has none of its own), and attention twice as much. A matrix that is trained
+costs as much once more, for its own gradient.
 
 Not counted: elementwise work, recomputation, padding, and limits to what a layer sees.
 """

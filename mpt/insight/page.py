@@ -52,6 +52,7 @@ summary { cursor: pointer }
 code { font-size: 0.92em }
 .named th:first-child, .named td:first-child { position: sticky; left: 0; background: var(--paper);
   min-width: 6rem; max-width: 16rem }
+@media (min-width: 50rem) { .named th:first-child { min-width: 11rem } }
 .named td:not(.number) { white-space: normal }
 .named th { white-space: normal; vertical-align: bottom; min-width: 4.2rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1.5rem }

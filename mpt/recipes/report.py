@@ -172,7 +172,11 @@ def _figures(comparison: Comparison) -> list[Section]:
     if not any(comparison.row(method, shots) for method in comparison.methods for shots in comparison.shots):
         return []
     drawn = [drawing(inline(one, words), f"{words}.") for _, words, one in figures(comparison)]
-    return [Section("Figures", drawn)]
+    words = (
+        "Bars and bands are the table's intervals; a dotted line is a method that trains nothing. Learning "
+        "curves are the means over seeds, on validation rows."
+    )
+    return [Section("Figures", [paragraph(words), grid(drawn)])]
 
 
 def _answers(runs: dict[Cell, Path], results: dict[Cell, Result]) -> Iterator[Section]:
