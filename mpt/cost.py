@@ -15,6 +15,7 @@ W_cross are the decoder's maps of the encoder's output to keys and values, W_dec
 little is written, the queries and what they find go through W_cross instead of what is encoded. A
 decoder reads all J prompts once; an encoder reads each row's own in front of it. Backward, a frozen
 matrix costs as much again (the gradient of its input; it has none of its own), and attention twice as much.
+A matrix that is trained costs as much once more, for its own gradient.
 
 Not counted: elementwise work, recomputation, padding, and limits to what a layer sees.
 """
@@ -48,6 +49,11 @@ class Cost(NamedTuple):
     def step(self) -> float:
         """Forward and backward, down to the prompt."""
         return 2 * self.matrices + 3 * self.attention
+
+    @property
+    def finetuning(self) -> float:
+        """Forward and backward, with the gradient of every matrix."""
+        return 3 * self.matrices + 3 * self.attention
 
     @property
     def distillation(self) -> float:

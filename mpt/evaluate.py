@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,14 +113,33 @@ def written(
     return texts
 
 
+class Answers(NamedTuple):
+    """What a model makes of rows.
+
+    Attributes:
+        texts: the likeliest class word of each row, or the text written for it.
+        shares: the probability of each class word; None of free text.
+    """
+
+    texts: list[str]
+    shares: Float[np.ndarray, "B C"] | None
+
+
+def answers(
+    model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
+) -> Answers:
+    """The class words that the model finds likeliest, or the texts that it writes."""
+    if not task.choices:
+        return Answers(written(model, rows, tokenizer, prompt), None)
+    shares = choice_probabilities(model, rows, prompt, task.scoring)
+    return Answers([task.choices[i] for i in shares.argmax(axis=1)], shares)
+
+
 def predictions(
     model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
 ) -> list[str]:
-    """The likeliest class word of each row, or the text written for it."""
-    if not task.choices:
-        return written(model, rows, tokenizer, prompt)
-    likeliest = choice_probabilities(model, rows, prompt, task.scoring).argmax(axis=1)
-    return [task.choices[i] for i in likeliest]
+    """The texts of the model's answers."""
+    return answers(model, task, rows, tokenizer, prompt).texts
 
 
 def grade(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:

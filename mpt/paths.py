@@ -49,6 +49,15 @@ def run_path(name: str | AnyPath) -> AnyPath:
     return path
 
 
+def run_title(run: AnyPath) -> str:
+    """A run's name: the last two folders of its path.
+
+    >>> run_title(Path("runs/glue"))
+    'runs/glue'
+    """
+    return "/".join((run if is_remote(run) else run.absolute()).parts[-2:])
+
+
 def upload(path: AnyPath, content: bytes) -> None:
     """Writes a file into a bucket.
 
@@ -61,3 +70,14 @@ def upload(path: AnyPath, content: bytes) -> None:
         raise UserError(
             f"{path}: cannot be written ({first_line(error)}); look at the bucket's name and its permissions"
         ) from None
+
+
+def replace_whole(path: AnyPath, content: str | bytes) -> None:
+    """Writes a file that is whole, or as it was: under a temporary name, where that is needed."""
+    data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        return upload(path, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(data)
+    os.replace(scratch, path)

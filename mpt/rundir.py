@@ -19,8 +19,9 @@ from tensorboardX.summary import scalar
 from mpt.checkpoint import Checkpoints
 from mpt.config_file import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
-from mpt.paths import AnyPath, is_remote, run_path, upload
+from mpt.paths import AnyPath, is_remote, replace_whole, run_path, upload
 from mpt.processes import first, one_writes, wait_for_all
+from mpt.tracking import Trackers, check_installed
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which takes its time
 
@@ -29,20 +30,23 @@ class RunDir:
     """The folder of one run.
 
     Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events beside it, STAGE/checkpoints/,
-    and prompts/.
+    prompts/, predictions/ and report.html.
     """
 
-    def __init__(self, path: AnyPath):
-        self.path = path
+    def __init__(self, path: AnyPath, trackers: Trackers | None = None):
+        self.path, self._trackers = path, trackers
 
     @classmethod
     def open(cls, path: str | AnyPath, config: Any) -> RunDir:
         """Starts a run here, or goes on with the same one.
 
         Raises:
-            UserError: another config has been run here, or the folder holds something else.
+            UserError: another config has been run here, the folder holds something else, or a tracker is
+                asked for that is not installed.
         """
-        run = cls(run_path(path))
+        check_installed(config.track)
+        folder, tracked = run_path(path), config.track and first()
+        run = cls(folder, Trackers(config.track, folder, to_plain(config)) if tracked else None)
         saved = run.path / "config.yaml"
         if saved.exists():
             # Through the dataclass: an option that a later version has added stands at its default.
@@ -61,7 +65,12 @@ class RunDir:
         return run
 
     def metrics(self, stage: str) -> Metrics:
-        return Metrics(self.path / stage)
+        return Metrics(self.path / stage, self._trackers)
+
+    def conclude(self, figures: Mapping[str, float]) -> None:
+        """Tells the trackers what came out."""
+        if self._trackers:
+            self._trackers.conclude(figures)
 
     def checkpoints(self, stage: str) -> Checkpoints:
         return Checkpoints(self.path / stage / "checkpoints")
@@ -80,10 +89,13 @@ def _is_empty(folder: AnyPath) -> bool:
 
 
 class Metrics:
-    """The figures of a training stage, one JSON object per line and as TensorBoard events."""
+    """The figures of a training stage: one JSON object per line, TensorBoard events, and what tracks the run.
 
-    def __init__(self, folder: AnyPath):
-        self._folder, self._file = folder, folder / "metrics.jsonl"
+    A context manager, once ``rewind`` has been called.
+    """
+
+    def __init__(self, folder: AnyPath, trackers: Trackers | None = None):
+        self._folder, self._file, self._trackers = folder, folder / "metrics.jsonl", trackers
         self._lines: list[str] = []  # all of them, where a file cannot grow
         self._events: EventsWriter | None = None
         self._flushed = 0.0
@@ -120,6 +132,8 @@ class Metrics:
             self._events.flush()
             self.flush()
             self._flushed = time.monotonic()
+        if self._trackers:
+            self._trackers.log(self._folder.name, step, finite)
 
     def flush(self) -> None:
         """What was written can be read from here on: a checkpoint must not be ahead of it."""
@@ -133,10 +147,15 @@ class Metrics:
         lines = self._file.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def close(self) -> None:
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         if self._events is not None:
             self._events.close()
             self.flush()
+        if kind and self._trackers:
+            self._trackers.stop()
 
 
 def write_whole(path: AnyPath, content: str | bytes) -> None:
@@ -144,15 +163,9 @@ def write_whole(path: AnyPath, content: str | bytes) -> None:
 
     Of several processes the first one writes, and all find it written.
     """
-    data = content.encode() if isinstance(content, str) else content
     with one_writes() as mine:
-        if mine and is_remote(path):
-            upload(path, data)
-        elif mine:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}.{os.getpid()}")
-            scratch.write_bytes(data)
-            os.replace(scratch, path)
+        if mine:
+            replace_whole(path, content)
 
 
 @contextmanager

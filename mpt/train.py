@@ -184,7 +184,7 @@ def fit(
         metrics.write(0, probe(model))
     title = f"{run.path.parent.name}/{run.path.name}: {stage}"
     bar = Progress(title, config.steps, start)
-    with closing(checkpoints), closing(metrics), bar as progress, deferred() as asked:
+    with closing(checkpoints), metrics, bar as progress, deferred() as asked:
         for step in range(start + 1, config.steps + 1):
             began = time.perf_counter()
             batch = next(reader)

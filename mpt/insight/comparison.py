@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mpt.insight.figures import legend, level, line, panels, point
+from mpt.insight.figures import few_ticks, legend, level, line, panels, point
 from mpt.metrics.interval import Estimate
-from mpt.recipes.adapt import Result
+from mpt.recipes.result import Result
 from mpt.recipes.results import Comparison, seconds, trained
 from mpt.recipes.rows import OURS, ROWS
 from mpt.recipes.tables import k
@@ -34,7 +34,7 @@ def figures(found: Comparison) -> Iterator[tuple[str, str, Figure]]:
 
 def against_shots(found: Comparison) -> Figure:
     """The averages over targets against examples per class; the adapted universal prompt's interval."""
-    drawn, (axes,) = panels(1, width=5.4, height=4.0)
+    drawn, (axes,) = panels(1, width=5.4, height=3.6)
     for method in found.methods:
         means = [(x, mean) for x, shots in enumerate(found.shots) if (mean := found.mean(method, shots))]
         if means and not ROWS[method].trained:
@@ -70,6 +70,7 @@ def against(found: Comparison, words: str, of: Callable[[Sequence[Result]], floa
                 point(axes, PLACES[method], method, cost, 100 * mean.mean, *_span(mean))
             else:
                 level(axes, PLACES[method], method, 100 * mean.mean)
+        few_ticks(axes)
     grid[0].set_ylabel(_label(found))
     legend(drawn)
     return drawn

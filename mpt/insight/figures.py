@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.cluster.hierarchy import dendrogram
 
 from mpt.paths import AnyPath
@@ -22,6 +23,7 @@ from mpt.rundir import write_whole
 # Okabe and Ito's colours, which the colour-blind can tell apart; black is left to text.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 MARKS = "osD^vPX*"
+NAMES = 5.0  # inches that two names take, one beside the other
 # Words stay words, in the reader's own font; the same figure is the same file.
 SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "mpt", "font.family": "sans-serif"}
 
@@ -42,8 +44,8 @@ def panels(count: int, width: float = 3.2, height: float = 3.0, most: int = 3) -
     """
     columns = min(count, most)
     rows = -(-count // columns)
-    # A list of names lies beside them, see ``legend``.
-    drawn = Figure(figsize=(columns * width + 2.6, rows * height), layout="constrained")
+    # Wide enough for the names below them, see ``legend``.
+    drawn = Figure(figsize=(max(columns * width, NAMES), rows * height), layout="constrained")
     grid = drawn.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
     for axes in grid[:count]:
         _lighten(axes)
@@ -53,12 +55,16 @@ def panels(count: int, width: float = 3.2, height: float = 3.0, most: int = 3) -
 
 
 def legend(drawn: Figure) -> None:
-    """The names of all that is drawn in any of its panels, once, beside them."""
+    """The names of all that is drawn in any of its panels, once, below them."""
     named = {}
     for axes in drawn.axes:
         handles, labels = axes.get_legend_handles_labels()
         named |= {label: handle for handle, label in zip(handles, labels) if label not in named}
-    drawn.legend(named.values(), named.keys(), loc="outside right upper", frameon=False, fontsize=8)
+    columns = int(drawn.get_figwidth() // (NAMES / 2))
+    drawn.set_figheight(drawn.get_figheight() + 0.2 * -(-len(named) // columns))
+    drawn.legend(
+        named.values(), named.keys(), loc="outside lower left", ncols=columns, frameon=False, fontsize=8
+    )
 
 
 def _lighten(axes: Axes) -> None:
@@ -85,6 +91,15 @@ def line(
     axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4, linestyle=style)
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def few_ticks(axes: Axes) -> None:
+    """Plain numbers that do not meet, where a logarithmic x spans less than a decade or two."""
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < 20 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
 def level(axes: Axes, place: int, label: str, y: float) -> None:

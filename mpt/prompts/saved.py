@@ -85,7 +85,7 @@ class Card:
             backbone=pretrained.name,
             backbone_hash=pretrained.hash,
             tokenizer_hash=tokenizer_hash(pretrained.tokenizer),
-            software={"mpt": mpt.__version__} | {name: importlib.metadata.version(name) for name in SOFTWARE},
+            software=software(),
             **facts,
         )
 
@@ -116,6 +116,11 @@ class Card:
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
         )
+
+
+def software() -> dict[str, str]:
+    """Package -> version, of what decides on a result."""
+    return {"mpt": mpt.__version__} | {name: importlib.metadata.version(name) for name in SOFTWARE}
 
 
 def save_prompt(run: AnyPath, name: str, prompt: nnx.Module, card: Card) -> None:

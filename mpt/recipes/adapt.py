@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -22,40 +21,10 @@ from mpt.models.hf import Pretrained, load_pretrained
 from mpt.processes import one_writes
 from mpt.recipes.job import Drawn, HeldOut, Job, run_job
 from mpt.recipes.methods import ONE_BY_ONE, Setting
+from mpt.recipes.report import finish
+from mpt.recipes.result import Result, read_results
 from mpt.rundir import RunDir, write_whole
 from mpt.sharding import on_mesh
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What an adaptation gave.
-
-    Attributes:
-        task: the target task; ``metric`` is its metric's name.
-        scores: the metric on the scored rows, one per seed.
-        rows: scored rows; those of the test split, if the config does not say otherwise.
-        parameters: trained numbers per prompt.
-        steps: training steps.
-        seconds: spent in them, for all seeds together.
-        curve: (step, mean metric over seeds on the validation rows).
-        parts: what each seed's score is made of, see ``pseudo_values``; empty in a run of before.
-    """
-
-    task: str
-    metric: str
-    scores: list[float]
-    rows: int
-    parameters: int
-    steps: int
-    seconds: float
-    curve: list[tuple[int, float]]
-    parts: list[list[float]] = dataclasses.field(default_factory=list)
-
-    @classmethod
-    def read(cls, plain: dict[str, Any]) -> Result:
-        """A result from JSON, which knows no pairs."""
-        whole: dict[str, Any] = plain | {"curve": [(step, value) for step, value in plain["curve"]]}
-        return cls(**whole)
 
 
 def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
@@ -73,10 +42,8 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
     run = RunDir.open(config.out, config)
-    done = run.path / "results.json" if config.also else run.path / "result.json"
-    if done.exists():
-        found = json.loads(done.read_text())
-        return [Result.read(result) for result in (found if config.also else [found])]
+    if found := read_results(run.path, bool(config.also)):
+        return found
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     drawn = {task.name: _drawn(config, task, pretrained) for task in tasks}
     pairs = [(place, task) for place in range(len(config.seeds)) for task in tasks]
@@ -91,12 +58,19 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     jobs = [run_job(part, name, drawn) for name, part in _parts(setting, len(tasks)).items()]
     results = [_result(task, drawn[task.name], jobs) for task in tasks]
     plain = [dataclasses.asdict(result) for result in results]
-    write_whole(done, json.dumps(plain if config.also else plain[0], indent=2) + "\n")
+    write_whole(
+        run.path / ("results.json" if config.also else "result.json"),
+        json.dumps(plain if config.also else plain[0], indent=2) + "\n",
+    )
     if config.method == "full":  # whole models, that nothing goes on from
         for checkpoints in run.path.glob("adapt-*/checkpoints"):
             with one_writes() as mine:
                 if mine:
                     epath.Path(checkpoints).rmtree()
+    run.conclude(
+        {f"{config.scored} {each.metric} of {each.task}": float(np.mean(each.scores)) for each in results}
+    )
+    finish(run.path)
     return results
 
 

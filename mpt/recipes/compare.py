@@ -16,11 +16,12 @@ from mpt.insight.comparison import figures
 from mpt.insight.figures import save
 from mpt.models.hf import load_pretrained
 from mpt.paths import AnyPath, run_path
-from mpt.prompts.saved import load_prompt
 from mpt.recipes import tables, tuning
-from mpt.recipes.adapt import Result, adapt
+from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
-from mpt.recipes.results import Comparison, interval
+from mpt.recipes.report import finish
+from mpt.recipes.result import Result
+from mpt.recipes.results import Comparison, interval, pretraining_seconds
 from mpt.recipes.rows import ROWS, Cell, cells
 from mpt.rundir import RunDir, write_whole
 from mpt.sharding import on_mesh
@@ -35,7 +36,7 @@ def compare(config: CompareConfig) -> AnyPath:
     """
     _check(config)
     run, console = RunDir.open(config.out, config), Console()
-    source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"))
+    source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = load_pretrained(**dataclasses.asdict(source.model))
     universal = any(ROWS[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if universal else ""
@@ -58,6 +59,7 @@ def compare(config: CompareConfig) -> AnyPath:
         )
         _write(run.path, comparison, [tables.caption(comparison, spent), rates])
     _write(run.path, comparison, [tables.caption(comparison, spent), rates, *_draw(run.path, comparison)])
+    finish(run.path)
     for shots in comparison.shots:
         last = shots == comparison.shots[-1]
         console.print(
@@ -67,7 +69,7 @@ def compare(config: CompareConfig) -> AnyPath:
                 caption=tables.caption(comparison, spent) if last else "",
             )
         )
-    console.print(f"Written to {run.path}/results.md; each method's run is beside it.")
+    console.print(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
     return run.path
 
 
@@ -100,9 +102,3 @@ def _check(config: CompareConfig) -> None:
     if not config.methods:
         raise UserError(f"compare: methods: name at least one; known: {', '.join(ROWS)}")
     tuning.check(config)
-
-
-def pretraining_seconds(run: AnyPath) -> float:
-    """Seconds in the training steps of a pretraining run, both stages."""
-    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
-    return sum(card.metrics["training seconds"] for card in cards)

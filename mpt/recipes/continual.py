@@ -26,6 +26,7 @@ from mpt.recipes.continual_report import Outcome, Results, read_results, write_r
 from mpt.recipes.course import Course, learn, save_outcome
 from mpt.recipes.exam import Exam
 from mpt.recipes.methods import warn_of_sources
+from mpt.recipes.report import finish
 from mpt.recipes.start import saved_start, starting_vectors
 from mpt.rundir import RunDir
 from mpt.tasks.continual import SEQUENCES
@@ -73,6 +74,9 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
             seconds=sum(lesson.card.metrics["training seconds"] for lesson in course.lessons),
         )
         save_outcome(course, outcomes[course.method])
+        exam.keep(course.run.path, course.learner, config.seed)
+        course.run.conclude(outcomes[course.method].figures)
+        finish(course.run.path)
     results = Results(
         tasks=[task.name for task in tasks],
         metrics=[task.metric for task in tasks],
@@ -81,6 +85,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
         outcomes=outcomes,
     )
     write_report(run.path, results)
+    finish(run.path)
     return results
 
 

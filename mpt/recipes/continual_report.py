@@ -155,6 +155,11 @@ def table(results: Results) -> Table:
     return shown
 
 
+def summary(results: Results) -> tuple[list[list[str]], str]:
+    """The lines of the summary under ``HEADER``, and how to read them."""
+    return _lines(results), _caption(results)
+
+
 def _lines(results: Results) -> list[list[str]]:
     lines = []
     for method, outcome in results.outcomes.items():

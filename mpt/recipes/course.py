@@ -22,6 +22,7 @@ from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.continual_report import TITLES, Outcome
 from mpt.recipes.exam import Exam
+from mpt.report.spending import keep_spending
 from mpt.rundir import RunDir
 from mpt.train import fit
 
@@ -75,9 +76,11 @@ def _trained(course: Course, lesson: Lesson, stage: str, rows: Sequence[Row]) ->
     """The prompt that a lesson makes, and the seconds that it takes."""
     config, backbone = course.config, course.pretrained.backbone
     model, loss = Prompted(backbone, lesson.prompt), task_loss
-    if lesson.teachers is not None and (config.kl_weight or config.hidden_weight):
-        model, loss = Distilled(backbone, lesson.prompt, lesson.teachers), retention_loss
+    teachers = lesson.teachers if config.kl_weight or config.hidden_weight else None
+    if teachers is not None:
+        model, loss = Distilled(backbone, lesson.prompt, teachers), retention_loss
     train = in_steps(config.train, [len(rows)])
+    keep_spending(course.run.path / stage, model, train, [rows], lesson.trainable, teachers is not None)
     trained, seconds = fit(
         model,
         training_batches([rows], train, config.seed, backbone.layout),

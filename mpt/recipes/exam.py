@@ -9,13 +9,15 @@ from jaxtyping import Array, Float, Int
 
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row, encode
-from mpt.evaluate import grade, predictions
+from mpt.evaluate import Answers, answers, grade
 from mpt.keys import Keys, features, plain_text
 from mpt.learners import Learner
 from mpt.models.hf import Pretrained
 from mpt.models.prompted import Prompted
+from mpt.paths import AnyPath
 from mpt.prompts import SoftPrompt
 from mpt.recipes.job import HeldOut
+from mpt.report.answered import keep_answers
 
 Vectors = Float[Array, "P D"]
 
@@ -27,7 +29,7 @@ class Exam:
         self, pretrained: Pretrained, tasks: Sequence[Task], tests: Sequence[HeldOut], max_length: int
     ):
         self._pretrained, self._tasks, self._tests, self._most = pretrained, tasks, tests, max_length
-        self._known: dict[tuple[int, bytes], float] = {}
+        self._known: dict[tuple[int, bytes], Answers] = {}
 
     def figures(self, learner: Learner) -> dict[str, float]:
         """A learner's metric on each task, learned or not, by name."""
@@ -37,11 +39,19 @@ class Exam:
         }
 
     def _score(self, place: int, vectors: Vectors) -> float:
+        task, (examples, _) = self._tasks[place], self._tests[place]
+        return grade(task, examples, self._answers(place, vectors).texts)[task.metric]
+
+    def _answers(self, place: int, vectors: Vectors) -> Answers:
         asked = place, np.asarray(vectors).tobytes()
         if asked not in self._known:
-            task, (examples, rows) = self._tasks[place], self._tests[place]
-            self._known[asked] = grade(task, examples, self._said(vectors, task, rows))[task.metric]
+            self._known[asked] = self._said(vectors, self._tasks[place], self._tests[place].rows)
         return self._known[asked]
+
+    def keep(self, run: AnyPath, learner: Learner, seed: int) -> None:
+        """Writes what a learner answers on each task's rows; see ``keep_answers``."""
+        for place, (task, (examples, _)) in enumerate(zip(self._tasks, self._tests)):
+            keep_answers(run, task, seed, examples, self._answers(place, learner.prompt(place)))
 
     def guesses(self, keys: Keys) -> list[Int[np.ndarray, " B"]]:
         """The task that each task's rows are taken for, by their text alone."""
@@ -62,14 +72,14 @@ class Exam:
                     read = [_as(taken, examples[i]) for i in places]
                     layout = self._pretrained.backbone.layout
                     rows = encode(read, self._pretrained.tokenizer, self._most, layout)
-                    for i, text in zip(places, self._said(learner.prompt(place), taken, rows)):
+                    for i, text in zip(places, self._said(learner.prompt(place), taken, rows).texts):
                         said[i] = text
             found.append(grade(task, examples, said)[task.metric])
         return found
 
-    def _said(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> list[str]:
+    def _said(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:
         model = Prompted(self._pretrained.backbone, SoftPrompt(vectors[None]))
-        return predictions(model, task, rows, self._pretrained.tokenizer)
+        return answers(model, task, rows, self._pretrained.tokenizer)
 
 
 def _as(task: Task, example: Example) -> Example:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from flax import nnx
 from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row
-from mpt.evaluate import grade, predictions
+from mpt.evaluate import Answers, answers, grade
 from mpt.losses import task_loss
 from mpt.metrics.interval import pseudo_values
 from mpt.models.lora import Lora
@@ -21,6 +21,8 @@ from mpt.models.prompted import Prompted
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.saved import Card, save_prompt
 from mpt.recipes.methods import TITLES, Setting, start
+from mpt.report.answered import keep_answers
+from mpt.report.spending import keep_spending
 from mpt.sharding import own_shards
 from mpt.train import fit
 
@@ -71,12 +73,15 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
     looks = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
 
     def probe(model: Prompted) -> dict[str, float]:
-        found = measured(model, setting, probed, score)
-        return {looks[task]: float(np.mean(each)) for task, each in found.items()}
+        found: dict[str, list[float]] = {look: [] for look in looks.values()}
+        for task, _, (examples, _), said in answered(model, setting, probed):
+            found[looks[task.name]].append(score(task, examples, said.texts))
+        return {look: float(np.mean(each)) for look, each in found.items()}
 
     model, seconds = begun.model, 0.0
     stage = in_steps(config.train, list(map(len, setting.rows)))
     if stage.steps:
+        keep_spending(run.path / f"adapt{name}", model, stage, setting.rows, begun.trainable)
         model, seconds = fit(
             model,
             training_batches(setting.rows, stage, 0, setting.pretrained.backbone.layout, own_shards()),
@@ -97,30 +102,25 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
         task: [(int(line["step"]), line[look]) for line in lines if look in line]
         for task, look in looks.items()
     }
-    whole = measured(model, setting, {task: rows.scored for task, rows in drawn.items()}, score_in_parts)
-    found = {task: [value for value, _ in each] for task, each in whole.items()}
-    parts = {task: [part for _, part in each] for task, each in whole.items()}
+    found: dict[str, list[float]] = {task: [] for task in drawn}
+    parts: dict[str, list[list[float]]] = {task: [] for task in drawn}
+    scored = {task: rows.scored for task, rows in drawn.items()}
+    for task, seed, (examples, _), said in answered(model, setting, scored):
+        found[task.name].append(score(task, examples, said.texts))
+        parts[task.name].append(score_in_parts(task, examples, said.texts))
+        keep_answers(run.path, task, seed, examples, said)
     if config.method != "full":  # a whole model is no small thing to keep for each task and seed
         save(setting, f"adapted{name}", model, begun.origin, found)
     return Job(found, parts, curves, parameters // len(tasks), stage.steps, seconds)
 
 
-Measure = TypeVar("Measure")
-
-
-def measured(
-    model: Prompted,
-    setting: Setting,
-    held_out: Mapping[str, HeldOut],
-    measure: Callable[[Task, Sequence[Example], Sequence[str]], Measure],
-) -> dict[str, list[Measure]]:
-    """What each task's predictions measure, once for each of its prompts."""
-    found: dict[str, list[Measure]] = {task: [] for task in held_out}
-    for place, task in enumerate(setting.tasks):
-        examples, rows = held_out[task.name]
-        texts = predictions(model, task, rows, setting.pretrained.tokenizer, place)
-        found[task.name].append(measure(task, examples, texts))
-    return found
+def answered(
+    model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut]
+) -> Iterator[tuple[Task, int, HeldOut, Answers]]:
+    """What each prompt makes of its task's rows: the task, the seed, the rows and the answers."""
+    for place, (task, seed) in enumerate(zip(setting.tasks, setting.seeds)):
+        asked = held_out[task.name]
+        yield task, seed, asked, answers(model, task, asked.rows, setting.pretrained.tokenizer, place)
 
 
 def score(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> float:
@@ -128,16 +128,14 @@ def score(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> floa
     return grade(replace(task, metrics=(task.metric,)), examples, texts)[task.metric]
 
 
-def score_in_parts(
-    task: Task, examples: Sequence[Example], texts: Sequence[str]
-) -> tuple[float, list[float]]:
-    """The metric, and its pseudo-values."""
+def score_in_parts(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> list[float]:
+    """The metric's pseudo-values."""
     groups = [example.group or row for row, example in enumerate(examples)]
 
     def of(rows: Sequence[int]) -> float:
         return score(task, [examples[row] for row in rows], [texts[row] for row in rows])
 
-    return score(task, examples, texts), pseudo_values(of, groups)
+    return pseudo_values(of, groups)
 
 
 def save(

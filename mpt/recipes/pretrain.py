@@ -20,7 +20,9 @@ from mpt.paths import AnyPath, is_remote
 from mpt.processes import several
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
+from mpt.recipes.report import finish
 from mpt.recipes.start import starting_vectors
+from mpt.report.spending import keep_spending
 from mpt.rundir import RunDir
 from mpt.sharding import on_mesh, own_shards
 from mpt.teachers import TeacherCache
@@ -58,8 +60,10 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     # 1. A teacher per source task: independent prompts, trained side by side.
     if not has_prompt(run.path, "teachers"):
         vectors = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
+        apart = Prompted(pretrained.backbone, SoftPrompt(vectors))
+        keep_spending(run.path / "teachers", apart, alone, rows)
         teachers, seconds = fit(
-            Prompted(pretrained.backbone, SoftPrompt(vectors)),
+            apart,
             training_batches(rows, alone, config.seed, layout, own_shards()),
             alone,
             task_loss,
@@ -84,8 +88,11 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     cache = None
     if config.universal.cache_teachers and distils:
         cache = TeacherCache(Path(run.path, "universal", "taught"), pretrained.backbone, teachers, rows)
+    backbone, trainable = pretrained.backbone, PromptParam if config.vectors.rank else SHARED
+    student = Distilled(backbone, start, teachers) if distils else Prompted(backbone, start)
+    keep_spending(run.path / "universal", student, together, rows, trainable)
     universal, seconds = fit(
-        Distilled(pretrained.backbone, start, teachers) if distils else Prompted(pretrained.backbone, start),
+        student,
         training_batches(rows, together, config.seed + 1, layout, own_shards()),
         together,
         distillation_loss if distils else task_loss,
@@ -93,12 +100,14 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         run=run,
         stage="universal",
         tasks=names,
-        trainable=PromptParam if config.vectors.rank else SHARED,
+        trainable=trainable,
         prepare=cache and cache.attach,
     )
     figures = {"training seconds": seconds}
     card = Card.describe(universal.prompt, pretrained, method="Universal prompt", metrics=figures, **facts)
     save_prompt(run.path, "universal", universal.prompt, card)
+    run.conclude(figures)
+    finish(run.path)
     return run.path
 
 

@@ -10,7 +10,9 @@ from jaxtyping import Float
 
 from mpt.config import CompareConfig
 from mpt.metrics.interval import Estimate, average, estimate
-from mpt.recipes.adapt import Result
+from mpt.paths import AnyPath
+from mpt.prompts.saved import load_prompt
+from mpt.recipes.result import Result
 from mpt.recipes.rows import OURS, ROWS, SCRATCH, Cell, numbers_of_shots
 
 
@@ -114,3 +116,9 @@ def head_start(found: Comparison, target: str, shots: int) -> tuple[bool, float]
     best = max(scratch, key=lambda result: result.curve[-1][1])
     step, last = first_step(ours, best.curve[-1][1]), best.curve[-1]
     return step is not None, (step or 0) / last[0]
+
+
+def pretraining_seconds(run: AnyPath) -> float:
+    """Seconds in the training steps of a pretraining run, both stages."""
+    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
+    return sum(card.metrics["training seconds"] for card in cards)

@@ -118,7 +118,8 @@ class Cell(NamedTuple):
         """The adaptation before a row makes it its own, but for the run directory."""
         shots = config.adapt.shots if self.shots is None else self.shots
         source = config.pretrain
-        return replace(config.adapt, task=self.target, model=source.model, mesh=source.mesh, shots=shots)
+        base = replace(config.adapt, task=self.target, shots=shots, track=config.track)
+        return replace(base, model=source.model, mesh=source.mesh)
 
 
 def slug(method: str) -> str:

@@ -13,7 +13,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from mpt.metrics.interval import Estimate
-from mpt.recipes.adapt import Result
+from mpt.recipes.result import Result
 from mpt.recipes.results import Comparison, first_step, head_start, interval, seconds, trained
 from mpt.recipes.rows import OURS
 

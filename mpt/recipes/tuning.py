@@ -109,7 +109,8 @@ def tuned_methods(config: CompareConfig) -> list[str]:
 
 def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
     """A trial before its row makes it its own, but for the run directory."""
-    return replace(cell.base(config), scored="validation", test_rows=config.tune.rows, probe_every=0)
+    trial = replace(cell.base(config), scored="validation", test_rows=config.tune.rows, probe_every=0)
+    return replace(trial, track=())
 
 
 def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:

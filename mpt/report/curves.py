@@ -1,0 +1,102 @@
+"""Learning curves: the loss of every step, and the looks at validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from mpt.insight.figures import figure, inline, line, look
+from mpt.insight.page import Html, Section, drawing, grid, paragraph
+from mpt.report.facts import Stage
+
+SIZE = 4.6, 2.7  # inches: two stand side by side, and a telephone shows one whole
+SMOOTH = 40  # a mean line has about so many windows
+MOST = 400  # points that are drawn of a line
+WORDS = {
+    "loss": "total loss",
+    "task": "task loss",
+    "kl": "KL from the teachers",
+    "hidden": "hidden states' squared error",
+}
+
+
+def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
+    """The curves of a run's stages; stages that are the same for other seeds share their figures."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        if stage.lines:
+            name, _, place = stage.name.rpartition("-")
+            groups.setdefault(name if place.isdecimal() else stage.name, []).append(stage)
+    parts = [part for name, group in groups.items() for part in _curves(name, group)]
+    if not parts:
+        return
+    words = paragraph(
+        "Each step's loss on its own rows (faint) and its running mean; and, where the run looks at "
+        "validation rows, the metric there. Step 0 is before training."
+    )
+    yield Section("Learning curves", [words, grid(parts)])
+
+
+def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
+    found = dict.fromkeys(key for stage in group for line in stage.lines for key in line)
+    looks = [key for key in found if key.startswith("validation")]
+    terms = [key for key in WORDS if key in found]
+    if len(terms) == 2:  # a whole of one part says the same twice
+        terms.remove("loss")
+    for key in terms:
+        words = WORDS[key]
+        drawn, axes = figure(*SIZE)
+        for place, stage in enumerate(group):
+            steps, values = _series(stage.lines, key)
+            _noisy(axes, place, stage.name, steps, values)
+        axes.set_xlabel("step")
+        axes.set_ylabel("squared error" if key == "hidden" else "nats")
+        if len(group) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        yield drawing(inline(drawn, f"{name}, {words}"), f"{name}: {words} on training rows.")
+    if looks:
+        drawn, axes = figure(*SIZE)
+        several = len(group) * len(looks) > 1
+        for place, (stage, key) in enumerate((stage, key) for stage in group for key in looks):
+            steps, values = _series(stage.lines, key)
+            task = key.removeprefix("validation").strip()
+            label = " ".join(filter(None, [task, stage.name if len(group) > 1 else ""]))
+            line(axes, place, label, steps.tolist(), (100 * values).tolist())
+        axes.set_xlabel("step")
+        axes.set_ylabel("metric × 100")
+        if several:
+            axes.legend(frameon=False, fontsize=8)
+        caption = f"{name}: the task's metric on validation rows, the mean over the seeds of a stage."
+        yield drawing(inline(drawn, f"{name}, validation"), caption)
+
+
+def _series(lines: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(one["step"], one[key]) for one in lines if key in one]
+    steps, values = np.array(pairs, float).reshape(-1, 2).T
+    return steps, values
+
+
+def _noisy(axes: Axes, place: int, label: str, steps: np.ndarray, values: np.ndarray) -> None:
+    """A faint line of what was found, and a clear one of its running mean."""
+    colour, _ = look(place)
+    thin = slice(None, None, -(-len(steps) // MOST))
+    axes.plot(steps[thin], values[thin], color=colour, linewidth=0.8, alpha=0.35)
+    axes.plot(steps[thin], running_mean(values)[thin], color=colour, linewidth=1.6, label=label)
+
+
+def running_mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """The mean of each value and its neighbours on both sides, fewer at the ends.
+
+    >>> running_mean(np.array([1.0, 2.0, 6.0]))
+    array([1., 2., 6.])
+    >>> running_mean(np.arange(120.0))[[0, 60, 119]]
+    array([  0.5,  60. , 118.5])
+    """
+    half = len(values) // SMOOTH // 2
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)

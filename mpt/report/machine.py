@@ -1,0 +1,37 @@
+"""Where a run was made, with what software, and how much memory its process took."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from typing import Any
+
+import jax
+
+from mpt.paths import AnyPath
+from mpt.prompts.saved import software
+from mpt.rundir import write_whole
+
+FILE = "machine.json"
+
+
+def keep_machine(run: AnyPath) -> None:
+    """Writes machine.json; memory is that of this process up to now, and of its first device."""
+    device = jax.local_devices()[0]
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = {
+        "system": platform.platform(),
+        "devices": f"{jax.device_count()} × {device.device_kind}",
+        "processes": jax.process_count(),
+        "peak_memory": most,
+        "peak_device_memory": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+        "software": {"python": platform.python_version(), **software()},
+    }
+    write_whole(run / FILE, json.dumps(found, indent=2) + "\n")
+
+
+def kept_machine(run: AnyPath) -> dict[str, Any]:
+    """What was written; nothing where nothing was."""
+    return json.loads((run / FILE).read_text()) if (run / FILE).exists() else {}
