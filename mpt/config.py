@@ -45,9 +45,9 @@ class PromptConfig:
     instruction's own length."""
     rank: int = 1
     """Rank of a task's component of a universal prompt; the paper's is 1. 0: tasks share it whole."""
-    start: Literal["instruction", "vocabulary", "text", "uniform"] = "instruction"
-    """The task's instruction, sampled vocabulary, `text`, or numbers from -0.5 to 0.5. Texts are repeated
-    or cut to length."""
+    start: Literal["instruction", "vocabulary", "classes", "text", "uniform"] = "instruction"
+    """The task's instruction, sampled vocabulary, the task's class words and then sampled vocabulary, `text`,
+    or numbers from -0.5 to 0.5. Texts are repeated or cut to length."""
     text: str = ""
     """What `start: text` starts from. Teachers that start alike have a mean that is a prompt too."""
 
@@ -113,6 +113,9 @@ class DistillConfig(TrainConfig):
     """Coefficient of KL(teacher || student); the task loss has 1. With both at 0, no teacher is read."""
     hidden_weight: float = 0.9
     """Coefficient of the hidden states' mean squared error."""
+    instruction: int = 0
+    """Vectors of the task's instruction, frozen, that stand between the universal prompt and a text: a new
+    task is told what it is. A short one is repeated, of a long one the end is kept. 0: none, as in MPT."""
     cache_teachers: bool = False
     """Computes the teachers' outputs once per row and keeps them on disk, about (vocabulary + length
     x width) x 4 bytes each: faster where rows come back."""
@@ -178,6 +181,8 @@ class AdaptConfig:
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
     shots: int = 16
     """Training examples per class (in all, for free text); 0 takes all there are."""
+    shots_per: Literal["class", "task"] = "class"
+    """What `shots` counts: the examples of each class, or those of a task in all, whatever their classes."""
     seeds: tuple[int, ...] = (0,)
     """Each draws its own examples and trains a prompt of its own."""
     max_length: int = 128
@@ -214,7 +219,8 @@ class TuneConfig:
     """How a comparison chooses rates: every trained method tries the same factors on the same rows."""
 
     tasks: tuple[str, ...] = ()
-    """Source tasks, as targets of the trials. The universal prompt of the trials is trained without them."""
+    """Targets of the trials, none of them the comparison's. Where one is a source task, the trials have a
+    universal prompt of their own, trained without it."""
     factors: tuple[float, ...] = ()
     """What each method's peak rates are multiplied by, say 0.3, 1 and 3; without any, nothing is tuned."""
     shots: int = 16
@@ -226,7 +232,7 @@ class TuneConfig:
         if any(factor <= 0 for factor in self.factors):
             raise UserError(f"factors: each must be above 0, not {min(self.factors)}")
         if self.factors and not self.tasks:
-            raise UserError("tasks: name at least one source task to tune on")
+            raise UserError("tasks: name at least one task to tune on")
 
 
 @dataclass(frozen=True)

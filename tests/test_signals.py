@@ -38,11 +38,12 @@ def test_threads_leave_signals_alone():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_command_that_trains_ends_well_on_sigterm(capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["pretrain", "adapt", "compare", "continual"])
+def test_command_that_trains_ends_well_on_sigterm(capsys, monkeypatch, command):
     from mpt import cli
 
-    monkeypatch.setitem(cli.COMMANDS, "adapt", lambda rest: os.kill(os.getpid(), signal.SIGTERM))
-    assert cli.main(["adapt"]) == 0
+    monkeypatch.setitem(cli.COMMANDS, command, lambda rest: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main([command]) == 0
     assert capsys.readouterr().err == (
         "mpt: stopped as asked (SIGTERM); the same command goes on with what is not finished\n"
     )

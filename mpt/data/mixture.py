@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import numpy as np
@@ -110,14 +110,21 @@ def _stochastic(share: np.ndarray, batch_size: int, rng: np.random.Generator) ->
     return sorted(int(drawn[row % count]) for row in range(batch_size))
 
 
-def few_shot(labels: Sequence[int] | Int[np.ndarray, " R"], per_class: int, seed: int) -> list[int]:
-    """Places of ``per_class`` rows of each label, drawn without replacement; all, where fewer exist.
+def few_shot(
+    labels: Sequence[int] | Int[np.ndarray, " R"],
+    count: int,
+    seed: int,
+    per: Literal["class", "task"] = "class",
+) -> list[int]:
+    """Places of ``count`` rows of each label, or in all, drawn without replacement; all, if fewer exist.
 
     >>> labels = [0, 0, 0, 1, 1]
     >>> [labels[place] for place in few_shot(labels, 2, seed=0)]
     [0, 0, 1, 1]
     """
     order = np.random.default_rng(seed).permutation(len(labels))
+    if per == "task":
+        return order[:count].tolist()
     shuffled = np.asarray(labels)[order]
-    kept = [order[shuffled == label][:per_class] for label in np.unique(shuffled)]
+    kept = [order[shuffled == label][:count] for label in np.unique(shuffled)]
     return np.concatenate(kept).tolist() if kept else []

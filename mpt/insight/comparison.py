@@ -21,7 +21,7 @@ def figures(found: Comparison) -> Iterator[tuple[str, str, Figure]]:
     """Each figure that there are results for: its file's name, what it shows, and itself."""
     measure = _measure(found)
     if len(found.shots) > 1:
-        yield "shots", f"{measure} against examples per class", against_shots(found)
+        yield "shots", f"{measure} against {_examples(found)}", against_shots(found)
     for name, words, of in (
         ("parameters", "trained parameters", lambda row: float(trained(row[0]))),
         ("seconds", "seconds of training, per seed", lambda row: float(np.mean([seconds(r) for r in row]))),
@@ -44,7 +44,7 @@ def against_shots(found: Comparison) -> Figure:
             band = (low, high) if method == OURS else ()
             line(axes, PLACES[method], method, [x for x, _ in means], [100 * m.mean for _, m in means], *band)
     axes.set_xticks(range(len(found.shots)), [str(shots or "all") for shots in found.shots])
-    axes.set_xlabel("examples per class")
+    axes.set_xlabel(_examples(found))
     axes.set_ylabel(_label(found))
     legend(drawn)
     return drawn
@@ -97,6 +97,10 @@ def _span(mean: Estimate) -> tuple[float, float]:
     """The interval in percent; the figure alone where none is known."""
     half = 0.0 if np.isnan(mean.half) else mean.half
     return 100 * (mean.mean - half), 100 * (mean.mean + half)
+
+
+def _examples(found: Comparison) -> str:
+    return "examples per class" if found.shots_per == "class" else "examples in all"
 
 
 def _measure(found: Comparison) -> str:

@@ -64,8 +64,8 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
 def write_peft(
     folder: Path, prompt: PlainPrompt, collapsed: Mapping[str, np.ndarray], backbone: str, layout: Layout
 ) -> None:
-    """A folder per prompt, and one with the factors of all where there are factors."""
+    """A folder per prompt, and one with the factors of all where there are factors and nothing else."""
     for name, vectors in collapsed.items():
         write_plain(folder / name, vectors, backbone, layout)
-    if isinstance(prompt, MultitaskPrompt):
+    if isinstance(prompt, MultitaskPrompt) and prompt.words is None:
         write_multitask(folder / "multitask", prompt, backbone, layout)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mpt.models.layers import Weight
 from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.soft import PromptParam
 
@@ -16,17 +17,35 @@ class MultitaskPrompt(PlainPrompt):
     The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
     tasks share it, or of J for targets adapted side by side, each with a copy of its own.
 
+    Frozen words of each task's own may stand behind P_j, such as its instruction: a new task is then told
+    what it is, and what is shared need not hold it (not in the paper).
+
     Args:
         shared: P*, [1, P, D] or [J, P, D].
         u: [J, P, R].
         v: [J, R, D].
+        words: [J, Q, D], if there are any.
     """
 
-    def __init__(self, shared: Float[Array, "#J P D"], u: Float[Array, "J P R"], v: Float[Array, "J R D"]):
+    def __init__(
+        self,
+        shared: Float[Array, "#J P D"],
+        u: Float[Array, "J P R"],
+        v: Float[Array, "J R D"],
+        words: Float[Array, "J Q D"] | None = None,
+    ):
         self.shared, self.u, self.v = PromptParam(shared), PromptParam(u), PromptParam(v)
+        self.words = None if words is None else Weight(words)
 
     @classmethod
-    def start(cls, shared: Float[Array, "P D"], tasks: int, rank: int, key: Array) -> MultitaskPrompt:
+    def start(
+        cls,
+        shared: Float[Array, "P D"],
+        tasks: int,
+        rank: int,
+        key: Array,
+        words: Float[Array, "J Q D"] | None = None,
+    ) -> MultitaskPrompt:
         """Every task's prompt starts equal to ``shared``.
 
         The first component is all ones; each further one has u = 0 and a random v, as in LoRA, so
@@ -39,22 +58,26 @@ class MultitaskPrompt(PlainPrompt):
         length, width = shared.shape
         u = jnp.zeros((tasks, length, rank)).at[..., 0].set(1.0)
         v = jax.random.normal(key, (tasks, rank, width)).at[:, 0].set(1.0)
-        return cls(shared[None], u, v)
+        return cls(shared[None], u, v, words)
 
-    def for_targets(self, targets: int, together: bool = False) -> MultitaskPrompt:
+    def for_targets(
+        self, targets: int, together: bool = False, words: Float[Array, "J Q D"] | None = None
+    ) -> MultitaskPrompt:
         """The start of ``targets`` new tasks: P* kept, u and v the mean of the source tasks'.
 
-        Each target has its own copy of P* (section 3.3), or all ``together`` have one.
+        Each target has its own copy of P* (section 3.3), or all ``together`` have one; behind it stand its
+        own ``words``.
         """
 
         def mean(part: PromptParam, count: int = targets) -> Array:
             return jnp.broadcast_to(part[...].mean(axis=0), (count, *part.shape[1:]))
 
         shared = mean(self.shared, 1 if together else targets)
-        return MultitaskPrompt(shared, mean(self.u), mean(self.v))
+        return MultitaskPrompt(shared, mean(self.u), mean(self.v), words)
 
-    def compose(self) -> Float[Array, "J P D"]:
-        return self.shared[...] * low_rank(self.u, self.v)
+    def compose(self) -> Float[Array, "J S D"]:
+        own = self.shared[...] * low_rank(self.u, self.v)
+        return own if self.words is None else jnp.concatenate([own, self.words[...]], axis=1)
 
 
 class ModulatedPrompt(PlainPrompt):

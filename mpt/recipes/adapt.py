@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from etils import epath
@@ -46,6 +47,9 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         return found
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     drawn = {task.name: _drawn(config, task, pretrained) for task in tasks}
+    if config.shots:
+        draws = {name: dict(zip(config.seeds, rows.places)) for name, rows in drawn.items()}
+        write_whole(run.path / "draws.json", json.dumps(draws) + "\n")
     pairs = [(place, task) for place in range(len(config.seeds)) for task in tasks]
     setting = Setting(
         config,
@@ -117,17 +121,18 @@ def _result(task: Task, drawn: Drawn, jobs: Sequence[Job]) -> Result:
 def _drawn(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     layout = pretrained.backbone.layout
     whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, whole.labels, config.shots)
-    train: list[Sequence[Row]] = [
-        [whole[i] for i in few_shot(whole.labels, config.shots, seed)] if config.shots else whole
-        for seed in config.seeds
-    ]
+    warn_of_few(task, whole.labels, config.shots, config.shots_per)
+    places: list[Sequence[int]] = [range(len(whole))] * len(config.seeds)
+    train: list[Sequence[Row]] = [whole] * len(config.seeds)
+    if config.shots:
+        places = [few_shot(whole.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
+        train = [[whole[i] for i in chosen] for chosen in places]
 
     def scored(split: str, count: int) -> HeldOut:
         return held_out(task, split, count, config.max_length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    return Drawn(train, probed, scored(config.scored, config.test_rows))
+    return Drawn(places, train, probed, scored(config.scored, config.test_rows))
 
 
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
@@ -136,8 +141,12 @@ def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pr
     return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
 
 
-def warn_of_few(task: Task, labels: Int[np.ndarray, " R"], shots: int) -> None:
-    """Says which classes have fewer rows than are asked for."""
+def warn_of_few(
+    task: Task, labels: Int[np.ndarray, " R"], shots: int, per: Literal["class", "task"] = "class"
+) -> None:
+    """Says which classes have fewer rows than are asked for; or that all together have."""
+    if per == "task":
+        labels = np.full_like(labels, -1)
     for label, count in zip(*np.unique(labels, return_counts=True)):
         if count < shots:
             kind = f" of '{task.choices[label]}'" if label >= 0 else ""

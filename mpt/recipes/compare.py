@@ -40,7 +40,7 @@ def compare(config: CompareConfig) -> AnyPath:
     pretrained = load_pretrained(**dataclasses.asdict(source.model))
     universal = any(ROWS[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if universal else ""
-    tuned = tuning.tune(config, pretrained, run.path / "tuning") if config.tune.factors else {}
+    tuned = tuning.tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
         write_whole(run.path / "tuning.json", tuning.as_json(config, tuned))
 

@@ -137,6 +137,11 @@ def _beginners(
         universal, card = saved_start(config.prompt, pretrained)
         if not isinstance(universal, MultitaskPrompt):
             raise UserError(f"continual: prompt: {config.prompt} is of one task; name a universal prompt")
+        if universal.words is not None:
+            raise UserError(
+                f"continual: {config.prompt}: its tasks are told by their instructions, which learners do "
+                "not keep; pretrain a prompt without universal.instruction"
+            )
         warn_of_sources(tasks, card.prompts)
         starts = universal.for_targets(len(tasks)).compose()
     else:

@@ -53,12 +53,12 @@ class Exam:
         for place, (task, (examples, _)) in enumerate(zip(self._tasks, self._tests)):
             keep_answers(run, task, seed, examples, self._answers(place, learner.prompt(place)))
 
-    def guesses(self, keys: Keys) -> list[Int[np.ndarray, " B"]]:
+    def guesses(self, keys: Keys) -> list[Int[np.ndarray, " _"]]:
         """The task that each task's rows are taken for, by their text alone."""
         texts = [[plain_text(example) for example in test.examples] for test in self._tests]
         return [keys.nearest(features(self._pretrained, found, self._most)) for found in texts]
 
-    def scores_of_guesses(self, learner: Learner, guesses: Sequence[Int[np.ndarray, " B"]]) -> list[float]:
+    def scores_of_guesses(self, learner: Learner, guesses: Sequence[Int[np.ndarray, " _"]]) -> list[float]:
         """A learner's metric on each task, every row read as one of the task that it is taken for.
 
         A row that lacks a column of that task's template cannot be read so, and counts as wrong.

@@ -35,8 +35,13 @@ class HeldOut(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A task's training rows of each seed, and what all seeds are looked at and scored on."""
+    """A task's training rows of each seed, and what all seeds are looked at and scored on.
 
+    Attributes:
+        places: of the training rows, among all that the task has.
+    """
+
+    places: list[Sequence[int]]
     train: list[Sequence[Row]]
     probed: HeldOut
     scored: HeldOut

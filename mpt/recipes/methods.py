@@ -37,7 +37,7 @@ from mpt.prompts import (
 from mpt.prompts.saved import load_prompt
 from mpt.prompts.spot import similarities
 from mpt.recipes.in_context import in_context
-from mpt.recipes.start import saved_start, starting_vectors
+from mpt.recipes.start import for_tasks, saved_start, starting_vectors
 from mpt.rundir import RunDir
 from mpt.sharding import own_shards
 from mpt.train import fit
@@ -120,6 +120,10 @@ def _ulpt(setting: Setting) -> Start:
         universal = _saved(setting) if setting.config.prompt else None
         if not isinstance(universal, MultitaskPrompt):
             raise _no_shared_part("ulpt.shared_only")
+        if universal.words is not None:
+            raise UserError(
+                "ulpt.shared_only: this universal prompt has instructions behind it; leave it out"
+            )
         base = UltraLowPrompt.start(universal.shared[...], options.rank, options.seed)
         prompt = ModulatedPrompt(base, universal.u[...], universal.v[...])
     else:
@@ -247,7 +251,7 @@ def _saved(setting: Setting) -> MultitaskPrompt | SoftPrompt:
     prompt, card = saved_start(setting.config.prompt, setting.pretrained)
     warn_of_sources(setting.tasks, card.prompts)
     if isinstance(prompt, MultitaskPrompt):
-        return prompt.for_targets(len(setting.seeds), together=bool(setting.config.also))
+        return for_tasks(prompt, setting.tasks, setting.pretrained, together=bool(setting.config.also))
     if len(prompt.compose()) > 1:
         raise UserError(f"{setting.config.prompt}: it holds {len(card.prompts)} prompts; name one of a bank")
     return SoftPrompt(jnp.repeat(prompt.compose(), len(setting.seeds), axis=0))

@@ -24,6 +24,7 @@ from mpt.models.prompted import Prompted
 from mpt.paths import AnyPath
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.recipes.start import for_tasks
 
 CHUNK = 256  # lines read before their predictions are written
 
@@ -81,7 +82,7 @@ def open_run(
         place = card.prompts.index(wanted.name)
     else:
         assert isinstance(prompt, MultitaskPrompt)
-        prompt, place = prompt.for_targets(1), 0
+        prompt, place = for_tasks(prompt, [wanted], pretrained), 0
     if isinstance(prompt, Lora):
         backbone, prompt = prompt.beside(backbone), SoftPrompt(prompt.vectors[...])
     return Ready(pretrained, Prompted(backbone, prompt), place, wanted, card.max_length)

@@ -21,7 +21,7 @@ from mpt.processes import several
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.report import finish
-from mpt.recipes.start import starting_vectors
+from mpt.recipes.start import instruction_words, starting_vectors
 from mpt.report.spending import keep_spending
 from mpt.rundir import RunDir
 from mpt.sharding import on_mesh, own_shards
@@ -80,8 +80,13 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     teachers = saved.compose()
 
     # 2. One shared prompt, with a low-rank component per task, learns from tasks and teachers.
+    told = config.universal.instruction
     start = MultitaskPrompt.start(
-        teachers.mean(axis=0), len(tasks), max(config.vectors.rank, 1), jax.random.key(config.seed)
+        teachers.mean(axis=0),
+        len(tasks),
+        max(config.vectors.rank, 1),
+        jax.random.key(config.seed),
+        words=instruction_words(tasks, told, pretrained) if told else None,
     )
     weights = {"task": 1.0, "kl": config.universal.kl_weight, "hidden": config.universal.hidden_weight}
     distils = weights["kl"] > 0 or weights["hidden"] > 0

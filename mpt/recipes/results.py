@@ -22,9 +22,10 @@ class Comparison:
 
     Attributes:
         targets: as the config names them.
-        shots: examples per class, one table each.
+        shots: numbers of examples, one table each.
         goal: the accuracy whose first step is told.
         weights: the backbone's parameters.
+        shots_per: what a number of shots counts, see ``AdaptConfig``.
     """
 
     methods: Sequence[str]
@@ -33,10 +34,12 @@ class Comparison:
     goal: float
     weights: int
     found: Mapping[Cell, Result]
+    shots_per: str = "class"
 
     @classmethod
     def of(cls, config: CompareConfig, weights: int, found: Mapping[Cell, Result]) -> Comparison:
-        return cls(config.methods, config.targets, numbers_of_shots(config), config.goal, weights, found)
+        shots, per = numbers_of_shots(config), config.adapt.shots_per
+        return cls(config.methods, config.targets, shots, config.goal, weights, found, per)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:
         return self.found.get(Cell(method, target, shots if ROWS[method].trained else None))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -170,13 +171,22 @@ def adaptation(
         prompt = _abstract(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
     else:
         prompt = _abstract(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
-    return Stage(name, config.train, [read], [drawn(read, config.shots)] * seeds, seeds, length, prompt)
+    return Stage(
+        name,
+        config.train,
+        [read],
+        [drawn(read, config.shots, config.shots_per)] * seeds,
+        seeds,
+        length,
+        prompt,
+    )
 
 
-def drawn(read: Read, shots: int) -> int | None:
+def drawn(read: Read, shots: int, per: Literal["class", "task"] = "class") -> int | None:
     """The training rows that few shots leave of a task's; None where they cannot be told."""
     whole = read.rows["train"]
-    return min(whole, shots * max(len(read.task.choices), 1)) if shots and whole is not None else whole
+    classes = max(len(read.task.choices), 1) if per == "class" else 1
+    return min(whole, shots * classes) if shots and whole is not None else whole
 
 
 def stages(
@@ -210,8 +220,8 @@ def _tuning(config: CompareConfig, sources: Mapping[str, Read], model: Planned) 
         for task in config.tune.tasks
         for method in tuned_methods(config)
     ]
-    if any(cell.row.universal for cell in tried):
-        source = without(config.pretrain, config.tune.tasks)
+    source = without(config.pretrain, config.tune.tasks)
+    if source != config.pretrain and any(cell.row.universal for cell in tried):
         for stage in pretraining(source, [sources[name] for name in source.tasks], model):
             yield replace(stage, name=f"tuning, {stage.name}")
     # A trial reads its task as a target does, cut at the adaptation's own length.

@@ -69,7 +69,8 @@ def _of_target(found: Comparison, target: str, shots: int, digits: int) -> list[
 
     done = [result for method in found.methods if (result := found.at(method, target, shots))]
     heading = f"{done[0].task} {done[0].metric} (n={done[0].rows})" if done else target
-    return [(heading, figure), (f"steps to {100 * found.goal:.0f}%", step)]
+    looked = any(result.curve for result in done)
+    return [(heading, figure), *([(f"steps to {100 * found.goal:.0f}%", step)] if looked else [])]
 
 
 def _costs(found: Comparison, shots: int) -> list[Column]:
@@ -116,13 +117,19 @@ def as_markdown(found: Comparison, notes: Sequence[str]) -> str:
     return "\n\n".join([*parts, *filter(None, notes)]) + "\n"
 
 
+_GOAL = (
+    " Steps to the goal are read off validation rows, 0 being before training; "
+    f"{NEVER} means never within the budget."
+)
+
+
 def caption(found: Comparison, pretraining: float | None) -> str:
     """How to read the tables."""
     seeds = max((len(result.scores) for result in found.found.values()), default=0)
     return (
         f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
-        "and of test rows; seconds per seed. Steps to the goal are read off validation rows, 0 being before "
-        f"training; {NEVER} means never within the budget."
+        "and of test rows; seconds per seed."
+        + (_GOAL if any(result.curve for result in found.found.values()) else "")
         + ("" if pretraining is None else f" Training the universal prompt took {pretraining:.0f} s, once.")
         + _head_starts(found)
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mpt.config import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.data.library import find_task
 from mpt.errors import UserError
 from mpt.models.hf import Pretrained
 from mpt.paths import AnyPath
@@ -41,13 +42,12 @@ def check(config: CompareConfig) -> None:
     """Refuses tuning on what is scored.
 
     Raises:
-        UserError: a tune task is a target, or no source task of the config.
+        UserError: a tune task is a target or unknown, or too few source tasks are left without it.
     """
     for name in config.tune.tasks:
         if name in config.targets:
-            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on source tasks")
-        if name not in config.pretrain.tasks:
-            raise UserError(f"compare: tune.tasks: '{name}' is no source task; name one of pretrain.tasks")
+            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on other tasks")
+        find_task(name)
     universal = any(ROWS[method].universal for method in tuned_methods(config))
     if universal and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
         raise UserError(
@@ -70,19 +70,19 @@ def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
     )
 
 
-def tune(config: CompareConfig, pretrained: Pretrained, folder: AnyPath) -> dict[str, Tuned]:
+def tune(config: CompareConfig, pretrained: Pretrained, folder: AnyPath, prompt: str) -> dict[str, Tuned]:
     """Runs the trials of every method that has a rate, each of every factor on every tune task.
 
-    A universal prompt that has seen a trial's task would need no adapting: the trials have one of their
-    own, trained without those tasks. Test rows are not read.
+    A universal prompt that has seen a trial's task would need no adapting: where one of them is a source
+    task, the trials have a prompt of their own, trained without it. Test rows are not read.
 
     Args:
         folder: for the runs, each of which goes on or is read back.
+        prompt: run directory of the comparison's universal prompt, if it has one.
     """
-    methods, prompt = tuned_methods(config), ""
-    if any(ROWS[method].universal for method in methods):
-        source = replace(without(config.pretrain, config.tune.tasks), out=str(folder / "pretrain"))
-        prompt = str(pretrain(source, pretrained))
+    methods, source = tuned_methods(config), without(config.pretrain, config.tune.tasks)
+    if source != config.pretrain and any(ROWS[method].universal for method in methods):
+        prompt = str(pretrain(replace(source, out=str(folder / "pretrain")), pretrained))
 
     def trial(method: str, factor: float, task: str) -> float:
         cell = Cell(method, task, config.tune.shots)
@@ -129,9 +129,10 @@ def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
 def in_words(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
     """How the rates were chosen, in a few sentences."""
     tried, tasks = ", ".join(f"{factor:g}" for factor in config.tune.factors), ", ".join(config.tune.tasks)
+    per = "per class" if config.adapt.shots_per == "class" else "in all"
     chosen = "; ".join(f"{method} × {tuned.factor:g}" for method, tuned in found.items())
     return (
-        f"Rates: the best of {tried} times each method's own, on validation rows of source tasks ({tasks}) "
-        f"with {config.tune.shots} examples per class: the same trials for each method, and a universal "
-        f"prompt for them that is trained without those tasks. Chosen: {chosen}."
+        f"Rates: the best of {tried} times each method's own, on validation rows of {tasks}, "
+        f"with {config.tune.shots} examples {per}: the same trials for each method, from a universal "
+        f"prompt that has not seen those tasks. Chosen: {chosen}."
     )

@@ -155,6 +155,12 @@ def test_few_shot_takes_that_many_of_each_class(labels, per_class, seed):
         assert sum(labels[i] == label for i in places) == min(per_class, labels.count(label))
 
 
+def test_few_shot_can_count_the_rows_in_all():
+    places = few_shot([0] * 9 + [1], 4, 0, "task")
+    assert len(set(places)) == 4 and set(places) <= set(range(10))
+    assert few_shot([0, 1], 4, 0, "task") in ([0, 1], [1, 0])
+
+
 def test_few_shot_follows_its_seed():
     labels = [i % 2 for i in range(100)]
     assert few_shot(labels, 4, 0) == few_shot(labels, 4, 0)

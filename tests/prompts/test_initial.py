@@ -6,6 +6,7 @@ import pytest
 from mpt.config import PromptConfig
 from mpt.data.sources import Files
 from mpt.data.task import Task
+from mpt.errors import UserError
 from mpt.prompts import text_rows, vocabulary_rows
 from mpt.recipes.start import starting_vectors
 
@@ -35,6 +36,23 @@ def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
         "vocabulary": [vocabulary_rows(len(table), 3, seed) for seed in (0, 1)],
     }[start]
     np.testing.assert_array_equal(prompts, table[np.stack(ids)])
+
+
+def test_prompts_start_from_class_words_then_vocabulary(pretrained):
+    task = Task("t", Files({}), "{text}", verbalizer={"1": "good", "0": "red blue"})
+    prompts = np.asarray(starting_vectors(PromptConfig(length=5, start="classes"), [task], [1], pretrained))
+    table = np.asarray(pretrained.backbone.embedding[...])
+    words = [table[pretrained.tokenizer(word)["input_ids"]].mean(axis=0) for word in (" good", " red blue")]
+    np.testing.assert_allclose(prompts[0, :2], words, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(prompts[0, 2:], table[vocabulary_rows(len(table), 3, 1)])
+    short = starting_vectors(PromptConfig(length=1, start="classes"), [task], [1], pretrained)
+    np.testing.assert_array_equal(short[0], prompts[0, :1])
+
+
+def test_task_without_class_words_cannot_start_from_them(pretrained):
+    task = Task("t", Files({}), "{text}")
+    with pytest.raises(UserError, match="task t has no class words"):
+        starting_vectors(PromptConfig(start="classes"), [task], [0], pretrained)
 
 
 def test_uniform_start_is_half_a_unit_wide_and_each_seeds_own(pretrained):

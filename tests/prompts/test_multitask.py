@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from mpt.prompts import ModulatedPrompt, MultitaskPrompt, UltraLowPrompt
+from mpt.prompts import ModulatedPrompt, MultitaskPrompt, PromptParam, UltraLowPrompt
 
 J, P, D = 3, 4, 5
 
@@ -71,3 +72,15 @@ def test_any_plain_prompt_can_be_the_shared_part():
     base = UltraLowPrompt.start(source.shared[...], D, 0)  # enough dimensions to be it
     found = ModulatedPrompt(base, source.u[...], source.v[...]).compose()
     np.testing.assert_allclose(found, source.compose(), rtol=1e-3, atol=1e-4)
+
+
+def test_words_stand_behind_and_are_not_trained():
+    shared, u, v, words = (
+        random(i, *shape) for i, shape in enumerate([(1, 4, 6), (2, 4, 1), (2, 1, 6), (2, 3, 6)])
+    )
+    prompt = MultitaskPrompt(shared, u, v, words)
+    np.testing.assert_array_equal(prompt.compose()[:, :4], MultitaskPrompt(shared, u, v).compose())
+    np.testing.assert_array_equal(prompt.compose()[:, 4:], words)
+    assert "words" not in nnx.state(prompt, PromptParam)
+    target = prompt.for_targets(1, words=words[:1])
+    np.testing.assert_array_equal(target.compose()[0, 4:], words[0])

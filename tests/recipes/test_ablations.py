@@ -2,13 +2,19 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from toys import stage
 
-from mpt.config import PretrainConfig
+from mpt.config import AdaptConfig, ContinualConfig, PretrainConfig
 from mpt.config_file import from_plain
+from mpt.errors import UserError
+from mpt.prompts import MultitaskPrompt
+from mpt.recipes.adapt import adapt
+from mpt.recipes.continual import continual
+from mpt.recipes.predict import open_run
 from mpt.recipes.pretrain import pretrain
 
 
@@ -40,3 +46,35 @@ def test_without_decomposition_tasks_share_the_prompt_whole(pretrained_with):
     assert tensors["shared"].shape == (1, 4, 32)
     np.testing.assert_array_equal(tensors["u"], np.ones((2, 4, 1)))
     np.testing.assert_array_equal(tensors["v"], np.ones((2, 1, 32)))
+
+
+def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, plain_adapt, pretrained, toy):
+    out = str(tmp_path / "source")
+    stages = {"teachers": stage(2), "universal": stage(2) | {"instruction": 3}}
+    run = pretrain(from_plain(PretrainConfig, plain_pretrain | {"out": out} | stages, "test"), pretrained)
+    tasks = plain_pretrain["tasks"]
+    words = load_file(run / "prompts" / "universal.safetensors")["words"]
+    ids = pretrained.tokenizer("Is it good or bad?\n")["input_ids"][-3:]
+    embedded = np.asarray(pretrained.backbone.embed(jnp.asarray(ids)), np.float32)
+    np.testing.assert_array_equal(words, np.stack([embedded] * len(tasks)))
+
+    keys = {"out": str(tmp_path / "target"), "prompt": out, "train": stage(2)}
+    result = adapt(from_plain(AdaptConfig, plain_adapt | keys, "test"), pretrained)
+    adapted = load_file(tmp_path / "target" / "prompts" / "adapted.safetensors")["vectors"]
+    length = words.shape[1]
+    np.testing.assert_array_equal(adapted[:, -length:], np.stack([embedded] * len(adapted)))
+    assert result.parameters == (adapted.shape[1] - length) * 33 + 32  # P*, u and v: no word is trained
+
+    ready = open_run(run, plain_adapt["task"], 0, pretrained)  # not adapted, on a task that is new
+    assert isinstance(ready.model.prompt, MultitaskPrompt)
+    np.testing.assert_array_equal(ready.model.prompt.compose()[0, -length:], embedded)
+
+
+def test_learners_keep_no_instructions(tmp_path, plain_pretrain, pretrained):
+    out = str(tmp_path / "source")
+    stages = {"teachers": stage(2), "universal": stage(2) | {"instruction": 3}}
+    pretrain(from_plain(PretrainConfig, plain_pretrain | {"out": out} | stages, "test"), pretrained)
+    plain = {"out": str(tmp_path / "run"), "prompt": out, "tasks": plain_pretrain["tasks"]}
+    plain["model"] = plain_pretrain["model"]
+    with pytest.raises(UserError, match="instructions, which learners do not keep"):
+        continual(from_plain(ContinualConfig, plain, "test"), pretrained)

@@ -13,6 +13,7 @@ from mpt.config_file import from_plain, read_yaml
 from mpt.errors import UserError
 from mpt.metrics.interval import FOLDS
 from mpt.recipes import compare, tuning
+from mpt.recipes.adapt import Result
 from mpt.recipes.rows import ROWS, Cell, cells
 
 
@@ -184,8 +185,8 @@ def test_ties_go_to_the_factor_nearest_to_1():
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("mood", "mood.yaml' is a target; rates are tuned on source tasks"),
-        ("movies", "tune.tasks: 'movies' is no source task"),
+        ("mood", "mood.yaml' is a target; rates are tuned on other tasks"),
+        ("moody", "task 'moody'"),
         ("tone", "tune.tasks: leave two source tasks or more"),
     ],
 )
@@ -199,6 +200,21 @@ def test_tuning_on_what_is_scored_or_seen_is_refused(task, message, toy, tmp_pat
     with pytest.raises(UserError, match=message):
         compare.compare(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_trials_on_a_task_of_their_own_start_from_the_same_prompt(several, pretrained, monkeypatch, tmp_path):
+    own = write_task(tmp_path, "own", toy_rows("mood"))
+    tune = replace(several.tune, tasks=(str(own),))
+    prompts = []
+
+    def trial(config, pretrained):
+        prompts.append(config.prompt)
+        return Result(config.task, "accuracy", [0.5], 1, 1, 1, 1.0, [])
+
+    monkeypatch.setattr(tuning, "adapt", trial)
+    monkeypatch.setattr(tuning, "pretrain", lambda *_: pytest.fail("another prompt was trained"))
+    tuning.tune(replace(several, tune=tune), pretrained, tmp_path, "the comparison's")
+    assert set(prompts) == {"", "the comparison's"}
 
 
 def test_pretraining_without_a_task_is_without_its_share():

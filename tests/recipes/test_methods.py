@@ -108,6 +108,14 @@ def test_lora_keeps_no_frozen_weight(run):
     assert any(t.any() for name, t in tensors.items() if name.endswith("_b"))
 
 
+def test_draws_are_kept(run, plain_adapt):
+    out, _ = run("lora")
+    (draws,) = json.loads((out / "draws.json").read_text()).values()
+    assert list(draws) == ["0", "1"]
+    assert all(len(set(places)) == 2 * plain_adapt["shots"] for places in draws.values())
+    assert draws["0"] != draws["1"]
+
+
 def test_frozen_shared_part_stays(run, universal):
     shared = load_file(universal / "prompts" / "universal.safetensors")["shared"]
     checkpoints = {}
