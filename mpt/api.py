@@ -26,7 +26,7 @@ from mpt.data.library import is_packaged
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.models.hf import load_pretrained
-from mpt.paths import AnyPath, run_path
+from mpt.paths import AnyPath, is_remote, run_path
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
@@ -206,7 +206,10 @@ def _placed(given: Sequence[Given]) -> list[Placed]:
 def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Sequence[Placed]) -> AnyPath:
     """The run directory that was named, or one by what the run is made of."""
     if out is not None:
-        return run_path(out)
+        folder = run_path(out)
+        if is_remote(folder) and any(each.files for each in placed):
+            raise UserError(f"{folder}: tasks that only Python knows are written into the run; give a folder")
+        return folder
     made_of = [to_plain(replace(config, out="")), placed]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
     return Path("runs", f"{re.sub('[^A-Za-z0-9_.-]+', '_', title)}-{digest}")

@@ -269,13 +269,13 @@ def serve(rest: list[str]) -> None:
 def export(rest: list[str]) -> None:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
     from mpt.interop.exporting import export_run
-    from mpt.paths import AnyPath, run_path
+    from mpt.paths import run_path
 
     def arguments(
         run: RunArgument,
         format: Literal["peft", "embeddings"] = "peft",
         out: OutOption = "",
-    ) -> AnyPath:
+    ) -> Any:
         """Write a run's prompts for other libraries.
 
         Args:

@@ -20,7 +20,7 @@ from mpt.insight.findings import Findings
 from mpt.insight.tokens import nearest_tokens, spelled
 from mpt.interop.exporting import Format, export_run
 from mpt.models.hf import Pretrained
-from mpt.paths import AnyPath
+from mpt.paths import AnyPath, run_path
 from mpt.prompts import PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
 from mpt.recipes.adapt import Result
@@ -139,19 +139,20 @@ class Run:
         """
         return export_run(self.path, format, out)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path) -> AnyPath:
         """Copies what it takes to predict: the prompts and their cards, without checkpoints and data.
 
         `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory.
         """
-        with whole_folder(Path(folder)) as copy:
+        saved = run_path(folder)
+        with whole_folder(saved) as copy:
             (copy / "prompts").mkdir()
             for file in (self.path / "prompts").iterdir():
                 (copy / "prompts" / file.name).write_bytes(file.read_bytes())
             for name in ("config.yaml", "result.json", "results.json"):
                 if (self.path / name).is_file():
                     (copy / name).write_bytes((self.path / name).read_bytes())
-        return Path(folder)
+        return saved
 
     @property
     def card(self) -> Card:

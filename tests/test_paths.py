@@ -9,9 +9,10 @@ from toys import refused, stage
 
 from mpt import cli
 from mpt.checkpoint import Checkpoints, Resumed
+from mpt.data.files import read_file
 from mpt.errors import UserError
 from mpt.launch import free_port
-from mpt.paths import run_path
+from mpt.paths import run_path, upload
 from mpt.rundir import Metrics, RunDir, whole_folder
 
 RUN = "gs://bucket/run"
@@ -82,6 +83,12 @@ def test_what_another_process_writes_into_a_bucket_is_seen(bucket):
     assert not (run.path / "prompts" / "a.json").exists()
     storage.Client().bucket("bucket").blob("other/prompts/a.json").upload_from_string("{}")
     assert (run.path / "prompts" / "a.json").is_file()
+
+
+@pytest.mark.slow
+def test_rows_in_a_bucket_are_read(bucket):
+    upload(run_path("gs://bucket/rows.jsonl"), b'{"text": "one"}\n{"text": "two"}\n')
+    assert [row.columns["text"] for row in read_file("gs://bucket/rows.jsonl")] == ["one", "two"]
 
 
 @pytest.mark.slow

@@ -143,6 +143,7 @@ def as_undisturbed(run: Path, whole: Path) -> None:
     """Compares a pretraining's prompts and steps to those of the fixture ``universal``."""
     for name in ("teachers", "universal"):
         found, expected = (load_file(folder / "prompts" / f"{name}.safetensors") for folder in (run, whole))
+        assert found.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
         lines = (run / name / "metrics.jsonl").read_text().splitlines()
