@@ -1,0 +1,173 @@
+"""Commands that show what there is: in a run, in a bank of prompts, among the tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from mpt.commands import Command
+from mpt.commands.options import OutOption, RunArgument, RunArguments
+from mpt.errors import UserError
+
+
+def inspect(rest: list[str]) -> None:
+    """Show what a run's prompts say, how alike they are, and which of their vectors matter."""
+    from mpt.paths import run_path
+    from mpt.recipes.inspect import inspect
+    from mpt.recipes.summary import print_summary
+
+    def arguments(
+        run: RunArgument,
+        rows: int = 64,
+        targets: tuple[str, ...] = (),
+        out: OutOption = "",
+    ) -> None:
+        """Show what a run's prompts say, how alike they are, and which of their vectors matter.
+
+        Args:
+            run: run directory of `pretrain`, `adapt` or `import`.
+            rows: of each task, to try the prompts on; 0 for what can be told without any.
+            targets: more tasks (names or files) to try all prompts on; also one of the run's own whose
+                data is elsewhere now.
+            out: the page to write; RUN/inspect.html where left out.
+        """
+        folder = run_path(run)
+        page = run_path(out) if out else folder / "inspect.html"
+        print_summary(inspect(folder, rows, targets, page))
+        print(f"Page in {page}")
+
+    tyro.cli(arguments, args=rest, prog="mpt inspect")
+
+
+def report(rest: list[str]) -> None:
+    """Write a run's report.html anew, from what its directory holds by now."""
+    from mpt.paths import AnyPath, run_path
+    from mpt.recipes.report import report
+
+    def arguments(run: RunArgument) -> AnyPath:
+        """Write a run's report.html anew, from what its directory holds by now.
+
+        Args:
+            run: run directory of `pretrain`, `adapt`, `compare`, `continual` or `import`.
+        """
+        return report(run_path(run))
+
+    print(f"Page in {tyro.cli(arguments, args=rest, prog='mpt report')}")
+
+
+def bank(rest: list[str]) -> None:
+    """Keep prompts in one place, and find which of them a new task starts from: add, list, search."""
+    app = tyro.extras.SubcommandApp()
+
+    @app.command
+    def add(run: RunArguments, bank: str = "bank") -> None:
+        """Put the prompts of runs into a bank.
+
+        Args:
+            run: run directories of `pretrain`, `adapt` or `import`.
+            bank: a folder, or a URL such as gs://bucket/bank.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.paths import run_path
+        from mpt.recipes.bank import add
+
+        if not run:
+            raise UserError("bank: name at least one run directory")
+        for name, new in (each for folder in run for each in add(run_path(folder), Bank(bank))):
+            print(f"{bank}/{name}{'' if new else ' (there already)'}")
+
+    @app.command
+    def list(bank: str = "bank") -> None:
+        """List the prompts of a bank.
+
+        Args:
+            bank: a folder, or a URL such as gs://bucket/bank.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.recipes.bank import print_list
+
+        print_list(Bank(bank))
+
+    @app.command
+    def search(
+        task: Annotated[str, tyro.conf.Positional],
+        bank: str = "bank",
+        model: str = "",
+        shots: int = 16,
+        steps: int = 8,
+        seed: int = 0,
+        max_length: int = 96,
+    ) -> None:
+        """Rank a bank's prompts as starts for a new task, and say which to start from.
+
+        Args:
+            task: task name or file.
+            bank: a folder, or a URL such as gs://bucket/bank.
+            model: the backbone; that of the bank's prompts where left out.
+            shots: training rows per class to try prompts on, those that `mpt adapt` draws with this seed.
+            steps: of prompt tuning, for the task's own prompt that the bank's are compared with.
+            seed: draws the rows.
+            max_length: most tokens of an input.
+        """
+        from mpt.interop.bank import Bank
+        from mpt.recipes.bank_search import print_found, search
+
+        found = search(Bank(bank), task, model, shots, steps, seed, max_length)
+        print_found(Bank(bank), task, found)
+
+    app.cli(args=rest, prog="mpt bank", description=bank.__doc__)
+
+
+def tasks(rest: list[str]) -> None:
+    """List the tasks, show one's examples, or check a task file and its data: list, show, check."""
+    app = tyro.extras.SubcommandApp()
+
+    @app.command(is_default=True)
+    def list() -> None:
+        """List the packaged tasks."""
+        from mpt.recipes.show import list_tasks
+
+        list_tasks()
+
+    @app.command
+    def show(
+        task: Annotated[str, tyro.conf.Positional],
+        split: str = "train",
+        rows: int = 3,
+        model: str = "",
+        max_length: int = 128,
+    ) -> None:
+        """Show how a task's examples read.
+
+        Args:
+            task: task name or file.
+            split: train, validation or test.
+            rows: how many examples to show.
+            model: count the tokens as this model does, and show what is cut; not counted where left out.
+            max_length: most tokens of an input, with --model.
+        """
+        from mpt.recipes.show import show_task
+
+        show_task(task, split, rows, model, max_length)
+
+    @app.command
+    def check(task: Annotated[str, tyro.conf.Positional]) -> None:
+        """Check a task file and all its data: every fault, then a table of the splits.
+
+        Args:
+            task: task file or name.
+        """
+        from mpt.recipes.check import check_task
+
+        check_task(task)
+
+    app.cli(args=rest, prog="mpt tasks", description=tasks.__doc__)
+
+
+COMMANDS: dict[str, Command] = {
+    "inspect": inspect,
+    "report": report,
+    "bank": bank,
+    "tasks": tasks,
+}

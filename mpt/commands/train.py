@@ -1,0 +1,177 @@
+"""Commands that run a config: they train, or tell what training would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from mpt.commands import Command
+from mpt.errors import UserError
+
+# The commands that run on all processes of a cluster.
+TRAINING = ("quickstart", "pretrain", "adapt", "compare")
+
+# Those that go on where they were stopped.
+RESUMED = (*TRAINING, "continual")
+
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Order(Generic[Config]):
+    """What a command that trains is given."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the tasks, steps, FLOPs and hours; train, fetch and write nothing."""
+    tflops: tuple[float, ...] = ()
+    """With --dry-run: rates of other machines to tell the hours at, in TFLOP/s."""
+
+
+@dataclass(frozen=True)
+class PlanOrder(Generic[Config]):
+    """What `mpt plan` is given."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    topology: str = ""
+    """TPU chips, as in v5e:4x4, v6e:8x8 or v5p:4x4x4; the devices at hand where left out."""
+    backbone: str = ""
+    """A model in place of the config's; its shape is enough, as of llama-7b and t5-xxl."""
+    tries: int = 6
+    """Meshes and batches to compile in search of the best, about a minute each."""
+    patience: float = 600.0
+    """Seconds after which a try is given up."""
+    json: Path | None = None
+    """A file to write all figures to."""
+
+
+def quickstart(rest: list[str]) -> None:
+    """The main job on a real model and real texts: `compare` with the packaged config."""
+    compare(["quickstart", *rest])
+
+
+def pretrain(rest: list[str]) -> None:
+    """Train teacher prompts for source tasks and distil them into a universal prompt."""
+    from mpt import config
+    from mpt.recipes.pretrain import pretrain
+
+    if resolved := _configured(config.PretrainConfig, "pretrain", rest):
+        print(f"Universal prompt in {pretrain(resolved)}/prompts")
+
+
+def adapt(rest: list[str]) -> None:
+    """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
+    from mpt import config
+    from mpt.data.taskfile import from_anywhere
+    from mpt.recipes.adapt import adapt_all
+
+    resolved = _configured(config.AdaptConfig, "adapt", rest)
+    if not resolved:
+        return
+    task, *also = map(from_anywhere, (resolved.task, *resolved.also))
+    for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
+        for seed, share in zip(resolved.seeds, result.scores):
+            rows = f"{result.rows} {resolved.scored} rows"
+            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {rows}")
+    if resolved.method == "full":
+        print(f"Figures in {resolved.out}/result.json; a model that is trained whole is not kept")
+    else:
+        print(f"Prompt in {resolved.out}/prompts")
+
+
+def compare(rest: list[str]) -> None:
+    """Run every method on every held-out task and print one table."""
+    from mpt import config
+    from mpt.recipes.compare import compare
+
+    if resolved := _configured(config.CompareConfig, "compare", rest):
+        compare(resolved)
+
+
+def plan(rest: list[str]) -> None:
+    """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
+    from mpt.config import PretrainConfig
+    from mpt.config_file import find_config, kind_of, with_model
+    from mpt.recipes.plan import plan
+
+    kind = PretrainConfig
+    if rest and not rest[0].startswith("-"):
+        kind = kind_of(find_config(rest[0]))
+    order = _order(PlanOrder, kind, "plan", rest)
+    resolved = with_model(order.config, order.backbone) if order.backbone else order.config
+    plan(resolved, order.topology, order.tries, order.patience, order.json)
+
+
+def continual(rest: list[str]) -> None:
+    """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
+    from rich.console import Console
+
+    from mpt import config
+    from mpt.data.taskfile import from_anywhere
+    from mpt.recipes.continual import continual
+    from mpt.recipes.continual_report import table
+
+    if resolved := _configured(config.ContinualConfig, "continual", rest):
+        results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
+        Console().print(table(results))
+        print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
+
+
+def launch(rest: list[str]) -> None:
+    """Run a command in several processes on this machine: --processes N -- pretrain CONFIG."""
+    from mpt.launch import launch
+
+    behind = rest.index("--") if "--" in rest else len(rest)
+
+    def arguments(processes: int, devices_per_process: int = 0) -> None:
+        """Run a command in several processes on this machine; it stands behind --.
+
+        Args:
+            processes: how many; the devices of all are one mesh.
+            devices_per_process: simulate so many devices on the CPU in each; 0 takes what is there.
+        """
+        command = rest[behind + 1 :]
+        if command[:1] and command[0] not in TRAINING:
+            raise UserError(
+                f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
+            )
+        launch(command, processes, devices_per_process)
+
+    tyro.cli(arguments, args=rest[:behind], prog="mpt launch")
+
+
+def _configured(kind: type, command: str, rest: list[str]) -> Any:
+    """The config named first, if one is, with the options that follow; None once its plan is printed."""
+    order = _order(Order, kind, command, rest)
+    if not order.dry_run:
+        return order.config
+    from mpt.recipes.dry_run import dry_run
+
+    dry_run(order.config, order.tflops)
+    return None
+
+
+def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
+    """An order with the config named first, if one is, and the options that follow."""
+    from mpt.config_file import find_config, load_config
+
+    named = bool(rest) and not rest[0].startswith("-")
+    base = load_config(kind, find_config(rest[0])) if named else kind()
+    prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
+    about = COMMANDS[command].__doc__
+    return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": quickstart,
+    "pretrain": pretrain,
+    "adapt": adapt,
+    "compare": compare,
+    "plan": plan,
+    "continual": continual,
+    "launch": launch,
+}

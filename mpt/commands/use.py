@@ -1,0 +1,155 @@
+"""Commands that put finished runs to use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from mpt.commands import Command
+from mpt.commands.options import OutOption, RunArgument, RunArguments
+from mpt.errors import UserError
+from mpt.serve.options import ServeOptions
+
+
+def evaluate(rest: list[str]) -> None:
+    """Score a run's prompt on a labelled split."""
+    from mpt.paths import run_path
+    from mpt.recipes.predict import evaluate
+
+    def arguments(
+        run: RunArgument,
+        task: str = "",
+        split: str = "test",
+        rows: int = 0,
+        index: int = 0,
+    ) -> dict[str, Any]:
+        """Score a run's prompt on a labelled split.
+
+        Args:
+            run: run directory of `adapt` or `pretrain`.
+            task: task name or file; an adaptation's own where left out.
+            split: train, validation or test.
+            rows: how many rows to take; 0 takes all.
+            index: which of an adaptation's prompts, one per seed.
+        """
+        return evaluate(run_path(run), task, split, rows, index)
+
+    print(json.dumps(tyro.cli(arguments, args=rest, prog="mpt evaluate")))
+
+
+def predict(rest: list[str]) -> None:
+    """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
+    from mpt.paths import run_path
+    from mpt.recipes.predict import open_run, predict
+
+    def arguments(
+        run: RunArgument,
+        input: Path | None = None,
+        task: str = "",
+        index: int = 0,
+    ) -> None:
+        """Predict for lines of JSON or bare text, as lines of JSON.
+
+        Args:
+            run: run directory of `adapt` or `pretrain`.
+            input: file of lines; standard input where left out.
+            task: task name or file, for a prompt that knows several.
+            index: which of an adaptation's prompts, one per seed.
+        """
+        if input and not input.is_file():
+            raise UserError(f"{input}: no such file")
+        ready = open_run(run_path(run), task, index)
+        with input.open(encoding="utf-8") if input else sys.stdin as lines:
+            for line in predict(ready, lines, str(input or "standard input")):
+                print(line, flush=True)
+
+    tyro.cli(arguments, args=rest, prog="mpt predict")
+
+
+def serve(rest: list[str]) -> None:
+    """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
+
+    def arguments(
+        run: RunArguments,
+        options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
+    ) -> None:
+        """Answer over HTTP for the prompts of runs, which share one backbone.
+
+        Args:
+            run: run directories of `adapt`, `pretrain` or `import`.
+            options: how it listens, and what it lets in.
+        """
+        if not run:
+            raise UserError("name at least one run directory")
+        from mpt.paths import run_path
+
+        try:
+            from mpt.serve.server import serve
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed; pip install 'mpt-jax[serve]'") from None
+        serve([run_path(name) for name in run], options)
+
+    tyro.cli(arguments, args=rest, prog="mpt serve")
+
+
+def export(rest: list[str]) -> None:
+    """Write a run's prompts for other libraries: --format peft or embeddings."""
+    from mpt.interop.exporting import export_run
+    from mpt.paths import run_path
+
+    def arguments(
+        run: RunArgument,
+        format: Literal["peft", "embeddings"] = "peft",
+        out: OutOption = "",
+    ) -> Any:
+        """Write a run's prompts for other libraries.
+
+        Args:
+            run: run directory of `adapt`, `pretrain` or `import`.
+            format: folders that `peft` loads, or plain arrays with a README.
+            out: the folder to write; RUN/peft or RUN/embeddings where left out.
+        """
+        return export_run(run_path(run), format, run_path(out) if out else None)
+
+    print(f"Prompts in {tyro.cli(arguments, args=rest, prog='mpt export')}")
+
+
+def import_(rest: list[str]) -> None:
+    """Make a run of a prompt that PEFT has trained: FOLDER --model NAME --task TASK."""
+    from mpt.interop.importing import import_adapter
+    from mpt.paths import run_path
+
+    def arguments(
+        folder: Annotated[Path, tyro.conf.Positional],
+        model: str,
+        task: tuple[str, ...],
+        out: OutOption = "runs/import",
+        max_length: int = 128,
+    ) -> None:
+        """Make a run of a prompt that PEFT has trained.
+
+        Args:
+            folder: folder of PEFT's, with adapter_config.json and adapter_model.safetensors.
+            model: the backbone that the prompt was trained on.
+            task: task name or file; for a multitask prompt one for each of its tasks, in their order.
+            out: the run directory.
+            max_length: most tokens of an input.
+        """
+        for remark in import_adapter(folder, model, task, run_path(out), max_length):
+            print(f"mpt: {remark}", file=sys.stderr)
+        print(f"Prompt in {out}/prompts")
+
+    tyro.cli(arguments, args=rest, prog="mpt import")
+
+
+COMMANDS: dict[str, Command] = {
+    "evaluate": evaluate,
+    "predict": predict,
+    "serve": serve,
+    "export": export,
+    "import": import_,
+}
