@@ -9,6 +9,7 @@ from toys import refused, stage
 
 from mpt import cli
 from mpt.checkpoint import Checkpoints, Resumed
+from mpt.config import PretrainConfig
 from mpt.data.files import read_file
 from mpt.errors import UserError
 from mpt.launch import free_port
@@ -79,7 +80,7 @@ def test_a_damaged_checkpoint_in_a_bucket_gives_way_to_the_one_before(bucket, ca
 def test_what_another_process_writes_into_a_bucket_is_seen(bucket):
     from google.cloud import storage
 
-    run = RunDir.open("gs://bucket/other", {})
+    run = RunDir.open("gs://bucket/other", PretrainConfig())
     assert not (run.path / "prompts" / "a.json").exists()
     storage.Client().bucket("bucket").blob("other/prompts/a.json").upload_from_string("{}")
     assert (run.path / "prompts" / "a.json").is_file()

@@ -42,18 +42,18 @@ def inspect(rest: list[str]) -> None:
 
 def report(rest: list[str]) -> None:
     """Write a run's report.html anew, from what its directory holds by now."""
-    from mpt.paths import AnyPath, run_path
+    from mpt.paths import run_path
     from mpt.recipes.report import report
 
-    def arguments(run: RunArgument) -> AnyPath:
+    def arguments(run: RunArgument) -> None:
         """Write a run's report.html anew, from what its directory holds by now.
 
         Args:
             run: run directory of `pretrain`, `adapt`, `compare`, `continual` or `import`.
         """
-        return report(run_path(run))
+        print(f"Page in {report(run_path(run))}")
 
-    print(f"Page in {tyro.cli(arguments, args=rest, prog='mpt report')}")
+    tyro.cli(arguments, args=rest, prog="mpt report")
 
 
 def bank(rest: list[str]) -> None:

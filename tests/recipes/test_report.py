@@ -83,7 +83,7 @@ def test_comparison_leads_to_its_runs(compared):
     run, printed = compared
     assert "report.html" in printed
     text = (run / "report.html").read_text()
-    links = re.findall(r'href="([^#"][^"]*)"', text)
+    links = re.findall(r'<a href="([^#"][^"]*)"', text)
     assert "pretrain/report.html" in links and len(links) == 6
     assert all((run / link).is_file() for link in links)
 

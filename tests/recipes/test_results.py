@@ -63,8 +63,9 @@ def test_average_waits_for_all_targets():
     assert found.mean(OURS, 4) is None and found.difference("LoRA", 4) is None
     headings, ours, lora = tables.table(found, 4)
     assert headings[1:4] == ["movies accuracy (n=500)", "steps to 80%", "editorials"]
-    assert ours[1].startswith("66.") and ours[3] == ours[5] == ""
-    assert lora[1:] == ["", "–", "", "–", "", "", "", "", "", ""]
+    assert headings[4:6] == ["average", f"minus {OURS}"]
+    assert ours[1].startswith("66.") and ours[3] == ours[4] == ""
+    assert lora[1:] == ["", "–", "", "", "", "", "", "", ""]
     assert len([*csv.DictReader(io.StringIO(tables.as_csv(found)))]) == 1
     assert not [*Comparison.of(config, 10**6, {}).found] and tables.caption(found, None)
 
