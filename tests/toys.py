@@ -20,7 +20,7 @@ from mpt.assets import cache_dir
 
 ROOT = Path(__file__).parents[1]
 USERS_CACHE = cache_dir()
-PATIENCE = 240  # seconds until a process that does not get on is a failure
+PATIENCE = 480  # seconds until a process that does not get on is a failure
 
 WORDS = {"tone": ("great", "awful"), "colour": ("red", "blue"), "mood": ("glad", "sad")}
 
@@ -155,7 +155,7 @@ def refused(capsys, *arguments: str) -> str:
     capsys.readouterr()
     assert cli.main(list(arguments)) == 2
     error = capsys.readouterr().err
-    assert error.startswith("mpt: ")
+    assert error.startswith("mpt: "), error
     assert error.count("\n") == 1, error
     return error
 
