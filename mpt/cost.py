@@ -2,7 +2,7 @@
 
 Necessary FLOPs, with no padding counted. A matrix of W weights meets a token at 2·W, and both ways of
 an attention meet a (query, visible key) pair at 4·heads·head_dim, in every layer. Forward, of a batch
-of J prompts of P vectors, B rows of S tokens and L labels:
+of J prompts of P vectors, B rows of S tokens and L labels::
 
     decoder           2·W·(J·P + Σ S) + 4·layers·heads·head_dim·pairs + 2·V·D·Σ L
                       pairs = Σ (S·(S + 1)/2 + S·P) + J·P·(P + 1)/2

@@ -26,6 +26,8 @@ from mpt.data.batches import Batch
 from mpt.losses import Term
 from mpt.models.prompted import Prompted
 from mpt.optim import adam
+from mpt.paths import run_title
+from mpt.processes import several
 from mpt.progress import Progress
 from mpt.prompts.soft import PromptParam
 from mpt.rundir import RunDir
@@ -182,7 +184,7 @@ def fit(
     bad = BadSteps(tasks, config.bad_steps, sum("bad_steps" in line for line in metrics.read()))
     if probe and start == 0:
         metrics.write(0, probe(model))
-    title = f"{run.path.parent.name}/{run.path.name}: {stage}"
+    title = f"{run_title(run.path)}: {stage}"
     bar = Progress(title, config.steps, start)
     with closing(checkpoints), metrics, bar as progress, deferred() as asked:
         for step in range(start + 1, config.steps + 1):
@@ -225,4 +227,4 @@ def fit(
 
 def _agreed(asked: int) -> int:
     """What any process has been asked for: all of them stop, and save, at the same step."""
-    return int(np.max(process_allgather(np.int32(asked)))) if jax.process_count() > 1 else asked
+    return int(np.max(process_allgather(np.int32(asked)))) if several() else asked
