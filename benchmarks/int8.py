@@ -66,7 +66,7 @@ def perplexity(backbone, rows, batch_size: int = 20) -> float:
     @jax.jit
     def nats(weights, batch):
         logits = nnx.merge(graph, weights)(batch, none).logits
-        return cross_entropy(logits, batch.targets, batch.labelled)
+        return cross_entropy(logits, batch.targets, batch.labelled).pooled
 
     rows = sorted(rows, key=lambda row: len(row.inputs) + len(row.targets))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

@@ -86,7 +86,7 @@ def _gradient(backbone, batch, vectors) -> np.ndarray:
     @jax.jit
     def gradient(backbone, vectors):
         def loss(vectors):
-            return task_loss(Prompted(backbone, SoftPrompt(vectors)), batch)["task"].sum
+            return task_loss(Prompted(backbone, SoftPrompt(vectors)), batch)["task"].pooled.sum
 
         rows = jnp.bincount(batch.prompt_index, length=len(vectors))
         return jax.grad(loss)(vectors) / rows[:, None, None]

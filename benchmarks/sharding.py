@@ -31,7 +31,7 @@ SIMULATED = {
 
 def measured(family: str) -> dict:
     """What the worker finds, in a process of its own: only that can have eight devices."""
-    command = [sys.executable, str(FOLDER / "sharding_worker.py"), family]
+    command = [sys.executable, str(FOLDER / "sharding_worker.py"), family, "all"]
     done = subprocess.run(command, env=os.environ | SIMULATED, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -51,7 +51,7 @@ def lines(found: dict[str, dict]) -> Iterator[tuple[list[str], dict, dict]]:
 
 def equality(found: dict[str, dict]) -> str:
     def figures(line: dict) -> list[str]:
-        return [f"{line[name]:.0e}" if name in line else "" for name in ("loss", "gradient", "prompt")]
+        return [f"{line[name]:.0e}" for name in ("loss", "gradient", "prompt")]
 
     header = ["model", "data × fsdp × tensor", "loss", "gradient", "prompt after 20 steps"]
     return table(header, [[*names, *figures(line)] for names, _, line in lines(found)])

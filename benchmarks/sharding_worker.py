@@ -1,4 +1,7 @@
-"""One model family on every mesh of eight devices, beside one device; prints JSON. See sharding.py."""
+"""One model family on every mesh of eight devices, beside one device; prints JSON. See sharding.py.
+
+With a second argument, whatever it is, every mesh also trains for some steps; else two of them do.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from mpt.train import make_step
 TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20
 TRAIN = TrainConfig(steps=STEPS, batch_size=16, parts=2)
 MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 1, 2)]
-TRAINED = [(8, 1, 1), (2, 2, 2)]  # these also train for some steps
+TRAINED = [(8, 1, 1), (2, 2, 2)]
 
 _SIZES = {"vocab": VOCAB, "d_model": WIDTH, "layers": 2, "head_dim": 4, "d_ff": 64, "norm_eps": 1e-6}
 _T5 = _SIZES | {"decoder_layers": 2, "heads": 8, "buckets": 8, "max_distance": 12, "logit_scale": 1.0}
@@ -81,7 +84,8 @@ def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
     # The first one's state is the gradient.
     descent = optax.chain(optax.trace(decay=0.0), adam({"vectors": 0.01}, steps=STEPS, warmup=0.1))
     params, state, frozen = placed((params, descent.init(params), frozen))
-    step = make_step(graph, descent, task_loss, {"task": 1.0}, shardings_of((params, state)))
+    homes = shardings_of((params, state))
+    step = make_step(graph, descent, task_loss, {"task": 1.0}, homes, prompts=TASKS)
     two = [dealt(batches[i]) for i in range(min(steps, 2))]  # in turn: each shape is compiled
     programs = [step.lower(params, state, frozen, batch).compile() for batch in two]
     found = {"bytes": collective_bytes(programs[0].as_text())}
@@ -108,7 +112,7 @@ if __name__ == "__main__":
     table = {}
     for sizes in MESHES:
         with use_mesh(MeshConfig(*sizes)):
-            trained = sizes in TRAINED
+            trained = sizes in TRAINED or len(sys.argv) > 2
             found = compared(measure(spec, STEPS if trained else 1), one, trained)
             table[" × ".join(map(str, sizes))] = found
     print(json.dumps({"gradient bytes": one["gradient"].nbytes, "loss": one["loss"], "meshes": table}))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
@@ -43,7 +44,7 @@ class BadSteps:
     def too_many(self) -> bool:
         return self.row >= self._limit
 
-    def count(self, step: int, losses: Float[Array, " J"] | None) -> dict[str, float]:
+    def count(self, step: int, losses: Float[np.ndarray, " J"] | None) -> dict[str, float]:
         """Takes note of a step, and returns the figure to write down.
 
         Args:
@@ -53,7 +54,7 @@ class BadSteps:
             self.row = 0
             return {}
         self.row, self.total = self.row + 1, self.total + 1
-        bad = [name for name, loss in zip(self._names, losses) if not jnp.isfinite(loss)]
+        bad = [name for name, loss in zip(self._names, losses) if not np.isfinite(loss)]
         self.who = ", ".join(dict.fromkeys(bad or self._names)) or "the only task"
         warn(f"step {step} is left out: loss or gradient is not finite ({self.who}); {self.total} in all")
         return {"bad_steps": self.total}

@@ -1,4 +1,4 @@
-"""Loss terms. Each returns (sum, weight); the mean is taken once, over all rows and devices."""
+"""Loss terms. Each returns sums and weights; the mean is taken once, over all rows and devices."""
 
 from __future__ import annotations
 
@@ -15,22 +15,31 @@ from mpt.models.prompted import Distilled, Prompted
 
 
 class Term(NamedTuple):
-    """A sum and the weight that it is to be divided by."""
+    """A sum and the weight that it is to be divided by, of everything or of each row."""
 
-    sum: Float[Array, ""]
-    weight: Float[Array, ""]
+    sum: Float[Array, "*rows"]
+    weight: Float[Array, "*rows"]
+
+    @property
+    def pooled(self) -> Term:
+        """The one of everything."""
+        return Term(jnp.sum(self.sum), jnp.sum(self.weight))
 
     @property
     def mean(self) -> Float[Array, ""]:
-        return self.sum / self.weight
+        return self.pooled.sum / self.pooled.weight
+
+    def of_prompts(self, index: Int[Array, " rows"], count: int) -> Term:
+        """The one of each of ``count`` prompts, where there is one of each row."""
+        return Term(*(jax.ops.segment_sum(part, index, count) for part in self))
 
 
 def cross_entropy(
     logits: Float[Array, "B L V"], targets: Int[Array, "B L"], mask: Bool[Array, "B L"]
 ) -> Term:
-    """The task loss: -log p(target), in nats, over the label positions under the mask."""
+    """The task loss of each row: -log p(target), in nats, over the label positions under the mask."""
     taken = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
-    return _masked(-taken, mask)
+    return Term(jnp.sum(-taken, axis=1, where=mask), jnp.sum(mask, axis=1, dtype=jnp.float32))
 
 
 def kl_divergence(
@@ -60,7 +69,7 @@ def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
 
 
 def task_loss(model: Prompted, batch: Batch) -> dict[str, Term]:
-    """What a teacher, a target prompt or a baseline learns: the task alone."""
+    """What a teacher, a target prompt or a baseline learns: the task alone, told for each row."""
     return {"task": cross_entropy(model(batch).logits, batch.targets, batch.labelled)}
 
 

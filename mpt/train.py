@@ -17,7 +17,6 @@ import optax
 from flax import nnx
 from flax.nnx.filterlib import Filter
 from jax.experimental.multihost_utils import process_allgather
-from jaxtyping import Array, Float, Int
 
 from mpt.bad_steps import BadSteps, choose, is_good
 from mpt.checkpoint import Resumed
@@ -31,11 +30,13 @@ from mpt.processes import several
 from mpt.progress import Progress
 from mpt.prompts.soft import PromptParam
 from mpt.rundir import RunDir
-from mpt.sharding import dealt, each_shard, over_shards, placed, shardings_of
+from mpt.sharding import dealt, each_shard, everywhere, over_shards, placed, shardings_of
 from mpt.signals import Stopped, deferred
 
 Objective = Callable[[Any, Batch], dict[str, Term]]
 Probe = Callable[[Prompted], dict[str, float]]
+
+EACH = "each prompt's task loss"
 
 
 def make_step(
@@ -44,8 +45,11 @@ def make_step(
     objective: Objective,
     weights,
     shardings: Any = None,
+    prompts: int = 0,
 ):
     """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, good).
+
+    Among the means stands ``EACH``, a ``Term``: the task loss of each prompt's own rows, before the step.
 
     A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
     ``trainable`` alone; the frozen part is read, never written.
@@ -55,24 +59,29 @@ def make_step(
     Args:
         weights: loss term -> its coefficient.
         shardings: where the first two results live; None where the compiler is free to choose.
+        prompts: how many have their own task loss told.
     """
 
     @jax.jit(donate_argnums=(0, 1), out_shardings=shardings and (*shardings, None, None))
     def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
-        def terms(trainable: nnx.State, part: Batch) -> dict[str, Term]:
-            return objective(nnx.merge(graph, trainable, frozen), part)
+        def terms(trainable: nnx.State, part: Batch) -> tuple[dict[str, Term], Term]:
+            found = objective(nnx.merge(graph, trainable, frozen), part)
+            each = found["task"].of_prompts(part.prompt_index, prompts)
+            return {name: term.pooled for name, term in found.items()}, each
 
         def weight(trainable: nnx.State, part: Batch):
-            return {name: term.weight for name, term in terms(trainable, part).items()}
+            found, each = terms(trainable, part)
+            return {name: term.weight for name, term in found.items()}, each.weight
 
         # Only the batch decides on the weights: the compiler leaves the model out of this loop.
         parts = jax.lax.map(partial(each_shard(weight), trainable), batch)
-        whole = jax.tree.map(jnp.sum, parts)
+        whole, rows = over_shards(jax.tree.map(lambda each: jnp.sum(each, axis=0), parts))
 
         def loss(trainable: nnx.State, part: Batch):
-            shares = {name: term.sum / whole[name] for name, term in terms(trainable, part).items()}
+            found, each = terms(trainable, part)
+            shares = {name: term.sum / whole[name] for name, term in found.items()}
             total = sum(weights[name] * share for name, share in shares.items())
-            return total, {"loss": total, **shares}
+            return total, ({"loss": total, **shares}, each.sum)
 
         slope = each_shard(jax.grad(loss, has_aux=True))
 
@@ -81,7 +90,8 @@ def make_step(
 
         one = jax.tree.map(lambda array: array[0], batch)
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
-        gradient, metrics = over_shards(jax.lax.scan(add, nothing, batch)[0])
+        gradient, (means, sums) = over_shards(jax.lax.scan(add, nothing, batch)[0])
+        metrics = {**means, EACH: jax.tree.map(everywhere, Term(sums, rows))}
         good = is_good(metrics["loss"], gradient)
         updates, moments = optimizer.update(gradient, opt_state, trainable)
         moved = optax.apply_updates(trainable, updates)
@@ -104,28 +114,19 @@ def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> optax
     )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def task_losses(
-    graph: nnx.GraphDef,
-    objective: Objective,
-    count: int,
-    trainable: nnx.State,
-    frozen: nnx.State,
-    batch: Batch,
-) -> Float[Array, " J"]:
-    """The sum of the task loss over each prompt's own rows: tells whose rows went wrong.
+def by_task(tasks: Sequence[str], each: Term) -> dict[str, float]:
+    """The task loss of each task that has rows in a step, where there are several tasks.
 
-    The gradient cannot: what is no number in one row's is none in its whole product's.
+    >>> term = Term(np.array([2.0, 3.0, 0.0]), np.array([1.0, 2.0, 0.0]))
+    >>> by_task(["tone", "colour", "mood"], term)
+    {'task tone': 2.0, 'task colour': 1.5}
     """
-
-    def task_loss(trainable: nnx.State, part: Batch) -> Float[Array, ""]:
-        return objective(nnx.merge(graph, trainable, frozen), part)["task"].sum
-
-    def of(prompt: Int[Array, ""]) -> Float[Array, ""]:
-        own = batch._replace(labelled=batch.labelled & (batch.prompt_index == prompt)[..., None])
-        return jnp.sum(jax.lax.map(partial(each_shard(task_loss), trainable), own))
-
-    return jax.lax.map(of, jnp.arange(count))
+    totals: dict[str, np.ndarray] = {}
+    for task, one in zip(tasks, np.stack(each, axis=1)):
+        totals[task] = totals.get(task, np.zeros(2)) + one
+    if len(totals) < 2:
+        return {}
+    return {f"task {task}": float(total / weight) for task, (total, weight) in totals.items() if weight}
 
 
 class Trained(NamedTuple):
@@ -180,7 +181,8 @@ def fit(
         reader.set_state(position)
     metrics.rewind(start)
 
-    train_step = make_step(graph, optimizer, objective, weights, shardings_of((params, opt_state)))
+    homes = shardings_of((params, opt_state))
+    train_step = make_step(graph, optimizer, objective, weights, homes, prompts=len(tasks))
     bad = BadSteps(tasks, config.bad_steps, sum("bad_steps" in line for line in metrics.read()))
     if probe and start == 0:
         metrics.write(0, probe(model))
@@ -193,12 +195,13 @@ def fit(
             if prepare:
                 batch = prepare(batch)
             batch = dealt(batch)
-            params, opt_state, figures, good = train_step(params, opt_state, frozen, batch)
-            figures = {name: float(value) for name, value in figures.items()}
+            params, opt_state, means, good = train_step(params, opt_state, frozen, batch)
+            each = jax.device_get(means.pop(EACH))
+            figures = {name: float(value) for name, value in means.items()} | by_task(tasks, each)
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
-            losses = None if good else task_losses(graph, objective, len(tasks), params, frozen, batch)
-            metrics.write(step, {**figures, **bad.count(step, losses), "rows_per_second": speed})
+            left_out = bad.count(step, None if good else each.sum)
+            metrics.write(step, {**figures, **left_out, "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if bad.too_many:
                 # The update before the first of them may be what spoilt the state.

@@ -92,10 +92,10 @@ def test_overflowing_squares_are_bad():
 
 def test_steps_are_counted_in_a_row_and_in_all():
     bad = BadSteps(["a", "b", "c"], 2, 4)
-    assert bad.count(7, jnp.array([1.0, jnp.nan, jnp.inf])) == {"bad_steps": 5}
+    assert bad.count(7, np.array([1.0, np.nan, np.inf])) == {"bad_steps": 5}
     assert (bad.who, bad.too_many) == ("b, c", False)
     assert bad.count(8, None) == {}
-    assert bad.count(9, jnp.ones(3)) == {"bad_steps": 6}
+    assert bad.count(9, np.ones(3)) == {"bad_steps": 6}
     assert (bad.who, bad.too_many) == ("a, b, c", False)
-    bad.count(10, jnp.ones(3))
+    bad.count(10, np.ones(3))
     assert bad.too_many

@@ -160,6 +160,21 @@ def test_student_equal_to_its_teachers_has_nothing_to_learn_from_them(pretrained
     np.testing.assert_allclose(gradients["vectors"], 0.0, atol=1e-6)
 
 
+def test_loss_of_each_prompt_is_that_of_its_own_rows(pretrained):
+    model = Prompted(pretrained.backbone, SoftPrompt(jnp.asarray(random(8, J, P, D))))
+
+    def term(chosen: list[int]) -> Term:
+        batch = collate([ROWS[n] for n in chosen], [TASKS[n] for n in chosen])
+        batch = jax.tree.map(jnp.asarray, batch)
+        return task_loss(model, batch)["task"].of_prompts(batch.prompt_index, J)
+
+    together = term([0, 1, 2, 3])
+    for j in range(J):
+        alone = term([n for n, task in enumerate(TASKS) if task == j])
+        np.testing.assert_allclose([together.sum[j], together.weight[j]], np.stack(alone)[:, j], rtol=1e-5)
+        assert alone.sum.sum() == alone.sum[j]
+
+
 def test_terms_leave_padding_out():
     mask = jnp.array([[True, False], [True, True]])
     logits, teacher = jnp.asarray(random(6, 2, 2, 7)), jnp.asarray(random(7, 2, 2, 7))
@@ -170,7 +185,7 @@ def test_terms_leave_padding_out():
         (kl_divergence(logits, teacher, mask), kl_divergence(junk, teacher, mask)),
         (hidden_mse(logits, teacher, mask), hidden_mse(junk, teacher, mask)),
     ):
-        assert clean.weight == 3
+        assert clean.pooled.weight == 3
         np.testing.assert_allclose(clean.sum, padded.sum, rtol=1e-6)
 
 

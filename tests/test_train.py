@@ -21,7 +21,7 @@ from mpt.optim import adam
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.rundir import RunDir
 from mpt.signals import Stopped
-from mpt.train import fit, make_step
+from mpt.train import EACH, fit, make_step
 
 J, P, D = 2, 4, 32
 WEIGHTS = {"task": 1.0, "kl": 0.9, "hidden": 0.9}
@@ -111,7 +111,7 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
     for parts in (1, 4):
         graph, trainable, frozen = nnx.split(make(pretrained), what, ...)
         descent = optax.sgd(1.0)
-        step = make_step(graph, descent, objective, weights)
+        step = make_step(graph, descent, objective, weights, prompts=J)
         batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
         start = jax.tree.map(np.array, trainable)
         after, _, figures, _ = step(trainable, descent.init(trainable), frozen, batch)
@@ -123,6 +123,7 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
     )
     for name, value in figures.items():
         np.testing.assert_allclose(of_parts[name], value, rtol=1e-5)
+    np.testing.assert_allclose(figures[EACH].mean, figures["task"], rtol=1e-5)
 
 
 def test_step_reads_the_batch_once(pretrained):
@@ -139,10 +140,15 @@ def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     config = TrainConfig(steps=30, batch_size=16, learning_rate=0.05)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
     batches = training_batches(ROWS, config, 0)
-    fit(soft(pretrained), batches, config, task_loss, weights={"task": 1.0}, run=run, stage="x")
-    losses = [line["loss"] for line in run.metrics("x").read()]
+    options = {"weights": {"task": 1.0}, "run": run, "stage": "x", "tasks": ["tone", "colour"]}
+    fit(soft(pretrained), batches, config, task_loss, **options)
+    lines = run.metrics("x").read()
+    losses = [line["loss"] for line in lines]
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
+    for task in options["tasks"]:
+        own = [line[f"task {task}"] for line in lines if f"task {task}" in line]
+        assert np.mean(own[-3:]) < own[0] - 1
 
 
 @pytest.fixture

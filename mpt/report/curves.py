@@ -43,6 +43,7 @@ def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
 def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
     found = dict.fromkeys(key for stage in group for line in stage.lines for key in line)
     looks = [key for key in found if key.startswith("validation")]
+    tasks = [key for key in found if key.startswith("task ")]
     terms = [key for key in WORDS if key in found]
     if len(terms) == 2:  # a whole of one part says the same twice
         terms.remove("loss")
@@ -57,20 +58,37 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         if len(group) > 1:
             axes.legend(frameon=False, fontsize=8)
         yield drawing(inline(drawn, f"{name}, {words}"), f"{name}: {words} on training rows.")
+    if tasks:
+        drawn, axes = figure(*SIZE)
+        for place, label, steps, values in _labelled(group, tasks, "task"):
+            colour, mark = look(place)
+            style = {"color": colour, "marker": mark, "markersize": 4, "markevery": 0.1, "linewidth": 1.4}
+            axes.plot(steps, running_mean(values), label=label, **style)
+        axes.set_xlabel("step")
+        axes.set_ylabel("nats")
+        axes.legend(frameon=False, fontsize=8)
+        caption = f"{name}: task loss on each task's own training rows, running means."
+        yield drawing(inline(drawn, f"{name}, each task's loss"), caption)
     if looks:
         drawn, axes = figure(*SIZE)
-        several = len(group) * len(looks) > 1
-        for place, (stage, key) in enumerate((stage, key) for stage in group for key in looks):
-            steps, values = _series(stage.lines, key)
-            task = key.removeprefix("validation").strip()
-            label = " ".join(filter(None, [task, stage.name if len(group) > 1 else ""]))
+        for place, label, steps, values in _labelled(group, looks, "validation"):
             line(axes, place, label, steps.tolist(), (100 * values).tolist())
         axes.set_xlabel("step")
         axes.set_ylabel("metric × 100")
-        if several:
+        if len(group) * len(looks) > 1:
             axes.legend(frameon=False, fontsize=8)
         caption = f"{name}: the task's metric on validation rows, the mean over the seeds of a stage."
         yield drawing(inline(drawn, f"{name}, validation"), caption)
+
+
+def _labelled(
+    group: Sequence[Stage], keys: Sequence[str], prefix: str
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    """Each stage's line of each key: its place, the task and the stage that it is of, steps and values."""
+    for place, (stage, key) in enumerate((stage, key) for stage in group for key in keys):
+        task = key.removeprefix(prefix).strip()
+        label = " ".join(filter(None, [task, stage.name if len(group) > 1 else ""]))
+        yield place, label, *_series(stage.lines, key)
 
 
 def _series(lines: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:

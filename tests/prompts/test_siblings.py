@@ -147,9 +147,9 @@ def test_parameters_on_t5_base_are_the_papers(name, count):
 @pytest.mark.parametrize("name", MAKERS)
 def test_rows_read_their_prompt_whatever_batch_they_are_in(pretrained, name):
     model = Prompted(pretrained.backbone, MAKERS[name]())
-    together = task_loss(model, jax.tree.map(jnp.asarray, collate(ROWS, TASKS)))["task"].sum
+    together = task_loss(model, jax.tree.map(jnp.asarray, collate(ROWS, TASKS)))["task"].pooled.sum
     alone = [
-        task_loss(model, jax.tree.map(jnp.asarray, collate([row], [j])))["task"].sum
+        task_loss(model, jax.tree.map(jnp.asarray, collate([row], [j])))["task"].pooled.sum
         for row, j in zip(ROWS, TASKS)
     ]
     assert together == pytest.approx(float(sum(alone)), rel=1e-5)

@@ -46,6 +46,13 @@ def test_cost_is_that_of_the_steps(universal):
     assert found.stages[1].seconds == pytest.approx(card.metrics["training seconds"], rel=0.05)
 
 
+def test_pretraining_has_a_curve_of_each_task(universal):
+    text = (universal / "report.html").read_text()
+    assert "universal: task loss on each task" in text
+    (stage,) = [stage for stage in facts(universal).stages if stage.name == "universal"]
+    assert {"task tone", "task colour"} <= {key for line in stage.lines for key in line}
+
+
 def test_report_is_written_anew(adapted, tmp_path, capsys):
     run = shutil.copytree(adapted, tmp_path / "run")
     (run / "report.html").unlink()
