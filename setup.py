@@ -54,7 +54,8 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "plan": ["libtpu>=0.0.42"],  # the compiler, 137 MB; it needs no TPU
+        # The compiler, 137 MB, which needs no TPU. JAX names its own: it may not read what another makes.
+        "plan": ["jax[tpu]"],
         "datasets": ["datasets>=4.0"],  # from 4.0 on, it runs no code of a data set's
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
@@ -71,7 +72,7 @@ setup(
             "httpx2>=2.0",  # starlette's test client
             "hypothesis>=6.170",
             "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
-            "libtpu>=0.0.42",
+            "jax[tpu]",
             "mlflow-skinny>=3.0",  # without its server
             "pandas>=2.2",
             "peft>=0.17",

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 from dataclasses import asdict
@@ -32,6 +33,8 @@ from mpt.plan.step import abstract_model, abstract_step, kept_bytes, weight_byte
 from mpt.plan.traffic import cycles, traffic
 from mpt.sharding import AXES
 
+TOO_LARGE = re.compile(r"\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)")
+
 
 def estimate(job: Job) -> Estimate:
     """What a step of a job takes of each chip."""
@@ -44,7 +47,7 @@ def estimate(job: Job) -> Estimate:
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            return Estimate(fault=_fault(error))
+            return _refused(error)
     found, program = compiled.memory_analysis(), Program.of(compiled.as_text())
     kept = min(kept_bytes(job, model), found.temp_size_in_bytes)
     fixed = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
@@ -82,10 +85,12 @@ def _flops(job: Job, model) -> float:
     return whole / (job.mesh.data * job.mesh.fsdp * job.mesh.tensor)
 
 
-def _fault(error: Exception) -> str:
-    """The line of a compiler's error that says what is wrong."""
-    lines = str(error).splitlines()
-    return next((line.strip() for line in lines if "Used" in line and "hbm" in line), first_line(error))
+def _refused(error: Exception) -> Estimate:
+    """What the compiler's error says: most often, how much memory it would need."""
+    if found := TOO_LARGE.search(str(error)):
+        needed, there = map(float, found.groups())
+        return Estimate(memory=needed * 2**30, fault=f"needs more than the {there:.1f} GiB that it may use")
+    return Estimate(fault=first_line(error))
 
 
 def here(dtype: str) -> tuple[int, Chip]:

@@ -74,7 +74,7 @@ class Estimate:
         seconds: of a step.
         basis: where ``seconds`` is from.
         compiling: seconds that the compiler took.
-        fault: why there is no such step; then nothing else is told.
+        fault: why there is no such step; then at most ``memory`` is told.
     """
 
     weights: float = 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpt.config import MeshConfig
+from mpt.config import MeshConfig, TrainConfig
 from mpt.config_file import to_plain
 from mpt.plan.chips import Chip
 from mpt.plan.search import Try, best
@@ -50,12 +50,21 @@ def mesh_name(mesh: MeshConfig) -> str:
     return f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}"
 
 
+def rows_of(train: TrainConfig) -> str:
+    """A step's rows, and in how many parts.
+
+    >>> rows_of(TrainConfig(batch_size=1536, parts=4)), rows_of(TrainConfig(batch_size=32))
+    ('1,536 in 4', '32')
+    """
+    return f"{train.batch_size:,}" + (f" in {train.parts}" if train.parts > 1 else "")
+
+
 def plain(found: Plan) -> dict[str, Any]:
     """A plan as JSON's types; a try's figures are those of each chip."""
 
     def of(one: Try) -> dict[str, Any]:
-        facts = {"mesh": to_plain(one.job.mesh), "rows": one.job.rows, "tokens": one.job.tokens}
-        speed = {"fits": one.fits, "tokens_per_second": one.tokens_per_second}
+        facts = {"mesh": to_plain(one.job.mesh), "rows": one.job.rows, "parts": one.job.train.parts}
+        speed = {"tokens": one.job.tokens, "fits": one.fits, "tokens_per_second": one.tokens_per_second}
         return facts | speed | ({"share_of_peak": one.share} if one.fits else {}) | asdict(one.found)
 
     suggested = best(found.tried)

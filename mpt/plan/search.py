@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mpt.config import MeshConfig
@@ -97,25 +97,48 @@ def ranked(job: Job, facts: Facts, candidates: Iterable[MeshConfig]) -> list[Job
 
 
 def search(jobs: Sequence[Job], compile: Callable[[Job], Estimate], tries: int) -> list[Try]:
-    """Tries meshes, then ever larger batches on the best one.
+    """Tries meshes, then ever larger batches on the best one; where none fits, more parts.
 
     Args:
         jobs: one on each mesh, the most promising first.
-        compile: says what a job takes; it is asked ``tries`` times at most. A half of them are for
-            meshes, or more as long as none of them fits.
+        compile: says what a job takes; it is asked ``tries`` times at most, half of them for meshes.
     """
-    tried: list[Try] = []
-    for job in jobs:
-        if len(tried) >= tries or (len(tried) >= (tries + 1) // 2 and best(tried)):
+    half = (tries + 1) // 2
+    tried, others = [Try(job, compile(job)) for job in jobs[:half]], iter(jobs[half:])
+    widest = best(tried)
+    while not best(tried) and len(tried) < tries:
+        if (job := nearer(tried) or next(others, None)) is None:
             break
         tried.append(Try(job, compile(job)))
-    widest = best(tried)
     while widest and len(tried) < tries:
         larger = widest.job.on(widest.job.mesh, 2 * widest.job.rows)
         tried.append(widest := Try(larger, compile(larger)))
         if not widest.fits:
             break
     return tried
+
+
+def nearer(tried: Sequence[Try]) -> Job | None:
+    """One that is not tried yet: what came nearest to fitting, its rows in twice as many parts."""
+    known = [one.job for one in tried]
+    near = sorted((one for one in tried if one.found.memory), key=lambda one: one.found.memory)
+    finer = filter(None, (in_more_parts(one.job) for one in near))
+    return next((job for job in finer if job not in known), None)
+
+
+def in_more_parts(job: Job) -> Job | None:
+    """The same step in less memory; None where its rows cannot be dealt out."""
+    if job.rows % (2 * job.shards):
+        return None
+    return replace(job, train=replace(job.train, parts=2 * job.train.parts))
+
+
+def fitted(job: Job, compile: Callable[[Job], Estimate]) -> Try:
+    """The job in as many parts as it takes to fit, as far as its rows can be dealt out."""
+    one = Try(job, compile(job))
+    while not one.fits and one.found.memory and (finer := in_more_parts(one.job)):
+        one = Try(finer, compile(finer))
+    return one
 
 
 def best(tried: Sequence[Try]) -> Try | None:

@@ -18,8 +18,8 @@ from mpt.cost import weights
 from mpt.errors import UserError
 from mpt.plan.chips import Chip, Topology
 from mpt.plan.job import Estimate, Job
-from mpt.plan.plans import Plan, StagePlan, mesh_name, plain
-from mpt.plan.search import Facts, Try, best, dealt_out, meshes, ranked, search
+from mpt.plan.plans import Plan, StagePlan, mesh_name, plain, rows_of
+from mpt.plan.search import Facts, best, dealt_out, fitted, meshes, ranked, search
 from mpt.plan.worker import compiled, devices_here
 from mpt.progress import Progress
 from mpt.prompts import MultitaskPrompt
@@ -81,7 +81,7 @@ def plan(
 def _told(ask: Callable[[Job], Estimate], progress: Progress) -> Callable[[Job], Estimate]:
     def told(job: Job) -> Estimate:
         found = ask(job)
-        progress.step(f"{mesh_name(job.mesh)}, {job.rows} rows")
+        progress.step(f"{mesh_name(job.mesh)}, {rows_of(job.train)} rows")
         return found
 
     return told
@@ -129,4 +129,4 @@ def stage_plan(
     """A stage's step on a mesh, and the rows of all its steps."""
     job = dealt_out(job_of(stage, model, chip, topology), mesh)
     rows = None if stage.steps is None else stage.runs * stage.steps * stage.config.batch_size
-    return StagePlan(stage.name, rows, Try(job, ask(job)))
+    return StagePlan(stage.name, rows, fitted(job, ask))

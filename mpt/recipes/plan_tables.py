@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from mpt.plan.plans import Plan, mesh_name
+from mpt.plan.plans import Plan, mesh_name, rows_of
 from mpt.plan.search import Try, best
 from mpt.tables import UNKNOWN, number, short, table
 
@@ -38,9 +38,10 @@ def _tried(plan: Plan) -> Table:
     shown.columns[0].min_width = 22
     shown.add_column("", overflow="fold")
     for one in plan.tried:
-        name, rows = mesh_name(one.job.mesh), number(one.job.rows)
+        name, rows = mesh_name(one.job.mesh), rows_of(one.job.train)
         if one.found.fault:
-            shown.add_row(name, rows, *[""] * 4, one.found.fault)
+            size = _gib(one.found.memory) if one.found.memory else ""
+            shown.add_row(name, rows, size, *[""] * 3, one.found.fault)
             continue
         remark = "" if one.fits else "does not fit"
         remark = "the best" if one is best(plan.tried) else remark
@@ -74,9 +75,9 @@ def _whole(plan: Plan) -> Table:
     shown = table("the whole run on this mesh", ["rows\na step", "rows\nin all", "ms\na step", "hours"])
     for stage in plan.stages:
         hours = UNKNOWN if stage.hours is None else short(stage.hours)
-        rows = stage.step.job.rows, stage.rows
-        milliseconds = stage.step.found.fault or short(1e3 * stage.step.found.seconds)
-        shown.add_row(stage.name, *map(number, rows), milliseconds, hours)
+        found = stage.step.found
+        milliseconds = UNKNOWN if found.fault else short(1e3 * found.seconds)
+        shown.add_row(stage.name, rows_of(stage.step.job.train), number(stage.rows), milliseconds, hours)
     hours = [stage.hours for stage in plan.stages]
     shown.add_section()
     shown.add_row("all", "", "", "", UNKNOWN if None in hours else short(sum(filter(None, hours))))
@@ -86,8 +87,13 @@ def _whole(plan: Plan) -> Table:
 def _notes(plan: Plan) -> Iterator[str]:
     yield f"Tried is the largest stage, {plan.stage}: {plan.parameters:,} frozen parameters."
     if (suggested := best(plan.tried)) is None:
-        yield "Nothing fits: take more chips, fewer rows, --model.dtype bfloat16 or --model.weights int8."
+        yield "Nothing fits: take more chips, more parts, --model.dtype bfloat16 or --model.weights int8."
         return
+    for stage in plan.stages:
+        if stage.step.found.fault:
+            yield f"{stage.name}: {stage.step.found.fault}."
+    if any(one.step.job.train.parts > 1 for one in plan.stages):
+        yield "Rows in parts: with the stage's `parts` set so, the same step takes less memory."
     yield f"Time is {BASES[suggested.found.basis]}; what chips send each other comes on top, at full speed."
     yield "Every row is counted at max_length, so that nothing can take more memory; shorter rows are faster."
     yield "FLOPs are the necessary ones, without recomputation. Evaluation is not counted."

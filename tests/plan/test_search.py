@@ -8,7 +8,7 @@ from mpt.config import MeshConfig, ModelConfig, TrainConfig
 from mpt.config_file import from_plain, to_plain
 from mpt.plan.chips import Chip
 from mpt.plan.job import Estimate, Job
-from mpt.plan.search import Facts, best, dealt_out, guess, meshes, ranked, search
+from mpt.plan.search import Facts, best, dealt_out, fitted, guess, meshes, ranked, search
 
 CHIP = Chip(memory=16e9, flops=200e12, bandwidth=800e9, links=200e9)
 FACTS = Facts(weights=14e9, flops=2e12, layers=32, width=4096, itemsize=2, heads=32, d_ff=11008)
@@ -35,7 +35,7 @@ def compiler(weights: float = 14e9, per_row: float = 1e9):
         asked.append(job)
         held = weights / (job.mesh.fsdp * job.mesh.tensor) + per_row * job.rows / job.shards
         if held > CHIP.memory:
-            return Estimate(fault=f"needs {held:.0f}")
+            return Estimate(memory=held, fault=f"needs {held:.0f}")
         # Doubling the rows takes less than double the time.
         return Estimate(memory=held, flops=1.0, seconds=(10 + job.rows) / 100)
 
@@ -92,8 +92,38 @@ def test_no_more_is_tried_than_asked_for():
     assert len({job.mesh for job in asked}) == 3
 
 
-def test_where_nothing_fits_all_tries_are_for_meshes_and_there_is_no_best():
+def test_where_no_mesh_fits_the_nearest_has_its_rows_in_more_parts():
+    compile, asked = compiler(per_row=6e9)  # 24 GB for the rows of a chip
+    large = dataclasses.replace(JOB, train=TrainConfig(batch_size=64))
+    candidates = [MeshConfig(8, 2, 1), MeshConfig(4, 4, 1), MeshConfig(2, 8, 1)]
+    tried = search(ranked(large, FACTS, candidates), compile, tries=6)
+    suggested = best(tried)
+    assert suggested and suggested.job.mesh == MeshConfig(2, 8, 1)
+    assert [(job.rows, job.train.parts) for job in asked] == [(64, 1), (64, 1), (64, 1), (64, 2)]
+
+
+def test_where_nothing_fits_there_is_no_best():
     compile, asked = compiler(per_row=1e12)
-    tried = search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=4)
-    assert len({job.mesh for job in asked}) == 4
+    tried = search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=9)
     assert best(tried) is None
+    assert len(set(asked)) == len(asked) == 9
+
+
+def test_a_compiler_that_fails_for_other_reasons_is_asked_for_other_meshes():
+    asked: list[Job] = []
+
+    def compile(job: Job) -> Estimate:
+        asked.append(job)
+        return Estimate(fault="not compiled within 3 s")
+
+    search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=5)
+    assert len({job.mesh for job in asked}) == 5
+
+
+def test_a_stage_that_does_not_fit_is_planned_in_as_many_parts_as_it_takes():
+    compile, _ = compiler(weights=1e9, per_row=4e9)
+    one = fitted(dealt_out(JOB, MeshConfig(4)), compile)  # 24 rows: 6 of each chip
+    assert one.fits and one.job.train.parts == 2
+    compile, _ = compiler(weights=1e9, per_row=20e9)
+    one = fitted(dealt_out(JOB, MeshConfig(4)), compile)  # three rows of a chip cannot be halved
+    assert not one.fits and one.job.train.parts == 2
