@@ -19,7 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from mpt.plan.chips import hide_compiler
+
 HERE = Path(__file__).parent
+hide_compiler()  # as the command does: the workers inherit it
 
 
 class Worker:
