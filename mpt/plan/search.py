@@ -92,30 +92,53 @@ def guess(job: Job, facts: Facts) -> float:
 def ranked(job: Job, facts: Facts, candidates: Iterable[MeshConfig]) -> list[Job]:
     """The job on each mesh where a chip holds its share of the weights, the best guess first."""
     jobs = [dealt_out(job, mesh) for mesh in candidates]
-    held = [j for j in jobs if facts.weights / (j.mesh.fsdp * j.mesh.tensor) < j.chip.memory]
+    held = [j for j in jobs if share(j, facts.weights) < j.chip.memory]
     return sorted(held, key=lambda j: guess(j, facts))
 
 
-def search(jobs: Sequence[Job], compile: Callable[[Job], Estimate], tries: int) -> list[Try]:
-    """Tries meshes, then ever larger batches on the best one; where none fits, more parts.
+def search(jobs: Sequence[Job], weights: float, compile: Callable[[Job], Estimate], tries: int) -> list[Try]:
+    """Tries meshes, then ever larger batches on the best one.
+
+    Where none of the first meshes fits, it tries the one that should, by what the others took; if that does
+    not, or there is none, more parts.
 
     Args:
         jobs: one on each mesh, the most promising first.
+        weights: bytes of the frozen ones.
         compile: says what a job takes; it is asked ``tries`` times at most, half of them for meshes.
     """
     half = (tries + 1) // 2
-    tried, others = [Try(job, compile(job)) for job in jobs[:half]], iter(jobs[half:])
-    widest = best(tried)
+    tried = [Try(job, compile(job)) for job in jobs[:half]]
+    others = list(jobs[half:])
     while not best(tried) and len(tried) < tries:
-        if (job := nearer(tried) or next(others, None)) is None:
+        hopeful = lighter(tried, others, weights) if len(tried) == half else None
+        job = hopeful or nearer(tried) or next(iter(others), None)
+        if job is None:
             break
+        others = [other for other in others if other != job]
         tried.append(Try(job, compile(job)))
-    while widest and len(tried) < tries:
+    widest = best(tried)
+    while widest and widest.job.train.parts == jobs[0].train.parts and len(tried) < tries:
         larger = widest.job.on(widest.job.mesh, 2 * widest.job.rows)
         tried.append(widest := Try(larger, compile(larger)))
         if not widest.fits:
             break
     return tried
+
+
+def lighter(tried: Sequence[Try], others: Sequence[Job], weights: float) -> Job | None:
+    """The first of other meshes that should fit: what is not weights hardly depends on the mesh."""
+    beside = min(
+        (one.found.memory - share(one.job, weights) for one in tried if one.found.memory), default=None
+    )
+    if beside is None:
+        return None
+    return next((job for job in others if beside + share(job, weights) <= job.chip.memory), None)
+
+
+def share(job: Job, weights: float) -> float:
+    """A chip's, of the weights' bytes."""
+    return weights / (job.mesh.fsdp * job.mesh.tensor)
 
 
 def nearer(tried: Sequence[Try]) -> Job | None:

@@ -67,7 +67,7 @@ def plan(
             f"{topology or 'the devices here'}: take more, --model.dtype bfloat16 or --model.weights int8"
         )
     with Progress(f"plan: {topology or 'here'}, {largest.name}", tries) as progress:
-        tried = search(jobs, _told(ask, progress), tries)
+        tried = search(jobs, facts.weights, _told(ask, progress), tries)
     suggested = best(tried)
     mesh = suggested.job.mesh if suggested else None
     steps = [stage_plan(stage, model, chip, topology, mesh, ask) for stage in planned] if mesh else []

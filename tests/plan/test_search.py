@@ -77,7 +77,7 @@ def test_where_weights_fit_a_chip_dealing_out_rows_alone_is_the_first_guess():
 
 def test_batches_grow_until_memory_is_full():
     compile, asked = compiler()
-    tried = search(ranked(JOB, FACTS, [MeshConfig(2, 8, 1)]), compile, tries=9)
+    tried = search(ranked(JOB, FACTS, [MeshConfig(2, 8, 1)]), FACTS.weights, compile, tries=9)
     assert [job.rows for job in asked] == [32, 64, 128, 256]  # 256 rows are 16 GB a chip, and weights
     assert [one.fits for one in tried] == [True, True, True, False]
     suggested = best(tried)
@@ -87,7 +87,7 @@ def test_batches_grow_until_memory_is_full():
 
 def test_no_more_is_tried_than_asked_for():
     compile, asked = compiler(per_row=1e6)
-    search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=5)
+    search(ranked(JOB, FACTS, meshes(16, 32, 11008)), FACTS.weights, compile, tries=5)
     assert len(asked) == 5
     assert len({job.mesh for job in asked}) == 3
 
@@ -96,15 +96,24 @@ def test_where_no_mesh_fits_the_nearest_has_its_rows_in_more_parts():
     compile, asked = compiler(per_row=6e9)  # 24 GB for the rows of a chip
     large = dataclasses.replace(JOB, train=TrainConfig(batch_size=64))
     candidates = [MeshConfig(8, 2, 1), MeshConfig(4, 4, 1), MeshConfig(2, 8, 1)]
-    tried = search(ranked(large, FACTS, candidates), compile, tries=6)
+    tried = search(ranked(large, FACTS, candidates), FACTS.weights, compile, tries=6)
     suggested = best(tried)
     assert suggested and suggested.job.mesh == MeshConfig(2, 8, 1)
     assert [(job.rows, job.train.parts) for job in asked] == [(64, 1), (64, 1), (64, 1), (64, 2)]
 
 
+def test_where_the_first_meshes_do_not_fit_it_goes_on_with_one_that_should():
+    compile, asked = compiler(per_row=3e9)  # 6 GB for the rows of a chip, and 14 for the weights
+    some = [MeshConfig(16, 1, 1), MeshConfig(1, 1, 16), MeshConfig(2, 1, 8), MeshConfig(4, 4, 1)]
+    jobs = [dealt_out(JOB, mesh) for mesh in some]
+    tried = search(jobs, FACTS.weights, compile, tries=6)
+    assert [(job.mesh, job.train.parts) for job in asked[:4]] == [(mesh, 1) for mesh in some]
+    assert [one.fits for one in tried[:4]] == [False, False, False, True]
+
+
 def test_where_nothing_fits_there_is_no_best():
     compile, asked = compiler(per_row=1e12)
-    tried = search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=9)
+    tried = search(ranked(JOB, FACTS, meshes(16, 32, 11008)), FACTS.weights, compile, tries=9)
     assert best(tried) is None
     assert len(set(asked)) == len(asked) == 9
 
@@ -116,7 +125,7 @@ def test_a_compiler_that_fails_for_other_reasons_is_asked_for_other_meshes():
         asked.append(job)
         return Estimate(fault="not compiled within 3 s")
 
-    search(ranked(JOB, FACTS, meshes(16, 32, 11008)), compile, tries=5)
+    search(ranked(JOB, FACTS, meshes(16, 32, 11008)), FACTS.weights, compile, tries=5)
     assert len({job.mesh for job in asked}) == 5
 
 
