@@ -89,7 +89,7 @@ def _refused(error: Exception) -> Estimate:
     """What the compiler's error says: most often, how much memory it would need."""
     if found := TOO_LARGE.search(str(error)):
         needed, there = map(float, found.groups())
-        return Estimate(memory=needed * 2**30, fault=f"needs more than the {there:.1f} GiB that it may use")
+        return Estimate(memory=needed * 2**30, fault=f"more than {there:.1f} GiB")
     return Estimate(fault=first_line(error))
 
 
