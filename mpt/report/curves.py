@@ -43,7 +43,7 @@ def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
 def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
     found = dict.fromkeys(key for stage in group for line in stage.lines for key in line)
     looks = [key for key in found if key.startswith("validation")]
-    tasks = [key for key in found if key.startswith("task ")]
+    tasks = sorted(key for key in found if key.startswith("task "))  # the same colours in every stage
     terms = [key for key in WORDS if key in found]
     if len(terms) == 2:  # a whole of one part says the same twice
         terms.remove("loss")
