@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -108,7 +109,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model[0].split(":")[1].strip() if model else platform.machine(),
         "cores": len(model),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in packages if find_spec(name)},
     }
 
 
