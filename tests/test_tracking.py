@@ -53,7 +53,9 @@ def test_every_stage_and_the_end_are_told(notebooks, config_file, plain_pretrain
     ((config, *lines, end, close),) = (notebook.notes for notebook in notebooks)
     assert config == ("config", str(run), "")
     assert [line[:2] for line in lines] == [(stage, step) for stage in stages for step in (1, 2)]
-    assert set(lines[-1][2]) == {"loss", "task", "kl", "hidden", "rows_per_second"}
+    told, of_tasks = set(lines[-1][2]), {"task tone", "task colour"}
+    assert told - of_tasks == {"loss", "task", "kl", "hidden", "rows_per_second"}
+    assert told & of_tasks
     assert end[0] == "end" and end[1]["training seconds"] > 0
     assert close == ("close", True)
     assert cli.main(["pretrain", str(run / "config.yaml")]) == 0  # finished: nothing is begun
