@@ -16,6 +16,7 @@ from mpt.metrics.interval import Estimate
 from mpt.recipes.result import Result
 from mpt.recipes.results import Comparison, first_step, head_start, interval, seconds, trained
 from mpt.recipes.rows import OURS
+from mpt.tables import short as two_digits
 
 NEVER = "–"
 FEW = 2  # targets of which the printed table has columns, in 80 columns
@@ -85,7 +86,7 @@ def _costs(found: Comparison, shots: int) -> list[Column]:
 
     return [
         ("trained parameters", of(lambda done: f"{trained(done[0]):,}")),
-        ("% of the backbone", of(lambda done: f"{100 * trained(done[0]) / found.weights:.2g}")),
+        ("% of the backbone", of(lambda done: two_digits(100 * trained(done[0]) / found.weights))),
         ("steps", of(lambda done: str(done[0].steps))),
         ("seconds", of(lambda done: f"{np.mean([seconds(result) for result in done]):.0f}")),
     ]
