@@ -218,7 +218,7 @@ def test_parquet_row_that_is_not_utf8(tmp_path):
     ("name", "data"),
     [
         ("a.jsonl", JSON_ROW),
-        ("a.jsonl.gz", gzip.compress(JSON_ROW)),
+        ("a.jsonl.gz", gzip.compress(JSON_ROW, mtime=0)),
         ("a.csv", b"text\nx\n"),
         ("a.parquet", None),
     ],
