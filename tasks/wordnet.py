@@ -25,8 +25,8 @@ TOPICS = {
     "money": "banking book_keeping commerce economy enterprise exchange finance insurance money tax",
     "music": "music",
     "religion": "religion roman_catholic theology",
-    "sport": "athletics badminton baseball basketball bowling boxing cricket cycling fencing football golf hockey "
-    "racing rowing rugby skating skiing soccer sport swimming tennis volleyball wrestling",
+    "sport": "athletics badminton baseball basketball bowling boxing cricket cycling fencing football golf "
+    "hockey racing rowing rugby skating skiing soccer sport swimming tennis volleyball wrestling",
 }
 TOPIC_OF = {domain: topic for topic, domains in TOPICS.items() for domain in domains.split()}
 
