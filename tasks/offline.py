@@ -18,10 +18,10 @@ from mpt.data.task import Task
 SENTIMENT = {"negative": "negative", "positive": "positive"}
 
 
-def vader(domain: str) -> Callable[[Path], Iterator[Record]]:
+def vader(domain: str, neutral: bool = False) -> Callable[[Path], Iterator[Record]]:
     """Rated snippets of one domain (Hutto & Gilbert, ICWSM 2014), mean rating -4 to 4.
 
-    Ratings within half a point of zero are left out: their raters did not agree on a side.
+    Ratings within half a point of zero are on neither side: neutral, or left out.
     """
 
     def read(folder: Path) -> Iterator[Record]:
@@ -33,8 +33,9 @@ def vader(domain: str) -> Callable[[Path], Iterator[Record]]:
             lines = file.read().decode("latin-1").splitlines()
         for number, line in enumerate(lines, start=1):
             _, rating, text = line.split("\t", 2)
-            if abs(float(rating)) >= 0.5:
-                label = "positive" if float(rating) > 0 else "negative"
+            sided = abs(float(rating)) >= 0.5
+            if sided or neutral:
+                label = "neutral" if not sided else "positive" if float(rating) > 0 else "negative"
                 yield Record(f"{name}:{number}", {"text": html.unescape(text), "label": label})
 
     return read
@@ -104,6 +105,15 @@ TASKS = (
     # i would recommend this to anyone -> positive
     vader_task("products", "amazonReviewSnippets", "piece of a product review"),
     vader_task("vader_tweets", "tweets", "tweet"),
+    # Thinking about the weekend. Need to get out a bit I think... -> neutral
+    Task(
+        name="vader_tweets3",
+        source=Packaged(("vaderSentiment",), vader("tweets", neutral=True)),
+        template="{text}\nSentiment:",
+        verbalizer={**SENTIMENT, "neutral": "neutral"},
+        instruction="Decide whether the feeling of this tweet is positive, negative or neutral.\n",
+        url="https://github.com/cjhutto/vaderSentiment",
+    ),
     vader_task("editorials", "nytEditorialSnippets", "sentence of a newspaper's opinion page"),
     # thirtysomething scientists unveil doomsday clock of hair loss -> joke
     Task(
