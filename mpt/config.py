@@ -67,6 +67,9 @@ class TrainConfig:
     """Adam's peak rate for prompt vectors, whose scale is that of embeddings, about 0.1."""
     factor_rate: float = 0.02
     """Adam's peak rate for the factors u and v, whose scale is 1."""
+    word_rate: float = 0.03
+    """Adam's peak rate for the instruction behind a universal prompt, where a target starts from one; with 0
+    it stays word for word. Pretraining never trains it."""
     warmup: float = 0.1
     """Share of the steps in which the rate rises; it falls to zero over the rest."""
     decay: Literal["cosine", "linear"] = "cosine"
@@ -175,7 +178,7 @@ class AdaptConfig:
     method: Method = "prompt"
     """What is trained: the prompt as it is (a universal one's factors), or see the options of that name."""
     freeze_shared: bool = False
-    """Of a universal prompt: trains the factors u and v alone."""
+    """Of a universal prompt: trains the factors u and v, and the instruction if there is one, alone."""
     vectors: PromptConfig = PromptConfig()
     """The prompt's shape and start, when it does not start from a universal one."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
@@ -227,6 +230,8 @@ class TuneConfig:
     """Training examples per class of a trial; what is chosen serves every number of shots."""
     rows: int = 500
     """Validation rows that a trial is scored on; 0 takes all."""
+    seeds: int = 0
+    """How many of the comparison's seeds a trial has, the first ones; 0 takes all."""
 
     def __post_init__(self):
         if any(factor <= 0 for factor in self.factors):

@@ -10,10 +10,11 @@ import optax
 from flax import nnx
 
 # Prompt vectors have an embedding's scale, about 0.1; what multiplies them has scale 1; a net's and a
-# backbone's weights move least.
+# backbone's weights move least. Words have all of a task to learn, beside vectors that know most of it.
 GROUPS = {
     **dict.fromkeys(("vectors", "shared", "low", "shift", "target"), "vectors"),
     **dict.fromkeys(("u", "v", "scale"), "factors"),
+    "words": "words",
     **dict.fromkeys(("a", "b", "net_down", "net_up", "norm_scale", "norm_bias"), "weights"),
 }
 
@@ -33,7 +34,7 @@ def adam(
     They are there to train as others do.
 
     Args:
-        rates: the peak learning rate of each group, "vectors", "factors" and "weights".
+        rates: the peak learning rate of each group, "vectors", "factors", "words" and "weights".
         steps: length of the run.
         warmup: share of ``steps`` in which the rate rises.
         decay: "cosine" or "linear".

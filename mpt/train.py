@@ -102,7 +102,7 @@ def make_step(
 
 def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> optax.GradientTransformation:
     """Adam as a stage's config has it; ``weight_rate`` is the peak rate of weights, if any are trained."""
-    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
+    rates = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     rates |= {} if weight_rate is None else {"weights": weight_rate}
     return adam(
         rates,

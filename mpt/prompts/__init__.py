@@ -8,7 +8,7 @@ business. Plain prompts, which look at no text, have ``compose`` as well: one pr
 from mpt.prompts.attempt import AttentionalPrompt
 from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.initial import text_rows, vocabulary_rows
-from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt
+from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt, Words
 from mpt.prompts.prefix import PlainPrompt, Prefix, Prompt
 from mpt.prompts.progressive import ProgressivePrompt
 from mpt.prompts.soft import PromptParam, SoftPrompt
@@ -26,6 +26,7 @@ __all__ = [
     "PromptParam",
     "SoftPrompt",
     "UltraLowPrompt",
+    "Words",
     "text_rows",
     "vocabulary_rows",
 ]

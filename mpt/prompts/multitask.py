@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.models.layers import Weight
 from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.soft import PromptParam
+
+
+class Words(nnx.Variable):
+    """A task's own words, embedded: frozen while source tasks are learned, trained with a target."""
 
 
 class MultitaskPrompt(PlainPrompt):
@@ -17,8 +21,8 @@ class MultitaskPrompt(PlainPrompt):
     The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
     tasks share it, or of J for targets adapted side by side, each with a copy of its own.
 
-    Frozen words of each task's own may stand behind P_j, such as its instruction: a new task is then told
-    what it is, and what is shared need not hold it (not in the paper).
+    Words of each task's own may stand behind P_j, such as its instruction: a new task is then told what it
+    is, and what is shared need not hold it (not in the paper).
 
     Args:
         shared: P*, [1, P, D] or [J, P, D].
@@ -35,7 +39,7 @@ class MultitaskPrompt(PlainPrompt):
         words: Float[Array, "J Q D"] | None = None,
     ):
         self.shared, self.u, self.v = PromptParam(shared), PromptParam(u), PromptParam(v)
-        self.words = None if words is None else Weight(words)
+        self.words = None if words is None else Words(words)
 
     @classmethod
     def start(

@@ -20,7 +20,7 @@ def lessons(config: ContinualConfig, model: Planned) -> tuple[dict[str, list[Rea
     checked_tasks(config)
     methods = checked_methods(config)
     reads = [Read.of(name, config.max_length, model) for name in sequence(config.tasks)]
-    vectors = saved_shape(config.prompt) if config.prompt else config.vectors
+    vectors = saved_shape(config.prompt).vectors if config.prompt else config.vectors
     starts = jnp.zeros((len(reads), prompt_length(vectors, reads[0].task, model), model.width))
     universal = MultitaskPrompt.start(starts[0], 1, max(vectors.rank, 1), jax.random.key(0))
     planned = []

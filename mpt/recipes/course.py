@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from flax import nnx
 
 from mpt.config import ContinualConfig
+from mpt.cost import weights
 from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Task
 from mpt.data.tokenise import Row
@@ -58,7 +58,7 @@ def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
     place = len(course.lessons)
     task, lesson = course.tasks[place], course.learner.lesson(place)
     name = f"{place}-{Path(task.name).name}"
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(lesson.prompt, lesson.trainable)))
+    parameters = weights(nnx.state(lesson.prompt, lesson.trainable))
     if not has_prompt(course.run.path, name):
         trained, seconds = _trained(course, lesson, name, rows)
         # Behind frozen vectors, new ones are from here on one plain prompt with them.

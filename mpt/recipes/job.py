@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from flax import nnx
 
+from mpt.cost import weights
 from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row
@@ -73,7 +73,7 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
         drawn: each task's rows.
     """
     config, run, tasks, begun = setting.config, setting.run, setting.tasks, start(setting)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(begun.model, begun.trainable)))
+    parameters = weights(nnx.state(begun.model, begun.trainable))
     probed = {task: rows.probed for task, rows in drawn.items()}
     looks = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
 

@@ -37,7 +37,7 @@ from mpt.prompts import (
 from mpt.prompts.saved import load_prompt
 from mpt.prompts.spot import similarities
 from mpt.recipes.in_context import in_context
-from mpt.recipes.start import for_tasks, saved_start, starting_vectors
+from mpt.recipes.start import for_tasks, saved_start, starting_vectors, trained_parts
 from mpt.rundir import RunDir
 from mpt.sharding import own_shards
 from mpt.train import fit
@@ -108,10 +108,7 @@ def _prompt(setting: Setting) -> Start:
     prompt = _saved(setting) if config.prompt else SoftPrompt(_vectors(setting))
     if (config.freeze_shared or config.also) and not isinstance(prompt, MultitaskPrompt):
         raise _no_shared_part("freeze_shared" if config.freeze_shared else "also")
-    trained = (
-        nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared"))) if config.freeze_shared else PromptParam
-    )
-    return Start(Prompted(setting.pretrained.backbone, prompt), _origin(config), trained)
+    return Start(Prompted(setting.pretrained.backbone, prompt), _origin(config), trained_parts(config))
 
 
 def _ulpt(setting: Setting) -> Start:

@@ -62,7 +62,11 @@ class Row:
 def _scaled(config: AdaptConfig, factor: float) -> AdaptConfig:
     """With every peak rate times ``factor``; a method reads its own."""
     train = config.train
-    rates = {"learning_rate": factor * train.learning_rate, "factor_rate": factor * train.factor_rate}
+    rates = {
+        "learning_rate": factor * train.learning_rate,
+        "factor_rate": factor * train.factor_rate,
+        "word_rate": factor * train.word_rate,
+    }
     return replace(
         config,
         train=replace(train, **rates),

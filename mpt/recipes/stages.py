@@ -15,7 +15,7 @@ from flax import nnx
 from flax.nnx.filterlib import Filter
 
 from mpt.config import AdaptConfig, CompareConfig, ModelConfig, PretrainConfig, PromptConfig, TrainConfig
-from mpt.cost import Cost, batch_cost
+from mpt.cost import Cost, batch_cost, weights
 from mpt.data.library import find_task
 from mpt.data.mixture import in_steps, shares
 from mpt.data.splits import SPLITS
@@ -27,7 +27,7 @@ from mpt.models.hf import load_tokenizer
 from mpt.models.shapes import abstract_backbone, place
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.recipes.rows import Cell, cells
-from mpt.recipes.start import saved_start
+from mpt.recipes.start import saved_start, trained_parts
 from mpt.recipes.tuning import trial_base, tuned_methods, without
 
 SAMPLE, AMONG = 200, 2000  # rows whose tokens are counted, drawn from the first so many
@@ -121,7 +121,7 @@ class Stage:
     def trained(self) -> int:
         """Numbers that it trains."""
         assert isinstance(self.prompt, nnx.Module)
-        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.prompt, self.trainable)))
+        return weights(nnx.state(self.prompt, self.trainable))
 
     @property
     def steps(self) -> int | None:
@@ -144,31 +144,55 @@ class Stage:
         return cost.distillation if self.distilled else cost.step
 
 
+@dataclass(frozen=True)
+class Shape:
+    """That of a universal prompt.
+
+    Attributes:
+        vectors: their number and rank are read.
+        words: vectors of an instruction behind them.
+    """
+
+    vectors: PromptConfig
+    words: int = 0
+
+    def universal(self, length: int, width: int, tasks: int) -> MultitaskPrompt:
+        """Zeros of that shape."""
+        words = jnp.zeros((tasks, self.words, width)) if self.words else None
+        shared, rank = jnp.zeros((length, width)), max(self.vectors.rank, 1)
+        return MultitaskPrompt.start(shared, tasks, rank, jax.random.key(0), words)
+
+    def target(self, length: int, width: int, targets: int) -> MultitaskPrompt:
+        """The same, as targets start from it."""
+        start = self.universal(length, width, targets)
+        return start.for_targets(targets, words=None if start.words is None else start.words[...])
+
+
 def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -> list[Stage]:
     """The teachers, then the universal prompt."""
     tasks, length = len(reads), prompt_length(config.vectors, reads[0].task, model)
     counts = [read.rows["train"] for read in reads]
     soft = _abstract(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
-    factored = _abstract(lambda: _universal(length, model.width, tasks, config.vectors.rank))
+    universal = config.universal
+    shape = Shape(config.vectors, universal.instruction)
+    factored = _abstract(lambda: shape.universal(length, model.width, tasks))
+    whole = length + shape.words
     return [
         Stage("teachers", config.teachers, reads, counts, tasks, length, soft),
-        Stage("universal prompt", config.universal, reads, counts, tasks, length, factored, distilled=True),
+        Stage("universal prompt", universal, reads, counts, tasks, whole, factored, distilled=True),
     ]
 
 
-def adaptation(
-    config: AdaptConfig, read: Read, model: Planned, source: PromptConfig | None, name: str
-) -> Stage:
+def adaptation(config: AdaptConfig, read: Read, model: Planned, source: Shape | None, name: str) -> Stage:
     """One target.
 
     Args:
         source: the universal prompt that it starts from; None for vectors of its own.
     """
     seeds = len(config.seeds)
-    vectors = source or config.vectors
-    length = prompt_length(vectors, read.task, model)
+    length = prompt_length(source.vectors if source else config.vectors, read.task, model)
     if source:
-        prompt = _abstract(lambda: _universal(length, model.width, seeds, vectors.rank).for_targets(seeds))
+        prompt = _abstract(lambda: source.target(length, model.width, seeds))
     else:
         prompt = _abstract(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
     return Stage(
@@ -177,8 +201,9 @@ def adaptation(
         [read],
         [drawn(read, config.shots, config.shots_per)] * seeds,
         seeds,
-        length,
+        length + source.words if source else length,
         prompt,
+        trained_parts(config),
     )
 
 
@@ -203,8 +228,8 @@ def stages(
             raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
         read = Read.of(config.task, config.max_length, model)
         source = saved_shape(config.prompt) if config.prompt else None
-        if source and not source.rank:  # a plain prompt: vectors like any others
-            config, source = replace(config, vectors=source), None
+        if source and not source.vectors.rank:  # a plain prompt: vectors like any others
+            config, source = replace(config, vectors=source.vectors), None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
     targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
@@ -244,7 +269,7 @@ def _adaptations(
             alike.setdefault((cell.target, cell.shots, cell.row.universal), []).append((cell, base))
     for (target, shots, universal), group in alike.items():
         cell, base = group[0]
-        source = config.pretrain.vectors if universal else None
+        source = Shape(config.pretrain.vectors, config.pretrain.universal.instruction) if universal else None
         several = f", k = {shots}" if config.shots else ""
         name = f"{reads[target].task.name}{several}, {'universal' if universal else 'from scratch'}"
         own = cell.row.config(base, "", config.scratch_rate)
@@ -256,20 +281,18 @@ def plans(method: Method) -> bool:
     return method == "prompt"
 
 
-def _universal(length: int, width: int, tasks: int, rank: int) -> MultitaskPrompt:
-    return MultitaskPrompt.start(jnp.zeros((length, width)), tasks, rank, jax.random.key(0))
-
-
 def _abstract(make: Callable[[], Prompt]) -> Prompt:
     """The shapes of a prompt that is not made."""
     return nnx.eval_shape(make)
 
 
-def saved_shape(path: str) -> PromptConfig:
-    """Length and rank of the prompt that tasks start from; a plain one's rank is 0."""
+def saved_shape(path: str) -> Shape:
+    """That of the prompt that tasks start from; a plain one's rank is 0."""
     prompt, _ = saved_start(path)
-    rank = prompt.u.shape[2] if isinstance(prompt, MultitaskPrompt) else 0
-    return replace(PromptConfig(), length=prompt.compose().shape[1], rank=rank)
+    if not isinstance(prompt, MultitaskPrompt):
+        return Shape(replace(PromptConfig(), length=prompt.compose().shape[1], rank=0))
+    vectors = replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
+    return Shape(vectors, 0 if prompt.words is None else prompt.words.shape[1])
 
 
 def prompt_length(vectors: PromptConfig, task: Task, model: Planned) -> int:

@@ -8,15 +8,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from flax.nnx.filterlib import Filter
 from jaxtyping import Array, Float
 
-from mpt.config import PromptConfig
+from mpt.config import AdaptConfig, PromptConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.interop.bank import Bank
 from mpt.models.hf import Pretrained
 from mpt.paths import is_remote, run_path
-from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 from mpt.prompts.initial import text_rows, vocabulary_rows
 from mpt.prompts.saved import VECTORS, Card, load_prompt
 
@@ -79,6 +81,12 @@ def for_tasks(
     words = universal.words
     told = None if words is None else instruction_words(tasks, words.shape[1], pretrained)
     return universal.for_targets(len(tasks), together, told)
+
+
+def trained_parts(config: AdaptConfig) -> Filter:
+    """What an adaptation trains of the prompt that it starts from, an NNX filter."""
+    own = nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared"))) if config.freeze_shared else PromptParam
+    return nnx.Any(own, Words) if config.train.word_rate else own
 
 
 def _text(config: PromptConfig, task: Task) -> str:

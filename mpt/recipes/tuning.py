@@ -108,9 +108,15 @@ def tuned_methods(config: CompareConfig) -> list[str]:
 
 
 def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
-    """A trial before its row makes it its own, but for the run directory."""
-    trial = replace(cell.base(config), scored="validation", test_rows=config.tune.rows, probe_every=0)
-    return replace(trial, track=())
+    """A trial before its row makes it its own, but for the run directory.
+
+    With fewer seeds than the comparison has, a step has as many rows of each.
+    """
+    base = cell.base(config)
+    seeds = base.seeds[: config.tune.seeds or None]
+    train = replace(base.train, batch_size=base.train.batch_size * len(seeds) // len(base.seeds))
+    trial = replace(base, seeds=seeds, train=train, scored="validation", test_rows=config.tune.rows)
+    return replace(trial, probe_every=0, track=())
 
 
 def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
@@ -122,7 +128,8 @@ def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
         }
         for method, tuned in found.items()
     }
-    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": config.adapt.seeds}
+    seeds = config.adapt.seeds[: config.tune.seeds or None]
+    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": seeds}
     return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
 
 

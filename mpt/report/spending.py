@@ -75,12 +75,12 @@ def keep_spending(
     )
     prompts, length = _extent(model, config.batch_size)
     cost = batch_cost(backbone, prompts, length, text, label)
-    trained = jax.tree.leaves(nnx.state(model, trainable))
-    whole = any(isinstance(part, Weight) for _, part in nnx.to_flat_state(nnx.state(model, trainable)))
+    trained = nnx.state(model, trainable)
+    whole = any(isinstance(part, Weight) for _, part in nnx.to_flat_state(trained))
     taken = cost.finetuning if whole else cost.distillation if isinstance(model, Distilled) else cost.step
     found = Spending(
         prompts=len(rows),
-        trained=sum(leaf.size for leaf in trained),
+        trained=weights(trained),
         backbone=weights(backbone),
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(backbone))),
         rows=config.batch_size,
