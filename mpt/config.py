@@ -68,8 +68,8 @@ class TrainConfig:
     factor_rate: float = 0.02
     """Adam's peak rate for the factors u and v, whose scale is 1."""
     word_rate: float = 0.03
-    """Adam's peak rate for the instruction behind a universal prompt, where a target starts from one; with 0
-    it stays word for word. Pretraining never trains it."""
+    """Adam's peak rate for the instruction behind a target's prompt, if there is one; with 0 it stays word
+    for word. Pretraining never trains it."""
     warmup: float = 0.1
     """Share of the steps in which the rate rises; it falls to zero over the rest."""
     decay: Literal["cosine", "linear"] = "cosine"
@@ -181,6 +181,9 @@ class AdaptConfig:
     """Of a universal prompt: trains the factors u and v, and the instruction if there is one, alone."""
     vectors: PromptConfig = PromptConfig()
     """The prompt's shape and start, when it does not start from a universal one."""
+    instruction: int = 0
+    """Vectors of the task's instruction behind that start, to be trained at a rate of their own, as they
+    are behind a universal prompt."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
     shots: int = 16
     """Training examples per class (in all, for free text); 0 takes all there are."""
@@ -264,8 +267,8 @@ class CompareConfig:
         "prompt tuning from vocabulary",
         "prompt tuning from instruction",
     )
-    """The table's rows. There are also: universal prompt, factors adapted; in-context examples; SPoT;
-    ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
+    """The table's rows. There are also: universal prompt, factors adapted; the same, not pretrained;
+    in-context examples; SPoT; ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
     shots: tuple[int, ...] = ()

@@ -37,7 +37,7 @@ from mpt.prompts import (
 from mpt.prompts.saved import load_prompt
 from mpt.prompts.spot import similarities
 from mpt.recipes.in_context import in_context
-from mpt.recipes.start import for_tasks, saved_start, starting_vectors, trained_parts
+from mpt.recipes.start import for_tasks, instruction_words, saved_start, starting_vectors, trained_parts
 from mpt.rundir import RunDir
 from mpt.sharding import own_shards
 from mpt.train import fit
@@ -105,10 +105,19 @@ def start(setting: Setting) -> Start:
 def _prompt(setting: Setting) -> Start:
     """MPT from a universal prompt (Wang et al. 2023, section 3.3); prompt tuning without one."""
     config = setting.config
-    prompt = _saved(setting) if config.prompt else SoftPrompt(_vectors(setting))
-    if (config.freeze_shared or config.also) and not isinstance(prompt, MultitaskPrompt):
+    prompt = _saved(setting) if config.prompt else _from_scratch(setting)
+    shares = config.prompt and isinstance(prompt, MultitaskPrompt)
+    if (config.freeze_shared or config.also) and not shares:
         raise _no_shared_part("freeze_shared" if config.freeze_shared else "also")
     return Start(Prompted(setting.pretrained.backbone, prompt), _origin(config), trained_parts(config))
+
+
+def _from_scratch(setting: Setting) -> MultitaskPrompt | SoftPrompt:
+    vectors, length = _vectors(setting), setting.config.instruction
+    if not length:
+        return SoftPrompt(vectors)
+    words = instruction_words(setting.tasks, length, setting.pretrained)
+    return MultitaskPrompt(vectors, jnp.ones((*vectors.shape[:2], 1)), jnp.ones_like(vectors[:, :1]), words)
 
 
 def _ulpt(setting: Setting) -> Start:

@@ -25,6 +25,7 @@ class Row:
         length: vectors of the prompt, where they are not the config's.
         method: see ``AdaptConfig``; with the next.
         freeze_shared: trains a universal prompt's factors alone.
+        untaught: it starts where the pretraining starts, and is adapted as the universal prompt is.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     length: int | None = None
     method: Method = "prompt"
     freeze_shared: bool = False
+    untaught: bool = False
 
     @property
     def tuned(self) -> bool:
@@ -50,7 +52,7 @@ class Row:
         base = replace(base, method=self.method, freeze_shared=self.freeze_shared)
         if self.universal:
             base = replace(base, prompt=prompt)
-        if not self.universal or self.method == "attempt":  # which has a prompt of its own as well
+        if not (self.universal or self.untaught) or self.method == "attempt":  # has its own prompt as well
             length = base.vectors.length if self.length is None else self.length
             vectors = replace(base.vectors, start=self.start, length=length)
             base = replace(base, vectors=vectors, train=replace(base.train, learning_rate=scratch_rate))
@@ -85,6 +87,7 @@ ROWS = {
         Row("universal prompt, not adapted", universal=True, trained=False),
         Row(OURS, universal=True),
         Row("universal prompt, factors adapted", universal=True, freeze_shared=True),
+        Row("the same, not pretrained", untaught=True),
         Row(SCRATCH[0], start="vocabulary"),
         Row(SCRATCH[1]),
         Row("SPoT", universal=True, method="spot"),
@@ -123,6 +126,8 @@ class Cell(NamedTuple):
         shots = config.adapt.shots if self.shots is None else self.shots
         source = config.pretrain
         base = replace(config.adapt, task=self.target, shots=shots, track=config.track)
+        if self.row.untaught:
+            base = replace(base, vectors=source.vectors, instruction=source.universal.instruction)
         return replace(base, model=source.model, mesh=source.mesh)
 
 

@@ -264,12 +264,14 @@ def _adaptations(
 ) -> Iterator[Stage]:
     """Every cell that trains a prompt; those that cost the same are one stage."""
     alike: dict[tuple[str, int | None, bool], list[tuple[Cell, AdaptConfig]]] = {}
+    shape = Shape(config.pretrain.vectors, config.pretrain.universal.instruction)
     for cell, base in planned:
         if cell.row.trained and plans(cell.row.method):
-            alike.setdefault((cell.target, cell.shots, cell.row.universal), []).append((cell, base))
+            like = cell.row.universal or cell.row.untaught
+            alike.setdefault((cell.target, cell.shots, like), []).append((cell, base))
     for (target, shots, universal), group in alike.items():
         cell, base = group[0]
-        source = Shape(config.pretrain.vectors, config.pretrain.universal.instruction) if universal else None
+        source = shape if universal else None
         several = f", k = {shots}" if config.shots else ""
         name = f"{reads[target].task.name}{several}, {'universal' if universal else 'from scratch'}"
         own = cell.row.config(base, "", config.scratch_rate)

@@ -62,8 +62,16 @@ def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, pla
     result = adapt(from_plain(AdaptConfig, plain_adapt | keys, "test"), pretrained)
     adapted = load_file(tmp_path / "target" / "prompts" / "adapted.safetensors")["vectors"]
     length = words.shape[1]
+    assert (adapted[:, -length:] != embedded).any(axis=(1, 2)).all()
+    vectors = adapted.shape[1] - length
+    assert result.parameters == vectors * 33 + 32 + length * 32  # P*, u and v, and the words
+
+    keys["train"] = stage(2) | {"word_rate": 0.0}
+    keys["out"] = str(tmp_path / "word for word")
+    result = adapt(from_plain(AdaptConfig, plain_adapt | keys, "test"), pretrained)
+    adapted = load_file(tmp_path / "word for word" / "prompts" / "adapted.safetensors")["vectors"]
     np.testing.assert_array_equal(adapted[:, -length:], np.stack([embedded] * len(adapted)))
-    assert result.parameters == (adapted.shape[1] - length) * 33 + 32  # P*, u and v: no word is trained
+    assert result.parameters == vectors * 33 + 32
 
     ready = open_run(run, plain_adapt["task"], 0, pretrained)  # not adapted, on a task that is new
     assert isinstance(ready.model.prompt, MultitaskPrompt)
