@@ -204,6 +204,8 @@ class AdaptConfig:
     """Rows of the final figure; 0 takes all."""
     scored: Literal["test", "validation"] = "test"
     """The split of the final figure; "validation" where rates are still chosen: no test row is read."""
+    calibrate: bool = False
+    """Takes the model's liking for some classes off its answers, as their scored rows tell it, unlabelled."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Where metrics go besides metrics.jsonl and TensorBoard's events."""
@@ -267,8 +269,9 @@ class CompareConfig:
         "prompt tuning from vocabulary",
         "prompt tuning from instruction",
     )
-    """The table's rows. There are also: universal prompt, factors adapted; the same, not pretrained;
-    in-context examples; SPoT; ATTEMPT; ULPT; DePT; LoRA; full fine-tuning."""
+    """The table's rows. There are also: hard prompt, calibrated; universal prompt, not adapted, calibrated;
+    universal prompt, factors adapted; the same, not pretrained; in-context examples; SPoT; ATTEMPT; ULPT;
+    DePT; LoRA; full fine-tuning."""
     goal: float = 0.8
     """The accuracy whose first step is reported for each method."""
     shots: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from mpt.data.batches import Batch, collate
 from mpt.data.sources import Files
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import Row
-from mpt.evaluate import choice_probabilities, grade, predictions
+from mpt.evaluate import answers, choice_probabilities, grade, predictions
 from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
 
@@ -67,6 +67,21 @@ def test_rows_of_tasks_with_more_and_fewer_choices_share_a_batch(model):
         count = len(row.choices)
         np.testing.assert_allclose(probabilities[:count], expected(model, row, prompt), rtol=1e-4)
         assert not probabilities[count:].any()
+
+
+def test_calibration_takes_off_what_a_model_likes_whatever_the_text(model, pretrained):
+    """Rows that are all alike tell nothing: their classes come out even."""
+    task = Task("toy", Files({}), "{text}", {"a": "x", "b": "y", "c": "z"})
+    plain, fair = (
+        answers(model, task, rows(SINGLE), pretrained.tokenizer, calibrate=calibrate)
+        for calibrate in (False, True)
+    )
+    logs = np.log(plain.shares)
+    weighed = np.exp(logs - logs.mean(axis=0))
+    np.testing.assert_allclose(fair.shares, weighed / weighed.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert fair.texts == [task.choices[i] for i in weighed.argmax(axis=1)]
+    same = answers(model, task, rows(SINGLE)[:1] * 4, pretrained.tokenizer, calibrate=True)
+    np.testing.assert_allclose(same.shares, 1 / 3, rtol=1e-5)
 
 
 def test_grade_is_the_share_of_examples_whose_choice_is_likeliest(model, pretrained):

@@ -125,7 +125,8 @@ def answered(
     """What each prompt makes of its task's rows: the task, the seed, the rows and the answers."""
     for place, (task, seed) in enumerate(zip(setting.tasks, setting.seeds)):
         asked = held_out[task.name]
-        yield task, seed, asked, answers(model, task, asked.rows, setting.pretrained.tokenizer, place)
+        tokenizer, calibrate = setting.pretrained.tokenizer, setting.config.calibrate
+        yield task, seed, asked, answers(model, task, asked.rows, tokenizer, place, calibrate)
 
 
 def score(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> float:

@@ -25,6 +25,7 @@ class Row:
         length: vectors of the prompt, where they are not the config's.
         method: see ``AdaptConfig``; with the next.
         freeze_shared: trains a universal prompt's factors alone.
+        calibrated: its classes are weighed by how much it likes each of them anyway.
         untaught: it starts where the pretraining starts, and is adapted as the universal prompt is.
     """
 
@@ -35,6 +36,7 @@ class Row:
     length: int | None = None
     method: Method = "prompt"
     freeze_shared: bool = False
+    calibrated: bool = False
     untaught: bool = False
 
     @property
@@ -50,6 +52,7 @@ class Row:
             factor: what every peak rate is multiplied by.
         """
         base = replace(base, method=self.method, freeze_shared=self.freeze_shared)
+        base = replace(base, calibrate=base.calibrate or self.calibrated)
         if self.universal:
             base = replace(base, prompt=prompt)
         if not (self.universal or self.untaught) or self.method == "attempt":  # has its own prompt as well
@@ -83,8 +86,10 @@ ROWS = {
     row.name: row
     for row in (
         Row("hard prompt", trained=False, length=0),
+        Row("hard prompt, calibrated", trained=False, length=0, calibrated=True),
         Row("in-context examples", method="examples"),
         Row("universal prompt, not adapted", universal=True, trained=False),
+        Row("universal prompt, not adapted, calibrated", universal=True, trained=False, calibrated=True),
         Row(OURS, universal=True),
         Row("universal prompt, factors adapted", universal=True, freeze_shared=True),
         Row("the same, not pretrained", untaught=True),

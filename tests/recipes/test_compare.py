@@ -8,7 +8,7 @@ import pytest
 from toys import refused, stage, toy_rows, write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, CompareConfig, PretrainConfig, TuneConfig
+from mpt.config import AdaptConfig, CompareConfig, PretrainConfig, PromptConfig, TuneConfig
 from mpt.config_file import from_plain, read_yaml
 from mpt.errors import UserError
 from mpt.metrics.interval import FOLDS
@@ -47,7 +47,9 @@ def test_row_says_what_it_starts_from(name):
     assert config.method == row.method
     assert config.prompt == ("sources" if row.universal else "")
     assert config.freeze_shared is row.freeze_shared
-    assert (config.train.learning_rate == 0.5) is (not row.universal or row.method == "attempt")
+    own = not (row.universal or row.untaught) or row.method == "attempt"
+    assert (config.train.learning_rate == 0.5) is own
+    assert config.calibrate is row.calibrated
     assert len(config.seeds) == (2 if row.trained else 1)
 
 
@@ -58,12 +60,27 @@ def test_factor_moves_every_peak_rate_and_nothing_else(name):
     assert once == row.config(base, "sources", 0.5)
     assert twice.train.learning_rate == 2 * once.train.learning_rate
     assert twice.train.factor_rate == 2 * once.train.factor_rate
+    assert twice.train.word_rate == 2 * once.train.word_rate
     halved = replace(twice, train=once.train)
     for method in ("attempt", "dept", "lora", "full"):
         before, after = getattr(once, method), getattr(twice, method)
         assert after == replace(before, rate=2 * before.rate)
         halved = replace(halved, **{method: before})
     assert halved == once
+
+
+def test_what_is_not_pretrained_starts_where_pretraining_does():
+    source = PretrainConfig(vectors=PromptConfig(length=5, start="text", text="Read."))
+    source = replace(source, universal=replace(source.universal, instruction=3))
+    config = CompareConfig(pretrain=source, adapt=AdaptConfig(instruction=0))
+    (base, other) = (
+        Cell(name, "a", 4).base(config)
+        for name in ("the same, not pretrained", "prompt tuning from vocabulary")
+    )
+    started = ROWS["the same, not pretrained"].config(base, "sources", 0.5)
+    assert (started.vectors, started.instruction, started.prompt) == (source.vectors, 3, "")
+    assert started.train == config.adapt.train
+    assert scratch.base(config).instruction == 0
 
 
 def test_untrained_methods_run_once_whatever_the_shots():
