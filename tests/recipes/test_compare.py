@@ -73,11 +73,8 @@ def test_what_is_not_pretrained_starts_where_pretraining_does():
     source = PretrainConfig(vectors=PromptConfig(length=5, start="text", text="Read."))
     source = replace(source, universal=replace(source.universal, instruction=3))
     config = CompareConfig(pretrain=source, adapt=AdaptConfig(instruction=0))
-    (base, other) = (
-        Cell(name, "a", 4).base(config)
-        for name in ("the same, not pretrained", "prompt tuning from vocabulary")
-    )
-    started = ROWS["the same, not pretrained"].config(base, "sources", 0.5)
+    untaught, scratch = Cell("the same, not pretrained", "a", 4), Cell("LoRA", "a", 4)
+    started = untaught.row.config(untaught.base(config), "sources", 0.5)
     assert (started.vectors, started.instruction, started.prompt) == (source.vectors, 3, "")
     assert started.train == config.adapt.train
     assert scratch.base(config).instruction == 0
