@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from toys import refused, toy_rows, tree, write_task
+from toys import refused, stage, toy_rows, tree, write_task
 
 from mpt import cli
 from mpt.config import CompareConfig, ContinualConfig, ModelConfig, PretrainConfig
@@ -115,6 +115,23 @@ def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_
     prompt, _ = load_prompt(universal, "universal")
     expected = prompt.shared.size + prompt.u[0].size + prompt.v[0].size
     assert re.search(rf"^ adaptation +6 +8 +{expected:,} ", text, re.MULTILINE)
+
+
+def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_adapt, toy):
+    """Behind a universal prompt, and behind the start that it had; pretraining reads it, and trains none."""
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    plain = {
+        "pretrain": plain_pretrain | {"universal": stage(2) | {"instruction": 3}},
+        "targets": [toy["mood"]],
+        "methods": ["universal prompt, adapted", "the same, not pretrained"],
+        "adapt": adapt,
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    _, (teachers, universal, adapted) = stages(config, Planned(config.pretrain.model))
+    vectors, width, sources = teachers.length, 32, len(plain_pretrain["tasks"])
+    assert universal.length == adapted.length == vectors + 3
+    assert universal.trained == vectors * width + sources * (vectors + width)
+    assert (adapted.runs, adapted.trained) == (2, (vectors + 3) * width + vectors + width)
 
 
 def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(

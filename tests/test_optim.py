@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from mpt.optim import adam, clipped
-from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 
 J, P, D = 3, 4, 5
-RATES = {"vectors": 0.3, "factors": 0.4}
+RATES = {"vectors": 0.3, "factors": 0.4, "words": 0.5}
 
 
 def state(prompt) -> nnx.State:
@@ -34,6 +34,21 @@ def run(params, gradients, **options):
 
 def leaf(tree) -> np.ndarray:
     return np.asarray(jax.tree.leaves(tree)[0])
+
+
+def test_each_part_of_a_prompt_moves_at_its_own_rate():
+    """Adam's first step moves each number by its rate."""
+    prompt = MultitaskPrompt.start(jnp.ones((P, D)), J, 1, jax.random.key(0), jnp.ones((J, 2, D)))
+    params = nnx.split(prompt, nnx.Any(PromptParam, Words), ...)[1]
+    moved = run(params, [jax.tree.map(jnp.ones_like, params)])
+    steps = {name: float((1 - part[...]).max()) for name, part in moved.items()}
+    rates = {
+        "shared": RATES["vectors"],
+        "u": RATES["factors"],
+        "v": RATES["factors"],
+        "words": RATES["words"],
+    }
+    assert steps == pytest.approx(rates, rel=1e-4)
 
 
 def test_defaults_are_plain_adam():

@@ -1,6 +1,7 @@
 """MPT's parts can be left out by config."""
 
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,26 @@ def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, pla
     ready = open_run(run, plain_adapt["task"], 0, pretrained)  # not adapted, on a task that is new
     assert isinstance(ready.model.prompt, MultitaskPrompt)
     np.testing.assert_array_equal(ready.model.prompt.compose()[0, -length:], embedded)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_instruction_behind_a_start_from_scratch_trains_as_behind_a_universal_one(
+    frozen, tmp_path, plain_pretrain, plain_adapt, pretrained
+):
+    """A pretraining that moves nothing leaves what an adaptation from scratch starts from."""
+    still = stage(1) | {"learning_rate": 0.0, "factor_rate": 0.0}
+    vectors = {"length": 4, "start": "text", "text": "Say it in one word."}
+    source = plain_pretrain | {"out": str(tmp_path / "source"), "vectors": vectors}
+    stages = {"teachers": still, "universal": still | {"instruction": 3}}
+    pretrain(from_plain(PretrainConfig, source | stages, "test"), pretrained)
+    train = stage(2) | ({"learning_rate": 0.0} if frozen else {})
+    taught = {"prompt": source["out"], "freeze_shared": frozen, "out": str(tmp_path / "taught")}
+    untaught = {"vectors": vectors, "instruction": 3, "out": str(tmp_path / "untaught")}
+    found = []
+    for keys in (taught, untaught):
+        adapt(from_plain(AdaptConfig, plain_adapt | keys | {"train": train}, "test"), pretrained)
+        found.append(load_file(Path(keys["out"], "prompts", "adapted.safetensors"))["vectors"])
+    np.testing.assert_allclose(*found, atol=1e-6)
 
 
 def test_learners_keep_no_instructions(tmp_path, plain_pretrain, pretrained):
