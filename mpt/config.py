@@ -117,8 +117,9 @@ class DistillConfig(TrainConfig):
     hidden_weight: float = 0.9
     """Coefficient of the hidden states' mean squared error."""
     instruction: int = 0
-    """Vectors of the task's instruction, frozen, that stand between the universal prompt and a text: a new
-    task is told what it is. A short one is repeated, of a long one the end is kept. 0: none, as in MPT."""
+    """Vectors of the task's instruction that stand between the universal prompt and a text: a new task is
+    told what it is, and trains them. A short one is repeated, of a long one the end is kept. 0: none, as in
+    MPT."""
     cache_teachers: bool = False
     """Computes the teachers' outputs once per row and keeps them on disk, about (vocabulary + length
     x width) x 4 bytes each: faster where rows come back."""
