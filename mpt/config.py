@@ -67,7 +67,7 @@ class TrainConfig:
     """Adam's peak rate for prompt vectors, whose scale is that of embeddings, about 0.1."""
     factor_rate: float = 0.02
     """Adam's peak rate for the factors u and v, whose scale is 1."""
-    word_rate: float = 0.03
+    word_rate: float = 0.015
     """Adam's peak rate for the instruction behind a target's prompt, if there is one; with 0 it stays word
     for word. Pretraining never trains it."""
     warmup: float = 0.1
