@@ -64,7 +64,7 @@ def test_average_waits_for_all_targets():
     headings, ours, lora = tables.table(found, 4)
     assert headings[1:4] == ["movies accuracy (n=500)", "steps to 80%", "editorials"]
     assert headings[4:6] == ["average", f"minus {OURS}"]
-    assert ours[1].startswith("66.") and ours[3] == ours[4] == ""
+    assert ours[1].startswith(f"{100 * LEVELS[OURS]:.1f} ") and ours[3] == ours[4] == ""
     assert lora[1:] == ["", "–", "", "", "", "", "", "", ""]
     assert len([*csv.DictReader(io.StringIO(tables.as_csv(found)))]) == 1
     assert not [*Comparison.of(config, 10**6, {}).found] and tables.caption(found, None)
@@ -122,6 +122,12 @@ def test_every_figure_names_every_method_once():
     for name, drawn in found.items():
         named = [text.get_text() for text in drawn.legends[0].get_texts()]
         assert named == [method for method, row in ROWS.items() if row.tuned or "curves" not in name]
+
+
+def test_figure_against_examples_goes_from_few_to_all_whatever_ran_first():
+    drawn = {name: drawn for name, _, drawn in figures(comparison(shots=(16, 0, 4)))}["shots"]
+    (axes,) = drawn.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "all"]
 
 
 def test_figures_of_what_has_no_curve_are_left_out():
