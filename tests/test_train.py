@@ -21,7 +21,7 @@ from mpt.optim import adam
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.rundir import RunDir
 from mpt.signals import Stopped
-from mpt.train import EACH, fit, make_step
+from mpt.train import EACH, fit, make_step, optimizer_of
 
 J, P, D = 2, 4, 32
 WEIGHTS = {"task": 1.0, "kl": 0.9, "hidden": 0.9}
@@ -215,8 +215,7 @@ def test_best_look_can_be_what_is_kept(pretrained, tmp_path, best):
 
 def _state_of(pretrained, config):
     _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
-    rates = {"vectors": config.learning_rate, "factors": config.factor_rate}
-    return params, adam(rates, steps=config.steps, warmup=config.warmup).init(params)
+    return params, optimizer_of(config).init(params)
 
 
 def test_every_weight_comes_from_the_file(tiny_model, pretrained):
