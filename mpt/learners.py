@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, final
 
 import jax.numpy as jnp
-from flax import nnx
 from flax.nnx.filterlib import Filter
 from jaxtyping import Array, Float
 
 from mpt.prompts import MultitaskPrompt, PlainPrompt, ProgressivePrompt, PromptParam, SoftPrompt
-
-FACTORS = nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared")))
+from mpt.prompts.multitask import FACTORS
 
 
 class Lesson(NamedTuple):

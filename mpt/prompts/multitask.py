@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.soft import PromptParam
 
+# What each task has for itself of a shared prompt: u and v.
+FACTORS = nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared")))
+
 
 class Words(nnx.Variable):
     """A task's own words, embedded: frozen while source tasks are learned, trained with a target."""

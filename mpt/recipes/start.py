@@ -20,6 +20,7 @@ from mpt.models.hf import Pretrained
 from mpt.paths import is_remote, run_path
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 from mpt.prompts.initial import text_rows, vocabulary_rows
+from mpt.prompts.multitask import FACTORS
 from mpt.prompts.saved import VECTORS, Card, load_prompt
 
 
@@ -85,7 +86,7 @@ def for_tasks(
 
 def trained_parts(config: AdaptConfig) -> Filter:
     """What an adaptation trains of the prompt that it starts from, an NNX filter."""
-    own = nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared"))) if config.freeze_shared else PromptParam
+    own = FACTORS if config.freeze_shared else PromptParam
     return nnx.Any(own, Words) if config.train.word_rate else own
 
 

@@ -107,13 +107,17 @@ def tuned_methods(config: CompareConfig) -> list[str]:
     return [method for method in config.methods if ROWS[method].tuned and config.tune.factors]
 
 
+def trial_seeds(config: CompareConfig) -> tuple[int, ...]:
+    """The comparison's seeds that trials have."""
+    return config.adapt.seeds[: config.tune.seeds or None]
+
+
 def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
     """A trial before its row makes it its own, but for the run directory.
 
     With fewer seeds than the comparison has, a step has as many rows of each.
     """
-    base = cell.base(config)
-    seeds = base.seeds[: config.tune.seeds or None]
+    base, seeds = cell.base(config), trial_seeds(config)
     train = replace(base.train, batch_size=base.train.batch_size * len(seeds) // len(base.seeds))
     trial = replace(base, seeds=seeds, train=train, scored="validation", test_rows=config.tune.rows)
     return replace(trial, probe_every=0, track=())
@@ -128,8 +132,7 @@ def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
         }
         for method, tuned in found.items()
     }
-    seeds = config.adapt.seeds[: config.tune.seeds or None]
-    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": seeds}
+    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": trial_seeds(config)}
     return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
 
 
