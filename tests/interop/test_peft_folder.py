@@ -39,7 +39,7 @@ def test_what_peft_saves_is_read(config, peft_saves, tiny_model):
     adapter = read_adapter(folder)
     found = np.asarray(adapter.prompt.compose())
     assert found.shape == (tasks, V, D)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     assert (adapter.layout, adapter.backbone, adapter.left_out) == ("decoder", str(tiny_model), 0)
 
 
@@ -52,7 +52,7 @@ def test_a_decoders_half_is_left_out(kind, more, peft_saves, tiny_t5):
     folder, expected = peft_saves(tiny_t5, config, tasks)
     assert expected.shape[1] == 2 * V
     adapter = read_adapter(folder)
-    np.testing.assert_allclose(adapter.prompt.compose(), expected[:, :V], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(adapter.prompt.compose(), expected[:, :V], rtol=1e-5, atol=1e-7)
     assert (adapter.layout, adapter.left_out) == ("encoder-decoder", V)
 
 
