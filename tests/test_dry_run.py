@@ -94,9 +94,12 @@ def test_unknown_model_is_named(capsys):
     assert "google-t5/t5-bas' is not here, and its shape is not known; did you mean 't5-base'?" in error
 
 
-def test_plan_of_a_toy_is_what_the_run_then_does(capsys, monkeypatch, tmp_path, config_file, plain_adapt):
+@pytest.mark.parametrize("start", [{}, {"instruction": 3, "vectors": {"length": 4, "rank": 2}}])
+def test_plan_of_a_toy_is_what_the_run_then_does(
+    start, capsys, monkeypatch, tmp_path, config_file, plain_adapt
+):
     """Rows, steps and parameters, of epochs too; and nothing is written."""
-    plain = plain_adapt | {"out": str(tmp_path / "run"), "seeds": [0, 1]}
+    plain = plain_adapt | start | {"out": str(tmp_path / "run"), "seeds": [0, 1]}
     plain["train"] = {"epochs": 3, "batch_size": 8, "save_every": 4}
     config, before = config_file(plain), tree(tmp_path)
     text = printed(capsys, monkeypatch, "adapt", config)

@@ -146,7 +146,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Shape:
-    """That of a universal prompt.
+    """That of a universal prompt, or of a start from scratch with an instruction behind it.
 
     Attributes:
         vectors: their number and rank are read.
@@ -227,9 +227,11 @@ def stages(
         if not plans(config.method):
             raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
         read = Read.of(config.task, config.max_length, model)
-        source = saved_shape(config.prompt) if config.prompt else None
-        if source and not source.vectors.rank:  # a plain prompt: vectors like any others
-            config, source = replace(config, vectors=source.vectors), None
+        source = Shape(config.vectors, config.instruction) if config.instruction else None
+        if config.prompt:
+            source = saved_shape(config.prompt)
+            if not source.vectors.rank:  # a plain prompt: vectors like any others
+                config, source = replace(config, vectors=source.vectors), None
         return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
     told, found = stages(config.pretrain, model)
     targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
