@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,8 +37,11 @@ class RunDir:
         self.path, self._trackers = path, trackers
 
     @classmethod
-    def open(cls, path: str | AnyPath, config: Any) -> RunDir:
+    def open(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
         """Starts a run here, or goes on with the same one.
+
+        Args:
+            free: options that may change from one time to the next; the last ones are kept.
 
         Raises:
             UserError: another config has been run here, the folder holds something else, or a tracker is
@@ -50,13 +53,16 @@ class RunDir:
         saved = run.path / "config.yaml"
         if saved.exists():
             # Through the dataclass: an option that a later version has added stands at its default.
-            before = load_config(type(config), saved)
-            changed = differences(_anywhere(to_plain(before)), _anywhere(to_plain(config)))
-            if changed:
+            before, now = to_plain(load_config(type(config), saved)), to_plain(config)
+            fixed = [{name: plain[name] for name in plain if name not in free} for plain in (before, now)]
+            if changed := differences(*map(_anywhere, fixed)):
                 raise UserError(
                     f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
                     "give another folder with --out, or remove this one"
                 )
+            if any(before[name] != now[name] for name in free):
+                wait_for_all()
+                write_whole(saved, dump_config(config))
         elif run.path.exists() and not (run.path.is_dir() and _is_empty(run.path)):
             raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
         else:

@@ -26,16 +26,20 @@ from mpt.recipes.rows import ROWS, Cell, cells
 from mpt.rundir import RunDir, write_whole
 from mpt.sharding import on_mesh
 
+# What is shown, not how it is made: whatever of it is in the run directory serves any of these.
+SHOWN = ("methods", "targets", "shots", "goal")
+
 
 @on_mesh
 def compare(config: CompareConfig) -> AnyPath:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 
-    A comparison that was interrupted goes on where it was. Its tables are written anew behind each
-    adaptation, so they can be read before it is through.
+    A comparison that was interrupted goes on where it was, and one of other methods, targets or numbers of
+    shots takes what is there. Its tables are written anew behind each adaptation, so they can be read before
+    it is through.
     """
     _check(config)
-    run, console = RunDir.open(config.out, config), Console()
+    run, console = RunDir.open(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = load_pretrained(**dataclasses.asdict(source.model))
     universal = any(ROWS[name].universal for name in config.methods)

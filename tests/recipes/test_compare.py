@@ -174,6 +174,21 @@ def test_shots_and_tuning_end_to_end(several, monkeypatch, capsys, tmp_path):
     assert before == {file: file.read_bytes() for file in run.glob("results.*")}
 
 
+def test_rows_and_shots_are_added_to_what_is_there(several, capsys):
+    last = replace(several, shots=(2, 4), tune=TuneConfig(), methods=("hard prompt", several.methods[2]))
+    run = compare.compare(replace(last, shots=(2,), methods=last.methods[1:]))
+    cell = run / "mood" / "k2" / "prompt_tuning_from_instruction" / "result.json"
+    before = cell.stat().st_mtime_ns
+    compare.compare(last)
+    assert cell.stat().st_mtime_ns == before
+    results = json.loads((run / "results.json").read_text())
+    assert [[each["shots"] for each in row] for row in results.values()] == [[None], [2, 4]]
+    kept = read_yaml(run / "config.yaml")
+    assert (kept["methods"], kept["shots"]) == ([*last.methods], [2, 4])
+    with pytest.raises(UserError, match=r"another config \(adapt\.max_length is 24 there, 23 here"):
+        compare.compare(replace(last, adapt=replace(last.adapt, max_length=23)))
+
+
 def test_finished_run_of_before_is_read_back(several, tmp_path, capsys):
     """Neither its configs nor its results know what has been added since."""
     config = replace(several, shots=(), tune=TuneConfig(), methods=("prompt tuning from instruction",))
