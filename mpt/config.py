@@ -86,6 +86,9 @@ class TrainConfig:
     """Most rows that count for a task's share."""
     temperature: float = 1.0
     """Flattens the shares: each is raised to 1/temperature."""
+    balanced: bool = False
+    """Reads the classes of a task in turn, so that a step has as many rows of each: small steps then do not
+    pull a prompt towards the class that they happen to have most of."""
     save_every: int = 10
     """Steps between checkpoints: a killed run loses at most these."""
     bad_steps: int = 10

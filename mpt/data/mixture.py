@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from mpt.config import TrainConfig
 from mpt.data.batches import Batch, Shards, collate_parts
+from mpt.data.stored import StoredRows
 from mpt.data.tokenise import Layout, Row
 from mpt.errors import UserError
 
@@ -44,9 +45,7 @@ def training_batches(
     quotas = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
     # A stream's own place per step: rows come back only when the stream has gone around.
     stride = -(-size // len(rows)) if config.sampling == "equal" else size
-    orders = [
-        grain.MapDataset.range(len(task)).seed(seed + j).shuffle().repeat() for j, task in enumerate(rows)
-    ]
+    orders = [_order(task, seed + j, config.balanced) for j, task in enumerate(rows)]
     first = np.cumsum([0, *map(len, rows)])
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
@@ -54,12 +53,23 @@ def training_batches(
         taken = [0] * len(rows)
         chosen = []
         for task in tasks:
-            place: Any = orders[task][step * stride + taken[task]]
+            place = int(orders[task][step * stride + taken[task]])
             chosen.append(rows[task][place]._replace(number=int(first[task]) + place))
             taken[task] += 1
         return collate_parts(chosen, tasks, config.parts, layout, shards)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
+
+
+def _order(rows: Sequence[Row], seed: int, balanced: bool) -> Any:
+    """Places of a task's rows, shuffled anew each time around; ``balanced`` takes its classes in turn."""
+    if not balanced:
+        return grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+    labels = rows.labels if isinstance(rows, StoredRows) else np.array([row.label for row in rows])
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return grain.MapDataset.mix(
+        [grain.MapDataset.source(places.tolist()).seed(seed).shuffle().repeat() for places in classes]
+    )
 
 
 def in_steps(config: TrainConfig, counts: Sequence[int]) -> TrainConfig:

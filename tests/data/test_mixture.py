@@ -133,6 +133,28 @@ def test_rows_come_back_only_after_all_the_others():
     assert sorted(np.concatenate(places)) == list(range(1000))
 
 
+def of_classes(*sizes: int) -> list[Row]:
+    return [Row([0], [1], label=label) for label, size in enumerate(sizes) for _ in range(size)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_balanced_steps_have_each_class_of_a_task_alike(sampling):
+    rows = [of_classes(9, 2, 4), of_classes(5, 30)]
+    made = batches(rows=rows, sampling=sampling, balanced=True)
+    assert not same(batches(rows=rows, sampling=sampling, balanced=True, seed=1)[0], made[0])
+    labels = np.array([row.label for task in rows for row in task])
+    for batch in made:
+        for task, classes in enumerate((3, 2)):
+            read = labels[batch.numbers[batch.prompt_index == task]]
+            assert np.ptp(np.bincount(read, minlength=classes)) <= 1
+
+
+def test_balanced_rows_come_back_only_after_all_the_others_of_their_class():
+    made = batches(steps=9, batch_size=3, rows=[of_classes(9, 2, 4)], balanced=True)
+    numbers = np.concatenate([batch.numbers for batch in made])
+    assert sorted(np.bincount(numbers)) == [*[1] * 9, *[2] * 3, 3, 4, 5]
+
+
 def test_stochastic_sampling_takes_two_to_all_tasks():
     rows = [[Row([task, 0], [1])] * 1000 for task in range(5)]
     counts = {len(set(batch.prompt_index)) for batch in batches(100, 20, "stochastic", rows=rows)}
