@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -36,16 +35,15 @@ def figures(found: Comparison) -> Iterator[tuple[str, str, Figure]]:
 def against_shots(found: Comparison) -> Figure:
     """The averages over targets against examples per class; the adapted universal prompt's interval."""
     drawn, (axes,) = panels(1, width=5.4, height=3.6)
-    in_order = sorted(found.shots, key=lambda shots: shots or math.inf)  # 0 takes all rows
     for method in found.methods:
-        means = [(x, mean) for x, shots in enumerate(in_order) if (mean := found.mean(method, shots))]
+        means = [(x, mean) for x, shots in enumerate(found.shots) if (mean := found.mean(method, shots))]
         if means and not ROWS[method].trained:
             level(axes, PLACES[method], method, 100 * means[0][1].mean)
         elif means:
             low, high = zip(*(_span(mean) for _, mean in means))
             band = (low, high) if method == OURS else ()
             line(axes, PLACES[method], method, [x for x, _ in means], [100 * m.mean for _, m in means], *band)
-    axes.set_xticks(range(len(in_order)), [str(shots or "all") for shots in in_order])
+    axes.set_xticks(range(len(found.shots)), [str(shots or "all") for shots in found.shots])
     axes.set_xlabel(_examples(found))
     axes.set_ylabel(_label(found))
     legend(drawn)

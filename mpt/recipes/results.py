@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Comparison:
 
     Attributes:
         targets: as the config names them.
-        shots: numbers of examples, one table each.
+        shots: numbers of examples from few to many, whatever ran first; one table each.
         goal: the accuracy whose first step is told.
         weights: the backbone's parameters.
         shots_per: what a number of shots counts, see ``AdaptConfig``.
@@ -38,7 +39,8 @@ class Comparison:
 
     @classmethod
     def of(cls, config: CompareConfig, weights: int, found: Mapping[Cell, Result]) -> Comparison:
-        shots, per = numbers_of_shots(config), config.adapt.shots_per
+        shots = sorted(numbers_of_shots(config), key=lambda count: count or math.inf)  # 0 takes all rows
+        per = config.adapt.shots_per
         return cls(config.methods, config.targets, shots, config.goal, weights, found, per)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:

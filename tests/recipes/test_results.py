@@ -124,10 +124,14 @@ def test_every_figure_names_every_method_once():
         assert named == [method for method, row in ROWS.items() if row.tuned or "curves" not in name]
 
 
-def test_figure_against_examples_goes_from_few_to_all_whatever_ran_first():
-    drawn = {name: drawn for name, _, drawn in figures(comparison(shots=(16, 0, 4)))}["shots"]
-    (axes,) = drawn.axes
+def test_figures_and_tables_go_from_few_examples_to_all_whatever_ran_first():
+    found = comparison(shots=(16, 0, 4))
+    drawn = {name: drawn for name, _, drawn in figures(found)}
+    (axes,) = drawn["shots"].axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "all"]
+    assert [axes.get_title() for axes in drawn["parameters"].axes] == ["k = 4", "k = 16", "all rows"]
+    headings = [line for line in tables.as_markdown(found, []).splitlines() if line.startswith("## ")]
+    assert headings == ["## k = 4", "## k = 16", "## all rows"]
 
 
 def test_figures_of_what_has_no_curve_are_left_out():
