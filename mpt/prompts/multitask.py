@@ -56,13 +56,14 @@ class MultitaskPrompt(PlainPrompt):
         """Every task's prompt starts equal to ``shared``.
 
         The first component is all ones; each further one has u = 0 and a random v, as in LoRA, so
-        that it is free to grow in its own direction and adds nothing before it does.
+        that it is free to grow in its own direction and adds nothing before it does. Rank 0, where tasks
+        share the prompt whole, has that first component too.
 
         >>> prompt = MultitaskPrompt.start(jnp.ones((4, 8)), tasks=3, rank=2, key=jax.random.key(0))
         >>> prompt.compose().shape, bool((prompt.compose() == 1).all())
         ((3, 4, 8), True)
         """
-        length, width = shared.shape
+        (length, width), rank = shared.shape, max(rank, 1)
         u = jnp.zeros((tasks, length, rank)).at[..., 0].set(1.0)
         v = jax.random.normal(key, (tasks, rank, width)).at[:, 0].set(1.0)
         return cls(shared[None], u, v, words)

@@ -22,7 +22,7 @@ def lessons(config: ContinualConfig, model: Planned) -> tuple[dict[str, list[Rea
     reads = [Read.of(name, config.max_length, model) for name in sequence(config.tasks)]
     vectors = saved_shape(config.prompt).vectors if config.prompt else config.vectors
     starts = jnp.zeros((len(reads), prompt_length(vectors, reads[0].task, model), model.width))
-    universal = MultitaskPrompt.start(starts[0], 1, max(vectors.rank, 1), jax.random.key(0))
+    universal = MultitaskPrompt.start(starts[0], 1, vectors.rank, jax.random.key(0))
     planned = []
     for method in methods:
         learner = beginner(method, universal, starts)

@@ -116,8 +116,7 @@ def _from_scratch(setting: Setting) -> MultitaskPrompt | SoftPrompt:
     vectors, length = _vectors(setting), setting.config.instruction
     if not length:
         return SoftPrompt(vectors)
-    rank = max(setting.config.vectors.rank, 1)
-    factors = MultitaskPrompt.start(vectors[0], len(vectors), rank, _key(setting))
+    factors = MultitaskPrompt.start(vectors[0], len(vectors), setting.config.vectors.rank, _key(setting))
     words = instruction_words(setting.tasks, length, setting.pretrained)
     return MultitaskPrompt(vectors, factors.u[...], factors.v[...], words)
 

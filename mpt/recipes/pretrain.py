@@ -84,7 +84,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     start = MultitaskPrompt.start(
         teachers.mean(axis=0),
         len(tasks),
-        max(config.vectors.rank, 1),
+        config.vectors.rank,
         jax.random.key(config.seed),
         words=instruction_words(tasks, told, pretrained) if told else None,
     )

@@ -159,8 +159,8 @@ class Shape:
     def universal(self, length: int, width: int, tasks: int) -> MultitaskPrompt:
         """Zeros of that shape."""
         words = jnp.zeros((tasks, self.words, width)) if self.words else None
-        shared, rank = jnp.zeros((length, width)), max(self.vectors.rank, 1)
-        return MultitaskPrompt.start(shared, tasks, rank, jax.random.key(0), words)
+        shared = jnp.zeros((length, width))
+        return MultitaskPrompt.start(shared, tasks, self.vectors.rank, jax.random.key(0), words)
 
     def target(self, length: int, width: int, targets: int) -> MultitaskPrompt:
         """The same, as targets start from it."""
