@@ -39,7 +39,8 @@ def test_what_peft_saves_is_read(config, peft_saves, tiny_model):
     adapter = read_adapter(folder)
     found = np.asarray(adapter.prompt.compose())
     assert found.shape == (tasks, V, D)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    summed = isinstance(config, peft.PromptEncoderConfig)  # by a net: of numbers near 0.1, in some order
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 if summed else 1e-9)
     assert (adapter.layout, adapter.backbone, adapter.left_out) == ("decoder", str(tiny_model), 0)
 
 
