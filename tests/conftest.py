@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
+# The models are tiny, and compiling them is what takes the time: little is optimised, and each program is
+# compiled once for all workers and for the processes that tests start. JAX reads this when it is imported.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="mpt-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
 import pytest
 from hypothesis import settings
 from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, tiny_tokenizer, write_llama, write_task
@@ -18,12 +28,23 @@ from mpt.plan.chips import hide_compiler
 
 hide_compiler()
 
-# The models are tiny: compiling them is what takes the time.
-jax.config.update("jax_disable_most_optimizations", True)
-
 # The same examples on every run, on machines of any speed.
 settings.register_profile("mpt", max_examples=30, deadline=None, derandomize=True, database=None)
 settings.load_profile("mpt")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also run the tests marked `full`")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves the tests marked ``full`` out, unless --all asks for them, and says how to run them."""
+    if config.getoption("--all"):
+        return
+    left_out = pytest.mark.skip(reason="full set: python -m pip install -e '.[test-all]'; pytest --all")
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(left_out)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +52,6 @@ def cache(tmp_path_factory) -> Path:
     """A cache of the tests' own, also for the processes that they start."""
     os.environ["MPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return Path(os.environ["MPT_CACHE"])
 
 

@@ -204,7 +204,7 @@ def test_every_public_name_is_there():
         _ = mpt.adpat
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_import_and_help_bring_no_jax():
     program = "import sys, mpt, mpt.cli; mpt.cli.main(['--help']); print('jax' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

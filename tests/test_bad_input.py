@@ -243,7 +243,7 @@ def test_faulty_option_is_refused_with_status_2(capsys, config_file, plain_pretr
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_process_ends_with_status_2_and_no_traceback():
     process = start_mpt("tasks", "show", "movie", cwd=ROOT)
     output, error = process.communicate(timeout=120)

@@ -146,7 +146,7 @@ def test_saved_config_runs_the_same_again(tmp_path, adapted, capsys):
     assert results[0] == results[1]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_comparison_prints_every_method(compared):
     run, text = compared
     results = json.loads((run / "results.json").read_text())
@@ -212,7 +212,7 @@ def test_shown_example_says_what_is_cut(capsys, tmp_path, tiny_model, pretrained
     assert "loses" not in second
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_help_loads_no_jax():
     """It answers at once."""
     process = start_mpt("--help", cwd=ROOT)
@@ -220,7 +220,7 @@ def test_help_loads_no_jax():
     assert process.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_reader_that_goes_away_is_no_error(adapted):
     import subprocess
 

@@ -18,7 +18,7 @@ def test_tasks_and_configs_are_the_top_level_folders():
         assert os.path.samefile(package.__path__[0], ROOT / package.__name__.removeprefix("mpt."))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(not importlib.util.find_spec("setuptools"), reason="building a wheel needs setuptools")
 def test_wheel_holds_tasks_and_configs(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -59,13 +59,13 @@ def test_without_its_client_it_is_said_how_to_install_it(monkeypatch):
         run_path(RUN)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_bucket_that_is_not_there_is_one_line(bucket, capsys, config_file, plain_pretrain):
     error = refused(capsys, "pretrain", config_file(plain_pretrain), "--out", "gs://no-such-bucket/run")
     assert "gs://no-such-bucket/run/config.yaml: cannot be written (" in error
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_damaged_checkpoint_in_a_bucket_gives_way_to_the_one_before(bucket, capsys):
     folder = epath.Path("gs://bucket/damaged")
     checkpoints = Checkpoints(folder)
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_in_a_bucket_gives_way_to_the_one_before(bucket, ca
     assert names(str(folder)) == {"1"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_another_process_writes_into_a_bucket_is_seen(bucket):
     from google.cloud import storage
 
@@ -89,13 +89,13 @@ def test_what_another_process_writes_into_a_bucket_is_seen(bucket):
     assert (run.path / "prompts" / "a.json").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_rows_in_a_bucket_are_read(bucket):
     upload(run_path("gs://bucket/rows.jsonl"), b'{"text": "one"}\n{"text": "two"}\n')
     assert [row.columns["text"] for row in read_file("gs://bucket/rows.jsonl")] == ["one", "two"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_folder_of_files_goes_into_a_bucket_or_leaves_nothing(bucket):
     out = run_path("gs://bucket/whole")
     with pytest.raises(ZeroDivisionError), whole_folder(out) as folder:
@@ -110,7 +110,7 @@ def test_a_folder_of_files_goes_into_a_bucket_or_leaves_nothing(bucket):
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_in_a_bucket_goes_on_and_ends_as_one_in_a_folder(
     bucket, capsys, config_file, plain_pretrain, universal, toy, monkeypatch, tmp_path
 ):

@@ -15,7 +15,7 @@ from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
 from mpt.recipes.start import starting_vectors
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")

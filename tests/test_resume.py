@@ -34,7 +34,7 @@ def whole(tmp_path_factory, pretrain_file):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, whole):
     run = tmp_path / "run"
     command = ("pretrain", str(pretrain_file), "--out", str(run))
@@ -49,7 +49,7 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
         assert [line["step"] for line in figures(run, name)] == list(range(1, 17))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("how", "code", "text"),
     [
@@ -74,7 +74,7 @@ def test_pretraining_that_is_asked_to_stop_saves_and_says_how_to_go_on(
         assert figures(run, name) == figures(whole, name)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_soak():
     """The short form of benchmarks/soak.py."""
     command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--kills", "4", "--steps", "16"]
@@ -82,7 +82,7 @@ def test_soak():
     assert json.loads(output.stdout.splitlines()[-1])["kills"] == 4
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compare_file, compared):
     killed, (whole, _) = tmp_path / "run", compared
     command = ("compare", str(compare_file), "--out", str(killed))
@@ -99,7 +99,7 @@ def test_killed_comparison_ends_with_the_same_prompts(tmp_path, compare_file, co
         assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_finished_run_is_left_alone(whole, pretrain_file):
     before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
     assert cli.main(["pretrain", str(pretrain_file), "--out", str(whole)]) == 0

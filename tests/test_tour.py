@@ -31,7 +31,7 @@ def test_notebook_tells_nothing_of_the_machine(cells):
     assert [place for place in ("/home/", "/root", "/tmp", "/usr", "site-packages") if place in outputs] == []
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_notebook_runs_on_the_tiny_model(cells, tiny_model, toy, tmp_path):
     program = "\n".join("".join(cell["source"]) for cell in cells)
     assert SOURCES in program

@@ -93,7 +93,7 @@ def test_tracker_that_is_not_installed_is_refused(monkeypatch, tmp_path, capsys,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_mlflow_has_config_metrics_and_final_figures(tmp_path, monkeypatch, capsys):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -116,7 +116,7 @@ def test_mlflow_has_config_metrics_and_final_figures(tmp_path, monkeypatch, caps
     assert found.info.status == "FINISHED"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_wandb_stays_offline_without_a_key(tmp_path, monkeypatch, capsys):
     pytest.importorskip("wandb")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):

@@ -93,7 +93,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, tokenizer, cache):
     assert not list(cache.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_worker_processes_keep_the_order(tokenizer, monkeypatch):
     monkeypatch.setattr(mpt.data.stored, "CHUNK", 8)
     monkeypatch.setattr(mpt.data.stored, "ALONE", 1)

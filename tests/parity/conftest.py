@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
-
-# The models are tiny: compiling them is what takes the time.
-jax.config.update("jax_disable_most_optimizations", True)
 
 DIFFERENCES: dict[str, dict[str, float]] = {}
 LIMIT = 1e-4

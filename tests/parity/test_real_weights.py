@@ -24,7 +24,7 @@ TEXTS = (
     "",
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_a_config_with_another_backbone(config, capsys):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_plan_for_four_chips(config, tmp_path):
     """The step compiles; its figures are those of the shapes, and a mesh divides them as it says."""
     file = tmp_path / "plan.json"
@@ -91,7 +91,7 @@ def test_a_plan_for_four_chips(config, tmp_path):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.full
 def test_meshes_divide_weights_and_send_what_they_must(config):
     there = Topology.of("v5e:2x2")
     model = Planned((run := load_config(PretrainConfig, config)).model)

@@ -169,7 +169,7 @@ def test_guessed_tasks_are_reported(finished):
     assert keys["rows"] == 2 * 8
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_interrupted_sequence_ends_the_same(tmp_path, plain, pretrained, finished, monkeypatch):
     """It stops in the middle of the second task of the second method, and the first task is not needed."""
     import mpt.recipes.course as course

@@ -23,7 +23,7 @@ PARTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("kind", PARTS)
 def test_page_is_whole_at_any_width_and_in_both_schemes(kind, browser, request):
     made = request.getfixturevalue(kind)

@@ -11,7 +11,7 @@ import pytest
 from toys import start_mpt, until
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_server_starts_answers_and_stops_without_losing_a_request(runs):
     options = (
         "--port",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toys import PATIENCE, as_undisturbed, finish, refused, stage, start_mpt
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from toys import as_undisturbed, finish, start_mpt, stop_at
 from mpt import cli
 from mpt.rundir import Metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 ON_EIGHT = ("--mesh.fsdp", "2", "--mesh.tensor", "2")
 
 
