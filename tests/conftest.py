@@ -33,20 +33,6 @@ settings.register_profile("mpt", max_examples=30, deadline=None, derandomize=Tru
 settings.load_profile("mpt")
 
 
-def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="also run the tests marked `full`")
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leaves the tests marked ``full`` out, unless --all asks for them, and says how to run them."""
-    if config.getoption("--all"):
-        return
-    left_out = pytest.mark.skip(reason="full set: python -m pip install -e '.[test-all]'; pytest --all")
-    for item in items:
-        if item.get_closest_marker("full"):
-            item.add_marker(left_out)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
     """A cache of the tests' own, also for the processes that they start."""
