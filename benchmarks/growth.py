@@ -30,8 +30,9 @@ from mpt.losses import task_loss
 from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.prompted import Prompted
 from mpt.models.rope import Rope
+from mpt.optim import LearningRates
 from mpt.prompts import PromptParam, SoftPrompt
-from mpt.train import make_step
+from mpt.train import StepSpec, train_step
 
 USUAL = {"prompt": 32, "batch": 16, "text": 32, "tasks": 1, "layers": 6}
 SERIES = {
@@ -61,7 +62,7 @@ def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -
     model = Prompted(Decoder(spec, rngs=nnx.Rngs(0)), SoftPrompt(vectors))
     graph, trainable, frozen = nnx.split(model, PromptParam, ...)
     optimizer = optax.adam(1e-3)
-    step = make_step(graph, optimizer, task_loss, {"task": 1.0})
+    spec, rates = StepSpec(graph, task_loss, lambda _: optimizer), LearningRates.of({}, steps=1, warmup=0)
     rng = np.random.default_rng(0)
     rows = [Row(rng.integers(0, spec.vocab, text).tolist(), [1]) for _ in range(batch)]
     arrays = collate_parts(rows, [i % tasks for i in range(batch)], 1)
@@ -69,7 +70,7 @@ def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -
 
     def timed() -> float:
         began = time.perf_counter()
-        *state[:], figures, _ = step(*state, frozen, arrays)
+        *state[:], figures, _, _ = train_step(spec, *state, frozen, arrays, {"task": 1.0}, rates)
         jnp.asarray(figures["loss"]).block_until_ready()
         return time.perf_counter() - began
 

@@ -17,10 +17,10 @@ from mpt.evaluate import choice_probabilities
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.hf import load_pretrained
 from mpt.models.prompted import Distilled, Prompted
-from mpt.optim import adam
+from mpt.optim import Adam, LearningRates
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.teachers import TeacherCache
-from mpt.train import make_step
+from mpt.train import StepSpec, train_step
 
 
 def prepare(
@@ -37,9 +37,9 @@ def prepare(
     else:
         prompted = Prompted(backbone, SoftPrompt(vectors))
     graph, trainable, frozen = nnx.split(prompted, PromptParam, ...)
-    optimizer = adam({"vectors": 1e-3, "factors": 1e-3}, steps=100, warmup=0.0)
-    step = make_step(graph, optimizer, objective, weights)
-    state = [trainable, optimizer.init(trainable)]
+    rates = LearningRates.of({"vectors": 1e-3, "factors": 1e-3}, steps=100, warmup=0.0)
+    spec = StepSpec(graph, objective, Adam())
+    state = [trainable, Adam()(rates).init(trainable)]
 
     def rows(number: int) -> list[Row]:
         first = number * len(batches[0])
@@ -70,7 +70,7 @@ def prepare(
         # The first request, which is not timed, compiles for the sizes of all batches.
         for each in (*range(1, len(batches)), 0) if number == 0 else (number,):
             batch = attach(collate_parts(rows(each), tasks(each), parts, backbone.layout))
-            *state[:], figures, _ = step(*state, frozen, batch)
+            *state[:], figures, _, _ = train_step(spec, *state, frozen, batch, weights, rates)
         return {"loss": float(figures["task"])}
 
     def infer(number: int) -> dict:

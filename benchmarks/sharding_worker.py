@@ -23,10 +23,10 @@ from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.prompted import Prompted
 from mpt.models.rope import Rope
 from mpt.models.t5 import T5, T5Spec
-from mpt.optim import adam
+from mpt.optim import Adam, LearningRates
 from mpt.prompts import PromptParam, SoftPrompt
-from mpt.sharding import dealt, own_shards, placed, shardings_of, use_mesh, weight_shardings
-from mpt.train import make_step
+from mpt.sharding import dealt, homes_of, own_shards, placed, use_mesh, weight_shardings
+from mpt.train import StepSpec, train_step
 
 TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20
 TRAIN = TrainConfig(steps=STEPS, batch_size=16, parts=2)
@@ -76,21 +76,26 @@ def start(spec: T5Spec | DecoderSpec) -> Prompted:
     return Prompted(nnx.merge(graph, weights), SoftPrompt(jnp.asarray(vectors, jnp.float32)))
 
 
+def descent(rates: LearningRates) -> optax.GradientTransformation:
+    """Adam, and in front of its state the gradient."""
+    return optax.chain(optax.trace(decay=0.0), Adam()(rates))
+
+
 def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
     """A step's loss, gradient and collectives on the mesh in use; and the prompt after ``steps``."""
     model = start(spec)
     batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, own_shards())
     graph, params, frozen = nnx.split(model, PromptParam, ...)
-    # The first one's state is the gradient.
-    descent = optax.chain(optax.trace(decay=0.0), adam({"vectors": 0.01}, steps=STEPS, warmup=0.1))
-    params, state, frozen = placed((params, descent.init(params), frozen))
-    homes = shardings_of((params, state))
-    step = make_step(graph, descent, task_loss, {"task": 1.0}, homes, prompts=TASKS)
+    rates = LearningRates.of({"vectors": 0.01}, steps=STEPS, warmup=0.1)
+    params, state, frozen = placed((params, descent(rates).init(params), frozen))
+    kind = StepSpec(graph, task_loss, descent, TASKS, homes_of((params, state)))
+    rest = {"task": np.float32(1)}, rates
     two = [dealt(batches[i]) for i in range(min(steps, 2))]  # in turn: each shape is compiled
-    programs = [step.lower(params, state, frozen, batch).compile() for batch in two]
+    programs = [train_step.lower(kind, params, state, frozen, batch, *rest).compile() for batch in two]
     found = {"bytes": collective_bytes(programs[0].as_text())}
     for i in range(steps):
-        params, state, figures, _ = jax.block_until_ready(programs[i % 2](params, state, frozen, two[i % 2]))
+        done = jax.block_until_ready(programs[i % 2](params, state, frozen, two[i % 2], *rest))
+        params, state, figures = done.trainable, done.opt_state, done.losses
         if i == 0:
             found |= {"loss": float(figures["loss"]), "gradient": np.asarray(jax.tree.leaves(state[0])[0])}
     return found | {"prompt": np.asarray(jax.tree.leaves(params)[0])}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import cast
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Array, ArrayLike, Float, Int
 
 # Prompt vectors have an embedding's scale, about 0.1; what multiplies them has scale 1; a net's and a
 # backbone's weights move least. Words have all of a task to learn, beside vectors that know most of it.
@@ -19,44 +24,75 @@ GROUPS = {
 }
 
 
-def adam(
-    rates: Mapping[str, float],
-    *,
-    steps: int,
-    warmup: float,
-    decay: str = "cosine",
-    weight_decay: float = 0.0,
-    clip: float = 0.0,
-) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015) whose rate rises over the first ``warmup`` part and falls to zero.
+class LearningRates(NamedTuple):
+    """How fast each group of parameters moves, as arrays: runs that differ in these share a compiled step.
+
+    Attributes:
+        peak: group -> its learning rate at the end of the warm-up.
+        warmup: steps in which the rates rise.
+        steps: length of the run.
+    """
+
+    peak: dict[str, Float[ArrayLike, ""]]
+    warmup: Int[ArrayLike, ""]
+    steps: Int[ArrayLike, ""]
+
+    @classmethod
+    def of(cls, peak: Mapping[str, float], *, steps: int, warmup: float) -> LearningRates:
+        """From plain numbers; here ``warmup`` is a share of ``steps``."""
+        arrays = {name: np.float32(rate) for name, rate in peak.items()}
+        return cls(arrays, np.int32(round(warmup * steps)), np.int32(steps))
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015) whose learning rates rise during the warm-up and fall to zero.
 
     Neither clipping nor weight decay is needed: Adam's update does not depend on the gradient's size.
     They are there to train as others do.
 
-    Args:
-        rates: the peak learning rate of each group, "vectors", "factors", "words" and "weights".
-        steps: length of the run.
-        warmup: share of ``steps`` in which the rate rises.
-        decay: "cosine" or "linear".
+    Attributes:
+        decay: how the rates fall.
         weight_decay: decoupled (Loshchilov & Hutter 2019): rate times this is taken off at each step.
-        clip: largest norm of a prompt's gradient; see ``clipped``.
+        clip: largest norm of a prompt's gradient, see ``clipped``; 0 clips nothing.
     """
 
-    def group(rate: float) -> optax.GradientTransformation:
-        schedule = _schedule(rate, steps, round(warmup * steps), decay)
-        return optax.adamw(schedule, weight_decay=weight_decay) if weight_decay else optax.adam(schedule)
+    decay: Literal["cosine", "linear"] = "cosine"
+    weight_decay: float = 0.0
+    clip: float = 0.0
 
-    groups: dict[Hashable, optax.GradientTransformation] = {name: group(rate) for name, rate in rates.items()}
-    whole = optax.partition(groups, _labels)
-    return optax.chain(clipped(clip), whole) if clip else whole
+    def __call__(self, rates: LearningRates) -> optax.GradientTransformation:
+        """The optimizer with these learning rates; its state does not depend on them."""
+
+        def group(peak: Float[ArrayLike, ""]) -> optax.GradientTransformation:
+            schedule = partial(learning_rate, peak, rates.warmup, rates.steps, self.decay)
+            if self.weight_decay:
+                return optax.adamw(schedule, weight_decay=self.weight_decay)
+            return optax.adam(schedule)
+
+        groups: dict[Hashable, Any] = {name: group(peak) for name, peak in rates.peak.items()}
+        whole = optax.partition(groups, _labels)
+        return optax.chain(clipped(self.clip), whole) if self.clip else whole
 
 
-def _schedule(rate: float, steps: int, first: int, decay: str) -> optax.Schedule:
-    """Up to ``rate`` in ``first`` steps, and down again: the step behind the last one has 0."""
-    if decay == "cosine":
-        return optax.warmup_cosine_decay_schedule(rate / max(first, 1), rate, first, steps + 1)
-    rise = optax.linear_schedule(rate / max(first, 1), rate, first)
-    return optax.join_schedules([rise, optax.linear_schedule(rate, 0.0, steps + 1 - first)], [first])
+def learning_rate(
+    peak: Float[ArrayLike, ""],
+    warmup: Int[ArrayLike, ""],
+    steps: Int[ArrayLike, ""],
+    decay: Literal["cosine", "linear"],
+    count: Int[ArrayLike, ""],
+) -> Float[Array, ""]:
+    """Up to ``peak`` in ``warmup`` steps, and down again: the step behind the last one has 0.
+
+    optax's schedules are the same, but need to know these numbers when the step is compiled.
+
+    Args:
+        count: steps done.
+    """
+    risen = (1 + count * (1 - 1 / jnp.maximum(warmup, 1))) / jnp.maximum(warmup, 1)
+    fallen = jnp.clip((count - warmup) / (steps + 1 - warmup), 0, 1)
+    left = 1 - fallen if decay == "linear" else (1 + jnp.cos(jnp.pi * fallen)) / 2
+    return jnp.asarray(peak * jnp.where(count < warmup, risen, left))
 
 
 def clipped(most: float) -> optax.GradientTransformation:

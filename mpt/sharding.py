@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from mpt.config import MeshConfig
 from mpt.data.batches import Batch, Shards
@@ -168,9 +168,17 @@ def placed(tree: Tree) -> Tree:
     return jax.tree.map(place, tree)
 
 
-def shardings_of(tree: Any) -> Any:
-    """Where the arrays of a tree live on the mesh in use; None on one device."""
-    return None if mesh_in_use() is None else jax.tree.map(lambda x: x.sharding, tree)
+def homes_of(tree: Any) -> tuple[Sharding, ...] | None:
+    """Where each of a tree's arrays lives on the mesh in use; None on one device."""
+    return None if mesh_in_use() is None else tuple(leaf.sharding for leaf in jax.tree.leaves(tree))
+
+
+def kept_at(tree: Tree, homes: tuple[Sharding, ...] | None) -> Tree:
+    """A tree that is computed in a compiled function, its arrays where ``homes_of`` says."""
+    if homes is None:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(map(jax.lax.with_sharding_constraint, leaves, homes))
 
 
 def everywhere(x: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ import optax
 from flax import nnx
 from flax.nnx.filterlib import Filter
 from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import Sharding
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mpt.bad_steps import BadSteps, choose, is_good
 from mpt.checkpoint import Resumed
@@ -24,32 +27,66 @@ from mpt.config import TrainConfig
 from mpt.data.batches import Batch
 from mpt.losses import Term
 from mpt.models.prompted import Prompted
-from mpt.optim import adam
+from mpt.optim import Adam, LearningRates
 from mpt.paths import run_title
 from mpt.processes import several
 from mpt.progress import Progress
 from mpt.prompts.soft import PromptParam
 from mpt.rundir import RunDir
-from mpt.sharding import dealt, each_shard, everywhere, over_shards, placed, shardings_of
+from mpt.sharding import dealt, each_shard, everywhere, homes_of, kept_at, over_shards, placed
 from mpt.signals import Stopped, deferred
 
 Objective = Callable[[Any, Batch], dict[str, Term]]
 Probe = Callable[[Prompted], dict[str, float]]
 
-EACH = "each prompt's task loss"
+
+@dataclass(frozen=True)
+class StepSpec:
+    """All that a compiled step depends on beside the shapes of its arrays: equal ones share a program.
+
+    Attributes:
+        graph: the model without its arrays.
+        objective: gives the loss terms of a batch.
+        optimizer: gives the optimizer of learning rates.
+        prompts: number of prompts whose task loss is reported separately.
+        homes: where the arrays of the state live, in the order of its leaves; None leaves it to the compiler.
+    """
+
+    graph: nnx.GraphDef
+    objective: Objective
+    optimizer: Callable[[LearningRates], optax.GradientTransformation]
+    prompts: int = 0
+    homes: tuple[Sharding, ...] | None = None
 
 
-def make_step(
-    graph: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    weights,
-    shardings: Any = None,
-    prompts: int = 0,
-):
-    """The train step: (trainable, optimizer state, frozen, batch) -> (…, …, each term's mean, good).
+class Stepped(NamedTuple):
+    """What a step gives.
 
-    Among the means stands ``EACH``, a ``Term``: the task loss of each prompt's own rows, before the step.
+    Attributes:
+        trainable: the new parameters; ``opt_state`` is the optimizer's new state.
+        losses: the mean of each loss term before the step, and "loss", their weighted sum.
+        by_prompt: the task loss of each prompt's own rows.
+        good: whether loss and gradient were finite.
+    """
+
+    trainable: nnx.State
+    opt_state: optax.OptState
+    losses: dict[str, Float[Array, ""]]
+    by_prompt: Term
+    good: Bool[Array, ""]
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def train_step(
+    spec: StepSpec,
+    trainable: nnx.State,
+    opt_state: optax.OptState,
+    frozen: nnx.State,
+    batch: Batch,
+    weights: Mapping[str, ArrayLike],
+    rates: LearningRates,
+) -> Stepped:
+    """One step of training, compiled once for all runs of one ``spec`` and one shape.
 
     A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
     ``trainable`` alone; the frozen part is read, never written.
@@ -58,60 +95,48 @@ def make_step(
 
     Args:
         weights: loss term -> its coefficient.
-        shardings: where the first two results live; None where the compiler is free to choose.
-        prompts: how many have their own task loss told.
     """
 
-    @jax.jit(donate_argnums=(0, 1), out_shardings=shardings and (*shardings, None, None))
-    def step(trainable: nnx.State, opt_state: optax.OptState, frozen: nnx.State, batch: Batch):
-        def terms(trainable: nnx.State, part: Batch) -> tuple[dict[str, Term], Term]:
-            found = objective(nnx.merge(graph, trainable, frozen), part)
-            each = found["task"].of_prompts(part.prompt_index, prompts)
-            return {name: term.pooled for name, term in found.items()}, each
+    def terms(trainable: nnx.State, part: Batch) -> tuple[dict[str, Term], Term]:
+        found = spec.objective(nnx.merge(spec.graph, trainable, frozen), part)
+        each = found["task"].of_prompts(part.prompt_index, spec.prompts)
+        return {name: term.pooled for name, term in found.items()}, each
 
-        def weight(trainable: nnx.State, part: Batch):
-            found, each = terms(trainable, part)
-            return {name: term.weight for name, term in found.items()}, each.weight
+    def weight(trainable: nnx.State, part: Batch):
+        found, each = terms(trainable, part)
+        return {name: term.weight for name, term in found.items()}, each.weight
 
-        # Only the batch decides on the weights: the compiler leaves the model out of this loop.
-        parts = jax.lax.map(partial(each_shard(weight), trainable), batch)
-        whole, rows = over_shards(jax.tree.map(lambda each: jnp.sum(each, axis=0), parts))
+    # Only the batch decides on the weights: the compiler leaves the model out of this loop.
+    parts = jax.lax.map(partial(each_shard(weight), trainable), batch)
+    whole, rows = over_shards(jax.tree.map(lambda each: jnp.sum(each, axis=0), parts))
 
-        def loss(trainable: nnx.State, part: Batch):
-            found, each = terms(trainable, part)
-            shares = {name: term.sum / whole[name] for name, term in found.items()}
-            total = sum(weights[name] * share for name, share in shares.items())
-            return total, ({"loss": total, **shares}, each.sum)
+    def loss(trainable: nnx.State, part: Batch):
+        found, each = terms(trainable, part)
+        shares = {name: term.sum / whole[name] for name, term in found.items()}
+        total = sum(weights[name] * share for name, share in shares.items())
+        return total, ({"loss": total, **shares}, each.sum)
 
-        slope = each_shard(jax.grad(loss, has_aux=True))
+    slope = each_shard(jax.grad(loss, has_aux=True))
 
-        def add(sums, part: Batch):
-            return jax.tree.map(jnp.add, sums, slope(trainable, part)), None
+    def add(sums, part: Batch):
+        return jax.tree.map(jnp.add, sums, slope(trainable, part)), None
 
-        one = jax.tree.map(lambda array: array[0], batch)
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
-        gradient, (means, sums) = over_shards(jax.lax.scan(add, nothing, batch)[0])
-        metrics = {**means, EACH: jax.tree.map(everywhere, Term(sums, rows))}
-        good = is_good(metrics["loss"], gradient)
-        updates, moments = optimizer.update(gradient, opt_state, trainable)
-        moved = optax.apply_updates(trainable, updates)
-        return *choose(good, (moved, moments), (trainable, opt_state)), metrics, good
-
-    return step
+    one = jax.tree.map(lambda array: array[0], batch)
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
+    gradient, (losses, sums) = over_shards(jax.lax.scan(add, nothing, batch)[0])
+    good = is_good(losses["loss"], gradient)
+    updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
+    moved = optax.apply_updates(trainable, updates)
+    state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
+    return Stepped(*state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
 
 
-def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> optax.GradientTransformation:
+def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> tuple[Adam, LearningRates]:
     """Adam as a stage's config has it; ``weight_rate`` is the peak rate of weights, if any are trained."""
-    rates = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
-    rates |= {} if weight_rate is None else {"weights": weight_rate}
-    return adam(
-        rates,
-        steps=config.steps,
-        warmup=config.warmup,
-        decay=config.decay,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-    )
+    peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
+    peak |= {} if weight_rate is None else {"weights": weight_rate}
+    rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup)
+    return Adam(config.decay, config.weight_decay, config.clip), rates
 
 
 def by_task(tasks: Sequence[str], each: Term) -> dict[str, float]:
@@ -171,9 +196,9 @@ def fit(
         Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does. The last step is saved.
     """
     checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
-    optimizer = optimizer_of(config, weight_rate)
+    optimizer, rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
-    params, opt_state, frozen = placed((params, optimizer.init(params), frozen))
+    params, opt_state, frozen = placed((params, optimizer(rates).init(params), frozen))
     reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
     start, seconds = 0, 0.0
     if resumed := checkpoints.restore((params, opt_state)):
@@ -181,8 +206,8 @@ def fit(
         reader.set_state(position)
     metrics.rewind(start)
 
-    homes = shardings_of((params, opt_state))
-    train_step = make_step(graph, optimizer, objective, weights, homes, prompts=len(tasks))
+    spec = StepSpec(graph, objective, optimizer, len(tasks), homes_of((params, opt_state)))
+    coefficients = {name: np.float32(weight) for name, weight in weights.items()}
     bad = BadSteps(tasks, config.bad_steps, sum("bad_steps" in line for line in metrics.read()))
     if probe and start == 0:
         metrics.write(0, probe(model))
@@ -194,13 +219,13 @@ def fit(
             batch = next(reader)
             if prepare:
                 batch = prepare(batch)
-            batch = dealt(batch)
-            params, opt_state, means, good = train_step(params, opt_state, frozen, batch)
-            each = jax.device_get(means.pop(EACH))
-            figures = {name: float(value) for name, value in means.items()} | by_task(tasks, each)
+            done = train_step(spec, params, opt_state, frozen, dealt(batch), coefficients, rates)
+            params, opt_state = done.trainable, done.opt_state
+            each = jax.device_get(done.by_prompt)
+            figures = {name: float(value) for name, value in done.losses.items()} | by_task(tasks, each)
             took = time.perf_counter() - began
             seconds, speed, last = seconds + took, config.batch_size / took, step == config.steps
-            left_out = bad.count(step, None if good else each.sum)
+            left_out = bad.count(step, None if done.good else each.sum)
             metrics.write(step, {**figures, **left_out, "rows_per_second": speed})
             progress.step(f"loss {figures['loss']:.3f}, {speed:.1f} rows/s")
             if bad.too_many:

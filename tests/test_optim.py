@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from mpt.optim import adam, clipped
+from mpt.optim import Adam, LearningRates, clipped, learning_rate
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 
 J, P, D = 3, 4, 5
@@ -24,7 +24,7 @@ def soft(scale: float = 1.0, prompts: int = J) -> nnx.State:
 
 def run(params, gradients, **options):
     """The parameters after a step for each gradient."""
-    optimizer = adam(RATES, steps=len(gradients), warmup=0.0, **options)
+    optimizer = Adam(**options)(LearningRates.of(RATES, steps=len(gradients), warmup=0.0))
     memory = optimizer.init(params)
     for gradient in gradients:
         updates, memory = optimizer.update(gradient, memory, params)
@@ -60,6 +60,21 @@ def test_defaults_are_plain_adam():
         updates, memory = optimizer.update(gradient, memory, expected)
         expected = optax.apply_updates(expected, updates)
     np.testing.assert_array_equal(leaf(run(params, gradients)), leaf(expected))
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_schedules_are_those_of_optax(warmup):
+    steps = 12
+    cosine = optax.warmup_cosine_decay_schedule(0.3 / max(warmup, 1), 0.3, warmup, steps + 1)
+    rise, fall = (
+        optax.linear_schedule(0.3 / max(warmup, 1), 0.3, warmup),
+        optax.linear_schedule(0.3, 0.0, steps + 1 - warmup),
+    )
+    linear = optax.join_schedules([rise, fall], [warmup])
+    for count in range(steps + 3):
+        for decay, expected in (("cosine", cosine), ("linear", linear)):
+            found = learning_rate(np.float32(0.3), np.int32(warmup), np.int32(steps), decay, count)
+            assert float(found) == pytest.approx(float(expected(count)), rel=1e-5, abs=1e-8)
 
 
 def test_weight_decay_takes_its_share():

@@ -15,13 +15,14 @@ from mpt.config import PretrainConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.data.tokenise import Row
 from mpt.losses import distillation_loss, task_loss
+from mpt.models.hf import load_pretrained
 from mpt.models.lora import LoraParam, with_lora
 from mpt.models.prompted import Distilled, Prompted
-from mpt.optim import adam
+from mpt.optim import Adam, LearningRates
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.rundir import RunDir
 from mpt.signals import Stopped
-from mpt.train import EACH, fit, make_step, optimizer_of
+from mpt.train import StepSpec, fit, optimizer_of, train_step
 
 J, P, D = 2, 4, 32
 WEIGHTS = {"task": 1.0, "kl": 0.9, "hidden": 0.9}
@@ -45,6 +46,14 @@ def distilled(pretrained) -> Distilled:
 def low_rank(pretrained) -> Prompted:
     backbone = with_lora(pretrained.backbone, 1, "all", jax.random.key(0))
     return Prompted(backbone, SoftPrompt(teachers()))
+
+
+NO_RATES = LearningRates.of({}, steps=1, warmup=0.0)
+
+
+def descent(rates: LearningRates) -> optax.GradientTransformation:
+    """Moves by the gradient itself."""
+    return optax.sgd(1.0)
 
 
 KINDS = {
@@ -96,8 +105,8 @@ def test_checkpoints_hold_no_frozen_weight(trained):
 def test_optimizer_state_is_of_what_is_trained_alone(pretrained, kind):
     make, _, _, what = KINDS[kind]
     _, trainable, _ = nnx.split(make(pretrained), what, ...)
-    rates = {"vectors": 0.1, "factors": 0.1, "weights": 0.1}
-    state = adam(rates, steps=10, warmup=0.1).init(trainable)
+    rates = LearningRates.of({"vectors": 0.1, "factors": 0.1, "weights": 0.1}, steps=10, warmup=0.1)
+    state = Adam()(rates).init(trainable)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
     assert numbers == 2 * sum(leaf.size for leaf in jax.tree.leaves(trainable))
 
@@ -110,30 +119,53 @@ def test_parts_give_the_step_of_the_whole(pretrained, kind):
     found = []
     for parts in (1, 4):
         graph, trainable, frozen = nnx.split(make(pretrained), what, ...)
-        descent = optax.sgd(1.0)
-        step = make_step(graph, descent, objective, weights, prompts=J)
+        spec = StepSpec(graph, objective, descent, prompts=J)
         batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
         start = jax.tree.map(np.array, trainable)
-        after, _, figures, _ = step(trainable, descent.init(trainable), frozen, batch)
-        found.append((jax.tree.map(np.subtract, start, after), figures))
-    (gradient, figures), (in_parts, of_parts) = found
+        state = descent(NO_RATES).init(trainable)
+        done = train_step(spec, trainable, state, frozen, batch, weights, NO_RATES)
+        found.append((jax.tree.map(np.subtract, start, done.trainable), done))
+    (gradient, whole), (in_parts, of_parts) = found
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest), gradient, in_parts
     )
-    for name, value in figures.items():
-        np.testing.assert_allclose(of_parts[name], value, rtol=1e-5)
-    np.testing.assert_allclose(figures[EACH].mean, figures["task"], rtol=1e-5)
+    for name, value in whole.losses.items():
+        np.testing.assert_allclose(of_parts.losses[name], value, rtol=1e-5)
+    np.testing.assert_allclose(of_parts.by_prompt, whole.by_prompt, rtol=1e-5)
+    np.testing.assert_allclose(whole.by_prompt.mean, whole.losses["task"], rtol=1e-5)
 
 
 def test_step_reads_the_batch_once(pretrained):
     """Forward and backward are the only loops over the layers: terms' weights cost no pass of their own."""
     graph, trainable, frozen = nnx.split(soft(pretrained), PromptParam, ...)
-    descent = optax.sgd(1.0)
     batch = training_batches(ROWS, TrainConfig(steps=1, batch_size=8), 0)[0]
-    step = make_step(graph, descent, task_loss, {"task": 1.0})
-    program = step.lower(trainable, descent.init(trainable), frozen, batch).compile().as_text()
-    assert program.count(" while(") == 2
+    spec, state = StepSpec(graph, task_loss, descent), descent(NO_RATES).init(trainable)
+    lowered = train_step.lower(spec, trainable, state, frozen, batch, {"task": 1.0}, NO_RATES)
+    assert lowered.compile().as_text().count(" while(") == 2
+
+
+def test_runs_of_one_shape_share_a_compiled_step(pretrained, tiny_model, tmp_path):
+    """Other rates, schedules, coefficients, rows and numbers of steps, and the backbone loaded anew."""
+    again = load_pretrained(str(tiny_model))
+    runs = [
+        (pretrained, TrainConfig(steps=2, batch_size=8, learning_rate=0.1), 0, {"task": 1.0}),
+        (again, TrainConfig(steps=3, batch_size=8, warmup=0.5, save_every=1), 1, {"task": 0.5}),
+    ]
+    counts = []
+    for number, (model, config, seed, weights) in enumerate(runs):
+        run = RunDir.open(tmp_path / str(number), PretrainConfig())
+        fit(
+            soft(model),
+            training_batches(ROWS, config, seed),
+            config,
+            task_loss,
+            weights=weights,
+            run=run,
+            stage="x",
+        )
+        counts.append(train_step._cache_size())
+    assert counts[0] == counts[1]
 
 
 def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
@@ -215,7 +247,8 @@ def test_best_look_can_be_what_is_kept(pretrained, tmp_path, best):
 
 def _state_of(pretrained, config):
     _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
-    return params, optimizer_of(config).init(params)
+    optimizer, rates = optimizer_of(config)
+    return params, optimizer(rates).init(params)
 
 
 def test_every_weight_comes_from_the_file(tiny_model, pretrained):
@@ -228,7 +261,7 @@ def test_every_weight_comes_from_the_file(tiny_model, pretrained):
 
 def test_adam_warms_up_and_falls_to_nothing(pretrained):
     _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
-    optimizer = adam({"vectors": 0.1, "factors": 1.0}, steps=20, warmup=0.25)
+    optimizer = Adam()(LearningRates.of({"vectors": 0.1, "factors": 1.0}, steps=20, warmup=0.25))
     gradient, state, sizes = jax.tree.map(np.ones_like, params), optimizer.init(params), []
     for _ in range(20):
         updates, state = optimizer.update(gradient, state, params)
@@ -245,4 +278,4 @@ def test_parameter_without_a_rate_is_named():
             self.stranger = PromptParam(np.ones(2))
 
     with pytest.raises(KeyError, match="stranger"):
-        adam({"vectors": 0.1}, steps=2, warmup=0.0).init(nnx.state(Stranger()))
+        Adam()(LearningRates.of({"vectors": 0.1}, steps=2, warmup=0.0)).init(nnx.state(Stranger()))

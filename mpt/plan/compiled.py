@@ -42,7 +42,7 @@ def estimate(job: Job) -> Estimate:
     devices = topologies.get_topology_desc(job.topology, "tpu").devices if job.topology else jax.devices()
     with _mesh(job, devices):
         step = abstract_step(job, model, devices[0])
-        lowered = step.function.lower(*step.state, step.frozen, step.batch)
+        lowered = step.lower()
         began = time.monotonic()
         try:
             compiled = lowered.compile()

@@ -7,18 +7,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.stages import Lowered
 
 from mpt.data.batches import Batch, Shards, collate_parts
 from mpt.data.tokenise import Row
 from mpt.losses import distillation_loss, task_loss
 from mpt.models.prompted import Distilled, Prompted
 from mpt.models.shapes import abstract_backbone
+from mpt.optim import LearningRates
 from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
-from mpt.sharding import ROWS, mesh_in_use, weight_shardings
-from mpt.train import Objective, make_step, optimizer_of
+from mpt.sharding import ROWS, homes_of, mesh_in_use, weight_shardings
+from mpt.train import Objective, StepSpec, optimizer_of, train_step
 
 
 def abstract_model(job: Job) -> Prompted:
@@ -41,12 +44,18 @@ def _prompt(job: Job, width: int) -> Prompt:
 
 
 class Step(NamedTuple):
-    """A train step and the shapes of its arguments, each with the devices where it lives."""
+    """The arguments of a train step: what it is compiled for, and shapes with the devices where they live."""
 
-    function: Any
-    state: tuple[nnx.State, Any]
+    spec: StepSpec
+    trainable: nnx.State
+    opt_state: optax.OptState
     frozen: nnx.State
     batch: Batch
+    weights: dict[str, Any]
+    rates: LearningRates
+
+    def lower(self) -> Lowered:
+        return train_step.lower(*self)
 
 
 def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
@@ -58,15 +67,15 @@ def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     whole = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
     dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
     graph, params, frozen = nnx.split(model, PromptParam, ...)
-    optimizer = optimizer_of(job.train)
-    state = _placed((params, jax.eval_shape(optimizer.init, params)), whole)
+    optimizer, rates = optimizer_of(job.train)
+    state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), whole)
     terms = ("task", "kl", "hidden") if job.distilled else ("task",)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    function = make_step(graph, optimizer, objective(job), dict.fromkeys(terms, 1.0), shardings)
+    scalars = _placed((dict.fromkeys(terms, np.float32(1)), rates), whole)
+    spec = StepSpec(graph, objective(job), optimizer, homes=homes_of(state))
     count = job.mesh.data * job.mesh.fsdp
     shards = None if mesh is None else Shards(tuple(range(count)), count)
     batch = _batch(job, model, job.rows, job.train.parts, shards)
-    return Step(function, state, _weights(frozen, whole), _placed(batch, dealt))
+    return Step(spec, *state, _weights(frozen, whole), _placed(batch, dealt), *scalars)
 
 
 def objective(job: Job) -> Objective:
