@@ -249,7 +249,7 @@ def _beam(
     def unfinished(search: Search) -> Bool[Array, ""]:
         """Whether an open text could still beat a row's finished one."""
         # Log probabilities only fall, so this bounds what can come of an open text.
-        length = most if penalty > 0 else search.written + 1
+        length = jnp.float32(most) if penalty > 0 else (search.written + 1).astype(jnp.float32)
         hope = jnp.max(search.scores, axis=1) / length**penalty
         return (search.written < most) & jnp.any(hope > search.finished_score)
 
@@ -261,7 +261,7 @@ def _beam(
         tokens = search.tokens[each, parent].at[:, :, search.written].set(token)
         stopped = jnp.isin(token, stop)
 
-        ended = jnp.where(stopped, scores / (search.written + 1) ** penalty, -jnp.inf)
+        ended = jnp.where(stopped, scores / (search.written + 1).astype(jnp.float32) ** penalty, -jnp.inf)
         best, score = jnp.argmax(ended, axis=1), jnp.max(ended, axis=1)
         better = score > search.finished_score
         finished = jnp.where(better[:, None], tokens[each[:, 0], best], search.finished)
@@ -286,6 +286,6 @@ def _beam(
         state=state.rows(copies),
     )
     search = jax.lax.while_loop(unfinished, extend, search)
-    open_score = search.scores[:, 0] / search.written**penalty
+    open_score = search.scores[:, 0] / search.written.astype(jnp.float32) ** penalty
     longest = open_score > search.finished_score
     return jnp.where(longest[:, None], search.tokens[:, 0], search.finished)

@@ -105,4 +105,4 @@ def _means(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, 
     """Each row's mean over the states of its text."""
     states = nnx.merge(graph, state)(batch).hidden[0].astype(jnp.float32)
     spread = jnp.take(states, jnp.asarray(batch.grid), axis=0, mode="fill", fill_value=0.0)
-    return spread.sum(axis=1) / batch.filled.sum(axis=1, keepdims=True)
+    return spread.sum(axis=1) / batch.filled.sum(axis=1, keepdims=True, dtype=jnp.float32)

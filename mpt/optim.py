@@ -89,7 +89,9 @@ def learning_rate(
     Args:
         count: steps done.
     """
-    risen = (1 + count * (1 - 1 / jnp.maximum(warmup, 1))) / jnp.maximum(warmup, 1)
+    count, warmup, steps = (jnp.asarray(number, jnp.float32) for number in (count, warmup, steps))
+    rise = jnp.maximum(warmup, 1)
+    risen = (1 + count * (1 - 1 / rise)) / rise
     fallen = jnp.clip((count - warmup) / (steps + 1 - warmup), 0, 1)
     left = 1 - fallen if decay == "linear" else (1 + jnp.cos(jnp.pi * fallen)) / 2
     return jnp.asarray(peak * jnp.where(count < warmup, risen, left))

@@ -167,4 +167,4 @@ def attention_weights(
 def mean_mass(weights: Float[Array, "B N T P"], asked: Bool[Array, "B T"]) -> Float[Array, "B P"]:
     """The mean over the heads, and over the row's positions that are ``asked``."""
     total = jnp.einsum("bntp,bt->bp", weights, asked.astype(jnp.float32))
-    return total / (weights.shape[1] * jnp.sum(asked, axis=1)[:, None])
+    return total / (weights.shape[1] * jnp.sum(asked, axis=1, dtype=jnp.float32)[:, None])

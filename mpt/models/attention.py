@@ -151,7 +151,7 @@ def attend_within(
     """
 
     def at_once(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
-        there = jnp.arange(q.shape[1]) < lengths[:, None]
+        there = jnp.arange(q.shape[1])[None] < lengths[:, None]
         within = bias[:, :, : q.shape[1], : q.shape[1]]
         return attend(q, KV(k, v), there[:, None, None], scale, bias=within)
 
@@ -221,7 +221,9 @@ def joined(shares: Sequence[Share]) -> Float[Array, "*rows N H"]:
     top = functools.reduce(jnp.maximum, [share.top for share in shares])
     factors = [jnp.exp(share.top - top) for share in shares]
     weight = sum(share.weight * factor for share, factor in zip(shares, factors))
-    values = sum(share.values * factor[..., None] for share, factor in zip(shares, factors))
+    values = sum(
+        share.values.astype(jnp.float32) * factor[..., None] for share, factor in zip(shares, factors)
+    )
     # Nothing is seen from a place that only fills up: zero there, not 0/0.
     return (values / jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)[..., None]).astype(
         shares[0].values.dtype

@@ -84,18 +84,28 @@ def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Ar
     """
     y = jnp.tensordot(x, w[name].astype(x.dtype), axes)
     if f"{name}_scale" in w:
-        y = (y * w[f"{name}_scale"]).astype(x.dtype)
+        y = scaled(y, w[f"{name}_scale"]).astype(x.dtype)
     if f"{name}_lora_a" in w:
         low = jnp.tensordot(x, w[f"{name}_lora_a"].astype(x.dtype), axes)
         y = y + jnp.tensordot(low, w[f"{name}_lora_b"].astype(x.dtype), 1)
-    return y + w[f"{name}_bias"] if f"{name}_bias" in w else y
+    return y + on_last_axes(w[f"{name}_bias"], y) if f"{name}_bias" in w else y
+
+
+def on_last_axes(x: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]:
+    """``x`` with leading axes of length one, so that it is broadcast along the last axes of ``like``."""
+    return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)
+
+
+def scaled(x: Float[Array, ...], scale: Float[Array, ...]) -> Float[Array, ...]:
+    """``x`` times the scales of its last axes, in float32."""
+    return x.astype(jnp.float32) * on_last_axes(scale, x)
 
 
 def matrix(w: Layer, name: str, dtype: DTypeLike) -> Float[Array, ...]:
     """The whole of a matrix without a bias: what ``linear`` takes its ``x`` through."""
     whole = w[name].astype(dtype)
     if f"{name}_scale" in w:
-        whole = (whole * w[f"{name}_scale"]).astype(dtype)
+        whole = scaled(whole, w[f"{name}_scale"]).astype(dtype)
     if f"{name}_lora_a" in w:
         whole = whole + jnp.tensordot(w[f"{name}_lora_a"], w[f"{name}_lora_b"], 1).astype(dtype)
     return whole
@@ -104,7 +114,9 @@ def matrix(w: Layer, name: str, dtype: DTypeLike) -> Float[Array, ...]:
 def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
     """Rows of an embedding table."""
     rows = w[name][tokens]
-    return rows * w[f"{name}_scale"][tokens][..., None] if f"{name}_scale" in w else rows
+    if f"{name}_scale" not in w:
+        return rows
+    return rows.astype(jnp.float32) * w[f"{name}_scale"][tokens][..., None]
 
 
 def moved(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[Array, "N D"]:
@@ -115,7 +127,7 @@ def moved(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[Ar
 def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Logits, in float32, of hidden states against the rows of a table."""
     y = jnp.einsum("...d,vd->...v", x, w[name].astype(x.dtype), preferred_element_type=jnp.float32)
-    return y * w[f"{name}_scale"] if f"{name}_scale" in w else y
+    return scaled(y, w[f"{name}_scale"]) if f"{name}_scale" in w else y
 
 
 def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:
@@ -134,7 +146,7 @@ def rms_norm(
     """
     x32 = x.astype(jnp.float32)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (x32 * (scale.astype(jnp.float32) + offset)).astype(x.dtype)
+    return scaled(x32, scale.astype(jnp.float32) + offset).astype(x.dtype)
 
 
 def layer_norm(
@@ -144,4 +156,5 @@ def layer_norm(
     x32 = x.astype(jnp.float32)
     x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (x32 * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+    y = scaled(x32, scale.astype(jnp.float32)) + on_last_axes(bias.astype(jnp.float32), x)
+    return y.astype(x.dtype)

@@ -73,7 +73,7 @@ class Angles(NamedTuple):
 
     @classmethod
     def at(cls, positions: Int[Array, "*any"], frequency: Float[Array, " half"]) -> Angles:
-        angle = positions[..., None].astype(jnp.float32) * frequency
+        angle = positions[..., None].astype(jnp.float32) * frequency.reshape((1,) * positions.ndim + (-1,))
         return cls(jnp.cos(angle), jnp.sin(angle))
 
 

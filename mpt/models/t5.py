@@ -245,7 +245,7 @@ class T5(nnx.Module):
             [own[:, :count].reshape(ahead, spec.d_model), moved(self.embed(batch.tokens), shift)]
         )
         # Prompts and texts lie end to end; where each stands in a grid of rows, and the other way round.
-        fronts = (count + width) * jnp.arange(rows)[:, None] + jnp.arange(count)
+        fronts = (count + width) * jnp.arange(rows)[:, None] + jnp.arange(count)[None]
         cells = jnp.concatenate([fronts.reshape(-1), batch.cells + count * (batch.cells // width + 1)])
         grid = jnp.concatenate([jnp.arange(ahead).reshape(rows, count), ahead + batch.grid], axis=1)
         there = grid < len(x)
