@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
+from golden import tiny
 
 from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
