@@ -23,13 +23,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import pytest
 from hypothesis import settings
-from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, tiny_tokenizer, write_llama, write_task
+from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_t5, write_task
 
 from mpt import cli
 from mpt.models.hf import Pretrained, load_pretrained
 from mpt.plan.chips import hide_compiler
 
 hide_compiler()
+
+collect_ignore = ["golden", "make_golden.py"]  # no tests, and they import torch
 
 # The same examples on every run, on machines of any speed.
 settings.register_profile("mpt", max_examples=30, deadline=None, derandomize=True, database=None)
@@ -53,32 +55,24 @@ def users_cache(cache):
 
 
 @pytest.fixture(scope="session")
+def torch():
+    """For the full set: what tests of the quick one need of torch's is in golden/."""
+    return pytest.importorskip("torch", reason="python -m pip install -e '.[test-all]'")
+
+
+@pytest.fixture(scope="session")
+def peft():
+    return pytest.importorskip("peft", reason="python -m pip install -e '.[test-all]'")
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     return write_llama(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_t5(tmp_path_factory) -> Path:
-    """A Hugging Face folder: a random T5 of two layers."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    folder, tokenizer = tmp_path_factory.mktemp("t5") / "tiny", tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        d_kv=8,
-        d_ff=40,
-        num_layers=2,
-        num_heads=4,
-        decoder_start_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return write_t5(tmp_path_factory.mktemp("t5") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
+from golden import normal
 from toys import write_task
 
 from mpt.config import AdaptConfig, ModelConfig, PretrainConfig
@@ -21,7 +21,7 @@ LENGTH, WIDTH, RANK = 4, 32, 2
 
 
 def random(seed: int, *shape: int) -> jnp.ndarray:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return jnp.asarray(normal(seed, *shape))
 
 
 def universal_run(folder: Path, model: Path, decoder_prompt: int = 0) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from golden import tiny
 from safetensors.numpy import load_file
 
 from mpt import cli
@@ -75,26 +76,12 @@ def tiny_tokenizer():
 
 def write_llama(folder: Path) -> Path:
     """A Hugging Face folder: a random Llama of two layers and a byte-level tokenizer of 320 words."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    return tiny.write(folder, "toy-llama", tiny_tokenizer(), tiny.weights("toy-llama"))
 
-    tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.1,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+
+def write_t5(folder: Path) -> Path:
+    """The same, of a T5."""
+    return tiny.write(folder, "toy-t5", tiny_tokenizer(), tiny.weights("toy-t5"))
 
 
 def start_mpt(*arguments: str, stdin=subprocess.DEVNULL, cwd=None) -> subprocess.Popen:

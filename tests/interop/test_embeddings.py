@@ -33,8 +33,11 @@ def test_both_files_hold_the_prompts(tmp_path, tiny_model):
         np.testing.assert_array_equal(np.load(out / f"{name}.npy"), vectors)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_t5"])
-def test_the_readmes_example_runs_and_writes_what_mpt_writes(model, request, tmp_path, monkeypatch, capsys):
+def test_the_readmes_example_runs_and_writes_what_mpt_writes(
+    model, request, tmp_path, monkeypatch, capsys, torch
+):
     folder = request.getfixturevalue(model)
     run = adapted_run(tmp_path, folder)
     out = export_run(run, "embeddings")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import peft
 import pytest
+from golden import FOLDER
 from runs import adapted_run, universal_run
 from safetensors.numpy import load_file
 from toys import refused, tree
@@ -81,10 +81,8 @@ def test_another_backbones_name_is_warned_about(tmp_path, tiny_model, toy, capsy
     assert f"it was trained on 'owner/name', not on '{tiny_model}'" in line
 
 
-def test_left_out_vectors_are_told(tmp_path, tiny_t5, toy, capsys, peft_saves):
-    config = peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
-    folder, _ = peft_saves(tiny_t5, config)
-    capsys.readouterr()
+def test_left_out_vectors_are_told(tmp_path, tiny_t5, toy, capsys):
+    folder = FOLDER / "adapters" / "plain-both-sides"
     run("import", folder, "--model", tiny_t5, "--task", toy["tone"], "--out", tmp_path / "out")
     assert "the last 3 of its vectors, the decoder's, are left out" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ import shutil
 
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
+from golden import FOLDER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
@@ -19,40 +19,24 @@ from mpt.interop.peft_folder import CONFIG, VECTORS, read_adapter, write_multita
 from mpt.prompts import MultitaskPrompt
 
 V, D, T = 3, 32, 2
-CAUSAL = {"task_type": "CAUSAL_LM", "num_virtual_tokens": V}
-MULTITASK = {"num_tasks": T, "num_ranks": 2, "prompt_tuning_init": "RANDOM"}
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        peft.PromptTuningConfig(**CAUSAL),
-        peft.MultitaskPromptTuningConfig(**CAUSAL, **MULTITASK),
-        peft.PromptEncoderConfig(**CAUSAL, encoder_hidden_size=8),
-        peft.PromptEncoderConfig(**CAUSAL, encoder_hidden_size=8, encoder_reparameterization_type="LSTM"),
-    ],
-    ids=["plain", "multitask", "p-tuning by an MLP", "p-tuning by an LSTM"],
-)
-def test_what_peft_saves_is_read(config, peft_saves, tiny_model):
-    tasks = getattr(config, "num_tasks", 1)
-    folder, expected = peft_saves(tiny_model, config, tasks)
-    adapter = read_adapter(folder)
+@pytest.mark.parametrize("name", ["plain", "multitask", "mlp", "lstm"])
+def test_what_peft_saves_is_read(name):
+    folder = FOLDER / "adapters" / name
+    adapter, expected = read_adapter(folder), load_file(folder / "prompts.safetensors")["prompts"]
     found = np.asarray(adapter.prompt.compose())
-    assert found.shape == (tasks, V, D)
-    summed = isinstance(config, peft.PromptEncoderConfig)  # by a net: of numbers near 0.1, in some order
+    assert found.shape == expected.shape == (T if name == "multitask" else 1, V, D)
+    summed = name in ("mlp", "lstm")  # by a net: of numbers near 0.1, in some order
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 if summed else 1e-9)
-    assert (adapter.layout, adapter.backbone, adapter.left_out) == ("decoder", str(tiny_model), 0)
+    assert (adapter.layout, adapter.backbone, adapter.left_out) == ("decoder", "model", 0)
 
 
-@pytest.mark.parametrize(
-    "kind, more", [(peft.PromptTuningConfig, {}), (peft.MultitaskPromptTuningConfig, MULTITASK)]
-)
-def test_a_decoders_half_is_left_out(kind, more, peft_saves, tiny_t5):
-    config = kind(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=V, **more)
-    tasks = getattr(config, "num_tasks", 1)
-    folder, expected = peft_saves(tiny_t5, config, tasks)
-    assert expected.shape[1] == 2 * V
-    adapter = read_adapter(folder)
+@pytest.mark.parametrize("name", ["plain", "multitask"])
+def test_a_decoders_half_is_left_out(name):
+    folder = FOLDER / "adapters" / f"{name}-both-sides"
+    adapter, expected = read_adapter(folder), load_file(folder / "prompts.safetensors")["prompts"]
+    assert expected.shape == (T if name == "multitask" else 1, 2 * V, D)
     np.testing.assert_allclose(adapter.prompt.compose(), expected[:, :V], rtol=1e-5, atol=1e-9)
     assert (adapter.layout, adapter.left_out) == ("encoder-decoder", V)
 
@@ -81,7 +65,8 @@ def test_the_files_are_two_and_plain(folder):
     }
 
 
-def test_peft_reads_the_config_without_a_word(folder, recwarn):
+@pytest.mark.full
+def test_peft_reads_the_config_without_a_word(folder, recwarn, peft):
     config = peft.PeftConfig.from_pretrained(folder)
     assert (config.peft_type, config.num_tasks, config.num_ranks) == ("MULTITASK_PROMPT_TUNING", T, 2)
     assert (config.num_transformer_submodules, config.token_dim) == (1, D)

@@ -8,22 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
-import torch
+from golden import kept, tiny
+from golden.inputs import INDEX, MOST, STOP, TEXTS, prompts
 
 from mpt.data.tokenise import Row
 from mpt.generate import Beam, Sample, generate
 from mpt.models.hf import load_pretrained
 
-INPUTS = [[5, 9, 11, 4, 7, 7, 30, 21, 22, 40, 3, 17], [33, 5], [6, 14, 25, 36, 47, 19]]
-STOP, MOST, PROMPT, WIDTH = [2, 11, 23], 12, 4, 32
+VECTORS = jnp.asarray(prompts(2))
 
 
-def prompts() -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).normal(size=(2, PROMPT, WIDTH)).astype(np.float32))
-
-
-def batch(backbone, inputs=INPUTS, index=(1, 0, 1)):
+def batch(backbone, inputs=TEXTS, index=INDEX):
     return tiny.collate([Row(ids, [0]) for ids in inputs], index, backbone.layout)
 
 
@@ -34,31 +29,15 @@ def llama(tmp_path_factory):
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "gpt2", "t5-1.1", "umt5"])
 def test_greedy_equals_transformers(family, tmp_path):
-    tiny.save(family, tmp_path)
-    backbone, model, vectors = (
-        load_pretrained(str(tmp_path)).backbone,
-        tiny.reference(family, tmp_path),
-        prompts(),
-    )
-    ours = generate(backbone, batch(backbone), vectors, most=MOST, stop=STOP)
-    for ids, which, text in zip(INPUTS, (1, 0, 1), ours):
-        embedded = model.get_input_embeddings()(torch.tensor([ids]))
-        embedded = torch.cat([torch.tensor(np.asarray(vectors[which]))[None], embedded], dim=1)
-        theirs = model.generate(
-            inputs_embeds=embedded,
-            attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=MOST,
-            eos_token_id=STOP,
-            pad_token_id=0,
-        )[0].tolist()
-        theirs = theirs[1:] if backbone.layout == "encoder-decoder" else theirs  # the start token
-        assert text == list(itertools.takewhile(lambda token: token not in STOP, theirs))
+    backbone = load_pretrained(str(tiny.save(family, tmp_path))).backbone
+    ours = generate(backbone, batch(backbone), VECTORS, most=MOST, stop=STOP)
+    theirs = kept("greedy", family)
+    assert ours == [theirs[str(i)].tolist() for i in range(len(TEXTS))]
 
 
 def log_probabilities(backbone, ids: list[int], which: int, texts: list[tuple[int, ...]]) -> np.ndarray:
     rows = tiny.collate([Row(ids, list(text)) for text in texts], [which] * len(texts))
-    logits = jax.nn.log_softmax(jax.jit(lambda b, p: b(rows, p).logits)(backbone, prompts()))
+    logits = jax.nn.log_softmax(jax.jit(lambda b, p: b(rows, p).logits)(backbone, VECTORS))
     taken = np.take_along_axis(np.asarray(logits), rows.targets[..., None], axis=2)[..., 0]
     return np.sum(taken, axis=1, where=rows.labelled)
 
@@ -72,8 +51,8 @@ def test_an_exhaustive_beam_finds_the_best_text(llama, monkeypatch):
     lengths = np.array([len(text) for text in texts])
     for penalty in (0.0, 1.0):
         method = Beam(27, length_penalty=penalty)
-        found = generate(llama, batch(llama), prompts(), most=most, stop=[stop], method=method)
-        for ids, which, text in zip(INPUTS, (1, 0, 1), found):
+        found = generate(llama, batch(llama), VECTORS, most=most, stop=[stop], method=method)
+        for ids, which, text in zip(TEXTS, INDEX, found):
             scores = log_probabilities(llama, ids, which, texts) / lengths**penalty
             assert text == [token for token in texts[scores.argmax()] if token != stop]
 
@@ -85,24 +64,24 @@ def _only(logits, vocab):
 
 
 def test_a_beam_of_one_is_greedy(llama):
-    greedy = generate(llama, batch(llama), prompts(), most=MOST, stop=STOP)
-    assert generate(llama, batch(llama), prompts(), most=MOST, stop=STOP, method=Beam(1)) == greedy
+    greedy = generate(llama, batch(llama), VECTORS, most=MOST, stop=STOP)
+    assert generate(llama, batch(llama), VECTORS, most=MOST, stop=STOP, method=Beam(1)) == greedy
 
 
 def test_sampling_is_repeatable_and_narrows_to_greedy(llama):
     def sample(**options):
-        return generate(llama, batch(llama), prompts(), most=MOST, stop=[], method=Sample(**options))
+        return generate(llama, batch(llama), VECTORS, most=MOST, stop=[], method=Sample(**options))
 
-    greedy = generate(llama, batch(llama), prompts(), most=MOST, stop=[])
+    greedy = generate(llama, batch(llama), VECTORS, most=MOST, stop=[])
     assert sample(seed=1) == sample(seed=1) != sample(seed=2)
     assert sample(top_p=1e-6) == sample(temperature=1e-6) == greedy
 
 
 def test_sampled_tokens_follow_the_distribution(llama):
     rows = 2000
-    one = batch(llama, [INPUTS[1]] * rows, [0] * rows)
-    drawn = generate(llama, one, prompts(), most=1, stop=[], method=Sample(seed=3))
-    logits, _ = llama.start(batch(llama, [INPUTS[1]], [0]), prompts(), 1)
+    one = batch(llama, [TEXTS[1]] * rows, [0] * rows)
+    drawn = generate(llama, one, VECTORS, most=1, stop=[], method=Sample(seed=3))
+    logits, _ = llama.start(batch(llama, [TEXTS[1]], [0]), VECTORS, 1)
     expected = rows * np.asarray(jax.nn.softmax(logits[0]))
     counts = np.bincount([text[0] for text in drawn], minlength=tiny.VOCAB)
     likely = expected > 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import tiny
+from golden import tiny
 
 from mpt.data.batches import collate
 from mpt.data.task import Example

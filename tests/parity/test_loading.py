@@ -10,8 +10,9 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
+from golden import tiny
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.numpy import load_file, save_file
 
 from mpt.errors import UserError
@@ -45,8 +46,20 @@ def weights(backbone) -> dict[str, np.ndarray]:
 
 
 def test_sharded_files_give_the_same_weights(llama, tmp_path):
-    tiny.save("llama", tmp_path, max_shard_size="20KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    tensors = tiny.weights("llama")
+    shards = split_state_dict_into_shards_factory(
+        tensors,
+        get_storage_size=lambda tensor: tensor.nbytes,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size="20KB",
+    )
+    assert len(shards.filename_to_tensors) > 2
+    for file in llama.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    for file, names in shards.filename_to_tensors.items():
+        save_file({name: tensors[name] for name in names}, tmp_path / file)
+    index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     whole, sharded = load_pretrained(str(llama)), load_pretrained(str(tmp_path))
     for name, value in weights(whole.backbone).items():
         np.testing.assert_array_equal(value, weights(sharded.backbone)[name])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-import tiny
 from flax import nnx
+from golden import tiny
+from golden.inputs import prompts
 
 from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
@@ -20,18 +20,17 @@ ROWS = [Row([5, 9, 11, 4, 7, 30, 21], [8, 12, 6]), Row([33, 5], [9])]
 def loss_and_gradient(backbone):
     """The loss, its gradient, and the bytes of the weights."""
     batch = tiny.collate(ROWS, [0, 0], backbone.layout)
-    prompts = np.random.default_rng(0).normal(size=(1, 4, 32)).astype(np.float32)
     graph, weights = nnx.split(backbone)
 
     @jax.jit
     @jax.value_and_grad
-    def loss(prompts, weights):
-        output = nnx.merge(graph, weights)(batch, prompts)
+    def loss(vectors, weights):
+        output = nnx.merge(graph, weights)(batch, vectors)
         assert output.logits.dtype == jnp.float32
         return cross_entropy(output.logits, batch.targets, batch.labelled).mean
 
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
-    return *loss(prompts, weights), size
+    return *loss(prompts(1), weights), size
 
 
 @pytest.fixture(scope="module", params=["gemma2", "gpt2", "t5-1.1"])

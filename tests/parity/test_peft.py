@@ -2,93 +2,71 @@
 
 from __future__ import annotations
 
-import itertools
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
-import tiny
-import torch
+from golden import FOLDER, kept, tiny
+from golden.inputs import EXPORT_STOP, EXPORTED, MOST
 from runs import adapted_run, universal_run
+from safetensors.numpy import load_file
 
-from mpt.data.tokenise import Row
 from mpt.generate import generate
 from mpt.interop.exporting import export_run
+from mpt.interop.peft_folder import CONFIG, VECTORS
 from mpt.models.hf import load_pretrained
 from mpt.prompts.saved import load_prompt
 
-INPUTS = [[5, 9, 11, 4, 7, 7, 30, 21], [33, 5], [6, 14, 25, 36, 47]]
-TARGETS = [[8, 12, 6], [9], [20, 41]]
-STOP, MOST = [11, 23], 12
+FAMILIES = ["llama", "gemma3_text", "gpt2", "t5-1.1", "umt5"]
+RUNS = {"universal": universal_run, "adapted": adapted_run}
 
 
-def ours(folder, prompts) -> list[tuple[np.ndarray, list[list[int]]]]:
+@pytest.fixture(params=FAMILIES)
+def model(request, tmp_path) -> tuple[str, Path]:
+    return request.param, tiny.save(request.param, tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_exported_folders_are_those_that_peft_has_read(kind, model, tmp_path):
+    family, folder = model
+    layout = "decoder" if family in tiny.DECODERS else "encoder-decoder"
+    found = export_run(RUNS[kind](tmp_path / kind, folder), "peft")
+    wanted = FOLDER / "exported" / layout / kind
+    names = {path.name for path in wanted.iterdir()}
+    assert {path.name for path in found.iterdir()} == names
+    for name in names:
+        config, read = (json.loads((path / name / CONFIG).read_text()) for path in (found, wanted))
+        assert config.pop("base_model_name_or_path") == str(folder)
+        assert config | {"base_model_name_or_path": "model"} == read
+        ours, theirs = (load_file(path / name / VECTORS) for path in (found, wanted))
+        assert ours.keys() == theirs.keys()
+        for tensor, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[tensor])
+
+
+def test_prompts_do_here_what_they_do_in_peft(model, compare, tmp_path):
+    family, folder = model
+    runs = {kind: make(tmp_path / kind, folder) for kind, make in RUNS.items()}
+    prompts = [load_prompt(run, kind)[0].compose() for kind, run in runs.items()]
+    found, theirs = answers(folder, jnp.concatenate(prompts)), kept("prompted_by_peft", family)
+    names = [("universal/0-tone", "universal/multitask/0"), ("universal/1-colour", "universal/multitask/1")]
+    names += [("adapted/0-tone",), ("adapted/1-tone",)]
+    for (logits, texts), adapters in zip(found, names, strict=True):
+        for adapter in adapters:
+            compare(family, "exported logits", logits, theirs[f"{adapter}/logits"])
+            assert texts == [theirs[f"{adapter}/{i}"].tolist() for i in range(len(texts))]
+
+
+def answers(folder: Path, prompts: jax.Array) -> list[tuple[np.ndarray, list[list[int]]]]:
     """Behind each prompt, the logits at all rows' targets, and the texts written for the rows."""
-    backbone, count = load_pretrained(str(folder)).backbone, len(prompts)
-    index = [j for j in range(count) for _ in INPUTS]
-    rows = [Row(ids, targets) for ids, targets in zip(INPUTS, TARGETS)] * count
-    batch = tiny.collate(rows, index, backbone.layout)
+    backbone, count, size = load_pretrained(str(folder)).backbone, len(prompts), len(EXPORTED)
+    index = [j for j in range(count) for _ in EXPORTED]
+    batch = tiny.collate(EXPORTED * count, index, backbone.layout)
     logits = jax.jit(lambda b, p: b(batch, p).logits)(backbone, prompts)[batch.labelled]
-    bare = tiny.collate([Row(row.inputs, [0]) for row in rows], index, backbone.layout)
-    texts = generate(backbone, bare, prompts, most=MOST, stop=STOP)
-    size = len(INPUTS)
+    bare = [row._replace(targets=[0]) for row in EXPORTED * count]
+    batch = tiny.collate(bare, index, backbone.layout)
+    texts = generate(backbone, batch, prompts, most=MOST, stop=EXPORT_STOP)
     return [(logits, texts[size * j :][:size]) for j, logits in enumerate(np.split(logits, count))]
-
-
-def theirs(model, adapter, **more) -> tuple[np.ndarray, list[list[int]]]:
-    """The same, by peft."""
-    tuned = peft.PeftModel.from_pretrained(model, adapter).eval()
-    both, logits, texts = model.config.is_encoder_decoder, [], []
-    for ids, targets in zip(INPUTS, TARGETS):
-        row = torch.tensor([ids if both else ids + targets])
-        labels = {"labels": torch.tensor([targets])} if both else {}
-        with torch.no_grad():
-            found = tuned(input_ids=row, attention_mask=torch.ones_like(row), **labels, **more).logits[0]
-        logits.append(found if both else found[-len(targets) - 1 : -1])
-        texts.append(written(tuned, ids, both, more))
-    return np.concatenate(logits), texts
-
-
-def written(tuned, ids, both: bool, more) -> list[int]:
-    """peft's greedy text; decoder-only, by its forward pass, which its `generate` contradicts with
-    transformers 5.24."""
-    if both:
-        row = torch.tensor([ids])
-        options = {"eos_token_id": STOP, "pad_token_id": 0, "do_sample": False, "max_new_tokens": MOST}
-        found = tuned.generate(input_ids=row, attention_mask=torch.ones_like(row), **options, **more)
-        return list(itertools.takewhile(lambda token: token not in STOP, found[0, 1:].tolist()))
-    found = list(ids)
-    while len(found) < len(ids) + MOST:
-        row = torch.tensor([found])
-        with torch.no_grad():
-            token = int(
-                tuned(input_ids=row, attention_mask=torch.ones_like(row), **more).logits[0, -1].argmax()
-            )
-        if token in STOP:
-            break
-        found.append(token)
-    return found[len(ids) :]
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2", "t5-1.1", "umt5"])
-def test_exported_prompts_equal_peft(family, compare, tmp_path):
-    folder = tiny.save(family, tmp_path / "model")
-    universal, adapted = universal_run(tmp_path / "a", folder), adapted_run(tmp_path / "b", folder)
-    prompts = [load_prompt(universal, "universal")[0], load_prompt(adapted, "adapted")[0]]
-    found = ours(folder, jnp.concatenate([prompt.compose() for prompt in prompts]))
-    factors, plain = export_run(universal, "peft"), export_run(adapted, "peft")
-
-    model = tiny.reference(family, folder)
-    for adapter, expected in zip(["0-tone", "1-colour"], found[:2]):
-        task = {"task_ids": torch.tensor([int(adapter[0])])}
-        agree(compare, family, expected, theirs(model, factors / adapter))
-        agree(compare, family, expected, theirs(model, factors / "multitask", **task))
-    for adapter, expected in zip(["0-tone", "1-tone"], found[2:]):
-        agree(compare, family, expected, theirs(model, plain / adapter))
-
-
-def agree(compare, family, expected, found) -> None:
-    compare(family, "exported logits", expected[0], found[0])
-    assert expected[1] == found[1]

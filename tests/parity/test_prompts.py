@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
+from golden import tiny
 
 from mpt.data.tokenise import Row
 from mpt.generate import generate

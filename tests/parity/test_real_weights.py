@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-import peft
 import pytest
-import tiny
-import torch
 import transformers
+from golden import tiny
 
 from mpt.data.tokenise import Row
 from mpt.losses import cross_entropy
@@ -60,12 +58,12 @@ def test_what_is_kept_in_the_cache_is_the_file(pretrained, file):
 
 
 @pytest.fixture(scope="module")
-def reference(file):
+def reference(file, torch):
     options = {"gguf_file": file.name, "dtype": torch.float32}
     return transformers.AutoModelForCausalLM.from_pretrained(file.parent, **options).eval()
 
 
-def test_logits_and_hidden_states(pretrained, reference, compare):
+def test_logits_and_hidden_states(pretrained, reference, compare, torch):
     ids = [pretrained.tokenizer(text)["input_ids"] for text in TEXTS[:2]]
     batch = tiny.collate([Row(row[:1], row[1:]) for row in ids], [0, 0])
     width = pretrained.backbone.embedding.shape[1]
@@ -80,7 +78,7 @@ def test_logits_and_hidden_states(pretrained, reference, compare):
         compare("SmolLM2-135M", "hidden", hidden, theirs.hidden_states[-1][0, :-1])
 
 
-def test_prompt_gradient(pretrained, reference, compare):
+def test_prompt_gradient(pretrained, reference, compare, torch, peft):
     """Of one row behind a real text as the prompt, against peft."""
     prompt, (first, *rest) = (pretrained.tokenizer(text)["input_ids"] for text in (TEXTS[1], TEXTS[0]))
     vectors = pretrained.backbone.embed(np.array([prompt]))

@@ -1,0 +1,203 @@
+"""Tiny random checkpoints of every family, made without torch.
+
+What golden files were made of them holds only as long as nothing here changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from golden import FOLDER, SEEDS, normals
+from mpt.data import batches
+
+VOCAB, WIDTH = 48, 32
+
+_headless = {
+    "vocab_size": VOCAB,
+    "hidden_size": WIDTH,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_decoder = {**_headless, "head_dim": 8}
+_t5 = {
+    "vocab_size": VOCAB,
+    "d_model": WIDTH,
+    "d_kv": 8,
+    "d_ff": 40,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 2,
+}
+_rope3 = {
+    "rope_type": "llama3",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+DECODERS = {
+    "llama": {"model_type": "llama", **_decoder},
+    "llama-3": {"model_type": "llama", **_decoder, "rope_parameters": _rope3, "tie_word_embeddings": True},
+    "llama-biases": {"model_type": "llama", **_decoder, "attention_bias": True, "mlp_bias": True},
+    "mistral": {"model_type": "mistral", **_decoder, "sliding_window": 5},
+    "qwen2": {"model_type": "qwen2", **_headless},
+    "qwen2-window": {
+        "model_type": "qwen2",
+        **_headless,
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 2,
+    },
+    "qwen3": {"model_type": "qwen3", **_decoder, "head_dim": 12},
+    "gemma2": {
+        "model_type": "gemma2",
+        **_decoder,
+        "sliding_window": 5,
+        "query_pre_attn_scalar": 6,
+        "attn_logit_softcapping": 3.0,
+        "final_logit_softcapping": 2.0,
+    },
+    "gemma3_text": {
+        "model_type": "gemma3_text",
+        **_decoder,
+        "sliding_window": 5,
+        "query_pre_attn_scalar": 6,
+        "sliding_window_pattern": 3,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+        },
+    },
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": VOCAB,
+        "n_embd": WIDTH,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 64,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+}
+
+ENCODER_DECODERS = {
+    "t5-1.0": {"model_type": "t5", **_t5},
+    "t5-1.1": {"model_type": "t5", **_t5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "byt5": {"model_type": "t5", **_t5, "num_layers": 5, "feed_forward_proj": "gated-gelu"},
+    "mt5": {"model_type": "mt5", **_t5},
+    "umt5": {"model_type": "umt5", **_t5},
+}
+
+# Those whose head the config may tie but whose checkpoints carry one of its own.
+UNTIED = {"t5-1.1", "mt5"}
+
+# For tests that train on texts, with the tokenizer of toys.py.
+_texts = {"vocab_size": 283, "eos_token_id": 0, "pad_token_id": 1}
+TOYS = {
+    "toy-llama": {
+        "model_type": "llama",
+        **_texts,
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "toy-t5": {
+        "model_type": "t5",
+        **_texts,
+        "d_model": WIDTH,
+        "d_kv": 8,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 1,
+    },
+}
+
+CONFIGS = DECODERS | ENCODER_DECODERS | TOYS
+
+
+def save(family: str, folder: Path, tensors: Mapping[str, np.ndarray] | None = None) -> Path:
+    """A checkpoint in ``folder``, of its family's own weights or of others, with a tokenizer of words."""
+    return write(folder, family, tokenizer(), weights(family) if tensors is None else tensors)
+
+
+def write(
+    folder: Path, family: str, tokenizer: PreTrainedTokenizerBase, tensors: Mapping[str, np.ndarray]
+) -> Path:
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(CONFIGS[family]))
+    save_file(dict(tensors), folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def weights(family: str) -> dict[str, np.ndarray]:
+    """Every weight random, norms and biases too."""
+    drawn = normals(SEEDS["weights"], shapes(family))
+    return {name: _placed(family, name, value) for name, value in drawn.items()}
+
+
+def _placed(family: str, name: str, drawn: np.ndarray) -> np.ndarray:
+    """A standard normal weight, moved to where such weights lie."""
+    if drawn.ndim == 1:  # a bias or a norm; Gemma's norms are written less one
+        return 0.3 * drawn + np.float32(name.endswith(".weight") and not family.startswith("gemma"))
+    if "shared" in name or "relative" in name:
+        return drawn
+    return np.float32(0.1 if family in TOYS else 0.2) * drawn
+
+
+def shapes(family: str) -> dict[str, tuple[int, ...]]:
+    """Of a checkpoint's tensors, by the names that transformers gives them."""
+    return unstacked(json.loads((FOLDER / "facts.json").read_text())["models"][family]["tensors"])
+
+
+def stacked(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """Writes a stack's tensors as one: "a.0.b" and "a.1.b" of (3, 4) are "a.*.b" of [2, 3, 4]."""
+    found: dict[str, list[int]] = {}
+    for name, shape in shapes.items():
+        pattern = re.sub(r"\.\d+\.", ".*.", name, count=1)
+        found[pattern] = [found.get(pattern, [0])[0] + 1, *shape]
+    return found
+
+
+def unstacked(stacks: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    """The inverse of ``stacked``."""
+    return {
+        pattern.replace("*", str(i)): tuple(shape)
+        for pattern, (layers, *shape) in stacks.items()
+        for i in range(layers)
+    }
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w3"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w2", pad_token="w0", unk_token="w3")
+
+
+def collate(*rows_and_prompts) -> batches.Batch:
+    """A batch as a step sees it: JAX's arrays."""
+    return jax.tree.map(jnp.asarray, batches.collate(*rows_and_prompts))
