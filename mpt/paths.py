@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec.config
 from etils import epath
 
-from mpt.errors import UserError, first_line
+from mpt.errors import UserError, first_line, install
 
 AnyPath = Path | epath.Path
 
@@ -43,7 +43,7 @@ def run_path(name: str | AnyPath) -> AnyPath:
     try:
         path.exists()
     except ImportError:
-        raise UserError(f"{name}: pip install 'mpt-jax[gcs]' brings what gs:// needs") from None
+        raise UserError(f"{name}: gs:// needs the package gcsfs: {install('gcs')}") from None
     except Exception as error:  # the store's client raises kinds of its own
         raise UserError(f"{name}: cannot be read ({first_line(error)})") from None
     return path

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from mpt.errors import UserError, first_line, warn
+from mpt.errors import UserError, first_line, install, warn
 from mpt.paths import AnyPath, is_remote, replace_whole, run_title
 
 TrackerName = Literal["wandb", "mlflow"]
@@ -200,7 +200,7 @@ def check_installed(names: Sequence[TrackerName]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise UserError(f"track: {name} is not installed; pip install 'mpt-jax[{name}]'")
+            raise UserError(f"track: {name} is not installed: {install(name)}")
 
 
 def flattened(config: Mapping[str, Any], key: str = "") -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -212,18 +214,22 @@ def test_shown_example_says_what_is_cut(capsys, tmp_path, tiny_model, pretrained
     assert "loses" not in second
 
 
-@pytest.mark.full
-def test_help_loads_no_jax():
-    """It answers at once."""
-    process = start_mpt("--help", cwd=ROOT)
-    assert process.communicate(timeout=120)[0].startswith("usage: mpt COMMAND")
-    assert process.returncode == 0
+@pytest.mark.parametrize(
+    ("program", "answer"),
+    [("import mpt", ""), ("from mpt.cli import main; main(['--help'])", "usage: mpt COMMAND")],
+)
+def test_nothing_slow_is_imported_before_it_is_needed(program, answer):
+    """`import mpt` and `mpt --help` are done at once."""
+    program += (
+        "; import sys; slow = {'jax', 'numpy', 'transformers'} & sys.modules.keys(); assert not slow, slow"
+    )
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(answer)
 
 
 @pytest.mark.full
 def test_reader_that_goes_away_is_no_error(adapted):
-    import subprocess
-
     process = start_mpt("predict", str(adapted), stdin=subprocess.PIPE)
     process.stdout.close()
     process.stdin.write("so glad\n" * 600)

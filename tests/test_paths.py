@@ -55,7 +55,8 @@ def test_without_its_client_it_is_said_how_to_install_it(monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(type(epath.Path(RUN)), "exists", missing)
-    with pytest.raises(UserError, match=rf"^{RUN}: pip install 'mpt-jax\[gcs\]' brings what gs:// needs$"):
+    remedy = r"python -m pip install 'mpt-jax\[gcs\]'"
+    with pytest.raises(UserError, match=rf"^{RUN}: gs:// needs the package gcsfs: {remedy}$"):
         run_path(RUN)
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from mpt.commands import Command
 from mpt.commands.options import OutOption, RunArgument, RunArguments
-from mpt.errors import UserError
+from mpt.errors import UserError, install
 from mpt.serve.options import ServeOptions
 
 
@@ -90,7 +90,7 @@ def serve(rest: list[str]) -> None:
         try:
             from mpt.serve.server import serve
         except ModuleNotFoundError as error:
-            raise UserError(f"{error.name} is not installed; pip install 'mpt-jax[serve]'") from None
+            raise UserError(f"{error.name} is not installed: {install('serve')}") from None
         serve([run_path(name) for name in run], options)
 
     tyro.cli(arguments, args=rest, prog="mpt serve")

@@ -17,7 +17,7 @@ import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import Fault, Record
-from mpt.errors import first_line
+from mpt.errors import first_line, install
 from mpt.paths import is_remote
 
 # UTF-8, and without the byte-order mark that spreadsheets put in front of it.
@@ -75,8 +75,7 @@ def _opened(path: str) -> IOBase:
     except FileNotFoundError:
         raise
     except ImportError as error:
-        hint = "mpt-jax[gcs] and mpt-jax[s3] bring what gs:// and s3:// need"
-        raise Fault("unreadable file", path, f"{error}; {hint}") from None
+        raise Fault("unreadable file", path, f"{error}: {install('gcs,s3')}") from None
     except Exception as error:  # each store's client raises kinds of its own
         raise Fault("unreadable file", path, f"cannot be opened: {first_line(error)}") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
-from mpt.errors import UserError, first_line
+from mpt.errors import UserError, first_line, install
 from mpt.paths import is_remote
 
 
@@ -91,8 +91,7 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError:
-        remedy = "python -m pip install 'mpt-jax[datasets]'"
-        raise UserError(f"this task's source needs the package datasets: {remedy}") from None
+        raise UserError(f"this task's source needs the package datasets: {install('datasets')}") from None
     return datasets
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import fsspec
 from flax import nnx
 
-from mpt.errors import UserError, first_line, nearest
+from mpt.errors import UserError, first_line, install, nearest
 from mpt.paths import is_remote
 from mpt.prompts.saved import VECTORS, Card, Saved, files_of, read_files
 from mpt.rundir import write_whole
@@ -105,8 +105,7 @@ class Bank:
         except UserError:
             raise
         except ImportError as error:
-            hint = "mpt-jax[gcs] and mpt-jax[s3] bring what gs:// and s3:// need"
-            raise UserError(f"{self.path}: {error}; {hint}") from None
+            raise UserError(f"{self.path}: {error}: {install('gcs,s3')}") from None
         except Exception as error:
             if isinstance(error, OSError) and not self._remote and error.errno:
                 raise UserError(f"{self.path}: {error.strerror}; give another folder with --bank") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
-from mpt.errors import UserError
+from mpt.errors import UserError, install
 
 GIB = 2**30
 
@@ -89,7 +89,7 @@ class Topology:
         try:
             import libtpu
         except ImportError:
-            raise UserError("--topology needs the TPU compiler: pip install 'mpt-jax[plan]'") from None
+            raise UserError(f"--topology needs the TPU compiler: {install('plan')}") from None
         return {
             "TPU_LIBRARY_PATH": libtpu.get_library_path(),
             "JAX_PLATFORMS": "cpu",

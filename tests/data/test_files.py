@@ -247,8 +247,10 @@ def test_missing_client_of_a_store_is_named(monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(fsspec, "url_to_fs", url_to_fs)
-    hint = "mpt-jax[gcs] and mpt-jax[s3] bring what gs:// and s3:// need"
-    assert faults("gs://a/b.csv") == [f"gs://a/b.csv: Please install gcsfs to access Google Storage; {hint}"]
+    remedy = "python -m pip install 'mpt-jax[gcs,s3]'"
+    assert faults("gs://a/b.csv") == [
+        f"gs://a/b.csv: Please install gcsfs to access Google Storage: {remedy}"
+    ]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".jsonl.gz", ".parquet"])
