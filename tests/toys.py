@@ -27,12 +27,17 @@ WORDS = {"tone": ("great", "awful"), "colour": ("red", "blue"), "mood": ("glad",
 
 
 def toy_rows(name: str, count: int = 120) -> list[dict[str, str]]:
-    """Rows whose label is which of two words stands in the text."""
+    """Rows whose label is which of two words stands in the text.
+
+    They are of 17 or 18 tokens: whichever are drawn, 2, 4, 8, 16 or 32 of them fill arrays of one size, and
+    so a step is compiled once.
+    """
     rng = np.random.default_rng(0)
+    short = 6 if name == "mood" else 8  # its words are three tokens each, not one
     rows = []
     for i in range(count):
-        filler = " ".join(rng.choice(["a", "to", "we", "it", "so"], rng.integers(1, 5)))
-        rows.append({"text": f"{filler} {WORDS[name][i % 2]} {i}", "label": ("yes", "no")[i % 2]})
+        filler = " ".join(rng.choice(["a", "to", "we", "it", "so"], 9))[: rng.integers(short, short + 2)]
+        rows.append({"text": f"{filler} {WORDS[name][i % 2]} {100 + i}", "label": ("yes", "no")[i % 2]})
     return rows
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from toys import refused, stage, toy_rows, tree, write_task
+from toys import refused, stage, tree, write_task
 
 from mpt import cli
 from mpt.config import ContinualConfig
@@ -31,15 +31,16 @@ TASKS = tuple(WORDS)
 METHODS = ["factors", "shared", "progressive", "naive"]
 
 
+def rows_of(name: str, count: int = 120) -> list[dict[str, str]]:
+    words = WORDS[name]
+    return [{"text": f"so {words[i % 2]} {100 + i}", "label": ("yes", "no")[i % 2]} for i in range(count)]
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
     """Two task files: name -> path."""
     folder = tmp_path_factory.mktemp("sequence")
-    rows = {
-        name: [{"text": f"so {words[i % 2]} {100 + i}", "label": ("yes", "no")[i % 2]} for i in range(120)]
-        for name, words in WORDS.items()
-    }
-    return {name: str(write_task(folder, name, rows[name])) for name in WORDS}
+    return {name: str(write_task(folder, name, rows_of(name))) for name in WORDS}
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +207,10 @@ def test_finished_sequence_is_read_back(finished, plain, pretrained, capsys):
 
 
 def test_without_a_universal_prompt_the_others_start_from_words(tmp_path, plain, pretrained):
-    keys = {"out": str(tmp_path / "run"), "prompt": "", "vectors": {"length": 3}, "train": stage(1)}
+    keys = {"out": str(tmp_path / "run"), "prompt": "", "vectors": {"length": 4}}
     found = continual(from_plain(ContinualConfig, plain | keys, "test"), pretrained)
     assert list(found.outcomes) == ["progressive", "naive"]
-    assert found.outcomes["progressive"].parameters == [3 * 32] * 2
+    assert found.outcomes["progressive"].parameters == [4 * 32] * 2
 
 
 @pytest.fixture
@@ -284,8 +285,8 @@ def test_prompt_of_another_tokenizer(continual_with, model_copy):
 
 
 def test_classes_with_fewer_rows_than_asked_for_are_told(tmp_path, plain, pretrained, files, capsys):
-    few = write_task(tmp_path, "few", toy_rows("tone", 30))
-    keys = {"out": str(tmp_path / "run"), "tasks": [files["hue"], str(few)], "shots": 20, "train": stage(1)}
+    few = write_task(tmp_path, "few", rows_of("verdict", 30))
+    keys = {"out": str(tmp_path / "run"), "tasks": [files["hue"], str(few)], "shots": 20}
     continual(from_plain(ContinualConfig, plain | keys | {"methods": ["naive"]}, "test"), pretrained)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning")]
     assert [line for line in lines if "task few has" in line and "not 20; all are taken" in line]

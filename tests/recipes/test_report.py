@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from runs import adapted_run
-from toys import refused
+from toys import refused, stage
 
 from mpt import cli
 from mpt.recipes.report import report
@@ -86,21 +89,37 @@ def test_imported_run_has_a_report_of_its_prompts(tiny_model, tmp_path):
     assert "Made by hand" in text and "Learning curves" not in text
 
 
-def test_comparison_leads_to_its_runs(compared):
-    run, printed = compared
+@pytest.fixture(scope="module")
+def small_comparison(tmp_path_factory, compare_file) -> tuple[Path, str]:
+    """The run directory of a comparison of two methods, one step each, and what it printed."""
+    folder = tmp_path_factory.mktemp("comparison")
+    plain = json.loads(compare_file.read_text())
+    once = stage(1)
+    plain["pretrain"] |= {"teachers": once, "universal": once}
+    plain["adapt"] |= {"train": once, "probe_every": 0}
+    plain |= {"methods": ["hard prompt", "universal prompt, adapted"], "out": str(folder / "run")}
+    (folder / "compare.yaml").write_text(json.dumps(plain))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main(["compare", str(folder / "compare.yaml")]) == 0
+    return folder / "run", printed.getvalue()
+
+
+def test_comparison_leads_to_its_runs(small_comparison):
+    run, printed = small_comparison
     assert "report.html" in printed
     text = (run / "report.html").read_text()
     links = re.findall(r'<a href="([^#"][^"]*)"', text)
-    assert "pretrain/report.html" in links and len(links) == 6
+    assert "pretrain/report.html" in links and len(links) == 3
     assert all((run / link).is_file() for link in links)
 
 
-def test_unfinished_comparison_tells_what_is_there(compared, tmp_path):
-    run = shutil.copytree(compared[0], tmp_path / "run")
+def test_unfinished_comparison_tells_what_is_there(small_comparison, tmp_path):
+    whole, _ = small_comparison
+    run = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(run / "mood" / "universal_prompt_adapted")
     config = run / "config.yaml"
-    config.write_text(config.read_text().replace(str(compared[0]), str(run)))
-    assert "4 of 5 adaptations are there" in report(run).read_text()
+    config.write_text(config.read_text().replace(str(whole), str(run)))
+    assert "1 of 2 adaptations are there" in report(run).read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):

@@ -9,6 +9,7 @@ from toys import refused
 from mpt.collectives import collective_bytes
 from mpt.config import MeshConfig
 from mpt.errors import UserError
+from mpt.launch import launch
 from mpt.sharding import mesh_sizes, spec
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 4}
@@ -78,6 +79,16 @@ def test_a_mesh_that_does_not_fit_this_machine_is_one_line(capsys, config_file, 
 )
 def test_what_cannot_be_launched_is_refused(capsys, arguments, why):
     assert why in refused(capsys, "launch", "--processes", *arguments)
+
+
+def test_processes_are_heard_by_their_numbers_and_end_together(capsys):
+    """With commands that need no JAX."""
+    launch(["--help"], 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert {line[:15] for line in lines if "usage" in line} == {"[0] usage: mpt ", "[1] usage: mpt "}
+    told = r"process \d of 2 ended with status 2, the others were stopped: mpt: task 'movie' is unknown; did"
+    with pytest.raises(UserError, match=told):
+        launch(["tasks", "show", "movie"], 2)
 
 
 def test_collectives_in_loops_count_as_often_as_the_loop_runs():
