@@ -154,9 +154,9 @@ def write(
     return folder
 
 
-def weights(family: str) -> dict[str, np.ndarray]:
+def weights(family: str, seed: int = SEEDS["weights"]) -> dict[str, np.ndarray]:
     """Every weight random, norms and biases too."""
-    drawn = normals(SEEDS["weights"], shapes(family))
+    drawn = normals(seed, shapes(family))
     return {name: _placed(family, name, value) for name, value in drawn.items()}
 
 

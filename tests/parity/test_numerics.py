@@ -35,7 +35,9 @@ def loss_and_gradient(backbone):
 
 @pytest.fixture(scope="module", params=["gemma2", "gpt2", "t5-1.1"])
 def exact(request, tmp_path_factory):
-    folder = tiny.save(request.param, tmp_path_factory.mktemp("model"))
+    # How much rounding turns the gradient hangs on the draw: of T5 1.1, by a cosine of 0.982 to 0.998 in six.
+    weights = tiny.weights(request.param, seed=2)
+    folder = tiny.save(request.param, tmp_path_factory.mktemp("model"), weights)
     return str(folder), loss_and_gradient(load_pretrained(str(folder)).backbone)
 
 
