@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from runs import adapted_run, universal_run
+from runs import adapted_run, random, run_of, universal_run
 from safetensors.numpy import load_file
 
 from mpt.data.batches import collate
@@ -15,6 +15,7 @@ from mpt.data.tokenise import encode
 from mpt.generate import generate
 from mpt.interop.exporting import export_run
 from mpt.models.hf import load_pretrained
+from mpt.prompts import SoftPrompt
 from mpt.prompts.saved import load_prompt
 
 
@@ -39,7 +40,7 @@ def test_the_readmes_example_runs_and_writes_what_mpt_writes(
     model, request, tmp_path, monkeypatch, capsys, torch
 ):
     folder = request.getfixturevalue(model)
-    run = adapted_run(tmp_path, folder)
+    run = run_of(tmp_path, folder, SoftPrompt(random(5, 1, 4, 32)), "tone")
     out = export_run(run, "embeddings")
     monkeypatch.chdir(out)
     capsys.readouterr()
