@@ -72,7 +72,13 @@ class Adam:
 
         groups: dict[Hashable, Any] = {name: group(peak) for name, peak in rates.peak.items()}
         whole = optax.partition(groups, _labels)
-        return optax.chain(clipped(self.clip), whole) if self.clip else whole
+        whole = optax.chain(clipped(self.clip), whole) if self.clip else whole
+
+        def update(gradient: optax.Updates, state: optax.OptState, params: optax.Params | None = None):
+            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole number's power
+                return whole.update(gradient, state, params)
+
+        return optax.GradientTransformation(whole.init, update)
 
 
 def learning_rate(

@@ -125,8 +125,7 @@ def train_step(
     nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(slope, trainable, one))
     gradient, (losses, sums) = over_shards(jax.lax.scan(add, nothing, batch)[0])
     good = is_good(losses["loss"], gradient)
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of a whole number
-        updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
+    updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
     moved = optax.apply_updates(trainable, updates)
     state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
     return Stepped(*state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)

@@ -56,9 +56,10 @@ def test_defaults_are_plain_adam():
     schedule = optax.warmup_cosine_decay_schedule(0.3, 0.3, 0, 3)
     optimizer = optax.adam(schedule)
     memory, expected = optimizer.init(params), params
-    for gradient in gradients:
-        updates, memory = optimizer.update(gradient, memory, expected)
-        expected = optax.apply_updates(expected, updates)
+    with jax.numpy_dtype_promotion("standard"):
+        for gradient in gradients:
+            updates, memory = optimizer.update(gradient, memory, expected)
+            expected = optax.apply_updates(expected, updates)
     np.testing.assert_array_equal(leaf(run(params, gradients)), leaf(expected))
 
 

@@ -66,7 +66,7 @@ def test_cap_bounds_the_scores(heads):
     q, kv, _ = heads
     mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None])
     nearly_even = attend(100 * q, kv, mask, scale=1.0, cap=1e-4)
-    seen = jnp.cumsum(jnp.repeat(kv.v, 2, axis=2), axis=1)[:, 2:] / jnp.arange(3, 8)[:, None, None]
+    seen = jnp.cumsum(jnp.repeat(kv.v, 2, axis=2), axis=1)[:, 2:] / jnp.arange(3.0, 8)[None, :, None, None]
     np.testing.assert_allclose(nearly_even, seen, atol=1e-3)
 
 
