@@ -77,7 +77,7 @@ setup(
         "serve": SERVE,
         "docs": ["furo>=2025.9.25", "myst-nb>=1.3", "sphinx>=8.2"],  # myst-nb brings `jupyter execute`
         "wandb": ["wandb>=0.20"],
-        "mlflow": ["mlflow>=3.2"],
+        "mlflow": ["mlflow>=3.17.2"],
         "test": TEST,
         "test-all": [
             *TEST,
@@ -85,7 +85,7 @@ setup(
             "gcsfs>=2025.3",
             "jax[tpu]",
             "kubeflow-trainer-api>=2.3",  # JobSet's schema, for docs/cluster
-            "mlflow-skinny>=3.2",  # without its server
+            "mlflow-skinny>=3.17.2",  # without its server
             "pandas>=2.2.3",
             "peft>=0.21.2",
             "basedpyright>=1.40.2",
