@@ -33,7 +33,7 @@ class LearningRates(NamedTuple):
         steps: length of the run.
     """
 
-    peak: dict[str, Float[ArrayLike, ""]]
+    peak: Mapping[str, Float[ArrayLike, ""]]
     warmup: Int[ArrayLike, ""]
     steps: Int[ArrayLike, ""]
 
@@ -74,9 +74,9 @@ class Adam:
         whole = optax.partition(groups, _labels)
         whole = optax.chain(clipped(self.clip), whole) if self.clip else whole
 
-        def update(gradient: optax.Updates, state: optax.OptState, params: optax.Params | None = None):
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole number's power
-                return whole.update(gradient, state, params)
+                return whole.update(updates, state, params)
 
         return optax.GradientTransformation(whole.init, update)
 

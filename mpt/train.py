@@ -127,7 +127,7 @@ def train_step(
     good = is_good(losses["loss"], gradient)
     updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
     moved = optax.apply_updates(trainable, updates)
-    state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
+    state: Any = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
     return Stepped(*state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
 
 

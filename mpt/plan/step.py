@@ -10,7 +10,6 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
-from jax.stages import Lowered
 
 from mpt.data.batches import Batch, Shards, collate_parts
 from mpt.data.tokenise import Row
@@ -54,8 +53,10 @@ class Step(NamedTuple):
     weights: dict[str, Any]
     rates: LearningRates
 
-    def lower(self) -> Lowered:
-        return train_step.lower(*self)
+    def lower(self) -> Any:
+        """The step as JAX's compiler takes it."""
+        lower: Any = train_step.lower
+        return lower(*self)
 
 
 def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
