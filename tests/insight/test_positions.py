@@ -22,9 +22,13 @@ def backbone(pretrained, monkeypatch):
     return pretrained.backbone
 
 
+@jax.jit
+def predicted(backbone, batch, vectors):
+    return jax.nn.log_softmax(backbone(batch, vectors).logits[0])
+
+
 def loss(backbone, vectors: np.ndarray, row: Row) -> float:
-    output = backbone(jax.tree.map(jnp.asarray, collate([row], [0])), jnp.asarray(vectors[None]))
-    log_p = jax.nn.log_softmax(output.logits[0])
+    log_p = predicted(backbone, collate([row], [0]), vectors[None])
     return -sum(float(log_p[i, token]) for i, token in enumerate(row.targets))
 
 

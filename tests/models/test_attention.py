@@ -48,16 +48,19 @@ def test_shares_together_equal_plain(heads, window):
     q, kv, _ = heads
     mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None], window)
 
+    @jax.jit
     def in_shares(q, kv):
         parts = (slice(3), slice(3, 7))
         return joined([attend_to_some(q, KV(kv.k[:, s], kv.v[:, s]), mask[..., s], 0.3) for s in parts])
 
+    @jax.jit
     def plain(q, kv):
         return plain_attention(q, kv, mask, 0.3)
 
     np.testing.assert_allclose(in_shares(q, kv), plain(q, kv), atol=1e-6)
     ours, expected = (
-        jax.grad(lambda q, kv, f=f: jnp.sum(jnp.sin(f(q, kv))), (0, 1))(q, kv) for f in (in_shares, plain)
+        jax.jit(jax.grad(lambda q, kv, f=f: jnp.sum(jnp.sin(f(q, kv))), (0, 1)))(q, kv)
+        for f in (in_shares, plain)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), ours, expected)
 
