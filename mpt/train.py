@@ -127,8 +127,8 @@ def train_step(
     good = is_good(losses["loss"], gradient)
     updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
     moved = optax.apply_updates(trainable, updates)
-    state: Any = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
-    return Stepped(*state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
+    trainable, opt_state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
+    return Stepped(trainable, opt_state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
 
 
 def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> tuple[Adam, LearningRates]:

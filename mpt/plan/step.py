@@ -55,8 +55,9 @@ class Step(NamedTuple):
 
     def lower(self) -> Any:
         """The step as JAX's compiler takes it."""
-        lower: Any = train_step.lower
-        return lower(*self)
+        return train_step.lower(
+            self.spec, self.trainable, self.opt_state, self.frozen, self.batch, self.weights, self.rates
+        )
 
 
 def abstract_step(job: Job, model: Prompted, device: Any) -> Step:

@@ -96,7 +96,7 @@ def test_rows_cut_to_their_lengths_equal_plain():
     keys = jax.random.split(jax.random.key(0), 5)
     q, k, v, weight = (jax.random.normal(key, (4, 11, 2, 8)) for key in keys[:4])
     bias, lengths = jax.random.normal(keys[4], (1, 2, 11, 11)), jnp.array([1, 11, 6, 3])
-    there = jnp.arange(11) < lengths[:, None]
+    there = jnp.arange(11)[None] < lengths[:, None]
 
     def cut(q, k, v, bias):
         return jnp.sum(weight * attend_within(q, KV(k, v), lengths, 0.3, bias), where=there[..., None, None])
