@@ -126,7 +126,7 @@ def train_step(
     gradient, (losses, sums) = over_shards(jax.lax.scan(add, nothing, batch)[0])
     good = is_good(losses["loss"], gradient)
     updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
-    moved = optax.apply_updates(trainable, updates)
+    moved: Any = optax.apply_updates(trainable, updates)
     trainable, opt_state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
     return Stepped(trainable, opt_state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
 

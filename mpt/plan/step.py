@@ -55,9 +55,7 @@ class Step(NamedTuple):
 
     def lower(self) -> Any:
         """The step as JAX's compiler takes it."""
-        return train_step.lower(
-            self.spec, self.trainable, self.opt_state, self.frozen, self.batch, self.weights, self.rates
-        )
+        return train_step.lower(*self)
 
 
 def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
@@ -70,14 +68,14 @@ def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
     graph, params, frozen = nnx.split(model, PromptParam, ...)
     optimizer, rates = optimizer_of(job.train)
-    state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), whole)
+    params, opt_state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), whole)
     terms = ("task", "kl", "hidden") if job.distilled else ("task",)
-    scalars = _placed((dict.fromkeys(terms, np.float32(1)), rates), whole)
-    spec = StepSpec(graph, objective(job), optimizer, homes=homes_of(state))
+    weights, rates = _placed((dict.fromkeys(terms, np.float32(1)), rates), whole)
+    spec = StepSpec(graph, objective(job), optimizer, homes=homes_of((params, opt_state)))
     count = job.mesh.data * job.mesh.fsdp
     shards = None if mesh is None else Shards(tuple(range(count)), count)
-    batch = _batch(job, model, job.rows, job.train.parts, shards)
-    return Step(spec, *state, _weights(frozen, whole), _placed(batch, dealt), *scalars)
+    batch = _placed(_batch(job, model, job.rows, job.train.parts, shards), dealt)
+    return Step(spec, params, opt_state, _weights(frozen, whole), batch, weights, rates)
 
 
 def objective(job: Job) -> Objective:
