@@ -17,6 +17,13 @@ from mpt.models.quantize import quantize
 ROWS = [Row([5, 9, 11, 4, 7, 30, 21], [8, 12, 6]), Row([33, 5], [9])]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def promotion_of_jax():
+    """JAX's own attention, and its lowering of products, mix bfloat16 and float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def loss_and_gradient(backbone):
     """The loss, its gradient, and the bytes of the weights."""
     batch = tiny.collate(ROWS, [0, 0], backbone.layout)
