@@ -56,6 +56,7 @@ def test_each_row_is_computed_once_and_kept(pretrained, teachers, batches, tmp_p
         jax.tree.map(np.testing.assert_array_equal, before.taught, again.attach(batch).taught)
 
 
+@pytest.mark.full
 def test_pretraining_with_them_is_the_same(tmp_path, plain_pretrain):
     """To rounding: a step without them compiles teachers and student together."""
     found = []

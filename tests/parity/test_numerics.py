@@ -40,7 +40,7 @@ def loss_and_gradient(backbone):
     return *loss(prompts(1), weights), size
 
 
-@pytest.fixture(scope="module", params=["gemma2", "gpt2", "t5-1.1"])
+@pytest.fixture(scope="module", params=["gemma2", "gpt2", pytest.param("t5-1.1", marks=pytest.mark.full)])
 def exact(request, tmp_path_factory):
     # How much rounding turns the gradient hangs on the draw: of T5 1.1, by a cosine of 0.982 to 0.998 in six.
     weights = tiny.weights(request.param, seed=2)

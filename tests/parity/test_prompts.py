@@ -29,7 +29,7 @@ MAKERS = {
 }
 
 
-@pytest.fixture(scope="module", params=["llama", "t5-1.1"])
+@pytest.fixture(scope="module", params=["llama", pytest.param("t5-1.1", marks=pytest.mark.full)])
 def kind_of_backbone(request, tmp_path_factory):
     return load_pretrained(str(tiny.save(request.param, tmp_path_factory.mktemp("model")))).backbone
 

@@ -79,7 +79,7 @@ def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, pla
     np.testing.assert_array_equal(ready.model.prompt.compose()[0, -length:], embedded)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_instruction_behind_a_start_from_scratch_trains_as_behind_a_universal_one(
     frozen, tmp_path, plain_pretrain, plain_adapt, pretrained
 ):

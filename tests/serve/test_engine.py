@@ -122,6 +122,7 @@ def test_no_request_compiles_what_warming_has_not(engine):
     assert not [event for event in programs if "backend_compile" in event]
 
 
+@pytest.mark.full
 def test_an_encoder_decoder_is_served_too(tmp_path, tiny_t5):
     run = universal_run(tmp_path, tiny_t5)
     engine = Engine([run], 2, 4)
