@@ -57,6 +57,12 @@ def test_without_the_compiler_it_is_said_how_to_install_it(monkeypatch):
         Topology.of("v5e:4x4").environment()
 
 
+@pytest.fixture(autouse=True)
+def promotion_of_jax(monkeypatch):
+    """Of the processes that compile: JAX's own attention mixes bfloat16 and float32."""
+    monkeypatch.setenv("JAX_NUMPY_DTYPE_PROMOTION", "standard")
+
+
 def test_a_config_file_tells_its_kind(tmp_path, config):
     assert kind_of(config) is PretrainConfig
     assert kind_of(find_config("quickstart")) is CompareConfig
