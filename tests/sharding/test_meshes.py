@@ -62,5 +62,6 @@ def test_under_fsdp_weights_are_gathered_and_only_the_gradient_is_summed(found):
 
 def test_under_tensor_parallelism_no_weight_moves(found):
     """What is gathered is the gradient of keys and values, where KV heads are repeated: T5 repeats none."""
-    if found["family"] == "t5":
-        assert list(found["meshes"]["1 × 1 × 8"]["bytes"]) == ["all-reduce"]
+    if found["family"] != "t5":
+        pytest.skip("Llama repeats KV heads; pytest -m full has T5")
+    assert list(found["meshes"]["1 × 1 × 8"]["bytes"]) == ["all-reduce"]
