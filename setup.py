@@ -3,7 +3,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/__init__.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/version.py").read_text())[1]
 SERVE = ["prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
 TEST = [
     *SERVE,

@@ -19,20 +19,20 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from duel import report
-from mpt.config import TrainConfig
-from mpt.data.library import find_task
+from mpt.adaptation.draws import held_out
+from mpt.catalog.library import find_task
+from mpt.config.options import TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.insight.transfer import trials
-from mpt.interop.bank import Bank
-from mpt.losses import task_loss
-from mpt.models.hf import load_pretrained
-from mpt.models.prompted import Prompted
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
-from mpt.recipes.adapt import held_out
+from mpt.prompts.bank import Bank
+from mpt.prompts.prompted import Prompted
 from mpt.recipes.bank import entries
 from mpt.recipes.bank_search import few_rows, ranked, start_of
-from mpt.rundir import RunDir
-from mpt.train import fit
+from mpt.rundir.directory import RunDir
+from mpt.training.loop import fit
+from mpt.training.losses import task_loss
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def main() -> int:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         began = time.perf_counter()
         from mpt import cli  # JAX reads where its cache is when it is imported
-        from mpt.quiet import quiet
+        from mpt.system.quiet import quiet
 
         quiet()
         import jax.monitoring

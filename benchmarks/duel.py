@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mpt.plan.chips import hide_compiler
+from mpt.system.quiet import hide_compiler
 
 HERE = Path(__file__).parent
 hide_compiler()  # as the command does: the workers inherit it

@@ -22,13 +22,13 @@ import numpy as np
 
 import work
 from duel import peak, report
-from mpt.config import TrainConfig
-from mpt.data.batches import Shards
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
+from mpt.config.options import TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.data.stored import stored_rows
 from mpt.data.taskfile import read_task
-from mpt.models.hf import load_tokenizer
+from mpt.loading.hf import load_tokenizer
+from mpt.types import Shards
 
 TASKS = ["products", "vader_tweets", "bbc", "sarcasm", "boolq", "privacy"]
 SECONDS = 10

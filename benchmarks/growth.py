@@ -25,14 +25,14 @@ from flax import nnx
 
 from duel import HERE, report
 from mpt.data.batches import collate_parts
-from mpt.data.tokenise import Row
-from mpt.losses import task_loss
 from mpt.models.decoder import Decoder, DecoderSpec
-from mpt.models.prompted import Prompted
 from mpt.models.rope import Rope
-from mpt.optim import LearningRates
 from mpt.prompts import PromptParam, SoftPrompt
-from mpt.train import StepSpec, train_step
+from mpt.prompts.prompted import Prompted
+from mpt.training.loop import StepSpec, train_step
+from mpt.training.losses import task_loss
+from mpt.training.optim import LearningRates
+from mpt.types import Row
 
 USUAL = {"prompt": 32, "batch": 16, "text": 32, "tasks": 1, "layers": 6}
 SERIES = {

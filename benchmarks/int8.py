@@ -15,17 +15,17 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mpt.config import PromptConfig
+from mpt.catalog.library import find_task
+from mpt.config.options import PromptConfig
 from mpt.data.batches import collate
-from mpt.data.library import find_task
 from mpt.data.task import Example
 from mpt.data.tokenise import encode
-from mpt.evaluate import grade, predictions
-from mpt.losses import cross_entropy
-from mpt.models.hf import load_pretrained
-from mpt.models.prompted import Prompted
+from mpt.inference.evaluate import grade, predictions
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
-from mpt.recipes.start import starting_vectors
+from mpt.prompts.prompted import Prompted
+from mpt.prompts.start import starting_vectors
+from mpt.training.losses import cross_entropy
 
 TOKENS = 64  # of an article
 

@@ -2,9 +2,9 @@
 
     python benchmarks/limit.py [--rounds 7]
 
-What a step must compute, says mpt/cost.py. Elementwise work, recomputation and padding are not counted:
-they are what keeps a step from the limit, and attention's own products, which are small: SmolLM2's heads
-are 64 wide.
+What a step must compute, says mpt/models/cost.py. Elementwise work, recomputation and padding are not
+counted: they are what keeps a step from the limit, and attention's own products, which are small: SmolLM2's
+heads are 64 wide.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 import work
 from duel import Worker, report, seconds
-from mpt.cost import batch_cost, machine_rate
+from mpt.models.cost import batch_cost, machine_rate
 
 BATCH, WIDTH, LONGEST, SIZE = 32, 576, 64, 3072
 

@@ -78,7 +78,7 @@ def measure(folder: Path, dtype: str) -> None:
     import jax.numpy as jnp
     from flax import nnx
 
-    from mpt.models.hf import load_pretrained
+    from mpt.loading.hf import load_pretrained
 
     del sys.modules["torch"]
     jax.block_until_ready(jnp.zeros(1))

@@ -1,4 +1,4 @@
-"""mpt's train step and class scoring, as `mpt.train.fit` and `mpt.evaluate` run them."""
+"""mpt's train step and class scoring, as `mpt.training.loop.fit` and `mpt.inference.evaluate` run them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from flax import nnx
 
 from duel import answer
 from mpt.data.batches import collate, collate_parts
-from mpt.data.tokenise import Row
-from mpt.evaluate import choice_probabilities
-from mpt.losses import distillation_loss, task_loss
-from mpt.models.hf import load_pretrained
-from mpt.models.prompted import Distilled, Prompted
-from mpt.optim import Adam, LearningRates
+from mpt.inference.evaluate import choice_probabilities
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
-from mpt.teachers import TeacherCache
-from mpt.train import StepSpec, train_step
+from mpt.prompts.prompted import Distilled, Prompted
+from mpt.training.loop import StepSpec, train_step
+from mpt.training.losses import distillation_loss, task_loss
+from mpt.training.optim import Adam, LearningRates
+from mpt.training.teacher_cache import TeacherCache
+from mpt.types import Row
 
 
 def prepare(

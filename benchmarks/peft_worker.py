@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from duel import answer
-from mpt.models.hf import locate
+from mpt.loading.hf import locate
 
 
 def load(model: str):

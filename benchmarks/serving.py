@@ -25,7 +25,7 @@ from statistics import quantiles
 import httpx2
 
 from duel import report
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
 
 PATIENCE = 120  # seconds without an answer are a hang
 COLD = 600  # seconds of a server that compiles

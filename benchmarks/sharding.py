@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mpt.collectives import KINDS
+from mpt.plan.collectives import KINDS
 
 FOLDER = Path(__file__).parent
 FAMILIES = {"t5": "T5", "umt5": "UMT5", "llama": "Llama", "gemma2": "Gemma 2", "gpt2": "GPT-2"}

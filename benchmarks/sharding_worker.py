@@ -15,19 +15,19 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mpt.collectives import collective_bytes
-from mpt.config import MeshConfig, TrainConfig
+from mpt.config.options import MeshConfig, TrainConfig
 from mpt.data.mixture import training_batches
-from mpt.data.tokenise import Row
-from mpt.losses import task_loss
 from mpt.models.decoder import Decoder, DecoderSpec
-from mpt.models.prompted import Prompted
 from mpt.models.rope import Rope
 from mpt.models.t5 import T5, T5Spec
-from mpt.optim import Adam, LearningRates
+from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
+from mpt.prompts.prompted import Prompted
 from mpt.sharding import dealt, homes_of, own_shards, placed, use_mesh, weight_shardings
-from mpt.train import StepSpec, train_step
+from mpt.training.loop import StepSpec, train_step
+from mpt.training.losses import task_loss
+from mpt.training.optim import Adam, LearningRates
+from mpt.types import Row
 
 TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20
 TRAIN = TrainConfig(steps=STEPS, batch_size=16, parts=2)

@@ -19,8 +19,8 @@ import transformers
 
 import work
 from duel import Worker, alternate, report, seconds, versus
-from mpt.cost import batch_cost, machine_rate
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
+from mpt.models.cost import batch_cost, machine_rate
 
 BATCH, PROMPT, LONGEST = 32, 100, 256
 MIXED = ["boolq", "products", "vader_tweets", "commonsense", "sarcasm", "bbc", "tweets", "privacy"]
@@ -70,7 +70,7 @@ def compare(folder: Path, config: transformers.T5Config, tasks: list[str], round
 
 
 def necessary(model: Path, batches: list) -> float:
-    """FLOPs of a step; see mpt/cost.py."""
+    """FLOPs of a step; see mpt/models/cost.py."""
     backbone = load_pretrained(str(model)).backbone
     lengths = [zip(*((len(inputs), len(targets)) for inputs, targets, *_ in batch)) for batch in batches]
     return median(batch_cost(backbone, 1, PROMPT, *both).step for both in lengths)

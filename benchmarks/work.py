@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
 from mpt.data.tokenise import encode
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 
 SMOLLM2 = "smollm2-135m"
 

@@ -20,9 +20,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mpt.version import __version__
+
 if TYPE_CHECKING:
     from mpt.api import adapt, load, load_backbone, pretrain
-    from mpt.config import (
+    from mpt.catalog.from_python import make_task
+    from mpt.config.options import (
         AdaptConfig,
         DistillConfig,
         MeshConfig,
@@ -31,12 +34,9 @@ if TYPE_CHECKING:
         PromptConfig,
         TrainConfig,
     )
-    from mpt.data.given import make_task
     from mpt.data.task import Task
     from mpt.errors import UserError
     from mpt.run import LoadedBackbone, Run
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AdaptConfig",
@@ -50,6 +50,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "UserError",
+    "__version__",
     "adapt",
     "load",
     "load_backbone",
@@ -57,10 +58,10 @@ __all__ = [
     "pretrain",
 ]
 
-# What is not here is in `mpt.config`. JAX takes seconds, so a name is imported when it is first used.
+# What is not here is in `mpt.config.options`. JAX takes seconds, so a name is imported when it is first used.
 HOMES = {
     "mpt.api": ("adapt", "load", "load_backbone", "pretrain"),
-    "mpt.data.given": ("make_task",),
+    "mpt.catalog.from_python": ("make_task",),
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
     "mpt.run": ("LoadedBackbone", "Run"),
@@ -70,9 +71,9 @@ HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
-    home = next((home for home, names in HOMES.items() if name in names), "mpt.config")
+    home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")
     if home in ("mpt.api", "mpt.run"):
-        from mpt.quiet import quiet
+        from mpt.system.quiet import quiet
 
         quiet()  # before JAX is there
     return getattr(importlib.import_module(home), name)

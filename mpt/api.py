@@ -19,21 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mpt.config import AdaptConfig, MeshConfig, ModelConfig, PretrainConfig
-from mpt.config_file import find_config, from_plain, load_config, merged, to_plain
-from mpt.data.given import Given, as_task, task_files
-from mpt.data.library import is_packaged
+from mpt.catalog.from_python import Given, as_task, task_files
+from mpt.catalog.library import is_packaged
+from mpt.config.options import AdaptConfig, MeshConfig, ModelConfig, PretrainConfig
+from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
-from mpt.models.hf import load_pretrained
-from mpt.paths import AnyPath, is_remote, run_path
+from mpt.inference.predict import trained
+from mpt.loading.hf import load_pretrained
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
-from mpt.recipes.predict import trained
 from mpt.run import LoadedBackbone, Run
-from mpt.rundir import RunDir, write_whole
+from mpt.rundir.directory import RunDir, write_whole
 from mpt.sharding import use_mesh
+from mpt.system.paths import AnyPath, is_remote, run_path
 
 Config = TypeVar("Config", PretrainConfig, AdaptConfig)
 

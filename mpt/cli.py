@@ -10,8 +10,8 @@ from contextlib import nullcontext
 
 from mpt.commands import look, train, use
 from mpt.errors import UserError, nearest
-from mpt.quiet import quiet
-from mpt.signals import Stopped, stops_on_sigterm
+from mpt.system.quiet import quiet
+from mpt.system.signals import Stopped, stops_on_sigterm
 
 COMMANDS = train.COMMANDS | use.COMMANDS | look.COMMANDS
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if arguments is None and name in train.TRAINING:
         quiet()
-        from mpt.processes import together
+        from mpt.system.processes import together
 
         return together(lambda: _run(name, rest))
     return _run(name, rest)

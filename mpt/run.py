@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mpt.config import MeshConfig, ModelConfig
-from mpt.data.given import Table, labelled, listed
+from mpt.catalog.from_python import Table, labelled, listed
+from mpt.config.options import MeshConfig, ModelConfig
 from mpt.data.sources import Rows
 from mpt.data.task import Task
 from mpt.errors import UserError
+from mpt.inference.predict import Ready, open_run, predicted, scored, trained, with_data
 from mpt.insight.findings import Findings
 from mpt.insight.tokens import nearest_tokens, spelled
 from mpt.interop.exporting import Format, export_run
-from mpt.models.hf import Pretrained
-from mpt.paths import AnyPath, run_path
+from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
 from mpt.recipes.adapt import Result
 from mpt.recipes.inspect import inspect
-from mpt.recipes.predict import Ready, open_run, predicted, scored, trained, with_data
-from mpt.rundir import whole_folder
+from mpt.rundir.directory import whole_folder
 from mpt.sharding import use_mesh
+from mpt.system.paths import AnyPath, run_path
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from mpt.config import MeshConfig
-from mpt.data.batches import Batch, Shards
+from mpt.config.options import MeshConfig
 from mpt.errors import UserError
+from mpt.types import Batch, Shards
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # between them they deal out a batch's rows

@@ -26,8 +26,8 @@ from hypothesis import settings
 from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_t5, write_task
 
 from mpt import cli
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.plan.chips import hide_compiler
+from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.system.quiet import hide_compiler
 
 hide_compiler()
 

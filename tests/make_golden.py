@@ -12,7 +12,7 @@ from golden import FOLDER, naive, references  # noqa: F401, they fill the regist
 from golden.registry import GOLDENS
 from safetensors.numpy import load_file
 
-from mpt.plan.chips import hide_compiler
+from mpt.system.quiet import hide_compiler
 
 LIMIT = 1e-5  # of the quantity's largest value
 VERSIONS = ("versions", "peft_version")

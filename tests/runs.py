@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from golden import normal
 from toys import write_task
 
-from mpt.config import AdaptConfig, ModelConfig, PretrainConfig
-from mpt.config_file import dump_config
-from mpt.data.library import find_task
-from mpt.models.hf import load_pretrained
+from mpt.catalog.library import find_task
+from mpt.config.options import AdaptConfig, ModelConfig, PretrainConfig
+from mpt.config.yaml_file import dump_config
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, save_prompt
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
 
 TASKS = ("tone", "colour")
 LENGTH, WIDTH, RANK = 4, 32, 2

@@ -10,8 +10,8 @@ import pytest
 from toys import ROOT, start_mpt, write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, PretrainConfig
-from mpt.config_file import load_config
+from mpt.config.options import AdaptConfig, PretrainConfig
+from mpt.config.yaml_file import load_config
 
 
 def output(capsys, *arguments: str) -> str:

@@ -9,8 +9,8 @@ import pytest
 from toys import ROOT
 
 from mpt import cli
-from mpt.config_file import read_yaml
-from mpt.recipes import dry_run
+from mpt.config.yaml_file import read_yaml
+from mpt.plan import dry_run
 
 FOLDER = ROOT / "docs" / "cluster"
 

@@ -35,8 +35,8 @@ def test_wheel_holds_tasks_and_configs(tmp_path):
     assert here <= names
     assert not {name for name in names if name.startswith(("tests/", "tasks/", "configs/"))}
     program = (
-        "from mpt.config_file import find_config\n"
-        "from mpt.data.library import find_task\n"
+        "from mpt.config.yaml_file import find_config\n"
+        "from mpt.catalog.library import find_task\n"
         "import mpt\n"
         f"assert mpt.__file__.startswith({str(tmp_path)!r})\n"
         "print(find_config('quickstart'), find_task('movies').name)\n"

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.config import PromptConfig
+from mpt.catalog.library import find_task
+from mpt.config.options import PromptConfig
 from mpt.data.batches import collate
-from mpt.data.library import find_task
-from mpt.data.tokenise import Row, encode
-from mpt.evaluate import grade, predictions
-from mpt.models.hf import load_pretrained
-from mpt.models.prompted import Prompted
+from mpt.data.tokenise import encode
+from mpt.inference.evaluate import grade, predictions
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
-from mpt.recipes.start import starting_vectors
+from mpt.prompts.prompted import Prompted
+from mpt.prompts.start import starting_vectors
+from mpt.types import Row
 
 pytestmark = pytest.mark.full
 

@@ -19,4 +19,4 @@ def test_types_are_not_promoted():
 
 def test_a_warning_of_mpt_is_an_error():
     with pytest.raises(DeprecationWarning):
-        warnings.warn_explicit("old", DeprecationWarning, "train.py", 1, module="mpt.train")
+        warnings.warn_explicit("old", DeprecationWarning, "train.py", 1, module="mpt.training.loop")

@@ -17,7 +17,7 @@ from golden import tiny
 from safetensors.numpy import load_file
 
 from mpt import cli
-from mpt.assets import cache_dir
+from mpt.system.assets import cache_dir
 
 ROOT = Path(__file__).parents[1]
 USERS_CACHE = cache_dir()

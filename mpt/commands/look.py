@@ -13,9 +13,9 @@ from mpt.errors import UserError
 
 def inspect(rest: list[str]) -> None:
     """Show what a run's prompts say, how alike they are, and which of their vectors matter."""
-    from mpt.paths import run_path
+    from mpt.insight.summary import print_summary
     from mpt.recipes.inspect import inspect
-    from mpt.recipes.summary import print_summary
+    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
@@ -42,8 +42,8 @@ def inspect(rest: list[str]) -> None:
 
 def report(rest: list[str]) -> None:
     """Write a run's report.html anew, from what its directory holds by now."""
-    from mpt.paths import run_path
-    from mpt.recipes.report import report
+    from mpt.report.run_report import report
+    from mpt.system.paths import run_path
 
     def arguments(run: RunArgument) -> None:
         """Write a run's report.html anew, from what its directory holds by now.
@@ -68,9 +68,9 @@ def bank(rest: list[str]) -> None:
             run: run directories of `pretrain`, `adapt` or `import`.
             bank: a folder, or a URL such as gs://bucket/bank.
         """
-        from mpt.interop.bank import Bank
-        from mpt.paths import run_path
+        from mpt.prompts.bank import Bank
         from mpt.recipes.bank import add
+        from mpt.system.paths import run_path
 
         if not run:
             raise UserError("bank: name at least one run directory")
@@ -84,7 +84,7 @@ def bank(rest: list[str]) -> None:
         Args:
             bank: a folder, or a URL such as gs://bucket/bank.
         """
-        from mpt.interop.bank import Bank
+        from mpt.prompts.bank import Bank
         from mpt.recipes.bank import print_list
 
         print_list(Bank(bank))
@@ -110,7 +110,7 @@ def bank(rest: list[str]) -> None:
             seed: draws the rows.
             max_length: most tokens of an input.
         """
-        from mpt.interop.bank import Bank
+        from mpt.prompts.bank import Bank
         from mpt.recipes.bank_search import print_found, search
 
         found = search(Bank(bank), task, model, shots, steps, seed, max_length)
@@ -158,7 +158,7 @@ def tasks(rest: list[str]) -> None:
         Args:
             task: task file or name.
         """
-        from mpt.recipes.check import check_task
+        from mpt.recipes.check_task import check_task
 
         check_task(task)
 

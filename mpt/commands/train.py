@@ -56,7 +56,7 @@ def quickstart(rest: list[str]) -> None:
 
 def pretrain(rest: list[str]) -> None:
     """Train teacher prompts for source tasks and distil them into a universal prompt."""
-    from mpt import config
+    from mpt.config import options as config
     from mpt.recipes.pretrain import pretrain
 
     if resolved := _configured(config.PretrainConfig, "pretrain", rest):
@@ -65,7 +65,7 @@ def pretrain(rest: list[str]) -> None:
 
 def adapt(rest: list[str]) -> None:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
-    from mpt import config
+    from mpt.config import options as config
     from mpt.data.taskfile import from_anywhere
     from mpt.recipes.adapt import adapt_all
 
@@ -85,7 +85,7 @@ def adapt(rest: list[str]) -> None:
 
 def compare(rest: list[str]) -> None:
     """Run every method on every held-out task and print one table."""
-    from mpt import config
+    from mpt.config import options as config
     from mpt.recipes.compare import compare
 
     if resolved := _configured(config.CompareConfig, "compare", rest):
@@ -94,8 +94,8 @@ def compare(rest: list[str]) -> None:
 
 def plan(rest: list[str]) -> None:
     """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
-    from mpt.config import PretrainConfig
-    from mpt.config_file import find_config, kind_of, with_model
+    from mpt.config.options import PretrainConfig
+    from mpt.config.yaml_file import find_config, kind_of, with_model
     from mpt.recipes.plan import plan
 
     kind = PretrainConfig
@@ -110,10 +110,10 @@ def continual(rest: list[str]) -> None:
     """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
     from rich.console import Console
 
-    from mpt import config
+    from mpt.config import options as config
+    from mpt.continual.results import table
     from mpt.data.taskfile import from_anywhere
     from mpt.recipes.continual import continual
-    from mpt.recipes.continual_report import table
 
     if resolved := _configured(config.ContinualConfig, "continual", rest):
         results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
@@ -123,7 +123,7 @@ def continual(rest: list[str]) -> None:
 
 def launch(rest: list[str]) -> None:
     """Run a command in several processes on this machine: --processes N -- pretrain CONFIG."""
-    from mpt.launch import launch
+    from mpt.system.launch import launch
 
     behind = rest.index("--") if "--" in rest else len(rest)
 
@@ -149,7 +149,7 @@ def _configured(kind: type, command: str, rest: list[str]) -> Any:
     order = _order(Order, kind, command, rest)
     if not order.dry_run:
         return order.config
-    from mpt.recipes.dry_run import dry_run
+    from mpt.plan.dry_run import dry_run
 
     dry_run(order.config, order.tflops)
     return None
@@ -157,7 +157,7 @@ def _configured(kind: type, command: str, rest: list[str]) -> Any:
 
 def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     """An order with the config named first, if one is, and the options that follow."""
-    from mpt.config_file import find_config, load_config
+    from mpt.config.yaml_file import find_config, load_config
 
     named = bool(rest) and not rest[0].startswith("-")
     base = load_config(kind, find_config(rest[0])) if named else kind()

@@ -17,8 +17,8 @@ from mpt.serve.options import ServeOptions
 
 def evaluate(rest: list[str]) -> None:
     """Score a run's prompt on a labelled split."""
-    from mpt.paths import run_path
-    from mpt.recipes.predict import evaluate
+    from mpt.inference.predict import evaluate
+    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
@@ -43,8 +43,8 @@ def evaluate(rest: list[str]) -> None:
 
 def predict(rest: list[str]) -> None:
     """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
-    from mpt.paths import run_path
-    from mpt.recipes.predict import open_run, predict
+    from mpt.inference.predict import open_run, predict
+    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
@@ -85,7 +85,7 @@ def serve(rest: list[str]) -> None:
         """
         if not run:
             raise UserError("name at least one run directory")
-        from mpt.paths import run_path
+        from mpt.system.paths import run_path
 
         try:
             from mpt.serve.server import serve
@@ -99,7 +99,7 @@ def serve(rest: list[str]) -> None:
 def export(rest: list[str]) -> None:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
     from mpt.interop.exporting import export_run
-    from mpt.paths import run_path
+    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
@@ -121,7 +121,7 @@ def export(rest: list[str]) -> None:
 def import_(rest: list[str]) -> None:
     """Make a run of a prompt that PEFT has trained: FOLDER --model NAME --task TASK."""
     from mpt.interop.importing import import_adapter
-    from mpt.paths import run_path
+    from mpt.system.paths import run_path
 
     def arguments(
         folder: Annotated[Path, tyro.conf.Positional],

@@ -1,0 +1,1 @@
+"""Records become examples, and examples batches of token ids."""

@@ -3,63 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
 
-from mpt.data.tokenise import Layout, Row
-from mpt.models.output import Output
-
-
-class Batch(NamedTuple):
-    """Rows as arrays; what a backbone reads and a loss needs.
-
-    The texts lie end to end, so that no work is done on padding. Only attention goes row by row: it
-    spreads the tokens over a grid, a row to a line.
-
-    Attributes:
-        tokens: ids of all texts, inputs then targets; for an encoder-decoder the inputs. Filled up.
-        grid: where in ``tokens`` each cell's token stands; N where a row has ended.
-        cells: the other way round: each token's cell in the flattened grid; B·T for what fills up.
-        positions: where each target token is predicted: in ``tokens``, or in a decoder's own text.
-        targets: the target ids.
-        labelled: True at real targets.
-        prompt_index: each row's prompt.
-        numbers: each row's number.
-        taught: what the rows' teachers make of them, where that is known already.
-    """
-
-    tokens: Int[Array, " N"]
-    grid: Int[Array, "B T"]
-    cells: Int[Array, " N"]
-    positions: Int[Array, "B L"]
-    targets: Int[Array, "B L"]
-    labelled: Bool[Array, "B L"]
-    prompt_index: Int[Array, " B"]
-    numbers: Int[Array, " B"]
-    taught: Output | None = None
-
-    @property
-    def text(self) -> Bool[Array, " N"]:
-        """True at real tokens."""
-        return jnp.asarray(self.cells < self.grid.size)
-
-    @property
-    def filled(self) -> Bool[Array, "B T"]:
-        """True at the grid's real tokens."""
-        return jnp.asarray(self.grid < self.tokens.size)
-
-
-@dataclass(frozen=True)
-class Shards:
-    """Those of a batch's ``count`` shards that a process reads."""
-
-    own: tuple[int, ...]
-    count: int
+from mpt.types import Batch, Layout, Row, Shards
 
 
 def bucket(count: int, parts: int) -> int:

@@ -18,7 +18,7 @@ import fsspec
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import Fault, Record
 from mpt.errors import first_line, install
-from mpt.paths import is_remote
+from mpt.system.paths import is_remote
 
 # UTF-8, and without the byte-order mark that spreadsheets put in front of it.
 ENCODING = "utf-8-sig"

@@ -11,7 +11,7 @@ from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line, install
-from mpt.paths import is_remote
+from mpt.system.paths import is_remote
 
 
 @dataclass(frozen=True)

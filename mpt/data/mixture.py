@@ -11,11 +11,11 @@ import grain
 import numpy as np
 from jaxtyping import Float, Int
 
-from mpt.config import TrainConfig
-from mpt.data.batches import Batch, Shards, collate_parts
+from mpt.config.options import TrainConfig
+from mpt.data.batches import collate_parts
 from mpt.data.stored import StoredRows
-from mpt.data.tokenise import Layout, Row
 from mpt.errors import UserError
+from mpt.types import Batch, Layout, Row, Shards
 
 
 def training_batches(

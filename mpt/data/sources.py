@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpt.assets import ASSETS, asset_dir, unpacked
 from mpt.data.counts import prepared, tfds_rows
 from mpt.data.files import read_file
 from mpt.data.records import Fault, Record
 from mpt.data.splits import split_by_hash
 from mpt.errors import UserError, first_line
-from mpt.paths import is_remote
+from mpt.system.assets import ASSETS, asset_dir, unpacked
+from mpt.system.paths import is_remote
 
 
 class Source(ABC):
@@ -154,7 +154,7 @@ class Packaged(Source):
     """Data that pinned Python packages carry.
 
     Attributes:
-        packages: names in ``mpt.assets.ASSETS``.
+        packages: names in ``mpt.system.assets.ASSETS``.
         read: reads the records out of the folders of these assets.
     """
 

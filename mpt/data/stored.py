@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
-from mpt.assets import cache_dir
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import Layout, Row, encode, tokenizer_hash
+from mpt.data.tokenise import encode, tokenizer_hash
+from mpt.system.assets import cache_dir
+from mpt.types import Layout, Row
 
 FORMAT = 1  # of the files; another one makes them anew
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ruamel.yaml import YAML
 
-from mpt.config_file import read_yaml
+from mpt.config.yaml_file import read_yaml
 from mpt.data.hub import Hub, Saved
 from mpt.data.records import Fault
 from mpt.data.sources import Files, Source, Tfds
@@ -16,7 +16,7 @@ from mpt.data.splits import SPLITS
 from mpt.data.task import Scoring, Task
 from mpt.errors import UserError, nearest
 from mpt.metrics import METRICS
-from mpt.paths import is_remote
+from mpt.system.paths import is_remote
 
 KEYS = {
     "source": (str, dict),

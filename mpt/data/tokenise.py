@@ -6,37 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
-from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
-
-# How inputs and targets meet: one text, or the encoder's and the decoder's.
-Layout = Literal["decoder", "encoder-decoder"]
-
-
-Ids = Sequence[int] | Int[np.ndarray, " ids"]
-
-
-class Row(NamedTuple):
-    """One tokenised example.
-
-    Attributes:
-        inputs: token ids of the input text.
-        targets: token ids of the target.
-        choices: token ids of each choice; empty for free text.
-        label: the target's place among the choices; -1 for free text.
-        number: its own among all rows of a training run.
-    """
-
-    inputs: Ids
-    targets: Ids
-    choices: tuple[Ids, ...] = ()
-    label: int = -1
-    number: int = 0
+from mpt.types import Layout, Row
 
 
 def encode(

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from mpt.data.batches import Batch
 from mpt.models.attention import KV, attend, visible
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder, block
 from mpt.models.layers import Layer, feed_forward, linear, look_up, rms_norm, values
 from mpt.models.t5 import T5, buckets, decoder_layer, position_bias, self_attention
+from mpt.types import Batch
 
 # From where to where -> the share of attention's mass, averaged over heads and over the positions that
 # look, by layer and row.

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mpt.insight.parts import Parts
 from mpt.insight.positions import Ablation
 from mpt.insight.similarity import Similarity
+from mpt.insight.variance_shares import Parts
 
 
 class Subject(NamedTuple):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mpt.insight.figures import COLOURS, MARKS, figure, heat_map, inline, line, tree
 from mpt.insight.findings import Findings, Study
-from mpt.insight.page import Html, Section, drawing, folded, page, paragraph, table
+from mpt.render.html import Html, Section, drawing, folded, page, paragraph, table
+from mpt.render.plots import COLOURS, MARKS, figure, heat_map, inline, line, tree
 
 READ = "docs/inspect.md in mpt's repository has the formulas and their sources."
 # More cells than these leave no room for numbers in a heat map, or names on an axis.

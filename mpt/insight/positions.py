@@ -10,12 +10,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from mpt.data.tokenise import Row
-from mpt.evaluate import BATCH, in_batches, target_scores
+from mpt.inference.evaluate import BATCH, in_batches, target_scores
 from mpt.insight.attention import prompt_mass
 from mpt.models.backbone import Backbone
-from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.types import Row
 
 
 class Ablation(NamedTuple):

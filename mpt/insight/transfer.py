@@ -12,11 +12,11 @@ from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import Row
-from mpt.evaluate import BATCH, choice_probabilities, grade, in_batches, predictions, target_scores
+from mpt.inference.evaluate import BATCH, choice_probabilities, grade, in_batches, predictions, target_scores
 from mpt.models.backbone import Backbone
-from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.types import Row
 
 # Prompts in one batch: few rows of each fill it, and no batch reads many prompts that none of its rows need.
 ABREAST = 8

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from mpt.data.tokenise import Layout
-from mpt.models.hf import locate
+from mpt.loading.hf import locate
 from mpt.prompts.saved import Card
+from mpt.types import Layout
 
 README = Template("""\
 # $method

@@ -9,16 +9,16 @@ from typing import Literal
 
 import numpy as np
 
-from mpt.data.tokenise import Layout
 from mpt.errors import UserError
+from mpt.inference.predict import trained
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain
-from mpt.models.hf import load_tokenizer
-from mpt.paths import AnyPath
+from mpt.loading.hf import load_tokenizer
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import load_prompt
-from mpt.recipes.predict import trained
-from mpt.rundir import whole_folder
+from mpt.rundir.directory import whole_folder
+from mpt.system.paths import AnyPath
+from mpt.types import Layout
 
 Format = Literal["peft", "embeddings"]
 

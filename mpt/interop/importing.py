@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpt.config import ModelConfig
-from mpt.config_file import dump_config
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
+from mpt.config.options import ModelConfig
+from mpt.config.yaml_file import dump_config
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.interop.peft_folder import Adapter, read_adapter
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.paths import AnyPath
+from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import Card, save_prompt
-from mpt.rundir import whole_folder, write_whole
+from mpt.rundir.directory import whole_folder, write_whole
+from mpt.system.paths import AnyPath
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mpt.data.tokenise import Layout
 from mpt.errors import UserError, first_line
 from mpt.prompts import MultitaskPrompt
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
+from mpt.types import Layout
 
 CONFIG, VECTORS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -1,0 +1,1 @@
+"""Frozen backbones: their families, weights, layers and cost."""

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch
-from mpt.data.tokenise import Layout
 from mpt.models.attention import Memory
 from mpt.models.layers import Weight
-from mpt.models.output import Output
+from mpt.types import Batch, Layout, Output
 
 
 class State(NamedTuple):

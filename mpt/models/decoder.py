@@ -18,8 +18,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mpt.data.batches import Batch
-from mpt.data.tokenise import Layout
 from mpt.models.attention import (
     KV,
     NOWHERE,
@@ -48,9 +46,9 @@ from mpt.models.layers import (
     values,
     whole,
 )
-from mpt.models.output import Output
 from mpt.models.rope import Angles, Rope, rotate
 from mpt.sharding import by_tensor, kv_copies
+from mpt.types import Batch, Layout, Output
 
 # (queries, their own keys and values, the layer's weights, its part of a memory) -> attended values.
 Look = Callable[[Array, KV, Layer, Any], Array]

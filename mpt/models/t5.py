@@ -19,8 +19,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mpt.data.batches import Batch
-from mpt.data.tokenise import Layout
 from mpt.models.attention import KV, Memory, attend, attend_within, join_positions, rearranged, visible
 from mpt.models.backbone import State
 from mpt.models.layers import (
@@ -38,8 +36,8 @@ from mpt.models.layers import (
     values,
     whole,
 )
-from mpt.models.output import Output
 from mpt.sharding import on_one_device
+from mpt.types import Batch, Layout, Output
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import glob
-from pathlib import Path
 
 from mpt.errors import UserError, install
 
@@ -101,13 +98,3 @@ class Topology:
             "TPU_MIN_LOG_LEVEL": "3",
             "TPU_STDERR_LOG_LEVEL": "3",
         }
-
-
-def hide_compiler() -> None:
-    """Keeps JAX from starting the TPU compiler, where it is installed and no TPU is.
-
-    That would fail, and the library say so at length on every start. It is told of a library that is none.
-    """
-    vendors = (Path(file).read_text().strip() for file in glob("/sys/bus/pci/devices/*/vendor"))
-    if "0x1ae0" not in vendors:  # Google's
-        os.environ["TPU_LIBRARY_PATH"] = __file__

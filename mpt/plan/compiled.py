@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
 
-from mpt.collectives import collective_bytes
-from mpt.config_file import from_plain
-from mpt.cost import batch_cost, machine_rate
+from mpt.config.yaml_file import from_plain
 from mpt.errors import first_line
-from mpt.hlo import Program
+from mpt.models.cost import batch_cost, machine_rate
 from mpt.plan.chips import Chip
+from mpt.plan.collectives import collective_bytes
+from mpt.plan.hlo import Program
 from mpt.plan.job import Estimate, Job
 from mpt.plan.step import abstract_model, abstract_step, kept_bytes, weight_bytes
 from mpt.plan.traffic import cycles, traffic

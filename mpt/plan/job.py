@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mpt.config import MeshConfig, ModelConfig, TrainConfig
+from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
 from mpt.plan.chips import Chip
 
 
@@ -68,7 +68,7 @@ class Estimate:
         activations: what the forward pass keeps for the backward pass, at most.
         temporaries: all else that comes and goes.
         memory: everything at once.
-        flops: floating-point operations that are necessary, see ``mpt.cost``.
+        flops: floating-point operations that are necessary, see ``mpt.models.cost``.
         traffic: read from and written to its memory.
         collectives: kind -> what it is sent by other chips.
         seconds: of a step.

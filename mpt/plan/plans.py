@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpt.config import MeshConfig, TrainConfig
-from mpt.config_file import to_plain
+from mpt.config.options import MeshConfig, TrainConfig
+from mpt.config.yaml_file import to_plain
 from mpt.plan.chips import Chip
 from mpt.plan.search import Try, best
 

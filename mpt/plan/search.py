@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from mpt.config import MeshConfig
+from mpt.config.options import MeshConfig
 from mpt.plan.job import Estimate, Job
 
 

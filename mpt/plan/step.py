@@ -11,16 +11,16 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from mpt.data.batches import Batch, Shards, collate_parts
-from mpt.data.tokenise import Row
-from mpt.losses import distillation_loss, task_loss
-from mpt.models.prompted import Distilled, Prompted
-from mpt.models.shapes import abstract_backbone
-from mpt.optim import LearningRates
+from mpt.data.batches import collate_parts
+from mpt.loading.shapes import abstract_backbone
 from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
+from mpt.prompts.prompted import Distilled, Prompted
 from mpt.sharding import ROWS, homes_of, mesh_in_use, weight_shardings
-from mpt.train import Objective, StepSpec, optimizer_of, train_step
+from mpt.training.loop import Objective, StepSpec, optimizer_of, train_step
+from mpt.training.losses import distillation_loss, task_loss
+from mpt.training.optim import LearningRates
+from mpt.types import Batch, Row, Shards
 
 
 def abstract_model(job: Job) -> Prompted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mpt.hlo import Computation, Instruction, Program, sizes
+from mpt.plan.hlo import Computation, Instruction, Program, sizes
 
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 

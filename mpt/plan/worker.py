@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mpt.config_file import from_plain, to_plain
+from mpt.config.yaml_file import from_plain, to_plain
 from mpt.errors import UserError
 from mpt.plan.chips import Chip
 from mpt.plan.job import Estimate, Job

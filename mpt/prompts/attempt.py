@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.data.batches import Batch
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight, layer_norm
 from mpt.prompts.prefix import Prefix, of_inputs
 from mpt.prompts.soft import PromptParam
+from mpt.types import Batch
 
 NORM_EPS = 1e-5
 

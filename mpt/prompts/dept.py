@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.data.batches import Batch
 from mpt.models.backbone import Backbone
 from mpt.prompts.prefix import Prefix, of_inputs, places
 from mpt.prompts.soft import PromptParam
+from mpt.types import Batch
 
 
 class DecomposedPrompt(nnx.Module):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mpt.data.batches import Batch
 from mpt.models.backbone import Backbone
+from mpt.types import Batch
 
 
 class Prefix(NamedTuple):

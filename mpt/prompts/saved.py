@@ -14,19 +14,19 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-import mpt
 from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
-from mpt.models.hf import Pretrained
+from mpt.loading.hf import Pretrained
 from mpt.models.lora import Lora
-from mpt.paths import AnyPath
 from mpt.prompts.attempt import AttentionalPrompt
 from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.soft import SoftPrompt
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
+from mpt.system.paths import AnyPath
+from mpt.version import __version__
 
 Saved = SoftPrompt | MultitaskPrompt | DecomposedPrompt | AttentionalPrompt | Lora
 KINDS: dict[str, type[Saved]] = {
@@ -120,7 +120,7 @@ class Card:
 
 def software() -> dict[str, str]:
     """Package -> version, of what decides on a result."""
-    return {"mpt": mpt.__version__} | {name: importlib.metadata.version(name) for name in SOFTWARE}
+    return {"mpt": __version__} | {name: importlib.metadata.version(name) for name in SOFTWARE}
 
 
 def save_prompt(run: AnyPath, name: str, prompt: nnx.Module, card: Card) -> None:

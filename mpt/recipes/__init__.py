@@ -1,0 +1,1 @@
+"""What the commands do, each read from top to bottom."""

@@ -5,27 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int
 
-from mpt.config import AdaptConfig
-from mpt.data.library import find_task
-from mpt.data.mixture import few_shot
-from mpt.data.stored import stored_rows
+from mpt.adaptation.draws import Drawn, draw
+from mpt.adaptation.job import Job, run_job
+from mpt.adaptation.result import Result, read_results
+from mpt.catalog.library import find_task
+from mpt.config.options import AdaptConfig
 from mpt.data.task import Task
-from mpt.data.tokenise import Row, encode
-from mpt.errors import UserError, warn
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.processes import one_writes
-from mpt.recipes.job import Drawn, HeldOut, Job, run_job
-from mpt.recipes.methods import ONE_BY_ONE, Setting
-from mpt.recipes.report import finish
-from mpt.recipes.result import Result, read_results
-from mpt.rundir import RunDir, write_whole
+from mpt.errors import UserError
+from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.methods.starts import ONE_BY_ONE, Setting
+from mpt.report.run_report import finish
+from mpt.rundir.directory import RunDir, write_whole
 from mpt.sharding import on_mesh
+from mpt.system.processes import one_writes
 
 
 def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
@@ -46,7 +42,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if found := read_results(run.path, bool(config.also)):
         return found
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
-    drawn = {task.name: _drawn(config, task, pretrained) for task in tasks}
+    drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     if config.shots:
         draws = {name: dict(zip(config.seeds, rows.places)) for name, rows in drawn.items()}
         write_whole(run.path / "draws.json", json.dumps(draws) + "\n")
@@ -116,38 +112,3 @@ def _result(task: Task, drawn: Drawn, jobs: Sequence[Job]) -> Result:
         curve=[(look[0][0], float(np.mean([value for _, value in look]))) for look in looks],
         parts=[part for job in jobs for part in job.parts[task.name]],
     )
-
-
-def _drawn(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
-    layout = pretrained.backbone.layout
-    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, whole.labels, config.shots, config.shots_per)
-    places: list[Sequence[int]] = [range(len(whole))] * len(config.seeds)
-    train: list[Sequence[Row]] = [whole] * len(config.seeds)
-    if config.shots:
-        places = [few_shot(whole.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
-        train = [[whole[i] for i in chosen] for chosen in places]
-
-    def scored(split: str, count: int) -> HeldOut:
-        return held_out(task, split, count, config.max_length, pretrained)
-
-    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    return Drawn(places, train, probed, scored(config.scored, config.test_rows))
-
-
-def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
-    """``count`` rows of a split, or all for 0."""
-    examples = task.sample(split, count)
-    return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
-
-
-def warn_of_few(
-    task: Task, labels: Int[np.ndarray, " R"], shots: int, per: Literal["class", "task"] = "class"
-) -> None:
-    """Says which classes have fewer rows than are asked for; or that all together have."""
-    if per == "task":
-        labels = np.full_like(labels, -1)
-    for label, count in zip(*np.unique(labels, return_counts=True)):
-        if count < shots:
-            kind = f" of '{task.choices[label]}'" if label >= 0 else ""
-            warn(f"task {task.name} has {count} training rows{kind}, not {shots}; all are taken")

@@ -12,14 +12,14 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from mpt.config_file import read_yaml
+from mpt.config.yaml_file import read_yaml
 from mpt.errors import UserError, warn
-from mpt.interop.bank import Bank
-from mpt.paths import AnyPath
+from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.recipes.adapt import Result
-from mpt.recipes.predict import trained
+from mpt.system.paths import AnyPath
 
 
 class Entry(NamedTuple):

@@ -16,24 +16,24 @@ from rich.console import Console
 from rich.table import Column, Table
 from scipy.stats import rankdata
 
-from mpt.config import AdaptConfig, ModelConfig, PromptConfig, TrainConfig
-from mpt.data.library import find_task
+from mpt.adaptation.draws import warn_of_few
+from mpt.catalog.library import find_task
+from mpt.config.options import AdaptConfig, ModelConfig, PromptConfig, TrainConfig
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
-from mpt.data.tokenise import Row
 from mpt.errors import UserError, warn
 from mpt.insight.transfer import Trial, trials
-from mpt.interop.bank import Bank
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.progress import Progress
+from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.methods.starts import Setting, briefly_tuned
 from mpt.prompts import MultitaskPrompt
+from mpt.prompts.bank import Bank
 from mpt.prompts.spot import similarities
-from mpt.recipes.adapt import warn_of_few
+from mpt.prompts.start import starting_vectors
 from mpt.recipes.bank import Entry, entries
-from mpt.recipes.methods import Setting, briefly_tuned
-from mpt.recipes.start import starting_vectors
-from mpt.rundir import RunDir
+from mpt.rundir.directory import RunDir
+from mpt.system.progress import Progress
+from mpt.types import Row
 
 BATCH = 16  # rows of a step of the task's own prompt
 INSTRUCTION = "(its instruction)"

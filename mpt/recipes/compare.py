@@ -5,26 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from mpt.config import CompareConfig
-from mpt.cost import weights
-from mpt.data.library import find_task
+from mpt.adaptation.result import Result
+from mpt.catalog.library import find_task
+from mpt.comparison import tables, tuning
+from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
+from mpt.comparison.figures import figures
+from mpt.comparison.table_rows import ROWS, Cell, cells, slug
+from mpt.config.options import CompareConfig
 from mpt.errors import UserError, nearest
-from mpt.insight.comparison import figures
-from mpt.insight.figures import save
-from mpt.models.hf import load_pretrained
-from mpt.paths import AnyPath, run_path
-from mpt.recipes import tables, tuning
+from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.models.cost import weights
 from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
-from mpt.recipes.report import finish
-from mpt.recipes.result import Result
-from mpt.recipes.results import Comparison, interval, pretraining_seconds
-from mpt.recipes.rows import ROWS, Cell, cells
-from mpt.rundir import RunDir, write_whole
+from mpt.render.plots import save
+from mpt.report.run_report import finish
+from mpt.rundir.directory import RunDir, write_whole
 from mpt.sharding import on_mesh
+from mpt.system.paths import AnyPath, run_path
 
 # What is shown, not how it is made: whatever of it is in the run directory serves any of these.
 SHOWN = ("methods", "targets", "shots", "goal")
@@ -44,7 +46,7 @@ def compare(config: CompareConfig) -> AnyPath:
     pretrained = load_pretrained(**dataclasses.asdict(source.model))
     universal = any(ROWS[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if universal else ""
-    tuned = tuning.tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
+    tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
         write_whole(run.path / "tuning.json", tuning.as_json(config, tuned))
 
@@ -106,3 +108,37 @@ def _check(config: CompareConfig) -> None:
     if not config.methods:
         raise UserError(f"compare: methods: name at least one; known: {', '.join(ROWS)}")
     tuning.check(config)
+
+
+def _tune(
+    config: CompareConfig, pretrained: Pretrained, folder: AnyPath, prompt: str
+) -> dict[str, tuning.Tuned]:
+    """Runs the trials of every method that has a rate, each of every factor on every tune task.
+
+    A universal prompt that has seen a trial's task would need no adapting: where one of them is a source
+    task, the trials have a prompt of their own, trained without it. Test rows are not read.
+
+    Args:
+        folder: for the runs, each of which goes on or is read back.
+        prompt: run directory of the comparison's universal prompt, if it has one.
+    """
+    methods, source = tuning.tuned_methods(config), tuning.without(config.pretrain, config.tune.tasks)
+    if source != config.pretrain and any(ROWS[method].universal for method in methods):
+        prompt = str(pretrain(replace(source, out=str(folder / "pretrain")), pretrained))
+
+    def trial(method: str, factor: float, task: str) -> float:
+        cell = Cell(method, task, config.tune.shots)
+        out = folder / Path(task).stem / slug(method) / f"x{factor:g}"
+        base = replace(tuning.trial_base(config, cell), out=str(out))
+        result = adapt(cell.row.config(base, prompt, config.scratch_rate, factor), pretrained)
+        return float(np.mean(result.scores))
+
+    return {
+        method: tuning.Tuned(
+            {
+                factor: {task: trial(method, factor, task) for task in config.tune.tasks}
+                for factor in config.tune.factors
+            }
+        )
+        for method in methods
+    }

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from mpt.config import ContinualConfig
-from mpt.data.library import find_task, sequence
+from mpt.adaptation.draws import held_out, warn_of_few
+from mpt.config.methods import ContinualMethod
+from mpt.config.options import ContinualConfig
+from mpt.continual.learners import Learner
+from mpt.continual.results import Outcome, Results, read_results, write_report
+from mpt.continual.scoring import Exam
+from mpt.continual.sequence import Course, learn, save_outcome
+from mpt.continual.setup import beginner, checked_methods, checked_tasks
+from mpt.continual.task_identity import Keys, features, plain_text
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
-from mpt.data.tokenise import Row
 from mpt.errors import UserError
-from mpt.keys import Keys, features, plain_text
-from mpt.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
-from mpt.method_config import ContinualMethod
-from mpt.models.hf import Pretrained, load_pretrained
+from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.methods.starts import warn_of_sources
 from mpt.prompts import MultitaskPrompt
-from mpt.recipes.adapt import held_out, warn_of_few
-from mpt.recipes.continual_report import Outcome, Results, read_results, write_report
-from mpt.recipes.course import Course, learn, save_outcome
-from mpt.recipes.exam import Exam
-from mpt.recipes.methods import warn_of_sources
-from mpt.recipes.report import finish
-from mpt.recipes.start import saved_start, starting_vectors
-from mpt.rundir import RunDir
-from mpt.tasks.continual import SEQUENCES
+from mpt.prompts.start import saved_start, starting_vectors
+from mpt.report.run_report import finish
+from mpt.rundir.directory import RunDir
+from mpt.types import Row
 
-NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
 KEYS = "keys.safetensors"
 KEY_ROWS = 1000  # most training rows that a task's key is made of
 
@@ -89,45 +86,6 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     return results
 
 
-def checked_tasks(config: ContinualConfig) -> list[Task]:
-    """The tasks to learn, in order.
-
-    Raises:
-        UserError: there are fewer than two, one stands there twice, or is unknown.
-    """
-    tasks = [find_task(name) for name in sequence(config.tasks)]
-    if len(tasks) < 2:
-        known = ", ".join(SEQUENCES)
-        raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
-    seen = [task.name for task in tasks]
-    if twice := [name for name in seen if seen.count(name) > 1]:
-        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
-    return tasks
-
-
-def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
-    """The config's methods; all that can start where it says to, where it names none.
-
-    Raises:
-        UserError: one is named twice, or lacks a universal prompt.
-    """
-    if config.model.decoder_prompt:
-        raise UserError(
-            "continual: model.decoder_prompt: a prompt that grows has no end of its own; leave it out"
-        )
-    lacking = () if config.prompt else NEED_UNIVERSAL
-    if not config.methods:
-        return tuple(method for method in get_args(ContinualMethod) if method not in lacking)
-    if len(set(config.methods)) < len(config.methods):
-        raise UserError("continual: methods: one is named twice; name each once")
-    if needy := [method for method in config.methods if method in lacking]:
-        raise UserError(
-            f"continual: method {needy[0]} starts from a universal prompt; "
-            "give --prompt with a run of `mpt pretrain`"
-        )
-    return config.methods
-
-
 def _beginners(
     config: ContinualConfig, methods: Sequence[ContinualMethod], tasks: Sequence[Task], pretrained: Pretrained
 ) -> list[Learner]:
@@ -147,18 +105,6 @@ def _beginners(
     else:
         starts = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
     return [beginner(method, universal, starts) for method in methods]
-
-
-def beginner(
-    method: ContinualMethod, universal: MultitaskPrompt | None, starts: Float[Array, "J P D"]
-) -> Learner:
-    """A method's learner before the first task; ``starts`` are what tasks' plain prompts start from."""
-    if method == "progressive":
-        return ProgressiveLearner(starts)
-    if method == "naive":
-        return NaiveLearner(starts[0])
-    assert universal is not None, "see checked_methods"
-    return FactorLearner(universal) if method == "factors" else SharedLearner(universal)
 
 
 def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> RunDir:

@@ -7,25 +7,25 @@ from dataclasses import asdict
 
 import numpy as np
 
-from mpt.config_file import read_yaml
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
+from mpt.config.yaml_file import read_yaml
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
 from mpt.errors import UserError
+from mpt.inference.predict import trained
 from mpt.insight.findings import Findings, Study, Subject, Transfer, Words
 from mpt.insight.inspection import inspection_page
-from mpt.insight.parts import common_and_own, rank_shares
 from mpt.insight.positions import ablation, attention
 from mpt.insight.similarity import compared
 from mpt.insight.tokens import nearest_tokens, spelled, token_norms
 from mpt.insight.transfer import Held, transfer
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.paths import AnyPath
-from mpt.progress import Progress
+from mpt.insight.variance_shares import common_and_own, rank_shares
+from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, Saved, load_prompt
-from mpt.recipes.predict import trained
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
+from mpt.system.paths import AnyPath
+from mpt.system.progress import Progress
 
 NEAREST = 5  # tokens told of each vector
 # What the prompts of a pretraining's files are called.

@@ -13,19 +13,19 @@ from typing import Any
 import jax.numpy as jnp
 from rich.console import Console
 
-from mpt.config import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig, TrainConfig
-from mpt.cost import weights
+from mpt.config.options import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig, TrainConfig
 from mpt.errors import UserError
+from mpt.models.cost import weights
 from mpt.plan.chips import Chip, Topology
 from mpt.plan.job import Estimate, Job
 from mpt.plan.plans import Plan, StagePlan, mesh_name, plain, rows_of
 from mpt.plan.search import Facts, best, dealt_out, fitted, meshes, ranked, search
+from mpt.plan.stages import Planned, Stage, stages
+from mpt.plan.tables import print_plan
 from mpt.plan.worker import compiled, devices_here
-from mpt.progress import Progress
 from mpt.prompts import MultitaskPrompt
-from mpt.recipes.plan_tables import print_plan
-from mpt.recipes.stages import Planned, Stage, stages
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
+from mpt.system.progress import Progress
 
 
 def plan(

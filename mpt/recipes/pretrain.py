@@ -8,25 +8,25 @@ from pathlib import Path
 import jax
 from flax import nnx
 
-from mpt.config import PretrainConfig
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
+from mpt.config.options import PretrainConfig
 from mpt.data.mixture import in_steps, training_batches
 from mpt.data.stored import stored_rows
 from mpt.errors import UserError
-from mpt.losses import distillation_loss, task_loss
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.models.prompted import Distilled, Prompted
-from mpt.paths import AnyPath, is_remote
-from mpt.processes import several
+from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.prompts.prompted import Distilled, Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
-from mpt.recipes.report import finish
-from mpt.recipes.start import instruction_words, starting_vectors
-from mpt.report.spending import keep_spending
-from mpt.rundir import RunDir
+from mpt.prompts.start import instruction_words, starting_vectors
+from mpt.report.run_report import finish
+from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh, own_shards
-from mpt.teachers import TeacherCache
-from mpt.train import fit
+from mpt.system.paths import AnyPath, is_remote
+from mpt.system.processes import several
+from mpt.training.loop import fit
+from mpt.training.losses import distillation_loss, task_loss
+from mpt.training.spending import keep_spending
+from mpt.training.teacher_cache import TeacherCache
 
 # Without a component of its own (rank 0), a task's prompt is the shared one: MPT's ablation.
 SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))

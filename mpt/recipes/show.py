@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import string
+import sys
+from collections.abc import Callable
+from difflib import SequenceMatcher
 from itertools import islice
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from mpt.data.library import find_task, packaged_tasks
+from mpt.catalog.library import find_task, packaged_tasks
 from mpt.data.task import Example
 from mpt.errors import UserError
 
@@ -35,8 +39,6 @@ def show_task(name: str, split: str, rows: int, model: str = "", max_length: int
         raise UserError(f"tasks: --rows is {rows}; it must be at least 1")
     fitted = None
     if model:
-        from mpt.recipes.cut import fitter  # it brings JAX, which takes seconds
-
         fitted = fitter(model, max_length)
     task, console = find_task(name), Console(highlight=False)
     examples = list(islice(task.examples(split), rows))
@@ -58,3 +60,27 @@ def rendered(example: Example) -> Text:
         if name is not None:
             text.append(example.fields[name], FIELD)
     return text
+
+
+def fitter(model: str, max_length: int) -> Callable[[Example], Text]:
+    """What tells how many tokens an input is for a model, and what is cut to fit ``max_length``."""
+    from mpt.data.tokenise import encode  # these bring JAX, which takes seconds
+    from mpt.loading.hf import load_tokenizer
+
+    if max_length < 1:
+        raise UserError(f"tasks: --max-length is {max_length}; it must be at least 1")
+    tokenizer, layout = load_tokenizer(model)
+
+    def told(example: Example) -> Text:
+        whole, kept = (
+            list(encode([example], tokenizer, most, layout)[0].inputs) for most in (sys.maxsize, max_length)
+        )
+        text = Text(f"{len(whole)} tokens")
+        if len(whole) > max_length:
+            changes = SequenceMatcher[Any](None, whole, kept, autojunk=False).get_opcodes()
+            lost = [whole[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
+            text.append(f"; to fit {max_length}, it loses: ")
+            text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
+        return text
+
+    return told

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from mpt.insight.page import Section, paragraph, strong, table
+from mpt.render.html import Section, paragraph, strong, table
 from mpt.report.facts import Facts, Stage
-from mpt.report.spending import Spending
+from mpt.training.spending import Spending
 
 NONE = "–"
 TRAINED_BYTES = 12  # of a number that is trained: its gradient and Adam's two moments
 NUMBER_BYTES = 4  # of one that is kept
 NOTE = (
-    "FLOPs are those that the method needs, by the formulas of mpt.cost, on rows of the mean length: no "
-    "padding, recomputation or evaluation. Fine-tuning is computed, not run: the same formulas, rows and "
+    "FLOPs are those that the method needs, by the formulas of mpt.models.cost, on rows of the mean length: "
+    "no padding, recomputation or evaluation. Fine-tuning is computed, not run: the same formulas, rows and "
     "steps, without a prompt, every weight trained, its seconds at this run's rate; one model for each "
     "prompt, in float32. Memory of training is that of the weights, of the gradients and of Adam's two "
     "moments, without activations."

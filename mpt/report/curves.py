@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from mpt.insight.figures import figure, inline, line, look
-from mpt.insight.page import Html, Section, drawing, grid, paragraph
+from mpt.render.html import Html, Section, drawing, grid, paragraph
+from mpt.render.plots import figure, inline, line, look
 from mpt.report.facts import Stage
 
 SIZE = 4.6, 2.7  # inches: two stand side by side, and a telephone shows one whole

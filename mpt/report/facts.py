@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpt.config import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
-from mpt.config_file import kind_of, load_config
+from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.config.yaml_file import kind_of, load_config
 from mpt.errors import UserError
-from mpt.paths import AnyPath
+from mpt.inference.answers import Answered, kept_answers
 from mpt.prompts.saved import Card
-from mpt.report.answered import Answered, kept_answers
 from mpt.report.machine import kept_machine
-from mpt.report.spending import Spending, kept_spending
-from mpt.rundir import Metrics
+from mpt.rundir.directory import Metrics
+from mpt.system.paths import AnyPath
+from mpt.training.spending import Spending, kept_spending
 
 Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 
-from mpt.paths import AnyPath
 from mpt.prompts.saved import software
-from mpt.rundir import write_whole
+from mpt.rundir.directory import write_whole
+from mpt.system.paths import AnyPath
 
 FILE = "machine.json"
 

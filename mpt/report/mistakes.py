@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mpt.insight.figures import figure, heat_map, inline
-from mpt.insight.page import Html, Section, drawing, faint, folded, grid, heading, paragraph, quote, table
-from mpt.report.answered import KEPT, Answered
+from mpt.inference.answers import KEPT, Answered
+from mpt.render.html import Html, Section, drawing, faint, folded, grid, heading, paragraph, quote, table
+from mpt.render.plots import figure, heat_map, inline
 
 BySeed = Mapping[int, Sequence[Answered]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mpt.config_file import dump_config
-from mpt.insight.page import Section, folded, listing, paragraph, table
+from mpt.config.yaml_file import dump_config
+from mpt.render.html import Section, folded, listing, paragraph, table
 from mpt.report.facts import Facts
 
 WHAT = {

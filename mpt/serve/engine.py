@@ -14,21 +14,21 @@ import jax.numpy as jnp
 
 from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.task import Example
-from mpt.data.tokenise import Layout, Row
 from mpt.errors import UserError, nearest
-from mpt.evaluate import Sizing, choice_probabilities
-from mpt.generate import Each, generate
-from mpt.models.hf import Pretrained, load_pretrained
-from mpt.paths import AnyPath
+from mpt.inference.evaluate import Sizing, choice_probabilities
+from mpt.inference.generate import Each, generate
+from mpt.inference.predict import Ready, open_run, trained
+from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt
-from mpt.recipes.predict import Ready, open_run, trained
 from mpt.serve.group import Group, grouped
+from mpt.system.paths import AnyPath
+from mpt.types import Layout, Row
 
 SHORTEST = 32  # cells of the narrowest grid
 
 
 class Wish(NamedTuple):
-    """How one text is to be written; the names are those of ``mpt.generate.Each``."""
+    """How one text is to be written; the names are those of ``mpt.inference.generate.Each``."""
 
     temperature: float
     top_p: float

@@ -9,11 +9,11 @@ import numpy as np
 
 from mpt.data.records import Record
 from mpt.data.task import Task
-from mpt.data.tokenise import Ids
-from mpt.models.hf import Pretrained
-from mpt.models.prompted import Prompted
+from mpt.inference.predict import Ready
+from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt, SoftPrompt
-from mpt.recipes.predict import Ready
+from mpt.prompts.prompted import Prompted
+from mpt.types import Ids
 
 
 def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:

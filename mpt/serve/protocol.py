@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpt.config_file import from_plain
+from mpt.config.yaml_file import from_plain
 from mpt.data.files import parse_line
 from mpt.data.records import Fault
 from mpt.data.task import Task
 from mpt.errors import UserError
-from mpt.evaluate import LONGEST_TEXT
-from mpt.recipes.predict import classified
+from mpt.inference.evaluate import LONGEST_TEXT
+from mpt.inference.predict import classified
 from mpt.serve.engine import Chosen, Text, Wish
 
 SEEDS = 2**31  # a seed is an int32

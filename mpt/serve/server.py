@@ -11,10 +11,10 @@ from types import FrameType
 import uvicorn
 
 from mpt.errors import UserError, first_line, warn
-from mpt.paths import AnyPath
 from mpt.serve.app import Service
 from mpt.serve.engine import Engine
 from mpt.serve.options import TOKEN, ServeOptions
+from mpt.system.paths import AnyPath
 
 
 class Server(uvicorn.Server):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mpt.data.batches import bucket, collate
 from mpt.data.task import Example
-from mpt.data.tokenise import Row, encode
+from mpt.data.tokenise import encode
+from mpt.types import Row
 
 CHOICES = ("good", "bad")
 IDS = st.lists(st.integers(2, 99), min_size=1, max_size=40)

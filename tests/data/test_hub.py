@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from mpt.catalog.library import read_task
 from mpt.data.hub import Hub, Saved
-from mpt.data.library import read_task
 from mpt.data.splits import SPLITS
 from mpt.errors import UserError
 

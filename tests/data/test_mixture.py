@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.config import TrainConfig
-from mpt.data.batches import Shards
+from mpt.config.options import TrainConfig
 from mpt.data.mixture import few_shot, shares, training_batches
-from mpt.data.tokenise import Row
 from mpt.errors import UserError
+from mpt.types import Row, Shards
 
 # Each row's tokens name it: task and place. Task sizes differ.
 SIZES = (200, 1000, 400)

@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from toys import tiny_tokenizer
 
-from mpt.data.library import find_task, packaged_tasks
+from mpt.catalog.library import find_task, packaged_tasks
 from mpt.data.records import Record
 from mpt.data.sources import Tfds
 from mpt.data.splits import SPLITS
@@ -324,7 +324,7 @@ def test_missing_tensorflow_is_named(monkeypatch):
 def test_listing_tasks_loads_no_data_library():
     program = (
         "import sys\n"
-        "from mpt.data.library import packaged_tasks\n"
+        "from mpt.catalog.library import packaged_tasks\n"
         "assert len(packaged_tasks()) > 40\n"
         "assert not {'tensorflow_datasets', 'datasets', 'tensorflow'} & set(sys.modules)\n"
     )

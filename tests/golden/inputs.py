@@ -8,7 +8,7 @@ import numpy as np
 
 from golden import SEEDS, normal, normals
 from golden.tiny import WIDTH, shapes
-from mpt.data.tokenise import Row
+from mpt.types import Row
 
 PROMPT = 4
 

@@ -10,7 +10,7 @@ import torch
 from golden.inputs import LOSS_ROWS, TASKS, WEIGHTS, R, parts
 from golden.references import model_of
 from golden.registry import Arrays, arrays
-from mpt.data.tokenise import Row
+from mpt.types import Row
 
 
 @arrays("task", "distillation", "retention")

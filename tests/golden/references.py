@@ -22,8 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from golden import SEEDS, inputs, normals, tiny
 from golden.inputs import INDEX, PROMPT, ROWS, prompts
 from golden.registry import Arrays, arrays, files
-from mpt.data.tokenise import Row
 from mpt.interop.exporting import export_run
+from mpt.types import Row
 
 # The models are tiny: a second thread costs more than it does, and may add in another order.
 torch.set_num_threads(1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mpt.data.batches import collate
-from mpt.data.tokenise import Row
 from mpt.insight import positions
 from mpt.insight.attention import prompt_mass
 from mpt.insight.positions import ablation, attention
+from mpt.types import Row
 
 ROWS = [Row([5, 9, 11, 4], [8, 12]), Row([33, 2], [9]), Row([6, 14, 25], [20]), Row([40], [41])]
 VECTORS = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)

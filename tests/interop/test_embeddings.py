@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from mpt.data.batches import collate
 from mpt.data.task import Example
 from mpt.data.tokenise import encode
-from mpt.generate import generate
+from mpt.inference.generate import generate
 from mpt.interop.exporting import export_run
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
 from mpt.prompts.saved import load_prompt
 

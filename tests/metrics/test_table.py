@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpt.data.sources import Files
 from mpt.data.task import Example, Task
 from mpt.errors import UserError
-from mpt.evaluate import grade
+from mpt.inference.evaluate import grade
 from mpt.metrics import METRICS, NEEDS, Truth, benchmark_average
 
 CORRELATIONS = {"matthews", "pearson", "spearman"}

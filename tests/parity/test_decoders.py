@@ -7,8 +7,8 @@ import pytest
 from golden import kept, tiny
 from golden.inputs import INDEX, PROMPT, ROWS, prompts
 
-from mpt.losses import cross_entropy
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
+from mpt.training.losses import cross_entropy
 
 ROWS = ROWS["decoder"]
 

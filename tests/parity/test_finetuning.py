@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 from golden import inputs, kept, tiny
 
-from mpt.losses import task_loss
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 from mpt.models.layers import Weight
 from mpt.models.lora import Lora, LoraParam, with_lora
-from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.training.losses import task_loss
 
 NOTHING = np.zeros((1, 0, tiny.WIDTH), np.float32)
 LLAMA = {name: f"self_attn.{name[0]}_proj" for name in ("q", "k", "v", "out")} | {

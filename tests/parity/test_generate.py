@@ -11,9 +11,9 @@ import pytest
 from golden import kept, tiny
 from golden.inputs import INDEX, MOST, STOP, TEXTS, prompts
 
-from mpt.data.tokenise import Row
-from mpt.generate import Beam, Sample, generate
-from mpt.models.hf import load_pretrained
+from mpt.inference.generate import Beam, Sample, generate
+from mpt.loading.hf import load_pretrained
+from mpt.types import Row
 
 VECTORS = jnp.asarray(prompts(2))
 

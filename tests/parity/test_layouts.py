@@ -7,7 +7,8 @@ from golden import tiny
 
 from mpt.data.batches import collate
 from mpt.data.task import Example
-from mpt.data.tokenise import Row, encode
+from mpt.data.tokenise import encode
+from mpt.types import Row
 
 
 def test_an_encoder_decoder_reads_only_the_inputs():

@@ -8,7 +8,7 @@ from golden import kept, tiny
 from golden.inputs import prompts
 
 from mpt.insight.tokens import nearest_tokens
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "t5-1.0", "t5-1.1"])

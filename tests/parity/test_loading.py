@@ -16,7 +16,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.numpy import load_file, save_file
 
 from mpt.errors import UserError
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 from mpt.models.layers import Weight
 
 
@@ -149,7 +149,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from flax import nnx
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 
 mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 

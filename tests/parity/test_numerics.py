@@ -9,10 +9,10 @@ from flax import nnx
 from golden import tiny
 from golden.inputs import prompts
 
-from mpt.data.tokenise import Row
-from mpt.losses import cross_entropy
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 from mpt.models.quantize import quantize
+from mpt.training.losses import cross_entropy
+from mpt.types import Row
 
 ROWS = [Row([5, 9, 11, 4, 7, 30, 21], [8, 12, 6]), Row([33, 5], [9])]
 

@@ -14,10 +14,10 @@ from golden.inputs import EXPORT_STOP, EXPORTED, MOST
 from runs import adapted_run, universal_run
 from safetensors.numpy import load_file
 
-from mpt.generate import generate
+from mpt.inference.generate import generate
 from mpt.interop.exporting import export_run
 from mpt.interop.peft_folder import CONFIG, VECTORS
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 from mpt.prompts.saved import load_prompt
 
 FAMILIES = ["llama", "gemma3_text", "gpt2", "t5-1.1", "umt5"]

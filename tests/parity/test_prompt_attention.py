@@ -8,7 +8,7 @@ from golden import kept, tiny
 from golden.inputs import INDEX, SEEN, prompts
 
 from mpt.insight.attention import prompt_mass
-from mpt.models.hf import load_pretrained
+from mpt.loading.hf import load_pretrained
 
 
 @pytest.mark.parametrize("family", [*tiny.DECODERS, *tiny.ENCODER_DECODERS])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from golden import tiny
 
-from mpt.data.tokenise import Row
-from mpt.generate import generate
-from mpt.models.hf import load_pretrained
-from mpt.models.prompted import Prompted
+from mpt.inference.generate import generate
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import AttentionalPrompt, DecomposedPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.types import Row
 
 P, D, END = 4, 32, 2
 ROWS = [Row([5, 6, 7, 8, END], [9]), Row([10, 11, END], [12]), Row([3, 4, 5, 6, 7, 8, END], [4])]

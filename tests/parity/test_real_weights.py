@@ -8,11 +8,11 @@ import pytest
 import transformers
 from golden import tiny
 
-from mpt.data.tokenise import Row
-from mpt.losses import cross_entropy
-from mpt.models.converted import converted
-from mpt.models.gguf_file import open_gguf
-from mpt.models.hf import SafetensorsFolder, files_hash, load_pretrained, locate
+from mpt.loading.converted import converted
+from mpt.loading.gguf_file import open_gguf
+from mpt.loading.hf import SafetensorsFolder, files_hash, load_pretrained, locate
+from mpt.training.losses import cross_entropy
+from mpt.types import Row
 
 TEXTS = (
     "The capital of France is Paris, and that of Italy",

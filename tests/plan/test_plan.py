@@ -8,13 +8,13 @@ import pytest
 from toys import write_task
 
 from mpt import cli
-from mpt.config import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig
-from mpt.config_file import find_config, kind_of, load_config
+from mpt.config.options import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig
+from mpt.config.yaml_file import find_config, kind_of, load_config
 from mpt.errors import UserError
 from mpt.plan.chips import Topology
+from mpt.plan.stages import Planned, stages
 from mpt.plan.worker import compiled
 from mpt.recipes.plan import job_of
-from mpt.recipes.stages import Planned, stages
 
 TINY = {
     "model_type": "llama",

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from mpt.config import MeshConfig, ModelConfig, TrainConfig
-from mpt.config_file import from_plain, to_plain
+from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
+from mpt.config.yaml_file import from_plain, to_plain
 from mpt.plan.chips import Chip
 from mpt.plan.job import Estimate, Job
 from mpt.plan.search import Facts, best, dealt_out, fitted, guess, meshes, ranked, search

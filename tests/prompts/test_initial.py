@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mpt.config import PromptConfig
+from mpt.config.options import PromptConfig
 from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.prompts import text_rows, vocabulary_rows
-from mpt.recipes.start import starting_vectors
+from mpt.prompts.start import starting_vectors
 
 
 @pytest.mark.parametrize("vocab", [50, 100_000])

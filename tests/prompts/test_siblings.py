@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 
 from mpt.data.batches import collate
-from mpt.data.tokenise import Row
-from mpt.losses import task_loss
-from mpt.models.prompted import Prompted
 from mpt.prompts import AttentionalPrompt, DecomposedPrompt, PromptParam, SoftPrompt, UltraLowPrompt
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.spot import similarities
 from mpt.prompts.ulpt import random_projection
+from mpt.training.losses import task_loss
+from mpt.types import Row
 
 J, K, P, D, R, S, F = 2, 3, 4, 32, 5, 6, 7
 # Rows of both prompts; one with targets of several tokens, and one longer than DePT's S.

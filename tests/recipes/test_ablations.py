@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 from toys import stage
 
-from mpt.config import AdaptConfig, ContinualConfig, PretrainConfig
-from mpt.config_file import from_plain
+from mpt.config.options import AdaptConfig, ContinualConfig, PretrainConfig
+from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError
+from mpt.inference.predict import open_run
 from mpt.prompts import MultitaskPrompt
 from mpt.recipes.adapt import adapt
 from mpt.recipes.continual import continual
-from mpt.recipes.predict import open_run
 from mpt.recipes.pretrain import pretrain
 
 
@@ -33,7 +33,7 @@ def pretrained_with(tmp_path, plain_pretrain, pretrained):
 
 
 def test_without_distillation_no_teacher_is_read(pretrained_with, monkeypatch):
-    from mpt.models.prompted import Distilled
+    from mpt.prompts.prompted import Distilled
 
     monkeypatch.setattr(Distilled, "teach", lambda *_: pytest.fail("a teacher was read"))
     _, lines = pretrained_with(universal=stage(2) | {"kl_weight": 0.0, "hidden_weight": 0.0})

@@ -12,16 +12,16 @@ from runs import LENGTH, WIDTH, random, run_of
 from toys import refused
 
 from mpt import cli
-from mpt.config import AdaptConfig
-from mpt.config_file import from_plain
-from mpt.data.library import find_task
+from mpt.catalog.library import find_task
+from mpt.config.options import AdaptConfig
+from mpt.config.yaml_file import from_plain
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
-from mpt.evaluate import choice_probabilities
+from mpt.inference.evaluate import choice_probabilities
 from mpt.insight.transfer import ABREAST, trials
-from mpt.interop.bank import Bank
-from mpt.models.prompted import Prompted
 from mpt.prompts import SoftPrompt
+from mpt.prompts.bank import Bank
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt
 from mpt.recipes.bank import add

@@ -33,7 +33,7 @@ def test_a_pretraining_has_teachers_and_a_universal_prompt(universal, universal_
 
 def test_transfer_equals_evaluate(universal, universal_found, toy):
     """The same rows, the same prompt: the same figure."""
-    from mpt.recipes.predict import evaluate
+    from mpt.inference.predict import evaluate
 
     wanted = evaluate(universal, toy["colour"], "validation", 8, 0)["accuracy"]
     assert universal_found.transfer and universal_found.transfer.scores[3, 1] == pytest.approx(wanted)

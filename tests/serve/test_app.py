@@ -14,7 +14,7 @@ from test_cli import predictions
 from toys import refused, until
 
 from mpt.errors import UserError
-from mpt.recipes.predict import open_run, predict
+from mpt.inference.predict import open_run, predict
 from mpt.serve.app import Service
 from mpt.serve.engine import Engine
 from mpt.serve.options import ServeOptions

@@ -12,13 +12,13 @@ from runs import random, run_of, universal_run
 
 from mpt.data.batches import collate
 from mpt.data.records import Record
-from mpt.data.tokenise import Row
 from mpt.errors import UserError
-from mpt.evaluate import LONGEST_TEXT
-from mpt.generate import Each, generate
+from mpt.inference.evaluate import LONGEST_TEXT
+from mpt.inference.generate import Each, generate
+from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
-from mpt.recipes.predict import open_run, predict
 from mpt.serve.engine import Engine, Request, Wish
+from mpt.types import Row
 
 GREEDY = Wish(0.0, 1.0, 0, 8)
 ROWS = [{"text": text, "more": "and"} for text in ("so great", "it is red and red", "a", "we glad")]

@@ -9,7 +9,7 @@ import pytest
 from toys import as_undisturbed, finish, start_mpt, stop_at
 
 from mpt import cli
-from mpt.rundir import Metrics
+from mpt.rundir.directory import Metrics
 
 pytestmark = pytest.mark.full
 ON_EIGHT = ("--mesh.fsdp", "2", "--mesh.tensor", "2")

@@ -6,11 +6,11 @@ import pytest
 from jax.sharding import PartitionSpec
 from toys import refused
 
-from mpt.collectives import collective_bytes
-from mpt.config import MeshConfig
+from mpt.config.options import MeshConfig
 from mpt.errors import UserError
-from mpt.launch import launch
+from mpt.plan.collectives import collective_bytes
 from mpt.sharding import mesh_sizes, spec
+from mpt.system.launch import launch
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 4}
 

@@ -1,0 +1,73 @@
+"""What an adaptation reads: the training rows of each seed, and the rows that it is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mpt.config.options import AdaptConfig
+from mpt.data.mixture import few_shot
+from mpt.data.stored import stored_rows
+from mpt.data.task import Example, Task
+from mpt.data.tokenise import encode
+from mpt.errors import warn
+from mpt.loading.hf import Pretrained
+from mpt.types import Row
+
+
+class HeldOut(NamedTuple):
+    """What a task is scored on: examples, and the same ones tokenised."""
+
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+
+
+class Drawn(NamedTuple):
+    """A task's training rows of each seed, and what all seeds are looked at and scored on.
+
+    Attributes:
+        places: of the training rows, among all that the task has.
+    """
+
+    places: list[Sequence[int]]
+    train: list[Sequence[Row]]
+    probed: HeldOut
+    scored: HeldOut
+
+
+def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
+    layout = pretrained.backbone.layout
+    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
+    warn_of_few(task, whole.labels, config.shots, config.shots_per)
+    places: list[Sequence[int]] = [range(len(whole))] * len(config.seeds)
+    train: list[Sequence[Row]] = [whole] * len(config.seeds)
+    if config.shots:
+        places = [few_shot(whole.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
+        train = [[whole[i] for i in chosen] for chosen in places]
+
+    def scored(split: str, count: int) -> HeldOut:
+        return held_out(task, split, count, config.max_length, pretrained)
+
+    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    return Drawn(places, train, probed, scored(config.scored, config.test_rows))
+
+
+def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+    """``count`` rows of a split, or all for 0."""
+    examples = task.sample(split, count)
+    return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
+
+
+def warn_of_few(
+    task: Task, labels: Int[np.ndarray, " R"], shots: int, per: Literal["class", "task"] = "class"
+) -> None:
+    """Says which classes have fewer rows than are asked for; or that all together have."""
+    if per == "task":
+        labels = np.full_like(labels, -1)
+    for label, count in zip(*np.unique(labels, return_counts=True)):
+        if count < shots:
+            kind = f" of '{task.choices[label]}'" if label >= 0 else ""
+            warn(f"task {task.name} has {count} training rows{kind}, not {shots}; all are taken")

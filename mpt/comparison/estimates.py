@@ -1,0 +1,129 @@
+"""What a comparison found: means, intervals and differences of its cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mpt.adaptation.result import Result
+from mpt.comparison.table_rows import OURS, ROWS, SCRATCH, Cell, numbers_of_shots
+from mpt.config.options import CompareConfig
+from mpt.metrics.interval import Estimate, average, estimate
+from mpt.prompts.saved import load_prompt
+from mpt.system.paths import AnyPath
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The finished cells of a comparison; the others are None wherever they are asked for.
+
+    Attributes:
+        targets: as the config names them.
+        shots: numbers of examples from few to many, whatever ran first; one table each.
+        goal: the accuracy whose first step is told.
+        weights: the backbone's parameters.
+        shots_per: what a number of shots counts, see ``AdaptConfig``.
+    """
+
+    methods: Sequence[str]
+    targets: Sequence[str]
+    shots: Sequence[int]
+    goal: float
+    weights: int
+    found: Mapping[Cell, Result]
+    shots_per: str = "class"
+
+    @classmethod
+    def of(cls, config: CompareConfig, weights: int, found: Mapping[Cell, Result]) -> Comparison:
+        shots = sorted(numbers_of_shots(config), key=lambda count: count or math.inf)  # 0 takes all rows
+        per = config.adapt.shots_per
+        return cls(config.methods, config.targets, shots, config.goal, weights, found, per)
+
+    def at(self, method: str, target: str, shots: int) -> Result | None:
+        return self.found.get(Cell(method, target, shots if ROWS[method].trained else None))
+
+    def row(self, method: str, shots: int) -> list[Result]:
+        """A method's results, one per target; empty until all are there."""
+        found = [self.at(method, target, shots) for target in self.targets]
+        return [result for result in found if result] if None not in found else []
+
+    def mean(self, method: str, shots: int) -> Estimate | None:
+        """The average over targets."""
+        row = self.row(method, shots)
+        return average([interval(result) for result in row]) if row else None
+
+    def difference(self, method: str, shots: int, target: str = "") -> Estimate | None:
+        """How much more a method has than the adapted universal prompt; averaged over targets for "".
+
+        Both have learnt from the same draws and are scored on the same rows: it is taken draw by draw
+        and row by row, so what is easy for both cancels out.
+        """
+        if method == OURS or OURS not in self.methods:
+            return None
+        targets = [target] if target else self.targets
+        pairs = [(self.at(method, name, shots), self.at(OURS, name, shots)) for name in targets]
+        found = [paired(one, ours) for one, ours in pairs if one and ours]
+        return average(found) if len(found) == len(targets) else None
+
+
+def interval(result: Result) -> Estimate:
+    """The mean over seeds, with its interval."""
+    return estimate(np.array(result.scores), _parts(result))
+
+
+def paired(one: Result, other: Result) -> Estimate:
+    """The mean difference of two methods, with its interval.
+
+    One that has a single seed, for it draws no examples, stands against each of the other's.
+    """
+    a, b = _parts(one), _parts(other)
+    if a.shape[1] != b.shape[1]:  # a run of before is known by its scores alone
+        a, b = np.array(one.scores)[:, None], np.array(other.scores)[:, None]
+    return estimate(np.subtract(one.scores, other.scores), a - b)
+
+
+def _parts(result: Result) -> Float[np.ndarray, "S G"]:
+    return np.array(result.parts) if result.parts else np.array(result.scores)[:, None]
+
+
+def first_step(result: Result, goal: float) -> int | None:
+    """The first step at which the validation rows' mean reached ``goal``."""
+    return next((step for step, value in result.curve if value >= goal), None)
+
+
+def seconds(result: Result) -> float:
+    """Of training, per seed: prompts that train side by side share the time."""
+    return result.seconds / len(result.scores)
+
+
+def trained(result: Result) -> int:
+    """Numbers trained per seed; none, where there is no step."""
+    return result.parameters if result.steps else 0
+
+
+def head_start(found: Comparison, target: str, shots: int) -> tuple[bool, float] | None:
+    """When the adapted universal prompt is as good as the better prompt from scratch ever gets.
+
+    Both are read off the means on validation rows; the better one is that whose last figure is higher.
+
+    Returns:
+        Whether it is at any step, and the first such step as a share of the other's steps; None where
+        a curve is not there.
+    """
+    ours = found.at(OURS, target, shots)
+    scratch = [result for name in SCRATCH if (result := found.at(name, target, shots)) and result.curve]
+    if not ours or not ours.curve or not scratch:
+        return None
+    best = max(scratch, key=lambda result: result.curve[-1][1])
+    step, last = first_step(ours, best.curve[-1][1]), best.curve[-1]
+    return step is not None, (step or 0) / last[0]
+
+
+def pretraining_seconds(run: AnyPath) -> float:
+    """Seconds in the training steps of a pretraining run, both stages."""
+    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
+    return sum(card.metrics["training seconds"] for card in cards)

@@ -1,0 +1,111 @@
+"""Every method's rates, chosen with one budget, on rows that no figure of the table is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpt.catalog.library import find_task
+from mpt.comparison.table_rows import ROWS, Cell
+from mpt.config.options import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a method's trials gave.
+
+    Attributes:
+        trials: factor -> tune task -> the metric on validation rows, the mean over seeds.
+    """
+
+    trials: Mapping[float, Mapping[str, float]]
+
+    @property
+    def factor(self) -> float:
+        """The best in the mean over tasks; of equals, the one nearest to 1."""
+        means = {factor: np.mean([*values.values()]) for factor, values in self.trials.items()}
+        return max(means, key=lambda factor: (means[factor], -abs(math.log(factor))))
+
+
+def check(config: CompareConfig) -> None:
+    """Refuses tuning on what is scored.
+
+    Raises:
+        UserError: a tune task is a target or unknown, or too few source tasks are left without it.
+    """
+    for name in config.tune.tasks:
+        if name in config.targets:
+            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on other tasks")
+        find_task(name)
+    universal = any(ROWS[method].universal for method in tuned_methods(config))
+    if universal and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
+        raise UserError(
+            "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
+        )
+
+
+def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
+    """A pretraining without some of its tasks, and without their shares."""
+    kept = [place for place, name in enumerate(config.tasks) if name not in names]
+
+    def of_kept(shares: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(shares[place] for place in kept) if shares else ()
+
+    return replace(
+        config,
+        tasks=tuple(config.tasks[place] for place in kept),
+        teachers=replace(config.teachers, shares=of_kept(config.teachers.shares)),
+        universal=replace(config.universal, shares=of_kept(config.universal.shares)),
+    )
+
+
+def tuned_methods(config: CompareConfig) -> list[str]:
+    """The methods that have trials."""
+    return [method for method in config.methods if ROWS[method].tuned and config.tune.factors]
+
+
+def trial_seeds(config: CompareConfig) -> tuple[int, ...]:
+    """The comparison's seeds that trials have."""
+    return config.adapt.seeds[: config.tune.seeds or None]
+
+
+def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
+    """A trial before its row makes it its own, but for the run directory.
+
+    With fewer seeds than the comparison has, a step has as many rows of each.
+    """
+    base, seeds = cell.base(config), trial_seeds(config)
+    train = replace(base.train, batch_size=base.train.batch_size * len(seeds) // len(base.seeds))
+    trial = replace(base, seeds=seeds, train=train, scored="validation", test_rows=config.tune.rows)
+    return replace(trial, probe_every=0, track=())
+
+
+def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+    """What was tried, and what was chosen."""
+    methods = {
+        method: {
+            "factor": tuned.factor,
+            "trials": [{"factor": factor, "scores": scores} for factor, scores in tuned.trials.items()],
+        }
+        for method, tuned in found.items()
+    }
+    facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": trial_seeds(config)}
+    return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
+
+
+def in_words(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+    """How the rates were chosen, in a few sentences."""
+    tried, tasks = ", ".join(f"{factor:g}" for factor in config.tune.factors), ", ".join(config.tune.tasks)
+    per = "per class" if config.adapt.shots_per == "class" else "in all"
+    chosen = "; ".join(f"{method} × {tuned.factor:g}" for method, tuned in found.items())
+    return (
+        f"Rates: the best of {tried} times each method's own, on validation rows of {tasks}, "
+        f"with {config.tune.shots} examples {per}: the same trials for each method, from a universal "
+        f"prompt that has not seen those tasks. Chosen: {chosen}."
+    )

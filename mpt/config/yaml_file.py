@@ -1,0 +1,204 @@
+"""Configs as YAML files: read strictly, each on its base, and written back whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mpt.config.options import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.errors import UserError, first_line, nearest
+from mpt.system.paths import AnyPath
+
+Config = TypeVar("Config")
+
+
+def find_config(name: str, folder: Path = Path()) -> Path:
+    """A config file by name among the packaged ones, or by path, seen from ``folder``."""
+    packaged = resources.files("mpt") / "configs" / f"{name}.yaml"
+    if packaged.is_file():
+        return Path(str(packaged))
+    if (folder / name).is_file():
+        return folder / name
+    known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
+    raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
+
+
+def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = ()) -> Config:
+    """Reads a YAML file into ``kind``.
+
+    The key `base`, at the top or in a section, names another config, by name or by its path from this
+    one: what is not written here is as it is there.
+
+    Args:
+        heirs: the files that are being read, whose base this one is.
+
+    Raises:
+        UserError: names the file and key of what is unknown, doubled or of the wrong type.
+    """
+    files = (*heirs, path)
+    if path.resolve() in [file.resolve() for file in heirs]:
+        raise UserError(f"{heirs[-1]}: base: it goes in a circle: {' -> '.join(map(str, files))}")
+    return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
+
+
+def kind_of(
+    path: AnyPath, kinds: Sequence[type[Config]] = (PretrainConfig, AdaptConfig, CompareConfig)
+) -> type[Config]:
+    """The kind of run that a config file is of: the one that knows most of the keys at its top."""
+    plain = read_yaml(path)
+    if isinstance(base := plain.pop("base", None), str) and not plain.keys() - {"out"}:
+        return kind_of(find_config(base, Path(path.parent)), kinds)
+    return max(kinds, key=lambda kind: len(plain.keys() & get_type_hints(kind)))
+
+
+def _with_bases(
+    kind: type, plain: dict[str, Any], files: tuple[AnyPath, ...], key: str = ""
+) -> dict[str, Any]:
+    """``plain``, with what its bases say where it says nothing."""
+    own = dict(plain)
+    for name, section in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(section) and isinstance(own.get(name), dict):
+            own[name] = _with_bases(section, own[name], files, f"{key}{name}.")  # type: ignore[arg-type]
+    if "base" not in own:
+        return own
+    name = own.pop("base")
+    if not isinstance(name, str):
+        raise UserError(f"{files[-1]}: {key}base must be a config's name or path, not {name!r}")
+    try:
+        found = find_config(name, Path(files[-1].parent))
+    except UserError as error:
+        raise UserError(f"{files[-1]}: {key}base: {error}") from None
+    return merged(to_plain(load_config(kind, found, files)), own)
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with what ``new`` says, section by section.
+
+    >>> merged({"train": {"steps": 60, "clip": 0.0}, "seed": 0}, {"train": {"steps": 5}})
+    {'train': {'steps': 5, 'clip': 0.0}, 'seed': 0}
+    """
+    both = {
+        name: merged(old[name], value)
+        if isinstance(value, dict) and isinstance(old.get(name), dict)
+        else value
+        for name, value in new.items()
+    }
+    return old | both
+
+
+def with_model(config: Config, name: str) -> Config:
+    """The config with another backbone."""
+    if isinstance(config, CompareConfig):
+        return dataclasses.replace(config, pretrain=with_model(config.pretrain, name))
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))  # type: ignore
+
+
+def read_yaml(path: AnyPath) -> dict[str, Any]:
+    """A YAML 1.2 file whose top level is a mapping."""
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {first_line(error)}") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must hold 'key: value' lines")
+    return found
+
+
+def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Config:
+    """``value``, of YAML's plain types, as the dataclass ``kind``; strict about keys and types."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: {key} must be a mapping of options, not {value!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    types_of = get_type_hints(kind)
+    built = {}
+    for name, item in value.items():
+        full = f"{key}.{name}" if key else str(name)
+        if name not in fields:
+            raise UserError(f"{where}: unknown key '{full}'; {nearest(str(name), fields)}")
+        built[name] = _convert(types_of[name], item, where, full)
+    missing = [
+        f.name
+        for f in fields.values()
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in built
+    ]
+    if missing:
+        raise UserError(f"{where}: missing key '{missing[0]}'")
+    try:
+        return kind(**built)
+    except UserError as error:
+        raise UserError(f"{where}: {key}{'.' if key else ''}{error}") from None
+
+
+def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
+    """One value as its field's type, or an error that says what was expected."""
+    if dataclasses.is_dataclass(kind):
+        return from_plain(kind, value, where, key)  # type: ignore[arg-type]
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise UserError(f"{where}: {key} is {value!r}; {nearest(str(value), map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UserError(f"{where}: {key} must be a list, not {value!r}")
+        return tuple(_convert(get_args(kind)[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"{where}: {key} must be {_KINDS[kind]}, not {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def to_plain(config: Any) -> Any:
+    """A config, or options for one, as YAML's plain types.
+
+    >>> to_plain({"seeds": range(2), "out": Path("runs")})
+    {'seeds': [0, 1], 'out': 'runs'}
+    """
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {name: to_plain(value) for name, value in config.items()}
+    if isinstance(config, (tuple, list, range)):
+        return [to_plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def dump_config(config: Any) -> str:
+    """The config as YAML text that ``load_config`` reads back unchanged."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(to_plain(config), text)
+    return text.getvalue()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> list[str]:
+    """The dotted keys in which two plain configs differ, with both values."""
+    found = []
+    for name in {**old, **new}:
+        a, b, full = old.get(name), new.get(name), f"{key}{name}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{full}.")
+        elif a != b:
+            found.append(f"{full} is {a!r} there, {b!r} here")
+    return found

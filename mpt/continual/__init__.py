@@ -1,0 +1,1 @@
+"""Tasks one after another: learners, which task a text is of, scores and results."""

@@ -1,0 +1,69 @@
+"""What a sequence of tasks starts with: its tasks, its methods and their learners, checked."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from jaxtyping import Array, Float
+
+from mpt.catalog.library import find_task, sequence
+from mpt.config.methods import ContinualMethod
+from mpt.config.options import ContinualConfig
+from mpt.continual.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
+from mpt.data.task import Task
+from mpt.errors import UserError
+from mpt.prompts import MultitaskPrompt
+from mpt.tasks.continual import SEQUENCES
+
+NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
+
+
+def checked_tasks(config: ContinualConfig) -> list[Task]:
+    """The tasks to learn, in order.
+
+    Raises:
+        UserError: there are fewer than two, one stands there twice, or is unknown.
+    """
+    tasks = [find_task(name) for name in sequence(config.tasks)]
+    if len(tasks) < 2:
+        known = ", ".join(SEQUENCES)
+        raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
+    seen = [task.name for task in tasks]
+    if twice := [name for name in seen if seen.count(name) > 1]:
+        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
+    return tasks
+
+
+def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
+    """The config's methods; all that can start where it says to, where it names none.
+
+    Raises:
+        UserError: one is named twice, or lacks a universal prompt.
+    """
+    if config.model.decoder_prompt:
+        raise UserError(
+            "continual: model.decoder_prompt: a prompt that grows has no end of its own; leave it out"
+        )
+    lacking = () if config.prompt else NEED_UNIVERSAL
+    if not config.methods:
+        return tuple(method for method in get_args(ContinualMethod) if method not in lacking)
+    if len(set(config.methods)) < len(config.methods):
+        raise UserError("continual: methods: one is named twice; name each once")
+    if needy := [method for method in config.methods if method in lacking]:
+        raise UserError(
+            f"continual: method {needy[0]} starts from a universal prompt; "
+            "give --prompt with a run of `mpt pretrain`"
+        )
+    return config.methods
+
+
+def beginner(
+    method: ContinualMethod, universal: MultitaskPrompt | None, starts: Float[Array, "J P D"]
+) -> Learner:
+    """A method's learner before the first task; ``starts`` are what tasks' plain prompts start from."""
+    if method == "progressive":
+        return ProgressiveLearner(starts)
+    if method == "naive":
+        return NaiveLearner(starts[0])
+    assert universal is not None, "see checked_methods"
+    return FactorLearner(universal) if method == "factors" else SharedLearner(universal)

@@ -1,0 +1,1 @@
+"""A prompted backbone at work: probabilities, texts, scores."""

@@ -1,0 +1,1 @@
+"""Backbones from Hugging Face folders and GGUF files, tensor by tensor, and their families."""

@@ -1,0 +1,32 @@
+"""Packaged GGUF models as Hugging Face folders in the cache: they open several times as fast."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors.numpy import save_file
+
+from mpt.loading.gguf_file import open_gguf
+from mpt.rundir.directory import whole_folder
+from mpt.system.assets import cache_dir
+from mpt.version import __version__
+
+
+def converted(path: Path) -> Path:
+    """The folder that holds what the GGUF file ``path`` holds, in float32; made at the first call."""
+    # What another version of mpt has made is not trusted: it may have read the file otherwise.
+    made_by = hashlib.sha256(f"{path.absolute()} {path.stat().st_size} {__version__}".encode()).hexdigest()
+    folder = cache_dir() / "converted" / f"{path.stem}-{made_by[:16]}"
+    if folder.is_dir():
+        return folder
+    config, tokenizer, tensors = open_gguf(path)
+    try:
+        with whole_folder(folder) as filled:
+            config.save_pretrained(filled)
+            tokenizer.save_pretrained(filled)
+            save_file({name: tensors[name] for name in tensors}, filled / "model.safetensors")
+    except OSError:
+        if not folder.is_dir():  # else another process was first
+            raise
+    return folder

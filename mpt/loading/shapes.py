@@ -1,0 +1,151 @@
+"""The shapes of well-known models, as their public config.json files give them: to plan without weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from transformers import AutoConfig, PreTrainedConfig
+
+from mpt.errors import UserError, nearest
+from mpt.loading.families import FAMILIES
+from mpt.loading.gguf_file import open_gguf
+from mpt.loading.hf import PACKAGED, SafetensorsFolder
+from mpt.models.backbone import Backbone
+from mpt.models.quantize import quantize
+from mpt.system.assets import unpacked
+
+
+def _t5(d_model: int, layers: int, heads: int, d_kv: int, d_ff: int, **rest: Any) -> dict[str, Any]:
+    return {
+        "model_type": "t5",
+        "vocab_size": 32128,
+        "d_model": d_model,
+        "num_layers": layers,
+        "num_heads": heads,
+        "d_kv": d_kv,
+        "d_ff": d_ff,
+        **rest,
+    }
+
+
+def _llama(d_model: int, layers: int, heads: int, d_ff: int, **rest: Any) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "vocab_size": 32000,
+        "hidden_size": d_model,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "intermediate_size": d_ff,
+        **rest,
+    }
+
+
+_V1_1: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+_T5_1_1 = {
+    "small": _t5(512, 8, 6, 64, 1024, **_V1_1),
+    "base": _t5(768, 12, 12, 64, 2048, **_V1_1),
+    "large": _t5(1024, 24, 16, 64, 2816, **_V1_1),
+    "xl": _t5(2048, 24, 32, 64, 5120, **_V1_1),
+    "xxl": _t5(4096, 24, 64, 64, 10240, **_V1_1),
+}
+
+# By the part of the name behind the owner.
+SHAPES: dict[str, dict[str, Any]] = {
+    "t5-small": _t5(512, 6, 8, 64, 2048),
+    "t5-base": _t5(768, 12, 12, 64, 3072),
+    "t5-large": _t5(1024, 24, 16, 64, 4096),
+    "t5-3b": _t5(1024, 24, 32, 128, 16384),
+    "t5-11b": _t5(1024, 24, 128, 128, 65536),
+    **{f"t5-v1_1-{size}": shape for size, shape in _T5_1_1.items()},
+    **{f"t5-{size}-lm-adapt": shape for size, shape in _T5_1_1.items()},
+    **{f"flan-t5-{size}": shape for size, shape in _T5_1_1.items()},
+    "t5-xxl": _T5_1_1["xxl"],
+    "llama-7b": _llama(4096, 32, 32, 11008),
+    "Llama-2-7b-hf": _llama(4096, 32, 32, 11008),
+    "Llama-2-13b-hf": _llama(5120, 40, 40, 13824),
+    "smollm2-135m": _llama(
+        576, 30, 9, 1536, vocab_size=49152, num_key_value_heads=3, tie_word_embeddings=True
+    ),
+}
+
+
+def place(name: str) -> Path | None:
+    """The folder or file of a model that is on this machine already; None where it is not."""
+    if name in PACKAGED:
+        package, member = PACKAGED[name]
+        folder = unpacked(package)
+        return folder / member if folder else None
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def abstract_backbone(
+    name: str,
+    dtype: DTypeLike = jnp.float32,
+    weights: str = "full",
+    remat: str = "elementwise",
+    decoder_prompt: int = 0,
+) -> Backbone:
+    """A model without its weights: shapes only, in no memory; nothing is fetched.
+
+    Args:
+        name: as ``load_pretrained`` has it, and the others too. A model that is not on this machine must
+            be one of ``SHAPES``.
+
+    Raises:
+        UserError: it is neither here nor known, or of a family that mpt does not run.
+    """
+    config, tensors = _described(name)
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"model '{name}': model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are"
+        )
+    family = FAMILIES[config.model_type]
+    spec = family.spec(config, tensors)
+    if decoder_prompt:
+        spec = replace(spec, decoder_prompt=decoder_prompt)
+
+    def build() -> Backbone:
+        backbone = family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat)
+        if weights == "int8":
+            quantize(backbone)
+        return backbone
+
+    return nnx.eval_shape(build)
+
+
+def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:
+    """A model's config and what its family must know of the tensors' names."""
+    here = place(name)
+    if here and here.suffix == ".gguf":
+        config, _, stored = open_gguf(here)
+        return config, set(stored)
+    if here and list(here.glob("*.safetensors")):
+        return AutoConfig.from_pretrained(here), set(SafetensorsFolder(here))
+    if here and (here / "config.json").is_file():
+        facts = json.loads((here / "config.json").read_text())
+    else:
+        facts = _known(name)
+    # The file, not the config made of it, says whether there is a head of its own.
+    tensors = set() if facts.get("tie_word_embeddings", True) else {"lm_head.weight"}
+    kind, rest = facts["model_type"], {key: value for key, value in facts.items() if key != "model_type"}
+    return AutoConfig.for_model(kind, **rest), tensors
+
+
+def _known(name: str) -> dict[str, Any]:
+    known = name.rpartition("/")[2]
+    if known not in SHAPES:
+        hint = nearest(known, SHAPES)
+        raise UserError(f"model '{name}' is not here, and its shape is not known; {hint}, or give a folder")
+    return SHAPES[known]

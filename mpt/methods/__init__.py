@@ -1,0 +1,1 @@
+"""The methods that adapt a frozen backbone, one file each."""

@@ -1,0 +1,110 @@
+"""What a run would do and take: nothing is trained, fetched or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from mpt.comparison.table_rows import ROWS
+from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.models.cost import machine_rate, weights
+from mpt.plan.continual_stages import lessons
+from mpt.plan.stages import SAMPLE, Planned, Read, Stage, plans, stages
+from mpt.render.console import UNKNOWN, number, short, table
+
+
+def dry_run(
+    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tflops: Sequence[float] = ()
+) -> None:
+    """Prints the tasks and stages of a run, with FLOPs and hours.
+
+    Args:
+        tflops: rates of other machines, in TFLOP/s, to tell the hours at beside this one's.
+    """
+    settings = config.pretrain.model if isinstance(config, CompareConfig) else config.model
+    model, console = Planned(settings), Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # a file has room
+    if isinstance(config, ContinualConfig):
+        tasks, planned = lessons(config, model)
+    else:
+        tasks, planned = stages(config, model)
+    rates = {
+        "here": machine_rate(settings.dtype),
+        **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},
+    }
+    for part, reads in tasks.items():
+        console.print(_task_table(part, reads))
+    console.print(_stage_table(planned, model, rates))
+    methods = config.methods if isinstance(config, CompareConfig) else ()
+    untold = [name for name in methods if not plans(ROWS[name].method)]
+    for line in _notes(tasks, planned, model, rates["here"], untold):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _task_table(part: str, reads: Sequence[Read]) -> Table:
+    shown = table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
+    shown.add_column("metric", min_width=10)
+    shown.add_column("data", min_width=13, overflow="fold")
+    for read in reads:
+        task = read.task
+        shown.add_row(
+            task.name,
+            *(number(count) for count in read.rows.values()),
+            f"{'' if read.counted else '≤ '}{read.inputs:.0f} + {read.labels:.0f}",
+            f"{task.metric} of {f'{len(task.choices)} classes' if task.choices else 'text'}",
+            str(task.source),
+        )
+    return shown
+
+
+def _stage_table(planned: Sequence[Stage], model: Planned, rates: dict[str, float]) -> Table:
+    headings = ["steps", "rows", "trained", "TFLOP\na step", "PFLOP", *(f"hours\n{rate}" for rate in rates)]
+    shown, totals = table("training stages", headings), []
+    for stage in planned:
+        one, steps = stage.flops(model), stage.steps
+        totals.append(None if steps is None else stage.runs * steps * one)
+        shown.add_row(
+            stage.name + (f" × {stage.runs}" if stage.runs > 1 else ""),
+            number(steps),
+            f"{stage.config.batch_size:,}",
+            f"{stage.trained:,}",
+            short(one / 1e12),
+            *_whole(totals[-1], rates),
+        )
+    shown.add_section()
+    shown.add_row("all", *[""] * 4, *_whole(None if None in totals else sum(totals), rates))
+    return shown
+
+
+def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
+    """FLOPs in all, and the hours that they take."""
+    if flops is None:
+        return [UNKNOWN] * (1 + len(rates))
+    return [short(flops / 1e15), *(short(flops / rate / 3600) for rate in rates.values())]
+
+
+def _notes(
+    tasks: dict[str, list[Read]], planned: Sequence[Stage], model: Planned, rate: float, untold: Sequence[str]
+) -> Iterator[str]:
+    whole = weights(model.backbone)
+    least, most = (f(stage.trained / stage.prompts for stage in planned) for f in (min, max))
+    span = f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
+    yield (
+        f"{model.config.name}: {whole:,} frozen parameters. A prompt trains {span} numbers, "
+        f"{100 * most / whole:.2g} % of them at most."
+    )
+    yield "Rows are those of a step, over all prompts that train side by side."
+    yield (
+        f"Hours are those of the training steps at the full rate of a large matrix product, here "
+        f"{rate / 1e9:,.0f} GFLOP/s: no run takes less. Evaluation is not counted."
+    )
+    if untold:
+        yield f"Not counted: {', '.join(untold)}."
+    reads = [read for part in tasks.values() for read in part]
+    if any(read.counted for read in reads):
+        yield f"Tokens, of input + target, are means of {SAMPLE} training rows."
+    if not all(read.counted for read in reads):
+        yield "Tokens with ≤ are max_length and a guess: the model's tokenizer or the rows are not here."

@@ -1,0 +1,112 @@
+"""A bank: a folder of prompts, here or in a remote store, from which new tasks start.
+
+A prompt has three files, as in a run: NAME.safetensors, and its card as NAME.json and NAME.md. Names end
+with a hash of the content, so that one never stands for two prompts, whoever adds at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import fsspec
+from flax import nnx
+
+from mpt.errors import UserError, first_line, install, nearest
+from mpt.prompts.saved import VECTORS, Card, Saved, files_of, read_files
+from mpt.rundir.directory import write_whole
+from mpt.system.paths import is_remote
+
+
+class Bank:
+    """The prompts of a folder.
+
+    Args:
+        path: a local path, or a URL that fsspec knows, such as gs://bucket/bank.
+    """
+
+    def __init__(self, path: str):
+        self.path, self._remote = path.rstrip("/"), is_remote(path)
+        with self._store_speaks():
+            self._store, self._folder = fsspec.url_to_fs(self.path)
+
+    def names(self) -> list[str]:
+        """The names of all prompts.
+
+        Raises:
+            UserError: there are none.
+        """
+        with self._store_speaks():
+            there = self._store.exists(self._folder)
+            files = self._store.ls(self._folder, detail=False) if there else []
+        found = [str(file).rsplit("/", 1)[-1] for file in files if str(file).endswith(VECTORS)]
+        if not found:
+            raise UserError(f"{self.path}: no prompts in it; `mpt bank add RUN --bank {self.path}` adds some")
+        return sorted(name.removesuffix(VECTORS) for name in found)
+
+    def add(self, name: str, prompt: nnx.Module, card: Card) -> tuple[str, bool]:
+        """Puts a prompt in.
+
+        Returns:
+            Its name, which is ``name`` and a hash, and whether it is new here.
+        """
+        files = files_of(prompt, card)
+        digest = hashlib.sha256(files[".json"] + files[VECTORS]).hexdigest()
+        name = f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{digest[:8]}"
+        with self._store_speaks():
+            if self._store.exists(self._file(name, VECTORS)):
+                return name, False
+            for ending, content in files.items():
+                self._write(self._file(name, ending), content)
+        return name, True
+
+    def read(self, name: str) -> tuple[Saved, Card]:
+        """A prompt and its card.
+
+        Raises:
+            UserError: there is none of that name, or it is damaged.
+        """
+        vectors, card = self._file(name, VECTORS), self._file(name, ".json")
+        with self._store_speaks():
+            if not self._store.exists(vectors):
+                known = self.names()
+                alike = [each for each in known if each.startswith(f"{name}-")]
+                raise UserError(f"{self.path}: no prompt '{name}' in it; {nearest(name, alike or known)}")
+            return read_files(
+                f"{self.path}/{name}",
+                lambda: self._store.cat_file(vectors),
+                lambda: self._store.cat_file(card),
+            )
+
+    def added(self, name: str) -> datetime:
+        """When a prompt was put in."""
+        with self._store_speaks():
+            return self._store.modified(self._file(name, VECTORS))
+
+    def _file(self, name: str, ending: str) -> str:
+        return f"{self._folder}/{name}{ending}"
+
+    def _write(self, file: str, content: bytes) -> None:
+        """A remote store shows a file once all of it is there."""
+        if self._remote:
+            self._store.pipe_file(file, content)
+        else:
+            write_whole(Path(file), content)
+
+    @contextmanager
+    def _store_speaks(self) -> Iterator[None]:
+        """What goes wrong in a store, in one line: each store's client raises kinds of its own."""
+        try:
+            yield
+        except UserError:
+            raise
+        except ImportError as error:
+            raise UserError(f"{self.path}: {error}: {install('gcs,s3')}") from None
+        except Exception as error:
+            if isinstance(error, OSError) and not self._remote and error.errno:
+                raise UserError(f"{self.path}: {error.strerror}; give another folder with --bank") from None
+            raise UserError(f"{self.path}: cannot be used: {first_line(error)}") from None

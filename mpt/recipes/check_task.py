@@ -1,0 +1,187 @@
+"""A task and its data, checked as a whole: every fault, and what the rows are like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mpt.catalog.library import find_task
+from mpt.data.records import Fault, Record
+from mpt.data.splits import SPLITS, Seen, digest_of, splits_by_hash
+from mpt.data.task import Example, Task
+from mpt.data.taskfile import is_task_file, parse_task
+from mpt.errors import UserError
+
+SHOWN = 10  # faults of one kind
+
+
+class Faults:
+    """Faults by kind: the first few of each, and how many there are."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, list[Fault]] = {}
+
+    def add(self, *faults: Fault) -> None:
+        for fault in faults:
+            self.counts[fault.kind] += 1
+            if self.counts[fault.kind] <= SHOWN:
+                self.first.setdefault(fault.kind, []).append(fault)
+
+    def lines(self) -> Iterator[str]:
+        for kind, faults in self.first.items():
+            yield f"{kind}:"
+            yield from (f"  {fault}" for fault in faults)
+            if more := self.counts[kind] - len(faults):
+                yield f"  and {more:,} more like it"
+
+
+@dataclass
+class Survey:
+    """What the rows of a split are like.
+
+    Attributes:
+        rows: those without faults.
+        classes: target -> rows.
+        blank: column -> rows in which it is empty.
+        met: split -> rows whose text stood there before; in this split itself, duplicates.
+        longest: the characters of the longest input, and where it stands.
+    """
+
+    rows: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    blank: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    longest: tuple[int, str] = (0, "")
+
+    def add(self, example: Example, where: str, met: str | None) -> None:
+        self.rows += 1
+        if example.choices:
+            self.classes[example.target] += 1
+        if met:
+            self.met[met] += 1
+        self.blank.update(name for name, text in example.fields.items() if not text)
+        if len(example.inputs) > self.longest[0]:
+            self.longest = (len(example.inputs), where)
+
+
+def check_task(name: str) -> None:
+    """Prints every fault of a task and its data, then a table of the splits.
+
+    Raises:
+        UserError: there are faults; it says how many.
+    """
+    faults, console = Faults(), Console(highlight=False, markup=False)
+    if is_task_file(name):
+        task, wrong = parse_task(Path(name))
+        faults.add(*wrong)
+    else:
+        task = find_task(name)
+    surveys, dropped = _surveyed(task, faults) if task else ({}, 0)
+    for line in faults.lines():
+        console.print(line, soft_wrap=True)
+    if task:
+        console.print(_table(surveys))
+        for line in _notes(surveys, dropped):
+            console.print(line, soft_wrap=True)
+    if count := faults.counts.total():
+        unread = "" if task else "; its data was not read"
+        raise UserError(f"{name}: {count:,} {'fault' if count == 1 else 'faults'}{unread}")
+    console.print("No faults.")
+
+
+def _surveyed(task: Task, faults: Faults) -> tuple[dict[str, Survey], int]:
+    """Reads all rows once.
+
+    Returns:
+        A survey of each split, and how many duplicates were left out when the splits were made.
+    """
+    surveys = {split: Survey() for split in SPLITS}
+    dropped = 0
+    versions = [task, *(task.with_template(name) for name in task.templates)]
+    columns = tuple(dict.fromkeys(column for version in versions for column in version.columns))
+    with Seen() as seen:
+        for split, row in _placed(task):
+            wrong = [row] if isinstance(row, Fault) else list(_row_faults(task, columns, row))
+            faults.add(*wrong)
+            if wrong or isinstance(row, Fault):
+                continue
+            if not split:
+                dropped += 1
+                continue
+            example = task.example(row)
+            surveys[split].add(example, row.where, seen.first(digest_of(example.inputs), split))
+    return {split: survey for split, survey in surveys.items() if survey.rows}, dropped
+
+
+def _placed(task: Task) -> Iterator[tuple[str | None, Record | Fault]]:
+    """All rows with their splits; None for faults, and for duplicates in what is split by a hash."""
+    source = task.source
+    try:
+        parts = source.parts
+    except UserError as error:
+        yield None, Fault("unreadable data", task.name, str(error))
+        return
+    for part in parts:
+        if part in SPLITS:
+            yield from ((part, row) for row in _rows(task, part))
+        elif part == "all":
+            yield from splits_by_hash(_rows(task, part), source.label, source.group)
+
+
+def _rows(task: Task, part: str) -> Iterator[Record | Fault]:
+    """A part's rows; that it has none, or cannot be had, is a fault too."""
+    row = None
+    try:
+        for row in task.source.rows(part):
+            yield row
+    except UserError as error:
+        yield Fault("unreadable data", task.name, str(error))
+    else:
+        if row is None:
+            name = "it" if part == "all" else f"the {part} split"
+            yield Fault("no rows", str(task.source), f"{name} is empty")
+
+
+def _row_faults(task: Task, columns: Sequence[str], record: Record) -> Iterator[Fault]:
+    """Everything that keeps a record from being an example, or leaves it without text."""
+    inputs = [partial(task.text, record, column) for column in columns]
+    group = [partial(task.text, record, task.group)] if task.group else []
+    target = [lambda: task.references(record)[0]]
+    for reads, names in ((inputs, columns), (target, [task.label]), (group, [task.group])):
+        texts = []
+        for read in reads:
+            try:
+                texts.append(read())
+            except Fault as fault:
+                yield fault
+        if texts and not any(texts):
+            yield Fault("no text", record.where, f"no text in {', '.join(names)}")
+
+
+def _table(surveys: dict[str, Survey]) -> Table:
+    table = Table("split", "rows", "classes", "duplicates", "longest input")
+    for split, survey in surveys.items():
+        classes = ", ".join(f"{word} {count:,}" for word, count in survey.classes.most_common())
+        counts = f"{survey.met[split]:,}", f"{survey.longest[0]:,} characters"
+        table.add_row(split, f"{survey.rows:,}", classes or "text", *counts)
+    return table
+
+
+def _notes(surveys: dict[str, Survey], dropped: int) -> Iterator[str]:
+    """What is no fault and yet good to know."""
+    if dropped:
+        yield f"{dropped:,} duplicates were left out before the splits were made."
+    for split, survey in surveys.items():
+        yield f"The longest {split} input is that of {survey.longest[1]}."
+        for other, count in survey.met.items():
+            if other != split:
+                yield f"{count:,} {split} rows have a text that stands in {other} too."
+        for column, count in survey.blank.items():
+            yield f"Column '{column}' is empty in {count:,} {split} rows."

@@ -1,0 +1,249 @@
+"""The report of a run, from what its directory holds: report.html, one file that fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mpt.adaptation.result import Result, read_results
+from mpt.comparison import tables
+from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
+from mpt.comparison.figures import figures
+from mpt.comparison.table_rows import OURS, Cell, cells
+from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.continual import results as continual_report
+from mpt.inference.answers import kept_answers
+from mpt.loading.shapes import abstract_backbone
+from mpt.models.cost import weights
+from mpt.prompts.saved import has_prompt
+from mpt.render.html import (
+    Html,
+    Section,
+    drawing,
+    folded,
+    grid,
+    link,
+    listing,
+    page,
+    paragraph,
+    strong,
+    table,
+)
+from mpt.render.plots import inline
+from mpt.report.costs import cost_sections, method_costs
+from mpt.report.curves import curve_sections
+from mpt.report.facts import Facts, facts
+from mpt.report.machine import keep_machine
+from mpt.report.mistakes import answer_sections
+from mpt.report.records import prompt_sections, record_sections
+from mpt.rundir.directory import write_whole
+from mpt.system.paths import AnyPath, run_path, run_title
+from mpt.system.processes import first
+
+NAME = "report.html"
+
+
+def finish(run: AnyPath) -> None:
+    """What a recipe ends with: notes on the machine, and the report."""
+    keep_machine(run)
+    report(run)
+
+
+def report(run: AnyPath) -> AnyPath:
+    """Writes the report of a run, finished or not, and returns its path.
+
+    Raises:
+        UserError: it is no run directory.
+    """
+    write_whole(run / NAME, _page(facts(run)) if first() else "")
+    return run / NAME
+
+
+def _page(found: Facts) -> str:
+    config = found.config
+    if isinstance(config, CompareConfig):
+        lead, sections = _comparison(found, config)
+    elif isinstance(config, ContinualConfig):
+        lead, sections = _sequence(found, config)
+    elif isinstance(config, AdaptConfig):
+        lead, sections = _adaptation(found, config)
+    else:
+        lead, sections = _pretraining(found, config)
+    return page(f"Report of {run_title(found.path)}", lead, [*sections, *record_sections(found)])
+
+
+def _own(found: Facts) -> Iterator[Section]:
+    """What a run that trains by itself has to show."""
+    yield from curve_sections(found.stages)
+    yield from answer_sections(found.answers)
+    yield from cost_sections(found)
+    yield from prompt_sections(found)
+
+
+def _pretraining(found: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
+    through = has_prompt(found.path, "universal")
+    what = f"A universal prompt from {', '.join(config.tasks)}, on {config.model.name}"
+    return f"{what}; {_state(found, through)}.", [*_own(found)]
+
+
+def _adaptation(found: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
+    results = read_results(found.path, bool(config.also))
+    what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} (method {config.method})"
+    # A prompt that was imported has been through no step of ours.
+    through = bool(results) or not found.stages
+    sections = [_results(results, config.scored)] if results else []
+    return f"{what}; {_state(found, through)}.", [*sections, *_own(found)]
+
+
+def _results(results: Sequence[Result], scored: str) -> Section:
+    lines = [
+        (
+            result.task,
+            result.metric,
+            tables.in_percent(interval(result)),
+            ", ".join(f"{100 * score:.1f}" for score in result.scores),
+            f"{result.rows:,}",
+        )
+        for result in results
+    ]
+    head = ("task", "metric", "mean", "each seed", f"{scored} rows")
+    words = "Times 100; in brackets the 95 % interval over draws of training examples and of scored rows."
+    return Section("Results", [table(head, lines, texts=2, named=True), paragraph(words, faint=True)])
+
+
+def _state(found: Facts, through: bool) -> str:
+    """How far it has come."""
+    if through:
+        return "finished"
+    last = found.stages[-1] if found.stages else None
+    steps = f" of {last.spending.steps:,}" if last and last.spending else ""
+    return f"not finished: {last.name} is at step {last.step:,}{steps}" if last else "not finished"
+
+
+def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]]:
+    runs = {cell: found.path / cell.folder(config) for cell in cells(config)}
+    results = {cell: result for cell, run in runs.items() for result in read_results(run, False)}
+    told = {cell: facts(run) for cell, run in runs.items() if (run / "config.yaml").exists()}
+    source = run_path(config.source or found.path / "pretrain")
+    pretrained = facts(source) if (source / "config.yaml").exists() else None
+    every = [*told.values(), *([pretrained] if pretrained else [])]
+    known = [stage.spending.backbone for each in every for stage in each.stages if stage.spending]
+    size = min(known, default=0) or weights(abstract_backbone(config.pretrain.model.name))  # LoRA's has more
+    comparison = Comparison.of(config, size, results)
+    through = len(results) == len(runs)
+    state = "finished" if through else f"not finished: {len(results)} of {len(runs)} adaptations are there"
+    lead = f"{len(config.methods)} methods on {', '.join(config.targets)}, on {config.pretrain.model.name}; "
+    seconds = pretraining_seconds(source) if source.exists() and has_prompt(source, "universal") else None
+    sections = [
+        Section("Results", [*_tables(comparison, seconds), *_rates(found.path)]),
+        *_figures(comparison),
+        *_answers(runs, results),
+        method_costs(
+            {method: [told[c] for c in told if c.method == method] for method in config.methods},
+            pretrained,
+            OURS,
+        ),
+        _links(found.path, runs, source if pretrained else None),
+    ]
+    return lead + state + ".", sections
+
+
+def _tables(comparison: Comparison, seconds: float | None) -> Iterator[Html]:
+    for shots in comparison.shots:
+        head, *lines = tables.table(comparison, shots)
+        if len(comparison.shots) > 1:
+            yield paragraph(tables.k(shots))
+        shown = [[strong(name) if name == OURS else name, *rest] for name, *rest in lines]
+        yield table(head, shown, named=True)
+    yield paragraph(tables.caption(comparison, seconds), faint=True)
+
+
+def _rates(run: AnyPath) -> list[Html]:
+    """How rates were chosen, where they were."""
+    file = run / "tuning.json"
+    return (
+        [folded("tuning.json: every trial, and the factors chosen", [listing(file.read_text())])]
+        if file.exists()
+        else []
+    )
+
+
+def _figures(comparison: Comparison) -> list[Section]:
+    """Those of the methods whose targets are all there."""
+    if not any(comparison.row(method, shots) for method in comparison.methods for shots in comparison.shots):
+        return []
+    drawn = [drawing(inline(one, words), f"{words}.") for _, words, one in figures(comparison)]
+    words = (
+        "Bars and bands are the table's intervals; a dotted line is a method that trains nothing. Learning "
+        "curves are the means over seeds, on validation rows."
+    )
+    return [Section("Figures", [paragraph(words), grid(drawn)])]
+
+
+def _answers(runs: dict[Cell, AnyPath], results: dict[Cell, Result]) -> Iterator[Section]:
+    """Those of the adapted universal prompt, or of the first method that is there."""
+    methods = list(dict.fromkeys(cell.method for cell in results))
+    shown = OURS if OURS in methods else next(iter(methods), "")
+    own = [cell for cell in results if cell.method == shown]
+    several = len({cell.shots for cell in own}) > 1
+    answers = {
+        f"{task}, {tables.k(cell.shots or 0)}" if several else task: by_seed
+        for cell in own
+        for task, by_seed in kept_answers(runs[cell]).items()
+    }
+    yield from answer_sections(answers, of=shown)
+
+
+def _links(run: AnyPath, runs: dict[Cell, AnyPath], source: AnyPath | None) -> Section:
+    """The ways to the reports of all parts."""
+    lines = [(_report_of(run, source, "universal prompt"), "all", "")] if source else []
+    lines += [
+        (
+            _report_of(run, path, cell.method),
+            cell.target,
+            "" if cell.shots is None else tables.k(cell.shots),
+        )
+        for cell, path in runs.items()
+    ]
+    return Section("Runs", [table(("report of", "target", "examples"), lines, texts=3)])
+
+
+def _report_of(run: AnyPath, path: AnyPath, words: str) -> str:
+    """The way to a part's report, if it is there; no way leads out of a run directory."""
+    inside = path.is_relative_to(run) and (path / NAME).exists()
+    return link(words, str((path / NAME).relative_to(run))) if inside else words
+
+
+def _sequence(found: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:
+    results = continual_report.read_results(found.path)
+    what = f"{', '.join(config.tasks)} one after another, on {config.model.name}"
+    methods = [path.parent for path in sorted(found.path.glob("*/config.yaml"))]
+    through = bool(results) or bool(found.answers)  # a method's own run ends with its answers
+    sections = [*_own(found)]
+    if results:
+        sections = [*_transfer(results), *sections]
+    if methods:
+        names = {str(name): words for name, words in continual_report.TITLES.items()}
+        lines = [(_report_of(found.path, path, names.get(path.name, path.name)),) for path in methods]
+        sections.append(Section("Runs", [table(("report of",), lines)]))
+    return f"{what}; {_state(found, through)}.", sections
+
+
+def _transfer(results: continual_report.Results) -> Iterator[Section]:
+    lines, words = continual_report.summary(results)
+    yield Section(
+        "Results", [table(continual_report.HEADER, lines, named=True), paragraph(words, faint=True)]
+    )
+    course = inline(continual_report.course_picture(results), "The mean over the tasks learned so far")
+    pictures = [
+        drawing(
+            inline(continual_report.matrix_picture(title, results.tasks, outcome), title),
+            f"{title}: each task's metric, in percent, before anything and after each task of the sequence. "
+            "What is left of the line is learned by then.",
+        )
+        for method, outcome in results.outcomes.items()
+        for title in [continual_report.TITLES[method]]
+    ]
+    caption = (
+        "Each method's mean over the tasks that it has learned so far: what falls was forgotten, or hard."
+    )
+    yield Section("What is kept", [drawing(course, caption), grid(pictures)])

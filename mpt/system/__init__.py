@@ -1,0 +1,1 @@
+"""The machine: paths, processes, signals, progress, fetched assets."""

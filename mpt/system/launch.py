@@ -1,0 +1,93 @@
+"""Several processes of one run on this machine: started together, heard together, ended together."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from mpt.errors import UserError
+from mpt.system.processes import PROCESS, PROCESSES
+
+PATIENCE = 5  # seconds that the others have to end by themselves
+
+
+def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
+    """Runs ``mpt ARGUMENTS`` in several processes, and shows what each prints behind its number.
+
+    Args:
+        devices: how many devices each simulates on the CPU; 0 leaves the devices as they are.
+
+    Raises:
+        UserError: one has failed; the others have been stopped.
+    """
+    if processes < 1:
+        raise UserError(f"launch: --processes must be 1 or more, not {processes}")
+    if not arguments:
+        raise UserError(
+            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+        )
+    environment = os.environ | {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        PROCESSES: str(processes),
+        "PYTHONUNBUFFERED": "1",  # each line is heard when it is said
+    }
+    if devices:
+        environment |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mpt.cli", *arguments],
+            env=environment | {PROCESS: str(number)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        for number in range(processes)
+    ]
+    ended: queue.Queue[int] = queue.Queue()
+    last = [""] * processes
+
+    def listen(number: int) -> None:
+        for line in started[number].stdout or ():
+            last[number] = line.strip() or last[number]
+            sys.stdout.write(f"[{number}] {line}")
+            sys.stdout.flush()
+        started[number].wait()
+        ended.put(number)
+
+    for number in range(processes):
+        threading.Thread(target=listen, args=(number,), daemon=True).start()
+    try:
+        for _ in started:
+            number = ended.get()
+            if status := started[number].returncode:
+                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+                said = f": {last[number]}" if last[number] else ""
+                raise UserError(f"process {number} of {processes} {how}, the others were stopped{said}")
+    finally:
+        stop(started)
+
+
+def stop(processes: Sequence[subprocess.Popen]) -> None:
+    """Ends those that still run: asked first, killed if that does not help."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""One training stage: the loop, losses, the optimizer, and what it costs."""

@@ -1,0 +1,141 @@
+"""What a comparison makes of results: averages, differences, tables and figures, of made-up results."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mpt.comparison import tables
+from mpt.comparison.estimates import Comparison, head_start, interval, paired
+from mpt.comparison.figures import figures
+from mpt.comparison.table_rows import OURS, ROWS, SCRATCH, Cell, cells
+from mpt.config.options import CompareConfig
+from mpt.metrics.interval import FOLDS
+from mpt.recipes.adapt import Result
+
+LEVELS = {method: 0.6 + 0.02 * place for place, method in enumerate(ROWS)}
+HARD, NOISE = (row - row.mean() for row in np.random.default_rng(0).normal(0, 0.2, (2, FOLDS)))
+
+
+def result(method: str, target: str = "movies", **keys) -> Result:
+    """Three seeds that differ a little, if the method is trained; rows hard for all methods alike."""
+    seeds = np.array([[-0.01], [0.0], [0.01]] if ROWS[method].trained else [[0.0]])
+    parts = LEVELS[method] + seeds + HARD + 0.1 * NOISE * (1 + ROWS[method].universal)
+    scores, steps = parts.mean(axis=1).tolist(), 12 if ROWS[method].tuned else 0
+    curve = [(0, 0.5), (6, 0.7), (12, LEVELS[method])] if steps else []
+    plain = {"parameters": 9216, "steps": steps, "seconds": 3.0 * steps, "curve": curve}
+    return Result(target, "accuracy", scores, 500, **plain | {"parts": parts.tolist()} | keys)
+
+
+def comparison(**keys) -> Comparison:
+    config = CompareConfig(**{"targets": ("movies", "editorials"), "methods": tuple(ROWS), **keys})
+    return Comparison.of(config, 10**6, {cell: result(cell.method, cell.target) for cell in cells(config)})
+
+
+def test_what_is_hard_for_both_cancels_out_of_a_difference():
+    ours, other = result(OURS), result("SPoT")
+    found = paired(other, ours)
+    assert found.mean == pytest.approx(LEVELS["SPoT"] - LEVELS[OURS])
+    assert found.half < 0.1 * interval(ours).half
+
+
+def test_what_has_one_seed_stands_against_each_of_the_others():
+    ours, hard = result(OURS), result("hard prompt")
+    found = paired(hard, ours)
+    expected = interval(result(OURS, parts=(np.array(ours.parts) - hard.parts).tolist()))
+    assert found.mean == pytest.approx(LEVELS["hard prompt"] - LEVELS[OURS], abs=0.01)
+    assert (found.variance, found.freedom) == pytest.approx((expected.variance, expected.freedom))
+
+
+def test_results_of_before_have_intervals_over_seeds():
+    found = interval(result(OURS, parts=[]))
+    assert found.freedom == pytest.approx(2)
+    assert found.half == pytest.approx(4.3027 * 0.01 / np.sqrt(3), rel=1e-4)
+    assert np.isnan(interval(result("hard prompt", parts=[])).half)
+    assert paired(result("SPoT", parts=[]), result(OURS)).half == pytest.approx(0, abs=1e-12)
+
+
+def test_average_waits_for_all_targets():
+    config = CompareConfig(targets=("movies", "editorials"), methods=(OURS, "LoRA"), shots=(4,))
+    found = Comparison.of(config, 10**6, {Cell(OURS, "movies", 4): result(OURS)})
+    assert found.mean(OURS, 4) is None and found.difference("LoRA", 4) is None
+    headings, ours, lora = tables.table(found, 4)
+    assert headings[1:4] == ["movies accuracy (n=500)", "steps to 80%", "editorials"]
+    assert headings[4:6] == ["average", f"minus {OURS}"]
+    assert ours[1].startswith(f"{100 * LEVELS[OURS]:.1f} ") and ours[3] == ours[4] == ""
+    assert lora[1:] == ["", "–", "", "", "", "", "", "", ""]
+    assert len([*csv.DictReader(io.StringIO(tables.as_csv(found)))]) == 1
+    assert not [*Comparison.of(config, 10**6, {}).found] and tables.caption(found, None)
+
+
+def test_csv_has_a_line_for_each_cell_and_average():
+    lines = [*csv.DictReader(io.StringIO(tables.as_csv(comparison(shots=(4, 0)))))]
+    assert {(line["method"], line["target"], line["k"]) for line in lines} == {
+        (method, target, k)
+        for method in ROWS
+        for target in ("movies", "editorials", "average")
+        for k in ("4", "all")
+    }
+    lora = next(line for line in lines if line["method"] == "LoRA")
+    assert (lora["n"], lora["seeds"], lora["steps_to_goal"], lora["percent_of_backbone"]) == (
+        "500",
+        "3",
+        "12",
+        "0.922",
+    )
+    assert float(lora["std"]) == pytest.approx(1.0)
+    assert float(lora["difference"]) == pytest.approx(100 * (LEVELS["LoRA"] - LEVELS[OURS]), abs=0.5)
+
+
+@pytest.mark.parametrize("targets", [("movies", "editorials"), ("movies", "editorials", "bbc", "sarcasm")])
+def test_printed_table_fits_80_columns(targets):
+    screen = io.StringIO()
+    lines = tables.table(comparison(targets=targets, methods=CompareConfig().methods), 16, short=True)
+    Console(file=screen, width=80).print(tables.printed(lines, "", ""))
+    text = screen.getvalue()
+    assert "…" not in text
+    for word in ("instruction", "editorials" if len(targets) == 2 else "average", "seconds", "9,216"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        ([(0, 0.9), (10, 0.9)], (True, 0.0)),
+        ([(0, 0.6), (5, 0.85), (10, 0.7)], (True, 0.25)),
+        ([(0, 0.6), (10, 0.84)], (False, 0.0)),
+        ([], None),
+    ],
+)
+def test_head_start_is_over_the_better_prompt_from_scratch(ours, expected):
+    curves = {SCRATCH[0]: [(0, 0.9), (20, 0.8)], SCRATCH[1]: [(0, 0.5), (20, 0.85)], OURS: ours}
+    found = {Cell(name, "movies", 16): result(name, curve=curve) for name, curve in curves.items()}
+    config = CompareConfig(targets=("movies",), methods=tuple(curves))
+    assert head_start(Comparison.of(config, 1, found), "movies", 16) == expected
+
+
+def test_every_figure_names_every_method_once():
+    found = {name: drawn for name, _, drawn in figures(comparison(shots=(4, 0)))}
+    assert list(found) == ["shots", "parameters", "seconds", "curves_4", "curves_all"]
+    for name, drawn in found.items():
+        named = [text.get_text() for text in drawn.legends[0].get_texts()]
+        assert named == [method for method, row in ROWS.items() if row.tuned or "curves" not in name]
+
+
+def test_figures_and_tables_go_from_few_examples_to_all_whatever_ran_first():
+    found = comparison(shots=(16, 0, 4))
+    drawn = {name: drawn for name, _, drawn in figures(found)}
+    (axes,) = drawn["shots"].axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "all"]
+    assert [axes.get_title() for axes in drawn["parameters"].axes] == ["k = 4", "k = 16", "all rows"]
+    headings = [line for line in tables.as_markdown(found, []).splitlines() if line.startswith("## ")]
+    assert headings == ["## k = 4", "## k = 16", "## all rows"]
+
+
+def test_figures_of_what_has_no_curve_are_left_out():
+    assert [name for name, _, _ in figures(comparison(methods=("hard prompt", "in-context examples")))] == [
+        "parameters",
+        "seconds",
+    ]

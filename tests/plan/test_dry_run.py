@@ -1,0 +1,240 @@
+"""`--dry-run` on packaged and toy configs: without a network, it tells what the run would do."""
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from toys import refused, stage, toy_rows, tree, write_task
+
+from mpt import cli
+from mpt.catalog.library import find_task, packaged_tasks
+from mpt.config.options import CompareConfig, ContinualConfig, ModelConfig, PretrainConfig
+from mpt.config.yaml_file import find_config, from_plain, load_config
+from mpt.data.counts import ROWS, tfds_rows
+from mpt.data.sources import Tfds
+from mpt.data.splits import SPLITS
+from mpt.loading.shapes import abstract_backbone
+from mpt.models.cost import weights
+from mpt.plan import dry_run
+from mpt.plan.continual_stages import lessons
+from mpt.plan.stages import Planned, stages
+from mpt.prompts.saved import load_prompt
+
+PAPERS = sorted(find_config("quickstart").parent.glob("mpt_*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(dry_run, "machine_rate", lambda dtype: 1e11)
+
+
+def printed(capsys, monkeypatch, *arguments: str) -> str:
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_plan_of_a_paper_is_whole_without_a_network(path, capsys, monkeypatch, tmp_path):
+    command = path.read_text().split()[2]
+    monkeypatch.chdir(tmp_path)
+    text = printed(capsys, monkeypatch, command, path.stem, "--tflops", "200")
+    config = load_config({"pretrain": PretrainConfig, "compare": CompareConfig}[command], path)
+    source = getattr(config, "pretrain", config)
+    for name in (*source.tasks, *getattr(config, "targets", ())):
+        assert re.search(rf"^ {find_task(name).name} ", text, re.MULTILINE)
+    total = re.search(r"^ all +([\d,.]+) +([\d,.]+) +([\d,.]+)", text, re.MULTILINE)
+    petaflops, here, there = (float(figure.replace(",", "")) for figure in total.groups())
+    assert here == pytest.approx(petaflops * 1e15 / 1e11 / 3600, rel=0.1)
+    assert there == pytest.approx(petaflops * 1e15 / 2e14 / 3600, rel=0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_are_those_of_the_paper():
+    """77,668 for a target on T5-base: 0.035 % of the backbone (section 4)."""
+    model = Planned(load_config(PretrainConfig, find_config("mpt_source")).model)
+    _, planned = stages(load_config(CompareConfig, find_config("mpt_glue")), model)
+    adapted = [stage.trained / stage.prompts for stage in planned if stage.name.endswith("universal")]
+    assert adapted == [77_668] * 8
+    assert planned[1].trained == 100 * 768 + 6 * (100 + 768)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("google-t5/t5-small", 60.5),
+        ("google-t5/t5-base", 222.9),
+        ("google-t5/t5-large", 737.7),
+        ("google/t5-v1_1-xxl", 11135.3),
+        ("google/t5-xl-lm-adapt", 2849.8),
+        ("meta-llama/Llama-2-7b-hf", 6738.4),
+    ],
+)
+def test_shapes_have_the_published_numbers_of_parameters(name, millions):
+    assert weights(abstract_backbone(name)) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_shape_of_a_folder_is_that_of_its_weights(tiny_model, pretrained, tmp_path):
+    whole = weights(pretrained.backbone)
+    assert weights(abstract_backbone(str(tiny_model))) == whole
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    assert weights(abstract_backbone(str(tmp_path))) == whole
+
+
+def test_unknown_model_is_named(capsys):
+    error = refused(capsys, "pretrain", "mpt_source", "--dry-run", "--model.name", "google-t5/t5-bas")
+    assert "google-t5/t5-bas' is not here, and its shape is not known; did you mean 't5-base'?" in error
+
+
+@pytest.mark.parametrize("start", [{}, {"instruction": 3, "vectors": {"length": 4, "rank": 2}}])
+def test_plan_of_a_toy_is_what_the_run_then_does(
+    start, capsys, monkeypatch, tmp_path, config_file, plain_adapt
+):
+    """Rows, steps and parameters, of epochs too; and nothing is written."""
+    plain = plain_adapt | start | {"out": str(tmp_path / "run"), "seeds": [0, 1]}
+    plain["train"] = {"epochs": 3, "batch_size": 8, "save_every": 4}
+    config, before = config_file(plain), tree(tmp_path)
+    text = printed(capsys, monkeypatch, "adapt", config)
+    assert tree(tmp_path) == before | {"run.yaml": Path(config).read_bytes()}
+    counts = [len(list(find_task(plain["task"]).examples(split))) for split in SPLITS]
+    assert re.search(r"^ mood +" + " +".join(map(str, counts)) + r" +[1-9]", text, re.MULTILINE)
+    steps, rows, trained = re.search(r"^ adaptation +(\d+) +(\d+) +(\d+)", text, re.MULTILINE).groups()
+    assert (int(steps), int(rows)) == (3 * 2 * 2 * plain["shots"] // 8, 8)
+    assert cli.main(["adapt", config]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["steps"], 2 * result["parameters"]) == (int(steps), int(trained))
+
+
+def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_file, plain_adapt, universal):
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain_adapt | {"prompt": str(universal)}))
+    prompt, _ = load_prompt(universal, "universal")
+    expected = prompt.shared.size + prompt.u[0].size + prompt.v[0].size
+    assert re.search(rf"^ adaptation +6 +8 +{expected:,} ", text, re.MULTILINE)
+
+
+def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_adapt, toy):
+    """Behind a universal prompt, and behind the start that it had; pretraining reads it, and trains none."""
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    plain = {
+        "pretrain": plain_pretrain | {"universal": stage(2) | {"instruction": 3}},
+        "targets": [toy["mood"]],
+        "methods": ["universal prompt, adapted", "the same, not pretrained"],
+        "adapt": adapt,
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    _, (teachers, universal, adapted) = stages(config, Planned(config.pretrain.model))
+    vectors, width, sources = teachers.length, 32, len(plain_pretrain["tasks"])
+    assert universal.length == adapted.length == vectors + 3
+    assert universal.trained == vectors * width + sources * (vectors + width)
+    assert (adapted.runs, adapted.trained) == (2, (vectors + 3) * width + vectors + width)
+
+
+def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
+    plain_pretrain, plain_adapt, toy, tmp_path
+):
+    """Steps of epochs over shots; a trial's runs are its methods times the factors."""
+    third = str(write_task(tmp_path, "warmth", toy_rows("tone")))
+    tasks = [*plain_pretrain["tasks"], third]
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    plain = {
+        "pretrain": plain_pretrain | {"tasks": tasks},
+        "targets": [toy["mood"]],
+        "adapt": adapt | {"train": {"epochs": 4, "batch_size": 8}},
+        "shots": [2, 8],
+        "tune": {"tasks": tasks[2:], "factors": [0.5, 1, 2], "shots": 4},
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    _, planned = stages(config, Planned(config.pretrain.model))
+    found = {stage.name: (stage.runs, stage.steps, len(stage.reads)) for stage in planned}
+    assert found == {
+        "teachers": (1, 12, 3),
+        "universal prompt": (1, 12, 3),
+        "tuning, teachers": (1, 12, 2),
+        "tuning, universal prompt": (1, 12, 2),
+        "tuning, warmth, k = 4, universal": (3, 4, 1),
+        "tuning, warmth, k = 4, from scratch": (6, 4, 1),
+        "mood, k = 2, universal": (1, 2, 1),
+        "mood, k = 2, from scratch": (2, 2, 1),
+        "mood, k = 8, universal": (1, 8, 1),
+        "mood, k = 8, from scratch": (2, 8, 1),
+    }
+
+
+def test_rows_that_cannot_be_told_are_unknown(capsys, monkeypatch, tmp_path, config_file, plain_adapt):
+    task = write_task(tmp_path, "far", [], source={"train": "https://example.org/far.jsonl"})
+    plain = plain_adapt | {"task": str(task), "shots": 0, "train": {"epochs": 2}}
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain))
+    assert re.search(r"^ far +unknown +unknown +unknown +≤ 24 \+ 2 ", text, re.MULTILINE)
+    assert re.search(r"^ all +unknown +unknown", text, re.MULTILINE)
+
+
+def test_tasks_read_data_sets_whose_rows_are_known():
+    for task in packaged_tasks().values():
+        source = getattr(task.source, "source", task.source)
+        if isinstance(source, Tfds):
+            assert source.name.partition(":")[0] in ROWS
+            assert all(source.count(split) for split in source.splits)
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("train", 392_702),
+        ("train[1000:]", 391_702),
+        ("train[:1000]", 1000),
+        ("train[50%:]", 196_351),
+    ],
+)
+def test_split_expressions_are_resolved(expression, rows):
+    assert tfds_rows("glue/mnli", expression) == rows
+
+
+def test_data_set_that_nobody_knows_has_unknown_rows():
+    assert tfds_rows("nothing_like_it", "train") is None
+    assert tfds_rows("glue/mnli", "tset") is None
+
+
+def test_plan_of_a_sequence_has_every_lesson(universal, tiny_model, toy):
+    config = ContinualConfig(
+        model=ModelConfig(str(tiny_model)),
+        prompt=str(universal),
+        tasks=(toy["tone"], toy["mood"]),
+        shots=4,
+        max_length=24,
+    )
+    told, planned = lessons(config, Planned(config.model))
+    assert [read.task.name for read in told["sequence"]] == ["tone", "mood"]
+    length, width = 4, 32
+    own, whole = length + width, length * width
+    expected = [
+        ("tone, factors, shared prompt frozen", 1, length, own),
+        ("mood, factors, shared prompt frozen", 1, length, own),
+        ("tone, shared prompt, distilled", 1, length, whole + own),
+        ("mood, shared prompt, distilled", 2, length, whole + 2 * own),
+        ("mood, earlier prompts", 2, length, whole + 2 * own),
+        ("tone, Progressive Prompts", 1, length, whole),
+        ("mood, Progressive Prompts", 1, 2 * length, whole),
+        ("tone, naive sequential tuning", 1, length, whole),
+        ("mood, naive sequential tuning", 1, length, whole),
+    ]
+    assert [(s.name, s.prompts, s.length, s.trained) for s in planned] == expected
+    assert [stage.distilled for stage in planned] == [
+        name == "mood, earlier prompts" for name, *_ in expected
+    ]
+    assert {stage.counts[0] for stage in planned} == {8}
+
+
+def test_sequence_is_planned_from_the_command_line(capsys, monkeypatch, tiny_model, toy, tmp_path):
+    options = ["--model.name", str(tiny_model), "--tasks", toy["tone"], toy["mood"]]
+    text = printed(capsys, monkeypatch, "continual", *options, "--out", str(tmp_path / "run"))
+    assert "sequence tasks" in text and "mood, Progressive Prompts" in text
+    assert "distilled" not in text
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,130 @@
+"""A bank keeps what it is given, whole, under names that never stand for two prompts."""
+
+from __future__ import annotations
+
+import re
+
+import fsspec
+import numpy as np
+import pytest
+from runs import TASKS, random, run_of, universal_run
+from toys import refused, tree
+
+from mpt import cli
+from mpt.errors import UserError
+from mpt.inference.predict import evaluate
+from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts.bank import Bank
+from mpt.prompts.saved import load_prompt
+from mpt.recipes.bank import add, entries
+
+
+@pytest.fixture
+def run(tmp_path, tiny_model):
+    return universal_run(tmp_path / "made", tiny_model)
+
+
+@pytest.fixture(params=["here", "remote"])
+def bank(request, tmp_path):
+    path = str(tmp_path / "bank") if request.param == "here" else f"memory://{tmp_path.name}/bank"
+    yield Bank(path)
+    if request.param == "remote":
+        fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_what_is_added_is_read_back(bank, run):
+    names = dict(add(run, bank))
+    assert [re.sub("-[0-9a-f]{8}$", "", name) for name in names] == ["universal", *TASKS]
+    assert all(names.values()) and sorted(names) == bank.names()
+    saved, _ = load_prompt(run, "universal")
+    universal, *plain = (bank.read(name) for name in names)
+    assert isinstance(universal[0], MultitaskPrompt) and universal[1].prompts == list(TASKS)
+    np.testing.assert_array_equal(universal[0].u[...], saved.u[...])
+    for place, (prompt, card) in enumerate(plain):
+        assert isinstance(prompt, SoftPrompt) and card.kind == "soft"
+        assert [card.prompts, [*card.templates]] == [[TASKS[place]]] * 2
+        np.testing.assert_array_equal(prompt.compose()[0], saved.compose()[place])
+    assert bank.added(bank.names()[0])
+
+
+def test_the_same_is_there_once_and_other_content_beside_it(bank, run, tmp_path, tiny_model):
+    first = dict(add(run, bank))
+    assert dict(add(run, bank)) == dict.fromkeys(first, False)
+    other = run_of(tmp_path / "other", tiny_model, SoftPrompt(random(7, 1, 4, 32)), "tone")
+    ((name, new),) = add(other, bank)
+    assert new and name.startswith("tone-") and name not in first
+    assert len(bank.names()) == 4
+
+
+def test_a_pretraining_gives_its_teachers(universal, tmp_path):
+    bank = Bank(str(tmp_path))
+    names = [name for name, _ in add(universal, bank)]
+    teachers, _ = load_prompt(universal, "teachers")
+    for place, name in enumerate(names[1:]):
+        prompt, card = bank.read(name)
+        np.testing.assert_array_equal(prompt.compose()[0], teachers.compose()[place])
+        assert card.rows.keys() == {TASKS[place]}
+
+
+def test_an_adaptation_gives_its_first_seed_with_its_own_figure(adapted, tmp_path):
+    bank = Bank(str(tmp_path))
+    ((name, _),) = add(adapted, bank)
+    prompt, card = bank.read(name)
+    np.testing.assert_array_equal(prompt.compose()[0], load_prompt(adapted, "adapted")[0].compose()[0])
+    assert card.seeds == [0] and len(prompt.compose()) == 1
+    assert card.metrics == {"test accuracy": evaluate(adapted, "", "test", 16, 0)["accuracy"]}
+
+
+def test_a_killed_add_leaves_no_prompt(run, tmp_path, monkeypatch):
+    bank = Bank(str(tmp_path / "bank"))
+    write = Bank._write
+
+    def die(self, file, content):
+        if file.endswith(".safetensors"):
+            raise KeyboardInterrupt
+        write(self, file, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Bank, "_write", die)
+        list(add(run, bank))
+    with pytest.raises(UserError, match="no prompts in it"):
+        bank.names()
+    assert all(dict(add(run, bank)).values())
+
+
+def test_a_damaged_prompt_is_told_of_and_left_out(run, tmp_path, capsys):
+    bank = Bank(str(tmp_path / "bank"))
+    names = [name for name, _ in add(run, bank)]
+    (tmp_path / "bank" / f"{names[0]}.json").write_text('{"kind": "multi')
+    assert [entry.name for entry in entries(bank)] == sorted(names[1:])
+    assert f"{names[0]}: not a whole prompt of mpt" in capsys.readouterr().err
+
+
+def test_list_shows_each_prompt(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    folder = str(tmp_path / "bank")
+    assert cli.main(["bank", "add", str(run), "--bank", folder]) == 0
+    names = [line.rsplit("/", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert cli.main(["bank", "add", str(run), "--bank", folder]) == 0
+    assert capsys.readouterr().out.count("(there already)") == 3
+    assert cli.main(["bank", "list", "--bank", folder]) == 0
+    told = capsys.readouterr().out
+    assert len(names) == 3 and all(text in told for text in (*names, "tone, colour", "Made by hand"))
+
+
+def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
+    empty, folder = str(tmp_path / "none"), str(tmp_path / "bank")
+    assert "no prompts in it; `mpt bank add RUN" in refused(capsys, "bank", "list", "--bank", empty)
+    assert "no prompts in it" in refused(capsys, "bank", "search", "sarcasm", "--bank", empty)
+    assert "no run directory" in refused(capsys, "bank", "add", empty, "--bank", folder)
+    assert "name at least one" in refused(capsys, "bank", "add", "--bank", folder)
+    assert "nowhere://a: cannot be used: " in refused(capsys, "bank", "list", "--bank", "nowhere://a")
+    (tmp_path / "file").write_text("")
+    assert "file: " in refused(capsys, "bank", "add", str(run), "--bank", str(tmp_path / "file"))
+    halves = universal_run(tmp_path / "t5", tiny_t5, decoder_prompt=2)
+    before = tree(tmp_path)
+    assert "goes to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
+    assert tree(tmp_path) == before
+    names = [name for name, _ in add(run, Bank(folder))]
+    with pytest.raises(UserError, match=f"no prompt 'tone' in it; known: {names[1]}"):
+        Bank(folder).read("tone")

@@ -1,0 +1,58 @@
+"""Figures are the same file each time, and lie in a page without disturbing it."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from mpt.render.plots import figure, heat_map, inline, legend, line, look, panels, save
+
+
+def drawn():
+    picture, axes = figure()
+    line(axes, 0, "universal", [4, 16, 32], [70.0, 80.0, 85.0], [65.0, 78.0, 84.0], [75.0, 82.0, 86.0])
+    axes.legend()
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_same_figure_same_file(tmp_path, kind):
+    for name in "ab":
+        save(drawn(), tmp_path / f"{name}.{kind}")
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_two_figures_in_one_page_share_no_name():
+    first, second = inline(drawn(), "one"), inline(drawn(), "two")
+    names = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (first, second)]
+    assert names[0] and not names[0] & names[1]
+
+
+def test_inline_figures_take_the_colour_of_their_page():
+    text = inline(drawn(), "a < b")
+    assert ElementTree.fromstring(text).get("aria-label") == "a < b"
+    assert "#000000" not in text and 'fill="currentColor"' in text
+
+
+def test_heat_map_leaves_unknown_cells_empty():
+    _, axes = figure()
+    heat_map(axes, np.array([[1.0, np.nan], [2.0, 3.0]]), ["a", "b"], ["c", "d"])
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
+
+
+def test_panels_share_one_list_of_names():
+    picture, grid = panels(4, most=3)
+    assert len(grid) == 4 and len({axes.get_ylim() for axes in grid}) == 1
+    for place, axes in enumerate(grid):
+        line(axes, 0, "in all", [1, 2], [1, 2])
+        line(axes, place + 1, f"in {place}", [1, 2], [2, 1])
+    legend(picture)
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == [
+        "in all",
+        *(f"in {place}" for place in range(4)),
+    ]
+
+
+def test_lines_are_told_apart():
+    assert len({look(place) for place in range(64)}) == 64

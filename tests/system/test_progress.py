@@ -1,0 +1,54 @@
+"""What is shown of a stage's progress, where it is shown."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from mpt.system import progress
+from mpt.system.progress import Progress
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """A notebook's cell: what was shown in it, one after another."""
+    shown = []
+
+    def show(bars):
+        shown.append(bars._repr_mimebundle_([], [])["text/plain"])
+
+    def display(bars, display_id):
+        show(bars)
+        return SimpleNamespace(update=show)
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(progress, "DRAWN_EVERY", 0.0)
+    return shown
+
+
+def test_notebook_shows_one_bar_that_grows(cell, capsys):
+    with Progress("run: stage", 3, done=1) as bar:
+        bar.step("loss 2.000")
+        bar.step("loss 1.000")
+    assert [("1/3" in text, "2/3" in text, "3/3" in text) for text in cell] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]
+    assert "run: stage" in cell[-1] and "loss 1.000" in cell[-1]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_notebook_shows_nothing_of_what_is_finished(cell):
+    with Progress("run: stage", 3, done=3):
+        pass
+    assert cell == []
+
+
+def test_log_has_lines(capsys):
+    with Progress("run: stage", 2) as bar:
+        bar.step("loss 2.000")
+        bar.step("loss 1.000")
+    assert capsys.readouterr().err == "run: stage: 2/2, loss 1.000, 0 s left\n"
