@@ -20,13 +20,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mpt.version import __version__
+from mpt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mpt.api import adapt, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
     from mpt.config.options import (
-        AdaptConfig,
         DistillConfig,
         MeshConfig,
         ModelConfig,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     )
     from mpt.data.task import Task
     from mpt.errors import UserError
+    from mpt.methods import AdaptConfig
     from mpt.run import LoadedBackbone, Run
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "Task",
     "TrainConfig",
     "UserError",
-    "__version__",
     "adapt",
     "load",
     "load_backbone",
@@ -64,6 +63,7 @@ HOMES = {
     "mpt.catalog.from_python": ("make_task",),
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
+    "mpt.methods": ("AdaptConfig",),
     "mpt.run": ("LoadedBackbone", "Run"),
 }
 
@@ -72,7 +72,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
     home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")
-    if home in ("mpt.api", "mpt.run"):
+    if home in ("mpt.api", "mpt.methods", "mpt.run"):
         from mpt.system.quiet import quiet
 
         quiet()  # before JAX is there

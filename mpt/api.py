@@ -21,12 +21,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from mpt.catalog.from_python import Given, as_task, task_files
 from mpt.catalog.library import is_packaged
-from mpt.config.options import AdaptConfig, MeshConfig, ModelConfig, PretrainConfig
+from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.inference.predict import trained
 from mpt.loading.hf import load_pretrained
+from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mpt.adaptation.result import Result, read_results
 from mpt.catalog.from_python import Table, labelled, listed
 from mpt.config.options import MeshConfig, ModelConfig
 from mpt.data.sources import Rows
@@ -23,7 +23,6 @@ from mpt.interop.exporting import Format, export_run
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
-from mpt.recipes.adapt import Result
 from mpt.recipes.inspect import inspect
 from mpt.rundir.directory import whole_folder
 from mpt.sharding import use_mesh
@@ -172,11 +171,7 @@ class Run:
     @property
     def results(self) -> list[Result]:
         """An adaptation's figures on held-out rows, one for each target; of other runs none."""
-        for file in ("results.json", "result.json"):
-            if (self.path / file).is_file():
-                found = json.loads((self.path / file).read_text())
-                return [Result.read(result) for result in (found if isinstance(found, list) else [found])]
-        return []
+        return read_results(self.path)
 
     def _ready(self, task: str | Path | Task, index: int) -> Ready:
         named = str(task) if isinstance(task, Path) else task

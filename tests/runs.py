@@ -9,9 +9,10 @@ from golden import normal
 from toys import write_task
 
 from mpt.catalog.library import find_task
-from mpt.config.options import AdaptConfig, ModelConfig, PretrainConfig
+from mpt.config.options import ModelConfig, PretrainConfig
 from mpt.config.yaml_file import dump_config
 from mpt.loading.hf import load_pretrained
+from mpt.methods import AdaptConfig
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import write_whole

@@ -10,8 +10,9 @@ import pytest
 from toys import ROOT, start_mpt, write_task
 
 from mpt import cli
-from mpt.config.options import AdaptConfig, PretrainConfig
+from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import load_config
+from mpt.methods import AdaptConfig
 
 
 def output(capsys, *arguments: str) -> str:
@@ -74,14 +75,14 @@ def test_card_says_what_the_prompt_is(universal, tiny_model):
 
 
 def test_result_of_adaptation(adapted):
-    result = json.loads((adapted / "result.json").read_text())
+    result = json.loads((adapted / "results.json").read_text())[0]
     assert (result["task"], result["metric"], result["steps"], result["rows"]) == ("mood", "accuracy", 6, 16)
     assert len(result["scores"]) == 2
     assert [step for step, _ in result["curve"]] == [0, 3, 6]
 
 
 def test_evaluation_gives_the_figure_of_the_adaptation(capsys, adapted):
-    scores = json.loads((adapted / "result.json").read_text())["scores"]
+    scores = json.loads((adapted / "results.json").read_text())[0]["scores"]
     for index, score in enumerate(scores):
         found = json.loads(output(capsys, "evaluate", str(adapted), "--rows", "16", "--index", str(index)))
         assert found == {"task": "mood", "split": "test", "rows": 16, "accuracy": score}
@@ -144,7 +145,7 @@ def test_saved_config_runs_the_same_again(tmp_path, adapted, capsys):
     output(capsys, "adapt", str(adapted / "config.yaml"), "--out", str(again))
     file = "prompts/adapted.safetensors"
     assert (again / file).read_bytes() == (adapted / file).read_bytes()
-    results = [json.loads((run / "result.json").read_text()) | {"seconds": 0} for run in (again, adapted)]
+    results = [json.loads((run / "results.json").read_text())[0] | {"seconds": 0} for run in (again, adapted)]
     assert results[0] == results[1]
 
 

@@ -12,8 +12,8 @@ from mpt.data.tokenise import encode
 from mpt.inference.evaluate import grade, predictions
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
+from mpt.prompts.initial import starting_vectors
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.start import starting_vectors
 from mpt.types import Row
 
 pytestmark = pytest.mark.full

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mpt.config.options import AdaptConfig
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
 from mpt.errors import warn
 from mpt.loading.hf import Pretrained
+from mpt.methods import AdaptConfig
 from mpt.types import Row
 
 

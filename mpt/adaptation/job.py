@@ -1,40 +1,52 @@
-"""One part of an adaptation: the prompts, or the model, that train by themselves."""
+"""One job of an adaptation: the prompts, or the model, that train side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from flax import nnx
 
 from mpt.adaptation.draws import Drawn, HeldOut
-from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Example, Task
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
-from mpt.methods.starts import TITLES, Setting, start
+from mpt.methods import METHODS, Setting, Start
+from mpt.methods.setting import no_shared_part
 from mpt.metrics.interval import pseudo_values
-from mpt.models.cost import weights
-from mpt.models.lora import Lora
-from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, save_prompt
-from mpt.sharding import own_shards
-from mpt.training.loop import fit
-from mpt.training.losses import task_loss
-from mpt.training.spending import keep_spending
+from mpt.rundir.directory import RunDir
+from mpt.training.stage import Stage, train_stage
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How prompts are measured.
+
+    Attributes:
+        split: the split of the final figure.
+        calibrate: answers are calibrated by batch, see ``mpt.inference.evaluate.calibrated``.
+        probe_every: steps between validation passes; 0: there are none.
+        best: the prompt of the best validation pass is scored, not the last step's.
+    """
+
+    split: str = "test"
+    calibrate: bool = False
+    probe_every: int = 0
+    best: bool = False
 
 
 class Job(NamedTuple):
-    """What one part of an adaptation gave.
+    """What a job gave.
 
     Attributes:
         scores: each task's, one per prompt.
         parts: what they are made of, see ``pseudo_values``.
-        curves: each task's mean at each look, with the step.
+        curves: the mean of each task at each validation pass, with the step.
         parameters: trained numbers per prompt.
+        seconds: spent in training steps.
     """
 
     scores: dict[str, list[float]]
@@ -45,68 +57,105 @@ class Job(NamedTuple):
     seconds: float
 
 
-def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn]) -> Job:
+def jobs(setting: Setting) -> dict[str, Setting]:
+    """An adaptation's jobs, by the ending of the names of their files.
+
+    Prompts of all seeds train side by side in one job, if the method allows it and no prompts of a seed
+    share a part; else each seed has a job, with its share of the rows of a step.
+    """
+    method, width = METHODS[setting.method], len({task.name for task in setting.tasks})
+    count = len(setting.tasks) // width
+    if method.side_by_side and not setting.joint:
+        return {"": setting}
+    train = replace(setting.train, batch_size=max(setting.train.batch_size // count, 1))
+    if not method.trained:
+        train = replace(train, steps=0, epochs=0.0)
+
+    def of_seed(first: int) -> Setting:
+        tasks, seeds, rows = (
+            each[first : first + width] for each in (setting.tasks, setting.seeds, setting.rows)
+        )
+        return replace(setting, tasks=tasks, seeds=seeds, rows=rows, train=train)
+
+    return {f"-{place}": of_seed(place * width) for place in range(count)}
+
+
+def start(setting: Setting) -> Start:
+    """The model before training.
+
+    Raises:
+        UserError: the method lacks something, or an option does not go with it.
+    """
+    method = METHODS[setting.method]
+    if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
+        raise no_shared_part("freeze_shared" if setting.freeze_shared else "also")
+    return method.start(setting)
+
+
+def training(setting: Setting, begun: Start, name: str = "") -> Stage:
+    """The stage that trains a job's model; without steps, nothing is trained."""
+    return Stage(
+        f"adapt{name}",
+        begun.model,
+        setting.rows,
+        setting.train,
+        tasks=[task.name for task in setting.tasks],
+        trainable=begun.trainable,
+        weight_rate=begun.weight_rate,
+    )
+
+
+def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn], run: RunDir, scoring: Scoring) -> Job:
     """Trains, scores and saves what trains side by side.
 
     Args:
         name: the ending of the names of its files.
         drawn: each task's rows.
     """
-    config, run, tasks, begun = setting.config, setting.run, setting.tasks, start(setting)
-    parameters = weights(nnx.state(begun.model, begun.trainable))
+    begun = start(setting)
+    stage = training(setting, begun, name)
+    titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
     probed = {task: rows.probed for task, rows in drawn.items()}
-    looks = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
 
     def probe(model: Prompted) -> dict[str, float]:
-        found: dict[str, list[float]] = {look: [] for look in looks.values()}
-        for task, _, (examples, _), said in answered(model, setting, probed):
-            found[looks[task.name]].append(score(task, examples, said.texts))
-        return {look: float(np.mean(each)) for look, each in found.items()}
+        scores: dict[str, list[float]] = {title: [] for title in titles.values()}
+        for task, _, (examples, _), said in answered(model, setting, probed, scoring.calibrate):
+            scores[titles[task.name]].append(score(task, examples, said.texts))
+        return {title: float(np.mean(each)) for title, each in scores.items()}
 
     model, seconds = begun.model, 0.0
-    stage = in_steps(config.train, list(map(len, setting.rows)))
     if stage.steps:
-        keep_spending(run.path / f"adapt{name}", model, stage, setting.rows, begun.trainable)
-        model, seconds = fit(
-            model,
-            training_batches(setting.rows, stage, 0, setting.pretrained.backbone.layout, own_shards()),
-            stage,
-            task_loss,
-            weights={"task": 1.0},
-            run=run,
-            stage=f"adapt{name}",
-            tasks=[task.name for task in tasks],
-            trainable=begun.trainable,
-            weight_rate=begun.weight_rate,
-            probe=probe if config.probe_every else None,
-            probe_every=config.probe_every,
-            best=config.keep == "best",
+        model, seconds = train_stage(
+            stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
         )
-    lines = run.metrics(f"adapt{name}").read()
+    lines = run.metrics(stage.name).read()
     curves = {
-        task: [(int(line["step"]), line[look]) for line in lines if look in line]
-        for task, look in looks.items()
+        task: [(int(line["step"]), line[title]) for line in lines if title in line]
+        for task, title in titles.items()
     }
-    found: dict[str, list[float]] = {task: [] for task in drawn}
+    scores: dict[str, list[float]] = {task: [] for task in drawn}
     parts: dict[str, list[list[float]]] = {task: [] for task in drawn}
     scored = {task: rows.scored for task, rows in drawn.items()}
-    for task, seed, (examples, _), said in answered(model, setting, scored):
-        found[task.name].append(score(task, examples, said.texts))
+    for task, seed, (examples, _), said in answered(model, setting, scored, scoring.calibrate):
+        scores[task.name].append(score(task, examples, said.texts))
         parts[task.name].append(score_in_parts(task, examples, said.texts))
         keep_answers(run.path, task, seed, examples, said)
-    if config.method != "full":  # a whole model is no small thing to keep for each task and seed
-        save(setting, f"adapted{name}", model, begun.origin, found)
-    return Job(found, parts, curves, parameters // len(tasks), stage.steps, seconds)
+    save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
+    return Job(scores, parts, curves, stage.trained // len(setting.tasks), stage.steps or 0, seconds)
 
 
 def answered(
-    model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut]
+    model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut], calibrate: bool
 ) -> Iterator[tuple[Task, int, HeldOut, Answers]]:
     """What each prompt makes of its task's rows: the task, the seed, the rows and the answers."""
-    for place, (task, seed) in enumerate(zip(setting.tasks, setting.seeds)):
+    for index, (task, seed) in enumerate(zip(setting.tasks, setting.seeds)):
         asked = held_out[task.name]
-        tokenizer, calibrate = setting.pretrained.tokenizer, setting.config.calibrate
-        yield task, seed, asked, answers(model, task, asked.rows, tokenizer, place, calibrate)
+        yield (
+            task,
+            seed,
+            asked,
+            answers(model, task, asked.rows, setting.pretrained.tokenizer, index, calibrate),
+        )
 
 
 def score(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> float:
@@ -125,27 +174,32 @@ def score_in_parts(task: Task, examples: Sequence[Example], texts: Sequence[str]
 
 
 def save(
-    setting: Setting, name: str, model: Prompted, origin: str, found: Mapping[str, Sequence[float]]
+    setting: Setting,
+    name: str,
+    model: Prompted,
+    origin: str,
+    scores: Mapping[str, Sequence[float]],
+    run: RunDir,
+    split: str,
 ) -> None:
-    """Saves what was trained, with its card; what was factors is plain prompts from here on."""
-    tasks, method = {task.name: task for task in setting.tasks}, setting.config.method
-    kept: nnx.Module = model.prompt  # type: ignore[assignment]
-    if isinstance(model.prompt, PlainPrompt):
-        vectors = model.prompt.compose()
-        kept = Lora.of(model.backbone, vectors) if method == "lora" else SoftPrompt(vectors)
+    """Saves what the method keeps of a trained model, with its card."""
+    method, tasks = METHODS[setting.method], {task.name: task for task in setting.tasks}
+    if method.keep is None:
+        return
+    kept = method.keep(model)
     prefix = {task: f"{task} " if len(tasks) > 1 else "" for task in tasks}
     card = Card.describe(
         kept,
         setting.pretrained,
         prompts=[task.name for task in setting.tasks],
         tasks=list(tasks.values()),
-        rows={task.name: len(rows) for task, rows in zip(setting.tasks, setting.rows)},
-        method=f"{TITLES[method]} for {', '.join(tasks)}, started from {origin}",
+        rows={task.name: len(rows) for task, rows in zip(setting.tasks, setting.rows)},  # type: ignore
+        method=f"{method.title[0].upper()}{method.title[1:]} for {', '.join(tasks)}, started from {origin}",
         seeds=list(dict.fromkeys(setting.seeds)),
-        max_length=setting.config.max_length,
+        max_length=setting.max_length,
         metrics={
-            f"{prefix[task]}{setting.config.scored} {tasks[task].metric}": float(np.mean(each))
-            for task, each in found.items()
+            f"{prefix[task]}{split} {tasks[task].metric}": float(np.mean(each))
+            for task, each in scores.items()
         },
     )
-    save_prompt(setting.run.path, name, kept, card)
+    save_prompt(run.path, name, kept, card)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
+
+FILE = "results.json"
+OLD_FILE = "result.json"  # what a version before wrote where there was one target: its result alone
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an adaptation gave.
+    """What an adaptation gave for one task.
 
     Attributes:
         task: the target task; ``metric`` is its metric's name.
@@ -41,14 +46,15 @@ class Result:
         return cls(**whole)
 
 
-def read_results(run: AnyPath, several: bool) -> list[Result]:
-    """The results of an adaptation; none where it is not through.
+def read_results(run: AnyPath) -> list[Result]:
+    """The results of an adaptation, one for each target task; none where it has not finished."""
+    for name in (FILE, OLD_FILE):
+        if (run / name).exists():
+            plain = json.loads((run / name).read_text())
+            return [Result.read(each) for each in (plain if isinstance(plain, list) else [plain])]
+    return []
 
-    Args:
-        several: it had several targets.
-    """
-    file = run / ("results.json" if several else "result.json")
-    if not file.exists():
-        return []
-    found = json.loads(file.read_text())
-    return [Result.read(result) for result in (found if several else [found])]
+
+def write_results(run: AnyPath, results: Sequence[Result]) -> None:
+    """Writes the results of an adaptation, whose last file this is."""
+    write_whole(run / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n")

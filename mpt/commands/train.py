@@ -12,10 +12,10 @@ from mpt.commands import Command
 from mpt.errors import UserError
 
 # The commands that run on all processes of a cluster.
-TRAINING = ("quickstart", "pretrain", "adapt", "compare")
+TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
 
 # Those that go on where they were stopped.
-RESUMED = (*TRAINING, "continual")
+RESUMED = TRAINING
 
 
 Config = TypeVar("Config")
@@ -56,20 +56,20 @@ def quickstart(rest: list[str]) -> None:
 
 def pretrain(rest: list[str]) -> None:
     """Train teacher prompts for source tasks and distil them into a universal prompt."""
-    from mpt.config import options as config
+    from mpt.config.options import PretrainConfig
     from mpt.recipes.pretrain import pretrain
 
-    if resolved := _configured(config.PretrainConfig, "pretrain", rest):
+    if resolved := _configured(PretrainConfig, "pretrain", rest):
         print(f"Universal prompt in {pretrain(resolved)}/prompts")
 
 
 def adapt(rest: list[str]) -> None:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
-    from mpt.config import options as config
     from mpt.data.taskfile import from_anywhere
+    from mpt.methods import METHODS, AdaptConfig
     from mpt.recipes.adapt import adapt_all
 
-    resolved = _configured(config.AdaptConfig, "adapt", rest)
+    resolved = _configured(AdaptConfig, "adapt", rest)
     if not resolved:
         return
     task, *also = map(from_anywhere, (resolved.task, *resolved.also))
@@ -77,30 +77,33 @@ def adapt(rest: list[str]) -> None:
         for seed, share in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
             print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {rows}")
-    if resolved.method == "full":
-        print(f"Figures in {resolved.out}/result.json; a model that is trained whole is not kept")
+    if METHODS[resolved.method].keep is None:
+        print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
     else:
         print(f"Prompt in {resolved.out}/prompts")
 
 
 def compare(rest: list[str]) -> None:
     """Run every method on every held-out task and print one table."""
-    from mpt.config import options as config
+    from mpt.comparison.config import CompareConfig
     from mpt.recipes.compare import compare
 
-    if resolved := _configured(config.CompareConfig, "compare", rest):
+    if resolved := _configured(CompareConfig, "compare", rest):
         compare(resolved)
 
 
 def plan(rest: list[str]) -> None:
     """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
-    from mpt.config.options import PretrainConfig
-    from mpt.config.yaml_file import find_config, kind_of, with_model
-    from mpt.recipes.plan import plan
+    from mpt.comparison.config import CompareConfig
+    from mpt.config.options import ContinualConfig, PretrainConfig
+    from mpt.config.yaml_file import find_config, kind_of
+    from mpt.methods import AdaptConfig
+    from mpt.recipes.plan import plan, with_model
 
     kind = PretrainConfig
     if rest and not rest[0].startswith("-"):
-        kind = kind_of(find_config(rest[0]))
+        kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
+        kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
     resolved = with_model(order.config, order.backbone) if order.backbone else order.config
     plan(resolved, order.topology, order.tries, order.patience, order.json)
@@ -110,12 +113,12 @@ def continual(rest: list[str]) -> None:
     """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
     from rich.console import Console
 
-    from mpt.config import options as config
+    from mpt.config.options import ContinualConfig
     from mpt.continual.results import table
     from mpt.data.taskfile import from_anywhere
     from mpt.recipes.continual import continual
 
-    if resolved := _configured(config.ContinualConfig, "continual", rest):
+    if resolved := _configured(ContinualConfig, "continual", rest):
         results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
         Console().print(table(results))
         print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.result import Result
-from mpt.comparison.table_rows import OURS, ROWS, SCRATCH, Cell, numbers_of_shots
-from mpt.config.options import CompareConfig
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, numbers_of_shots
 from mpt.metrics.interval import Estimate, average, estimate
 from mpt.prompts.saved import load_prompt
 from mpt.system.paths import AnyPath
@@ -44,7 +44,7 @@ class Comparison:
         return cls(config.methods, config.targets, shots, config.goal, weights, found, per)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:
-        return self.found.get(Cell(method, target, shots if ROWS[method].trained else None))
+        return self.found.get(Cell(method, target, shots if ENTRIES[method].trained else None))
 
     def row(self, method: str, shots: int) -> list[Result]:
         """A method's results, one per target; empty until all are there."""

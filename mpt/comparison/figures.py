@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mpt.adaptation.result import Result
+from mpt.comparison.entries import ENTRIES, OURS
 from mpt.comparison.estimates import Comparison, seconds, trained
-from mpt.comparison.table_rows import OURS, ROWS
 from mpt.comparison.tables import k
 from mpt.metrics.interval import Estimate
 from mpt.render.plots import few_ticks, legend, level, line, panels, point
 
-PLACES = {name: place for place, name in enumerate(ROWS)}  # a method looks the same in all figures
+PLACES = {name: place for place, name in enumerate(ENTRIES)}  # a method looks the same in all figures
 
 
 def figures(found: Comparison) -> Iterator[tuple[str, str, Figure]]:
@@ -37,7 +37,7 @@ def against_shots(found: Comparison) -> Figure:
     drawn, (axes,) = panels(1, width=5.4, height=3.6)
     for method in found.methods:
         means = [(x, mean) for x, shots in enumerate(found.shots) if (mean := found.mean(method, shots))]
-        if means and not ROWS[method].trained:
+        if means and not ENTRIES[method].trained:
             level(axes, PLACES[method], method, 100 * means[0][1].mean)
         elif means:
             low, high = zip(*(_span(mean) for _, mean in means))

@@ -13,8 +13,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from mpt.adaptation.result import Result
+from mpt.comparison.entries import OURS
 from mpt.comparison.estimates import Comparison, first_step, head_start, interval, seconds, trained
-from mpt.comparison.table_rows import OURS
 from mpt.metrics.interval import Estimate
 from mpt.render.console import short as two_digits
 

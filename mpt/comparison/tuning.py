@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpt.catalog.library import find_task
-from mpt.comparison.table_rows import ROWS, Cell
-from mpt.config.options import AdaptConfig, CompareConfig, PretrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import ENTRIES, Cell
+from mpt.config.options import PretrainConfig
 from mpt.errors import UserError
+from mpt.methods import AdaptConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def check(config: CompareConfig) -> None:
         if name in config.targets:
             raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on other tasks")
         find_task(name)
-    universal = any(ROWS[method].universal for method in tuned_methods(config))
+    universal = any(ENTRIES[method].universal for method in tuned_methods(config))
     if universal and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
         raise UserError(
             "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
@@ -67,7 +69,7 @@ def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
 
 def tuned_methods(config: CompareConfig) -> list[str]:
     """The methods that have trials."""
-    return [method for method in config.methods if ROWS[method].tuned and config.tune.factors]
+    return [method for method in config.methods if ENTRIES[method].tuned and config.tune.factors]
 
 
 def trial_seeds(config: CompareConfig) -> tuple[int, ...]:

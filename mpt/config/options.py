@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from mpt.config.methods import (
-    AttemptConfig,
-    ContinualMethod,
-    DeptConfig,
-    ExamplesConfig,
-    FullConfig,
-    LoraConfig,
-    Method,
-    SpotConfig,
-    UlptConfig,
-)
 from mpt.errors import UserError
 
 TrackerName = Literal["wandb", "mlflow"]
+ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
+
+
+def at_least_1(**numbers: int) -> None:
+    """Refuses the first that is not.
+
+    Raises:
+        UserError: names it.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise UserError(f"{name}: it must be at least 1, not {number}")
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
-class AdaptConfig:
-    """`mpt adapt`: one new task from few examples, once per seed, all seeds side by side."""
+class AdaptOptions:
+    """The options of `mpt adapt`, but those that belong to one method: see ``mpt.methods.AdaptConfig``."""
 
     out: str = "runs/adapt"
     """The run directory."""
@@ -180,7 +181,7 @@ class AdaptConfig:
     prompt: str = ""
     """Run directory of the universal prompt to start from; without one, see `vectors`. SPoT and ATTEMPT
     take its teachers."""
-    method: Method = "prompt"
+    method: str = "prompt"
     """What is trained: the prompt as it is (a universal one's factors), or see the options of that name."""
     freeze_shared: bool = False
     """Of a universal prompt: trains the factors u and v, and the instruction if there is one, alone."""
@@ -214,85 +215,10 @@ class AdaptConfig:
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Where metrics go besides metrics.jsonl and TensorBoard's events."""
-    spot: SpotConfig = field(default_factory=SpotConfig)
-    attempt: AttemptConfig = field(default_factory=AttemptConfig)
-    ulpt: UlptConfig = field(default_factory=UlptConfig)
-    dept: DeptConfig = field(default_factory=DeptConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    full: FullConfig = field(default_factory=FullConfig)
-    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
 
     def __post_init__(self):
         if self.keep == "best" and not self.probe_every:
             raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
-
-
-@dataclass(frozen=True)
-class TuneConfig:
-    """How a comparison chooses rates: every trained method tries the same factors on the same rows."""
-
-    tasks: tuple[str, ...] = ()
-    """Targets of the trials, none of them the comparison's. Where one is a source task, the trials have a
-    universal prompt of their own, trained without it."""
-    factors: tuple[float, ...] = ()
-    """What each method's peak rates are multiplied by, say 0.3, 1 and 3; without any, nothing is tuned."""
-    shots: int = 16
-    """Training examples per class of a trial; what is chosen serves every number of shots."""
-    rows: int = 500
-    """Validation rows that a trial is scored on; 0 takes all."""
-    seeds: int = 0
-    """How many of the comparison's seeds a trial has, the first ones; 0 takes all."""
-
-    def __post_init__(self):
-        if any(factor <= 0 for factor in self.factors):
-            raise UserError(f"factors: each must be above 0, not {min(self.factors)}")
-        if self.factors and not self.tasks:
-            raise UserError("tasks: name at least one task to tune on")
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """`mpt compare`: pretrain once, then every method on every target, in one table."""
-
-    out: str = "runs/compare"
-    """The run directory; each part has its own run directory inside."""
-    pretrain: PretrainConfig = PretrainConfig()
-    source: str = ""
-    """Run directory of the pretraining, where comparisons share one; inside `out` where left out."""
-    targets: tuple[str, ...] = ()
-    """Held-out tasks."""
-    held_out: bool = True
-    """Refuses a target that is a source task too; the paper's GLUE has four."""
-    adapt: AdaptConfig = AdaptConfig()
-    """How each method is adapted; its task, prompt, method and run directory are filled in."""
-    scratch_rate: float = 0.01
-    """Adam's peak rate of prompts that start from scratch: they have further to go."""
-    methods: tuple[str, ...] = (
-        "hard prompt",
-        "universal prompt, not adapted",
-        "universal prompt, adapted",
-        "prompt tuning from vocabulary",
-        "prompt tuning from instruction",
-    )
-    """The table's rows. There are also: hard prompt, calibrated; universal prompt, not adapted, calibrated;
-    universal prompt, factors adapted; the same, not pretrained; in-context examples; SPoT; ATTEMPT; ULPT;
-    DePT; LoRA; full fine-tuning."""
-    goal: float = 0.8
-    """The accuracy whose first step is reported for each method."""
-    shots: tuple[int, ...] = ()
-    """Training examples per class, one after another; `adapt.shots` alone where left out."""
-    tune: TuneConfig = TuneConfig()
-    track: tuple[TrackerName, ...] = ()
-    """Where the metrics of the pretraining and of each adaptation go, in place of their own `track`."""
-
-    def __post_init__(self):
-        if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
-            raise UserError(f"shots: each must stand once, and be 0 or more, not {list(self.shots)}")
-
-    @property
-    def mesh(self) -> MeshConfig:
-        """The pretraining's: all runs in one process have one mesh."""
-        return self.pretrain.mesh
 
 
 @dataclass(frozen=True)
@@ -324,5 +250,6 @@ class ContinualConfig:
     """Most tokens of an input."""
     test_rows: int = 200
     """Test rows per task: every prompt is scored on all tasks. 0 takes all."""
+    mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Where each method's metrics go besides metrics.jsonl and TensorBoard's events."""

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mpt.config.options import AdaptConfig, CompareConfig, PretrainConfig
 from mpt.errors import UserError, first_line, nearest
 from mpt.system.paths import AnyPath
 
@@ -48,9 +47,7 @@ def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = 
     return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
 
 
-def kind_of(
-    path: AnyPath, kinds: Sequence[type[Config]] = (PretrainConfig, AdaptConfig, CompareConfig)
-) -> type[Config]:
+def kind_of(path: AnyPath, kinds: Sequence[type[Config]]) -> type[Config]:
     """The kind of run that a config file is of: the one that knows most of the keys at its top."""
     plain = read_yaml(path)
     if isinstance(base := plain.pop("base", None), str) and not plain.keys() - {"out"}:
@@ -91,13 +88,6 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         for name, value in new.items()
     }
     return old | both
-
-
-def with_model(config: Config, name: str) -> Config:
-    """The config with another backbone."""
-    if isinstance(config, CompareConfig):
-        return dataclasses.replace(config, pretrain=with_model(config.pretrain, name))
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))  # type: ignore
 
 
 def read_yaml(path: AnyPath) -> dict[str, Any]:

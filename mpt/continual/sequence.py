@@ -8,22 +8,20 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from mpt.config.methods import ContinualMethod
-from mpt.config.options import ContinualConfig
+from mpt.config.options import ContinualConfig, ContinualMethod, TrainConfig
 from mpt.continual.learners import Learner, Lesson
 from mpt.continual.results import TITLES, Outcome
 from mpt.continual.scoring import Exam
-from mpt.data.mixture import in_steps, training_batches
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
+from mpt.models.backbone import Backbone
 from mpt.models.cost import weights
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.rundir.directory import RunDir
-from mpt.training.loop import fit
 from mpt.training.losses import retention_loss, task_loss
-from mpt.training.spending import keep_spending
+from mpt.training.stage import Lengths, Stage, train_stage
 from mpt.types import Row
 
 
@@ -60,7 +58,12 @@ def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
     name = f"{place}-{Path(task.name).name}"
     parameters = weights(nnx.state(lesson.prompt, lesson.trainable))
     if not has_prompt(course.run.path, name):
-        trained, seconds = _trained(course, lesson, name, rows)
+        config = course.config
+        retention = Retention(config.kl_weight, config.hidden_weight)
+        backbone = course.pretrained.backbone
+        stage = lesson_stage(lesson, name, rows, config.train, config.seed, retention, backbone)
+        model, seconds = train_stage(stage, course.run)
+        trained = model.prompt
         # Behind frozen vectors, new ones are from here on one plain prompt with them.
         kept = trained if isinstance(trained, MultitaskPrompt) else SoftPrompt(trained.compose())
         figures = exam.figures(course.learner.learned(kept)) | {"training seconds": seconds}
@@ -72,26 +75,40 @@ def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
     return course._replace(learner=course.learner.learned(found), lessons=lessons)
 
 
-def _trained(course: Course, lesson: Lesson, stage: str, rows: Sequence[Row]) -> tuple[PlainPrompt, float]:
-    """The prompt that a lesson makes, and the seconds that it takes."""
-    config, backbone = course.config, course.pretrained.backbone
-    model, loss = Prompted(backbone, lesson.prompt), task_loss
-    teachers = lesson.teachers if config.kl_weight or config.hidden_weight else None
-    if teachers is not None:
-        model, loss = Distilled(backbone, lesson.prompt, teachers), retention_loss
-    train = in_steps(config.train, [len(rows)])
-    keep_spending(course.run.path / stage, model, train, [rows], lesson.trainable, teachers is not None)
-    trained, seconds = fit(
-        model,
-        training_batches([rows], train, config.seed, backbone.layout),
-        train,
-        loss,
-        weights={"task": 1.0, "kl": config.kl_weight, "hidden": config.hidden_weight},
-        run=course.run,
-        stage=stage,
-        trainable=lesson.trainable,
-    )
-    return trained.prompt, seconds
+class Retention(NamedTuple):
+    """The coefficients of what earlier tasks' prompts are to keep; the task loss has 1.
+
+    Attributes:
+        kl: of KL(teacher || student) over the earlier prompts.
+        hidden: of the hidden states' mean squared error.
+    """
+
+    kl: float
+    hidden: float
+
+
+def lesson_stage(
+    lesson: Lesson,
+    name: str,
+    rows: Sequence[Row] | Lengths,
+    train: TrainConfig,
+    seed: int,
+    retention: Retention,
+    backbone: Backbone,
+) -> Stage:
+    """The stage that trains a lesson.
+
+    Args:
+        name: the stage's name.
+        rows: the task's training rows.
+        seed: draws the batches.
+    """
+    weights = {"task": 1.0, "kl": retention.kl, "hidden": retention.hidden}
+    if lesson.teachers is None or not any(retention):
+        model, objective = Prompted(backbone, lesson.prompt), task_loss
+    else:
+        model, objective = Distilled(backbone, lesson.prompt, lesson.teachers), retention_loss
+    return Stage(name, model, [rows], train, objective, weights, trainable=lesson.trainable, seed=seed)
 
 
 def save_outcome(course: Course, outcome: Outcome) -> None:

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from jaxtyping import Array, Float
 
 from mpt.catalog.library import find_task, sequence
-from mpt.config.methods import ContinualMethod
-from mpt.config.options import ContinualConfig
+from mpt.config.options import ContinualConfig, ContinualMethod, PromptConfig
 from mpt.continual.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.data.task import Task
 from mpt.errors import UserError
+from mpt.loading.hf import Pretrained
+from mpt.methods.setting import warn_of_sources
 from mpt.prompts import MultitaskPrompt
+from mpt.prompts.initial import starting_vectors
+from mpt.prompts.source import Source
 from mpt.tasks.continual import SEQUENCES
 
 NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
+
+
+def beginners(
+    methods: Sequence[ContinualMethod],
+    tasks: Sequence[Task],
+    vectors: PromptConfig,
+    seed: int,
+    pretrained: Pretrained,
+    source: Source | None,
+) -> list[Learner]:
+    """Each method's learner before the first task; all start from one universal prompt, if there is one.
+
+    Args:
+        vectors: shape and initial values of prompts that start from scratch.
+        source: the universal prompt; None starts from scratch.
+
+    Raises:
+        UserError: the source is no universal prompt, or one that learners cannot keep.
+    """
+    if source is None:
+        starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
+        return [beginner(method, None, starts) for method in methods]
+    universal, names = source.prompt()
+    if not isinstance(universal, MultitaskPrompt):
+        raise UserError(f"continual: prompt: {source.name} is of one task; name a universal prompt")
+    if universal.words is not None:
+        raise UserError(
+            f"continual: {source.name}: its tasks are told by their instructions, which learners do "
+            "not keep; pretrain a prompt without universal.instruction"
+        )
+    warn_of_sources(tasks, names)
+    starts = universal.for_targets(len(tasks)).compose()
+    return [beginner(method, universal, starts) for method in methods]
 
 
 def checked_tasks(config: ContinualConfig) -> list[Task]:

@@ -19,11 +19,12 @@ from mpt.data.tokenise import encode
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.methods import METHODS
 from mpt.models.lora import Lora
-from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt
-from mpt.prompts.start import for_tasks
+from mpt.prompts.source import for_tasks
 from mpt.system.paths import AnyPath
 from mpt.types import Row
 
@@ -86,13 +87,15 @@ def open_run(
         prompt, place = for_tasks(prompt, [wanted], pretrained), 0
     if isinstance(prompt, Lora):
         backbone, prompt = prompt.beside(backbone), SoftPrompt(prompt.vectors[...])
+    assert isinstance(prompt, Prompt)
     return Ready(pretrained, Prompted(backbone, prompt), place, wanted, card.max_length)
 
 
 def _place(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
     """The file that holds a run's prompt, and where in it the prompt is."""
-    if config.get("method") == "full":
-        raise UserError(f"{run}: full fine-tuning keeps no model; its figures are in result.json")
+    method = METHODS.get(config.get("method", ""))
+    if method and method.keep is None:
+        raise UserError(f"{run}: {method.title} keeps no model; its figures are in results.json")
     alone = len(list((run / "prompts").glob("adapted-*.safetensors")))
     if has_prompt(run, "adapted") or not alone:
         return "adapted" if has_prompt(run, "adapted") else "universal", index

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from mpt.prompts.spot import similarities
+from mpt.methods.spot import similarities
 
 
 class Similarity(NamedTuple):

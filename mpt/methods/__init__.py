@@ -1,1 +1,11 @@
-"""The methods that adapt a frozen backbone, one file each."""
+"""The methods that adapt a frozen backbone, one file each, and the pretraining of universal prompts.
+
+A method is a file that defines a record, ``METHOD``, and its name in ``table.NAMES``.
+"""
+
+from mpt.methods.config import AdaptConfig, options_of
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting, Train
+from mpt.methods.table import METHODS
+
+__all__ = ["METHODS", "AdaptConfig", "Method", "Setting", "Start", "Train", "options_of"]

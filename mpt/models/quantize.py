@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8
 
+from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.layers import Weight
 from mpt.models.matrices import matrices, stacks
@@ -30,6 +31,11 @@ def quantize(backbone: Decoder | T5) -> None:
     for name in TABLES:
         if name in backbone.ends:
             _replace(backbone.ends, name, (1,))
+
+
+def is_quantized(backbone: Backbone) -> bool:
+    """Whether its matrices are stored in 8 bits."""
+    return any(name.endswith("_scale") for stack in stacks(backbone).values() for name in stack)
 
 
 def _replace(weights: nnx.Dict, name: str, inputs: tuple[int, ...]) -> None:

@@ -7,44 +7,36 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mpt.comparison.table_rows import ROWS
-from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.loading.hf import Pretrained
 from mpt.models.cost import machine_rate, weights
-from mpt.plan.continual_stages import lessons
-from mpt.plan.stages import SAMPLE, Planned, Read, Stage, plans, stages
+from mpt.plan.reading import Reading, outline
+from mpt.plan.stages import Config, Planned, stages
 from mpt.render.console import UNKNOWN, number, short, table
+from mpt.training.stage import SAMPLE
 
 
-def dry_run(
-    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tflops: Sequence[float] = ()
-) -> None:
+def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
     """Prints the tasks and stages of a run, with FLOPs and hours.
 
     Args:
         tflops: rates of other machines, in TFLOP/s, to tell the hours at beside this one's.
     """
-    settings = config.pretrain.model if isinstance(config, CompareConfig) else config.model
-    model, console = Planned(settings), Console(highlight=False)
+    pretrained, console = outline(config.model), Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has room
-    if isinstance(config, ContinualConfig):
-        tasks, planned = lessons(config, model)
-    else:
-        tasks, planned = stages(config, model)
+    tasks, planned = stages(config, pretrained)
     rates = {
-        "here": machine_rate(settings.dtype),
+        "here": machine_rate(config.model.dtype),
         **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},
     }
     for part, reads in tasks.items():
         console.print(_task_table(part, reads))
-    console.print(_stage_table(planned, model, rates))
-    methods = config.methods if isinstance(config, CompareConfig) else ()
-    untold = [name for name in methods if not plans(ROWS[name].method)]
-    for line in _notes(tasks, planned, model, rates["here"], untold):
+    console.print(_stage_table(planned, rates))
+    for line in _notes(tasks, planned, pretrained, rates["here"]):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _task_table(part: str, reads: Sequence[Read]) -> Table:
+def _task_table(part: str, reads: Sequence[Reading]) -> Table:
     shown = table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
     shown.add_column("metric", min_width=10)
     shown.add_column("data", min_width=13, overflow="fold")
@@ -60,18 +52,18 @@ def _task_table(part: str, reads: Sequence[Read]) -> Table:
     return shown
 
 
-def _stage_table(planned: Sequence[Stage], model: Planned, rates: dict[str, float]) -> Table:
+def _stage_table(planned: Sequence[Planned], rates: dict[str, float]) -> Table:
     headings = ["steps", "rows", "trained", "TFLOP\na step", "PFLOP", *(f"hours\n{rate}" for rate in rates)]
     shown, totals = table("training stages", headings), []
-    for stage in planned:
-        one, steps = stage.flops(model), stage.steps
-        totals.append(None if steps is None else stage.runs * steps * one)
+    for one in planned:
+        stage, steps = one.stage, one.stage.steps
+        totals.append(None if steps is None else one.runs * steps * stage.flops)
         shown.add_row(
-            stage.name + (f" × {stage.runs}" if stage.runs > 1 else ""),
+            one.name + (f" × {one.runs}" if one.runs > 1 else ""),
             number(steps),
-            f"{stage.config.batch_size:,}",
+            f"{stage.train.batch_size:,}",
             f"{stage.trained:,}",
-            short(one / 1e12),
+            short(stage.flops / 1e12),
             *_whole(totals[-1], rates),
         )
     shown.add_section()
@@ -87,13 +79,17 @@ def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
 
 
 def _notes(
-    tasks: dict[str, list[Read]], planned: Sequence[Stage], model: Planned, rate: float, untold: Sequence[str]
+    tasks: dict[str, list[Reading]], planned: Sequence[Planned], pretrained: Pretrained, rate: float
 ) -> Iterator[str]:
-    whole = weights(model.backbone)
-    least, most = (f(stage.trained / stage.prompts for stage in planned) for f in (min, max))
+    whole = weights(pretrained.backbone)
+    if not planned:
+        yield "Nothing is trained."
+        return
+    each = [one.stage.trained / len(one.stage.rows) for one in planned]
+    least, most = min(each), max(each)
     span = f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
     yield (
-        f"{model.config.name}: {whole:,} frozen parameters. A prompt trains {span} numbers, "
+        f"{pretrained.name}: {whole:,} frozen parameters. A prompt trains {span} numbers, "
         f"{100 * most / whole:.2g} % of them at most."
     )
     yield "Rows are those of a step, over all prompts that train side by side."
@@ -101,8 +97,6 @@ def _notes(
         f"Hours are those of the training steps at the full rate of a large matrix product, here "
         f"{rate / 1e9:,.0f} GFLOP/s: no run takes less. Evaluation is not counted."
     )
-    if untold:
-        yield f"Not counted: {', '.join(untold)}."
     reads = [read for part in tasks.values() for read in part]
     if any(read.counted for read in reads):
         yield f"Tokens, of input + target, are means of {SAMPLE} training rows."

@@ -34,7 +34,11 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was tried for the largest of a run's stages, and what the run takes on the best mesh."""
+    """What was tried for the largest of a run's stages, and what the run takes on the best mesh.
+
+    Attributes:
+        left_out: stages that train something else than a prompt's vectors, whose steps are not compiled.
+    """
 
     model: str
     parameters: int
@@ -44,6 +48,7 @@ class Plan:
     stage: str
     tried: Sequence[Try]
     stages: Sequence[StagePlan]
+    left_out: Sequence[str] = ()
 
 
 def mesh_name(mesh: MeshConfig) -> str:

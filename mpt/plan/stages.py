@@ -1,312 +1,272 @@
-"""The training stages that a config asks for, without a model: prompts, rows and steps of each."""
+"""The training stages of a run, in shapes: the recipes' own stages, noted down instead of trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import islice
-from typing import Literal
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from flax.nnx.filterlib import Filter
+from jaxtyping import Array, Float
 
-from mpt.catalog.library import find_task
-from mpt.comparison.table_rows import Cell, cells
+from mpt.adaptation.job import jobs, start, training
+from mpt.adaptation.setting import setting_of
+from mpt.catalog.library import sequence
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
-from mpt.config.methods import Method
-from mpt.config.options import (
-    AdaptConfig,
-    CompareConfig,
-    ModelConfig,
-    PretrainConfig,
-    PromptConfig,
-    TrainConfig,
-)
-from mpt.data.mixture import in_steps, shares
-from mpt.data.splits import SPLITS
-from mpt.data.task import Task
-from mpt.data.tokenise import encode
+from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.continual.results import TITLES
+from mpt.continual.sequence import Retention, lesson_stage
+from mpt.continual.setup import beginners, checked_methods, checked_tasks
 from mpt.errors import UserError
-from mpt.loading.hf import load_tokenizer
-from mpt.loading.shapes import abstract_backbone, place
-from mpt.models.cost import Cost, batch_cost, weights
-from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
-from mpt.prompts.start import saved_start, trained_parts
+from mpt.loading.hf import Pretrained
+from mpt.methods import METHODS, AdaptConfig, Train
+from mpt.methods.pretraining import pretraining
+from mpt.plan.reading import Reading, drawn
+from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.prompts.source import SavedSource, Source
+from mpt.training.stage import Stage
 
-SAMPLE, AMONG = 200, 2000  # rows whose tokens are counted, drawn from the first so many
-CLASS_TOKENS, TEXT_TOKENS = 2, 32  # a target's, where they cannot be counted
-
-
-class Planned:
-    """A model that need not be here: its shapes, and its tokenizer if that is."""
-
-    def __init__(self, config: ModelConfig):
-        self.config = config
-        self.backbone = abstract_backbone(config.name, decoder_prompt=config.decoder_prompt)
-
-    @cached_property
-    def tokenizer(self):
-        here = place(self.config.name)
-        try:
-            return load_tokenizer(str(here))[0] if here else None
-        except UserError:  # a folder with a config alone
-            return None
-
-    @property
-    def width(self) -> int:
-        return self.backbone.embedding.shape[1]
+Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
+Outcome = TypeVar("Outcome")
 
 
-@dataclass(frozen=True)
-class Read:
-    """A task as a model reads it.
+class Planned(NamedTuple):
+    """A stage of a run.
 
     Attributes:
-        rows: split -> its rows; None where that cannot be told.
-        inputs: tokens of a row's input; ``labels`` of its target.
-        counted: they are means over rows; else the most there can be, and a guess.
-        longest: the most tokens that an input can have.
-    """
-
-    task: Task
-    rows: dict[str, int | None]
-    inputs: float
-    labels: float
-    counted: bool
-    longest: int
-
-    @classmethod
-    def of(cls, name: str, max_length: int, model: Planned) -> Read:
-        task = find_task(name)
-        rows = {split: _count(task, split) for split in SPLITS}
-        if not (task.source.here and model.tokenizer):
-            return cls(
-                task, rows, max_length, CLASS_TOKENS if task.choices else TEXT_TOKENS, False, max_length
-            )
-        first = list(islice(task.examples("train"), AMONG))
-        drawn = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
-        found = encode([first[i] for i in drawn], model.tokenizer, max_length, model.backbone.layout)
-        inputs, labels = ([len(part) for part in parts] for parts in zip(*(row[:2] for row in found)))
-        return cls(task, rows, float(np.mean(inputs)), float(np.mean(labels)), True, max_length)
-
-
-def _count(task: Task, split: str) -> int | None:
-    """A split's rows; None also where there is no such split, which not every run needs."""
-    return task.source.count(split) if {split, "all"} & set(task.source.parts) else None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training job.
-
-    Attributes:
-        reads: the tasks of its rows.
-        counts: training rows of each prompt; None where they cannot be told.
-        length: vectors of a prompt; ``prompts`` is how many of them a step has.
-        prompt: all of them, in shapes alone.
-        trainable: what of it is trained, an NNX filter.
-        distilled: teachers read each batch too.
+        name: what it is, in words.
+        readings: the tasks of its rows.
         runs: how often it runs, each time from another start.
     """
 
     name: str
-    config: TrainConfig
-    reads: Sequence[Read]
-    counts: Sequence[int | None]
-    prompts: int
-    length: int
-    prompt: Prompt
-    trainable: Filter = PromptParam
-    distilled: bool = False
+    stage: Stage
+    readings: Sequence[Reading]
     runs: int = 1
-
-    @property
-    def trained(self) -> int:
-        """Numbers that it trains."""
-        assert isinstance(self.prompt, nnx.Module)
-        return weights(nnx.state(self.prompt, self.trainable))
-
-    @property
-    def steps(self) -> int | None:
-        """None where epochs are asked for, and the rows cannot be told."""
-        known = [count for count in self.counts if count is not None]
-        if self.config.epochs and len(known) < len(self.counts):
-            return None
-        return in_steps(self.config, known).steps
-
-    def flops(self, model: Planned) -> float:
-        """Of a step, on rows of the mean length."""
-        known = [count for count in self.counts if count is not None]
-        several = len(self.reads) > 1 and self.config.sampling != "equal"
-        share = shares(known, self.config) if several and len(known) == len(self.reads) else None
-        inputs = np.average([read.inputs for read in self.reads], weights=share)
-        labels = np.average([read.labels for read in self.reads], weights=share)
-        text = inputs + (labels - 1 if model.backbone.layout == "decoder" else 0)
-        rows = self.config.batch_size
-        cost: Cost = batch_cost(model.backbone, self.prompts, self.length, [text] * rows, [labels] * rows)
-        return cost.distillation if self.distilled else cost.step
 
 
 @dataclass(frozen=True)
-class Shape:
-    """That of a universal prompt, or of a start from scratch with an instruction behind it.
+class PlannedSource:
+    """Prompts that a planned pretraining will make: their shapes are right, their numbers are not."""
 
-    Attributes:
-        vectors: their number and rank are read.
-        words: vectors of an instruction behind them.
-    """
+    name: str
+    universal: MultitaskPrompt
+    teacher_vectors: Float[Array, "K P D"]
+    tasks: Sequence[str]
 
-    vectors: PromptConfig
-    words: int = 0
+    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+        return self.universal, [*self.tasks]
 
-    def universal(self, length: int, width: int, tasks: int) -> MultitaskPrompt:
-        """Zeros of that shape."""
-        words = jnp.zeros((tasks, self.words, width)) if self.words else None
-        shared = jnp.zeros((length, width))
-        return MultitaskPrompt.start(shared, tasks, self.vectors.rank, jax.random.key(0), words)
-
-    def target(self, length: int, width: int, targets: int) -> MultitaskPrompt:
-        """The same, as targets start from it."""
-        start = self.universal(length, width, targets)
-        return start.for_targets(targets, words=None if start.words is None else start.words[...])
+    def teachers(self) -> tuple[Float[Array, "K P D"], list[str]]:
+        return self.teacher_vectors, [*self.tasks]
 
 
-def pretraining(config: PretrainConfig, reads: Sequence[Read], model: Planned) -> list[Stage]:
-    """The teachers, then the universal prompt."""
-    tasks, length = len(reads), prompt_length(config.vectors, reads[0].task, model)
-    counts = [read.rows["train"] for read in reads]
-    soft = _abstract(lambda: SoftPrompt(jnp.zeros((tasks, length, model.width))))
-    universal = config.universal
-    shape = Shape(config.vectors, universal.instruction)
-    factored = _abstract(lambda: shape.universal(length, model.width, tasks))
-    whole = length + shape.words
-    return [
-        Stage("teachers", config.teachers, reads, counts, tasks, length, soft),
-        Stage("universal prompt", universal, reads, counts, tasks, whole, factored, distilled=True),
-    ]
+@dataclass(frozen=True)
+class NumberedSource:
+    """Saved prompts, which stay numbers where all else is shapes."""
+
+    name: str
+
+    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+        with jax.ensure_compile_time_eval():
+            return SavedSource(self.name).prompt()
+
+    def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
+        with jax.ensure_compile_time_eval():
+            return SavedSource(self.name).teachers()
 
 
-def adaptation(config: AdaptConfig, read: Read, model: Planned, source: Shape | None, name: str) -> Stage:
-    """One target.
+def noted(
+    recipe: Callable[[Pretrained, Train], Outcome], pretrained: Pretrained
+) -> tuple[list[Stage], Outcome]:
+    """Runs a recipe in shapes: where it would train a stage, the stage is noted down.
 
     Args:
-        source: the universal prompt that it starts from; None for vectors of its own.
+        recipe: is given the backbone, and what trains a stage.
+        pretrained: its backbone may be of shapes alone.
+
+    Returns:
+        The stages, whose models are of shapes alone, and what the recipe returns; prompts that it was given
+        as trained are of ones.
     """
-    seeds = len(config.seeds)
-    length = prompt_length(source.vectors if source else config.vectors, read.task, model)
-    if source:
-        prompt = _abstract(lambda: source.target(length, model.width, seeds))
-    else:
-        prompt = _abstract(lambda: SoftPrompt(jnp.zeros((seeds, length, model.width))))
-    return Stage(
-        name,
-        config.train,
-        [read],
-        [drawn(read, config.shots, config.shots_per)] * seeds,
-        seeds,
-        length + source.words if source else length,
-        prompt,
-        trained_parts(config),
-    )
+    split: list[tuple[Stage, nnx.GraphDef, nnx.State]] = []
+    outcome: list[Outcome] = []
+
+    def note(stage: Stage) -> Prompted:
+        graph, state = nnx.split(stage.model)
+        split.append((stage, graph, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)))
+        form, values = nnx.split(stage.model.prompt)
+        with jax.ensure_compile_time_eval():  # numbers, where all else is shapes: a recipe may choose by them
+            ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), values)
+        return Prompted(stage.model.backbone, nnx.merge(form, ones))
+
+    def run(backbone) -> None:
+        outcome.append(recipe(replace(pretrained, backbone=backbone), note))
+
+    nnx.eval_shape(run, pretrained.backbone)
+    return [replace(stage, model=nnx.merge(graph, state)) for stage, graph, state in split], outcome[0]
 
 
-def drawn(read: Read, shots: int, per: Literal["class", "task"] = "class") -> int | None:
-    """The training rows that few shots leave of a task's; None where they cannot be told."""
-    whole = read.rows["train"]
-    classes = max(len(read.task.choices), 1) if per == "class" else 1
-    return min(whole, shots * classes) if shots and whole is not None else whole
+def stages(config: Config, pretrained: Pretrained) -> tuple[dict[str, list[Reading]], list[Planned]]:
+    """The tasks of a config by their part in it, and its training stages in order.
 
-
-def stages(
-    config: PretrainConfig | AdaptConfig | CompareConfig, model: Planned
-) -> tuple[dict[str, list[Read]], list[Stage]]:
-    """The tasks of a config by their part in it, and its training stages in order."""
+    Args:
+        pretrained: the config's backbone, of shapes alone; see ``mpt.plan.reading.outline``.
+    """
+    if isinstance(config, CompareConfig):
+        return _comparison(config, pretrained)
+    if isinstance(config, ContinualConfig):
+        return _sequence(config, pretrained)
     if isinstance(config, PretrainConfig):
         if not config.tasks:
             raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
-        reads = [Read.of(name, config.max_length, model) for name in config.tasks]
-        return {"source": reads}, pretraining(config, reads, model)
-    if isinstance(config, AdaptConfig):
-        if not plans(config.method):
-            raise UserError(f"--dry-run: it knows the cost of method prompt, not of {config.method}")
-        read = Read.of(config.task, config.max_length, model)
-        source = Shape(config.vectors, config.instruction) if config.instruction else None
-        if config.prompt:
-            source = saved_shape(config.prompt)
-            if not source.vectors.rank:  # a plain prompt: vectors like any others
-                config, source = replace(config, vectors=source.vectors), None
-        return {"target": [read]}, [adaptation(config, read, model, source, "adaptation")]
-    told, found = stages(config.pretrain, model)
-    targets = {name: Read.of(name, config.adapt.max_length, model) for name in config.targets}
-    found += [*_tuning(config, dict(zip(config.pretrain.tasks, told["source"])), model)]
-    compared = [(cell, cell.base(config)) for cell in cells(config)]
-    return told | {"target": [*targets.values()]}, [*found, *_adaptations(config, compared, targets, model)]
+        readings = [Reading.of(name, config.max_length, pretrained) for name in config.tasks]
+        return {"source": readings}, _pretraining(config, readings, pretrained)[0]
+    reading = Reading.of(config.task, config.max_length, pretrained)
+    others = [Reading.of(name, config.max_length, pretrained) for name in config.also]
+    source = NumberedSource(config.prompt) if config.prompt else None
+    return {"target": [reading, *others]}, [*_adaptation(config, [reading, *others], pretrained, source)]
 
 
-def _tuning(config: CompareConfig, sources: Mapping[str, Read], model: Planned) -> Iterator[Stage]:
-    """The trials' own universal prompt, and every factor of every method that trains a prompt."""
-    tried = [
-        Cell(method, task, config.tune.shots)
-        for task in config.tune.tasks
-        for method in tuned_methods(config)
-    ]
-    source = without(config.pretrain, config.tune.tasks)
-    if source != config.pretrain and any(cell.row.universal for cell in tried):
-        for stage in pretraining(source, [sources[name] for name in source.tasks], model):
-            yield replace(stage, name=f"tuning, {stage.name}")
+def _pretraining(
+    config: PretrainConfig, readings: Sequence[Reading], pretrained: Pretrained
+) -> tuple[list[Planned], Source]:
+    """The stages of a pretraining, and the prompts that would come of it."""
+
+    def recipe(pretrained: Pretrained, train: Train) -> tuple[SoftPrompt, MultitaskPrompt]:
+        return pretraining(
+            pretrained,
+            [reading.task for reading in readings],
+            [reading.lengths(reading.rows["train"]) for reading in readings],
+            config.vectors,
+            config.teachers,
+            config.universal,
+            config.seed,
+            train,
+        )
+
+    found, (teachers, universal) = noted(recipe, pretrained)
+    source = PlannedSource(
+        config.out, universal, teachers.compose(), [reading.task.name for reading in readings]
+    )
+    return [Planned(stage.name, stage, readings) for stage in found], source
+
+
+def _adaptation(
+    config: AdaptConfig, readings: Sequence[Reading], pretrained: Pretrained, source: Source | None
+) -> Iterator[Planned]:
+    """The stages of an adaptation; jobs that cost the same are one. What is not trained has none."""
+    if not METHODS[config.method].trained:
+        return
+    counts = [drawn(reading, config.shots, config.shots_per) for reading in readings]
+    rows = {
+        reading.task.name: [reading.lengths(count)] * len(config.seeds)
+        for reading, count in zip(readings, counts)
+    }
+    tasks = [reading.task for reading in readings]
+
+    def recipe(pretrained: Pretrained, train: Train) -> None:
+        for part in jobs(setting_of(config, pretrained, tasks, rows, source, train)).values():
+            if (stage := training(part, start(part))).steps != 0:
+                train(stage)
+
+    found, _ = noted(recipe, pretrained)
+    yield from merged(Planned(stage.name, stage, readings) for stage in found)
+
+
+def merged(planned: Iterator[Planned]) -> Iterator[Planned]:
+    """Stages of one name and cost as one that runs several times, in the order of the first of each."""
+    alike: dict[tuple, Planned] = {}
+    for one in planned:
+        stage = one.stage
+        key = one.name, stage.steps, stage.train.batch_size, stage.trained, stage.flops
+        runs = alike[key].runs + one.runs if key in alike else one.runs
+        alike[key] = alike.get(key, one)._replace(runs=runs)
+    yield from alike.values()
+
+
+def _comparison(
+    config: CompareConfig, pretrained: Pretrained
+) -> tuple[dict[str, list[Reading]], list[Planned]]:
+    sources = read(config.pretrain.tasks, config.pretrain.max_length, pretrained)
+    targets = read(config.targets, config.adapt.max_length, pretrained)
+    planned, source = [], None
+    if any(cell.entry.universal for cell in cells(config)):
+        planned, source = _pretraining(config.pretrain, [*sources.values()], pretrained)
+    planned += _tuning(config, sources, pretrained, source)
+    for cell in cells(config):
+        planned += _cell(config, cell, cell.base(config), targets[cell.target], pretrained, source)
+    return {"source": [*sources.values()], "target": [*targets.values()]}, planned
+
+
+def read(names: Sequence[str], max_length: int, pretrained: Pretrained) -> dict[str, Reading]:
+    """Tasks by their names or files, as a model reads them."""
+    return {name: Reading.of(name, max_length, pretrained) for name in names}
+
+
+def _tuning(
+    config: CompareConfig, sources: Mapping[str, Reading], pretrained: Pretrained, source: Source | None
+) -> Iterator[Planned]:
+    """The trials' own universal prompt, and each method's trials: one for each factor."""
+    methods, shots = tuned_methods(config), config.tune.shots
+    tried = [Cell(method, task, shots) for task in config.tune.tasks for method in methods]
+    apart = without(config.pretrain, config.tune.tasks)
+    if apart != config.pretrain and any(cell.entry.universal for cell in tried):
+        planned, source = _pretraining(apart, [sources[name] for name in apart.tasks], pretrained)
+        yield from (one._replace(name=f"tuning, {one.name}") for one in planned)
     # A trial reads its task as a target does, cut at the adaptation's own length.
-    reads = {name: Read.of(name, config.adapt.max_length, model) for name in config.tune.tasks if tried}
-    trials = [(cell, trial_base(config, cell)) for cell in tried]
-    for stage in _adaptations(config, trials, reads, model):
-        yield replace(stage, name=f"tuning, {stage.name}", runs=stage.runs * len(config.tune.factors))
+    readings = read(config.tune.tasks if tried else (), config.adapt.max_length, pretrained)
+    for cell in tried:
+        base = trial_base(config, cell)
+        for one in _cell(config, cell, base, readings[cell.target], pretrained, source):
+            yield one._replace(name=f"tuning, {one.name}", runs=one.runs * len(config.tune.factors))
 
 
-def _adaptations(
+def _cell(
     config: CompareConfig,
-    planned: Sequence[tuple[Cell, AdaptConfig]],
-    reads: Mapping[str, Read],
-    model: Planned,
-) -> Iterator[Stage]:
-    """Every cell that trains a prompt; those that cost the same are one stage."""
-    alike: dict[tuple[str, int | None, bool], list[tuple[Cell, AdaptConfig]]] = {}
-    shape = Shape(config.pretrain.vectors, config.pretrain.universal.instruction)
-    for cell, base in planned:
-        if cell.row.trained and plans(cell.row.method):
-            like = cell.row.universal or cell.row.untaught
-            alike.setdefault((cell.target, cell.shots, like), []).append((cell, base))
-    for (target, shots, universal), group in alike.items():
-        cell, base = group[0]
-        source = shape if universal else None
-        several = f", k = {shots}" if config.shots else ""
-        name = f"{reads[target].task.name}{several}, {'universal' if universal else 'from scratch'}"
-        own = cell.row.config(base, "", config.scratch_rate)
-        yield replace(adaptation(own, reads[target], model, source, name), runs=len(group))
+    cell: Cell,
+    base: AdaptConfig,
+    reading: Reading,
+    pretrained: Pretrained,
+    source: Source | None,
+) -> Iterator[Planned]:
+    """The stages of one adaptation of a comparison."""
+    if not cell.entry.trained:
+        return
+    shots = f", k = {cell.shots}" if config.shots else ""
+    adapted = cell.entry.config(base, source.name if source else "", config.scratch_rate)
+    for one in _adaptation(adapted, [reading], pretrained, source if cell.entry.universal else None):
+        step = "" if one.name.startswith("adapt") else f", {one.name}"
+        yield one._replace(name=f"{reading.task.name}{shots}, {cell.method}{step}")
 
 
-def plans(method: Method) -> bool:
-    """Whether the cost of a method is known here: that of training a prompt, and nothing else."""
-    return method == "prompt"
+def _sequence(
+    config: ContinualConfig, pretrained: Pretrained
+) -> tuple[dict[str, list[Reading]], list[Planned]]:
+    """Every method's lessons on the tasks of a sequence."""
+    tasks, methods = checked_tasks(config), checked_methods(config)
+    readings = [Reading.of(name, config.max_length, pretrained) for name in sequence(config.tasks)]
+    source = NumberedSource(config.prompt) if config.prompt else None
+    retention = Retention(config.kl_weight, config.hidden_weight)
 
+    def recipe(pretrained: Pretrained, train: Train) -> None:
+        learners = beginners(methods, tasks, config.vectors, config.seed, pretrained, source)
+        for method, learner in zip(methods, learners):
+            for index, reading in enumerate(readings):
+                rows = reading.lengths(drawn(reading, config.shots))
+                name, backbone = f"{reading.task.name}, {TITLES[method]}", pretrained.backbone
+                lesson = learner.lesson(index)
+                stage = lesson_stage(lesson, name, rows, config.train, config.seed, retention, backbone)
+                taught = train(stage).prompt
+                assert isinstance(taught, PlainPrompt)
+                learner = learner.learned(taught)
 
-def _abstract(make: Callable[[], Prompt]) -> Prompt:
-    """The shapes of a prompt that is not made."""
-    return nnx.eval_shape(make)
-
-
-def saved_shape(path: str) -> Shape:
-    """That of the prompt that tasks start from; a plain one's rank is 0."""
-    prompt, _ = saved_start(path)
-    if not isinstance(prompt, MultitaskPrompt):
-        return Shape(replace(PromptConfig(), length=prompt.compose().shape[1], rank=0))
-    vectors = replace(PromptConfig(), length=prompt.shared.shape[1], rank=prompt.u.shape[2])
-    return Shape(vectors, 0 if prompt.words is None else prompt.words.shape[1])
-
-
-def prompt_length(vectors: PromptConfig, task: Task, model: Planned) -> int:
-    """A prompt's vectors; of one as long as its instruction, the tokens or, unknown, the words of that."""
-    text = vectors.text if vectors.start == "text" else task.instruction
-    return vectors.length or len(model.tokenizer(text)["input_ids"] if model.tokenizer else text.split())
+    found, _ = noted(recipe, pretrained)
+    return {"sequence": readings}, [
+        Planned(stage.name, stage, [readings[index % len(readings)]]) for index, stage in enumerate(found)
+    ]

@@ -5,18 +5,13 @@ prompts, [J, P, D], and which of them each row reads; joining them to the input 
 business. Plain prompts, which look at no text, have ``compose`` as well: one prompt per task.
 """
 
-from mpt.prompts.attempt import AttentionalPrompt
-from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.initial import text_rows, vocabulary_rows
 from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt, Words
 from mpt.prompts.prefix import PlainPrompt, Prefix, Prompt
 from mpt.prompts.progressive import ProgressivePrompt
 from mpt.prompts.soft import PromptParam, SoftPrompt
-from mpt.prompts.ulpt import UltraLowPrompt
 
 __all__ = [
-    "AttentionalPrompt",
-    "DecomposedPrompt",
     "ModulatedPrompt",
     "MultitaskPrompt",
     "PlainPrompt",
@@ -25,7 +20,6 @@ __all__ = [
     "Prompt",
     "PromptParam",
     "SoftPrompt",
-    "UltraLowPrompt",
     "Words",
     "text_rows",
     "vocabulary_rows",

@@ -17,7 +17,7 @@ import fsspec
 from flax import nnx
 
 from mpt.errors import UserError, first_line, install, nearest
-from mpt.prompts.saved import VECTORS, Card, Saved, files_of, read_files
+from mpt.prompts.saved import VECTORS, Card, files_of, read_files
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import is_remote
 
@@ -64,7 +64,7 @@ class Bank:
                 self._write(self._file(name, ending), content)
         return name, True
 
-    def read(self, name: str) -> tuple[Saved, Card]:
+    def read(self, name: str) -> tuple[nnx.Module, Card]:
         """A prompt and its card.
 
         Raises:

@@ -1,9 +1,18 @@
-"""Where a prompt starts: rows of the backbone's own embedding table."""
+"""Initial values of prompts: embedded tokens of a text or of the vocabulary, or random numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
+
+from mpt.config.options import PromptConfig
+from mpt.data.task import Task
+from mpt.errors import UserError
+from mpt.loading.hf import Pretrained
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000
@@ -18,3 +27,63 @@ def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, " P"]
 def text_rows(ids: list[int], length: int) -> Int[np.ndarray, " P"]:
     """A text's token ids, repeated or cut to ``length``."""
     return np.resize(np.asarray(ids), length)
+
+
+def starting_vectors(
+    config: PromptConfig, tasks: Sequence[Task], seeds: Sequence[int], pretrained: Pretrained
+) -> Float[Array, "J P D"]:
+    """One starting prompt per (task, seed), as embedded tokens, exactly; or uniform random numbers.
+
+    A length of 0 stands for the instruction's own: the hard prompt, word for word.
+
+    Raises:
+        UserError: a task has no instruction, or no class words, to start from.
+    """
+    vocab, width = pretrained.backbone.embedding[...].shape
+    if config.start == "uniform":
+        keys = [jax.random.key(seed) for seed in seeds]
+        return jnp.stack(
+            [jax.random.uniform(key, (config.length, width), minval=-0.5, maxval=0.5) for key in keys]
+        )
+    if config.start == "classes":
+        return jnp.stack(
+            [_classes(task, config.length, seed, pretrained) for task, seed in zip(tasks, seeds)]
+        )
+    if config.start == "vocabulary":
+        ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
+    else:
+        texts = [_text(config, task) for task in tasks]
+        tokens = [pretrained.tokenizer(text)["input_ids"] for text in texts]
+        ids = [text_rows(text, config.length or len(text)) for text in tokens]
+    return pretrained.backbone.embed(jnp.asarray(np.stack(ids))).astype(jnp.float32)
+
+
+def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Float[Array, "P D"]:
+    """A vector for each class word, the mean of its tokens; then sampled vocabulary (Lester et al. 2021)."""
+    if not task.choices:
+        raise UserError(f"task {task.name} has no class words to start its prompt from; set vectors.start")
+    tokenizer, embed, space = pretrained.tokenizer, pretrained.backbone.embed, ""
+    if pretrained.backbone.layout == "decoder":
+        space = " "  # as they are written behind a text
+    ids = [tokenizer(space + word, add_special_tokens=False)["input_ids"] for word in task.choices]
+    words = [embed(jnp.asarray(tokens)).astype(jnp.float32).mean(axis=0) for tokens in ids[:length]]
+    vocab = pretrained.backbone.embedding[...].shape[0]
+    rest = embed(jnp.asarray(vocabulary_rows(vocab, length - len(words), seed))).astype(jnp.float32)
+    return jnp.concatenate([jnp.stack(words), rest]) if words else rest
+
+
+def instruction_words(tasks: Sequence[Task], length: int, pretrained: Pretrained) -> Float[Array, "J Q D"]:
+    """The embedded instruction of each task: its end stands last, in front of a text."""
+    config = PromptConfig(start="instruction")
+    tokens = [pretrained.tokenizer(_text(config, task))["input_ids"] for task in tasks]
+    ids = [text_rows(text[::-1], length)[::-1] for text in tokens]
+    return pretrained.backbone.embed(jnp.asarray(np.stack(ids))).astype(jnp.float32)
+
+
+def _text(config: PromptConfig, task: Task) -> str:
+    """The words that a task's prompt starts from."""
+    text = config.text if config.start == "text" else task.instruction
+    if not text:
+        remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
+        raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
+    return text

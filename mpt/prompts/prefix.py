@@ -33,6 +33,10 @@ class Prompt(Protocol):
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix: ...
 
+    def extent(self, rows: int) -> tuple[int, int]:
+        """How many prompts a step of so many rows computes, and the vectors of each."""
+        ...
+
 
 class PlainPrompt(nnx.Module):
     """A prompt that looks at no text: free vectors in front of it, however they are made."""
@@ -43,6 +47,10 @@ class PlainPrompt(nnx.Module):
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return Prefix(self.compose(), batch.prompt_index)
+
+    def extent(self, rows: int) -> tuple[int, int]:
+        prompts, length, _ = nnx.eval_shape(lambda prompt: prompt.compose(), self).shape
+        return prompts, length
 
 
 def places(batch: Batch) -> tuple[Int[Array, " N"], Int[Array, " N"]]:

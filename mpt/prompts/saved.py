@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,26 +19,31 @@ from mpt.data.task import Task
 from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
-from mpt.models.lora import Lora
-from mpt.prompts.attempt import AttentionalPrompt
-from mpt.prompts.dept import DecomposedPrompt
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
 from mpt.version import __version__
 
-Saved = SoftPrompt | MultitaskPrompt | DecomposedPrompt | AttentionalPrompt | Lora
-KINDS: dict[str, type[Saved]] = {
-    "soft": SoftPrompt,
-    "multitask": MultitaskPrompt,
-    "dept": DecomposedPrompt,
-    "attempt": AttentionalPrompt,
-    "lora": Lora,
-}
+# What a saved prompt can be: the kind that its card names -> the module that its tensors make.
+KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
+Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
 VECTORS = ".safetensors"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
+
+
+def saved_as(kind: str) -> Callable[[Module], Module]:
+    """Has prompts of a class saved, and read back, as a kind of their own.
+
+    Its tensors are saved by the names of its parameters, which its constructor takes.
+    """
+
+    def register(module: Module) -> Module:
+        KINDS[kind] = module
+        return module
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ def has_prompt(run: AnyPath, name: str) -> bool:
     return (run / "prompts" / f"{name}{VECTORS}").is_file()
 
 
-def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -> tuple[Saved, Card]:
+def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -> tuple[nnx.Module, Card]:
     """Reads a saved prompt; with ``pretrained``, checks that it fits that backbone and tokenizer.
 
     Raises:
@@ -160,7 +165,9 @@ def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -
     return prompt, card
 
 
-def read_files(where: str, vectors: Callable[[], bytes], card: Callable[[], bytes]) -> tuple[Saved, Card]:
+def read_files(
+    where: str, vectors: Callable[[], bytes], card: Callable[[], bytes]
+) -> tuple[nnx.Module, Card]:
     """A prompt and its card from what its two files hold.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from mpt.adaptation.result import read_results
 from mpt.config.yaml_file import read_yaml
 from mpt.errors import UserError, warn
 from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
-from mpt.recipes.adapt import Result
 from mpt.system.paths import AnyPath
 
 
@@ -92,10 +91,10 @@ def _of_task(card: Card, task: str) -> dict[str, float]:
 
 def _first_seeds(run: AnyPath) -> dict[str, float]:
     """The figure of an adaptation's first prompt: its card has the mean over all."""
-    file = run / "result.json"
-    if not file.is_file():
-        raise UserError(f"{run}: no result.json in it; let its run finish first")
-    result = Result.read(json.loads(file.read_text()))
+    results = read_results(run)
+    if not results:
+        raise UserError(f"{run}: no results.json in it; let its run finish first")
+    result = results[0]
     return {f"{read_yaml(run / 'config.yaml')['scored']} {result.metric}": result.scores[0]}
 
 

@@ -18,21 +18,21 @@ from scipy.stats import rankdata
 
 from mpt.adaptation.draws import warn_of_few
 from mpt.catalog.library import find_task
-from mpt.config.options import AdaptConfig, ModelConfig, PromptConfig, TrainConfig
+from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.errors import UserError, warn
 from mpt.insight.transfer import Trial, trials
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.methods.starts import Setting, briefly_tuned
+from mpt.methods.spot import brief_tuning, similarities
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.bank import Bank
-from mpt.prompts.spot import similarities
-from mpt.prompts.start import starting_vectors
+from mpt.prompts.initial import starting_vectors
 from mpt.recipes.bank import Entry, entries
 from mpt.rundir.directory import RunDir
 from mpt.system.progress import Progress
+from mpt.training.stage import train_stage
 from mpt.types import Row
 
 BATCH = 16  # rows of a step of the task's own prompt
@@ -173,14 +173,13 @@ def _own(
     task: Task, pretrained: Pretrained, rows: Sequence[Row], length: int, steps: int, seed: int
 ) -> Float[np.ndarray, "1 P D"]:
     """The task's own prompt after a short training, as SPoT has it."""
-    config = AdaptConfig(
-        model=ModelConfig(pretrained.name),
-        vectors=PromptConfig(length=length, start="instruction" if task.instruction else "vocabulary"),
-        train=TrainConfig(batch_size=BATCH, save_every=steps),
-    )
+    start = "instruction" if task.instruction else "vocabulary"
+    vectors = starting_vectors(PromptConfig(length=length, start=start), [task], [seed], pretrained)
+    train = TrainConfig(batch_size=BATCH, save_every=steps)
+    stage = brief_tuning(pretrained.backbone, vectors, [rows], train, steps, [task.name])
     with TemporaryDirectory() as scratch:
-        run = RunDir(Path(scratch))
-        return np.asarray(briefly_tuned(Setting(config, pretrained, run, [task], [seed], [rows]), steps))
+        trained = train_stage(stage, RunDir(Path(scratch))).model
+    return np.asarray(trained.prompt.compose())
 
 
 def _tried(

@@ -13,10 +13,10 @@ from rich.console import Console
 from mpt.adaptation.result import Result
 from mpt.catalog.library import find_task
 from mpt.comparison import tables, tuning
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.comparison.table_rows import ROWS, Cell, cells, slug
-from mpt.config.options import CompareConfig
 from mpt.errors import UserError, nearest
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import weights
@@ -44,7 +44,7 @@ def compare(config: CompareConfig) -> AnyPath:
     run, console = RunDir.open(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = load_pretrained(**dataclasses.asdict(source.model))
-    universal = any(ROWS[name].universal for name in config.methods)
+    universal = any(ENTRIES[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if universal else ""
     tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
@@ -57,7 +57,7 @@ def compare(config: CompareConfig) -> AnyPath:
     for cell in cells(config):
         base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
         factor = tuned[cell.method].factor if cell.method in tuned else 1.0
-        result = found[cell] = adapt(cell.row.config(base, prompt, config.scratch_rate, factor), pretrained)
+        result = found[cell] = adapt(cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained)
         at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
         figure = tables.in_percent(interval(result))
         console.print(
@@ -103,10 +103,10 @@ def _check(config: CompareConfig) -> None:
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     for name in config.targets:
         find_task(name)
-    if unknown := [name for name in config.methods if name not in ROWS]:
-        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ROWS)}")
+    if unknown := [name for name in config.methods if name not in ENTRIES]:
+        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRIES)}")
     if not config.methods:
-        raise UserError(f"compare: methods: name at least one; known: {', '.join(ROWS)}")
+        raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRIES)}")
     tuning.check(config)
 
 
@@ -123,14 +123,14 @@ def _tune(
         prompt: run directory of the comparison's universal prompt, if it has one.
     """
     methods, source = tuning.tuned_methods(config), tuning.without(config.pretrain, config.tune.tasks)
-    if source != config.pretrain and any(ROWS[method].universal for method in methods):
+    if source != config.pretrain and any(ENTRIES[method].universal for method in methods):
         prompt = str(pretrain(replace(source, out=str(folder / "pretrain")), pretrained))
 
     def trial(method: str, factor: float, task: str) -> float:
         cell = Cell(method, task, config.tune.shots)
         out = folder / Path(task).stem / slug(method) / f"x{factor:g}"
         base = replace(tuning.trial_base(config, cell), out=str(out))
-        result = adapt(cell.row.config(base, prompt, config.scratch_rate, factor), pretrained)
+        result = adapt(cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained)
         return float(np.mean(result.scores))
 
     return {

@@ -9,30 +9,27 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import held_out, warn_of_few
-from mpt.config.methods import ContinualMethod
-from mpt.config.options import ContinualConfig
-from mpt.continual.learners import Learner
+from mpt.config.options import ContinualConfig, ContinualMethod
 from mpt.continual.results import Outcome, Results, read_results, write_report
 from mpt.continual.scoring import Exam
 from mpt.continual.sequence import Course, learn, save_outcome
-from mpt.continual.setup import beginner, checked_methods, checked_tasks
+from mpt.continual.setup import beginners, checked_methods, checked_tasks
 from mpt.continual.task_identity import Keys, features, plain_text
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
-from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.methods.starts import warn_of_sources
-from mpt.prompts import MultitaskPrompt
-from mpt.prompts.start import saved_start, starting_vectors
+from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
+from mpt.sharding import on_mesh
 from mpt.types import Row
 
 KEYS = "keys.safetensors"
 KEY_ROWS = 1000  # most training rows that a task's key is made of
 
 
+@on_mesh
 def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
     """Learns the tasks in order by every method, and writes what each then knows of all of them.
 
@@ -45,12 +42,13 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     tests = [held_out(task, "test", config.test_rows, config.max_length, pretrained) for task in tasks]
     exam = Exam(pretrained, tasks, tests, config.max_length)
-    beginners = _beginners(config, methods, tasks, pretrained)
+    source = SavedSource(config.prompt, pretrained) if config.prompt else None
+    starting = beginners(methods, tasks, config.vectors, config.seed, pretrained, source)
     courses = [
         Course(method, config, pretrained, _own_run(run, method, config), tasks, learner)
-        for method, learner in zip(methods, beginners)
+        for method, learner in zip(methods, starting)
     ]
-    before = [exam.figures(learner) for learner in beginners]
+    before = [exam.figures(learner) for learner in starting]
     keys = _keys(run, pretrained)
 
     for place, task in enumerate(tasks):
@@ -84,27 +82,6 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     write_report(run.path, results)
     finish(run.path)
     return results
-
-
-def _beginners(
-    config: ContinualConfig, methods: Sequence[ContinualMethod], tasks: Sequence[Task], pretrained: Pretrained
-) -> list[Learner]:
-    """Each method's learner before the first task; all start from one prompt, where there is one."""
-    universal = None
-    if config.prompt:
-        universal, card = saved_start(config.prompt, pretrained)
-        if not isinstance(universal, MultitaskPrompt):
-            raise UserError(f"continual: prompt: {config.prompt} is of one task; name a universal prompt")
-        if universal.words is not None:
-            raise UserError(
-                f"continual: {config.prompt}: its tasks are told by their instructions, which learners do "
-                "not keep; pretrain a prompt without universal.instruction"
-            )
-        warn_of_sources(tasks, card.prompts)
-        starts = universal.for_targets(len(tasks)).compose()
-    else:
-        starts = starting_vectors(config.vectors, tasks, [config.seed] * len(tasks), pretrained)
-    return [beginner(method, universal, starts) for method in methods]
 
 
 def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> RunDir:

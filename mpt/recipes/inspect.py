@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from flax import nnx
 
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
@@ -22,7 +23,7 @@ from mpt.insight.transfer import Held, transfer
 from mpt.insight.variance_shares import common_and_own, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
-from mpt.prompts.saved import Card, Saved, load_prompt
+from mpt.prompts.saved import Card, load_prompt
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
 from mpt.system.progress import Progress
@@ -100,7 +101,7 @@ def without_rows(
 def _prompts(run: AnyPath, pretrained: Pretrained | None) -> dict[str, tuple[PlainPrompt, Card]]:
     """All prompts of a run, by the names of their files: teachers before the universal prompt."""
     names = sorted(path.stem for path in (run / "prompts").glob("*.safetensors")) or ["universal"]
-    found: dict[str, tuple[Saved, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
+    found: dict[str, tuple[nnx.Module, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
     plain: dict[str, tuple[PlainPrompt, Card]] = {}
     for name, (prompt, card) in found.items():
         if not isinstance(prompt, PlainPrompt):

@@ -6,30 +6,34 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 from rich.console import Console
 
-from mpt.config.options import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig, TrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
 from mpt.errors import UserError
 from mpt.models.cost import weights
 from mpt.plan.chips import Chip, Topology
 from mpt.plan.job import Estimate, Job
 from mpt.plan.plans import Plan, StagePlan, mesh_name, plain, rows_of
+from mpt.plan.reading import outline
 from mpt.plan.search import Facts, best, dealt_out, fitted, meshes, ranked, search
-from mpt.plan.stages import Planned, Stage, stages
+from mpt.plan.stages import Config, Planned, stages
 from mpt.plan.tables import print_plan
 from mpt.plan.worker import compiled, devices_here
-from mpt.prompts import MultitaskPrompt
+from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts.prompted import Distilled
 from mpt.rundir.directory import write_whole
 from mpt.system.progress import Progress
+from mpt.training.stage import Stage
 
 
 def plan(
-    config: PretrainConfig | AdaptConfig | CompareConfig,
+    config: Config,
     topology: str = "",
     tries: int = 6,
     patience: float = 600.0,
@@ -46,32 +50,36 @@ def plan(
     Raises:
         UserError: there are no such chips, or the compiler is not installed.
     """
-    settings = config.pretrain.model if isinstance(config, CompareConfig) else config.model
+    model = config.model
     there = Topology.of(topology) if topology else None
-    model = Planned(settings)
-    _, planned = stages(config, model)
+    pretrained = outline(model)
     environment = there.environment() if there else {}
-    devices, chip = (there.chips, there.chip) if there else devices_here(settings.dtype)
-    largest = max(planned, key=lambda stage: stage.flops(model))
+    devices, chip = (there.chips, there.chip) if there else devices_here(model.dtype)
+    jobs = [(one, job_of(one, model, chip, topology)) for one in stages(config, pretrained)[1]]
+    compilable = [(one, job) for one, job in jobs if job]
+    if not compilable:
+        raise UserError("plan: it compiles the training of prompts; this config trains something else")
+    largest, job = max(compilable, key=lambda pair: pair[0].stage.flops)
 
     @functools.cache
     def ask(job: Job) -> Estimate:
         return compiled(job, environment, patience)
 
-    job = job_of(largest, model, chip, topology)
-    facts = facts_of(largest, model)
-    jobs = ranked(job, facts, meshes(devices, facts.heads, facts.d_ff))
-    if not jobs:
+    facts = facts_of(largest.stage, model)
+    candidates = ranked(job, facts, meshes(devices, facts.heads, facts.d_ff))
+    if not candidates:
         raise UserError(
-            f"{settings.name}: its weights, {facts.weights / 2**30:.1f} GiB, are too large for {devices} of "
+            f"{model.name}: its weights, {facts.weights / 2**30:.1f} GiB, are too large for {devices} of "
             f"{topology or 'the devices here'}: take more, --model.dtype bfloat16 or --model.weights int8"
         )
     with Progress(f"plan: {topology or 'here'}, {largest.name}", tries) as progress:
-        tried = search(jobs, facts.weights, _told(ask, progress), tries)
+        tried = search(candidates, facts.weights, _told(ask, progress), tries)
     suggested = best(tried)
     mesh = suggested.job.mesh if suggested else None
-    steps = [stage_plan(stage, model, chip, topology, mesh, ask) for stage in planned] if mesh else []
-    found = Plan(settings.name, weights(model.backbone), topology, devices, chip, largest.name, tried, steps)
+    steps = [stage_plan(one, job, mesh, ask) for one, job in compilable] if mesh else []
+    size = weights(pretrained.backbone)
+    left_out = [one.name for one, job in jobs if not job]
+    found = Plan(model.name, size, topology, devices, chip, largest.name, tried, steps, left_out)
     print_plan(found, Console(highlight=False))
     if file:
         write_whole(file, json.dumps(plain(found), indent=1) + "\n")
@@ -87,34 +95,39 @@ def _told(ask: Callable[[Job], Estimate], progress: Progress) -> Callable[[Job],
     return told
 
 
-def job_of(stage: Stage, model: Planned, chip: Chip, topology: str) -> Job:
-    """A stage's step, its rows as long as they may be; its mesh is one of one device."""
-    prompt = stage.prompt
+def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> Job | None:
+    """A stage's step on one device, its rows at their longest; None where it trains more than vectors."""
+    stage = planned.stage
+    prompt = stage.model.prompt
+    if not isinstance(prompt, SoftPrompt | MultitaskPrompt) or stage.weight_rate is not None:
+        return None
     factored = isinstance(prompt, MultitaskPrompt)
-    own = {field.name: getattr(stage.config, field.name) for field in fields(TrainConfig)}
+    prompts, length = prompt.extent(stage.train.batch_size)
+    own = {field.name: getattr(stage.train, field.name) for field in fields(TrainConfig)}
     return Job(
-        model.config,
+        model,
         TrainConfig(**own),
-        stage.prompts,
-        stage.length,
+        prompts,
+        length,
         max(prompt.u.shape[2], 1) if factored else 0,
         prompt.shared.shape[0] if factored else 0,
-        stage.distilled,
-        max(read.longest for read in stage.reads),
-        math.ceil(max(read.labels for read in stage.reads)),
+        isinstance(stage.model, Distilled),
+        max(one.longest for one in stage.lengths),
+        math.ceil(max(one.labels for one in stage.lengths)),
         MeshConfig(1),
         chip,
         topology,
     )
 
 
-def facts_of(stage: Stage, model: Planned) -> Facts:
-    backbone: Any = model.backbone
-    spec, itemsize = backbone.spec, jnp.dtype(model.config.dtype).itemsize
-    stored = 1 if model.config.weights == "int8" else itemsize
+def facts_of(stage: Stage, model: ModelConfig) -> Facts:
+    """What a guess at a mesh must know of a stage's model."""
+    backbone: Any = stage.model.backbone
+    spec, itemsize = backbone.spec, jnp.dtype(model.dtype).itemsize
+    stored = 1 if model.weights == "int8" else itemsize
     return Facts(
-        weights(model.backbone) * stored,
-        stage.flops(model) / stage.config.batch_size,
+        weights(backbone) * stored,
+        stage.flops / stage.train.batch_size,
         spec.layers + getattr(spec, "decoder_layers", 0),
         spec.d_model,
         itemsize,
@@ -123,10 +136,15 @@ def facts_of(stage: Stage, model: Planned) -> Facts:
     )
 
 
-def stage_plan(
-    stage: Stage, model: Planned, chip: Chip, topology: str, mesh: MeshConfig, ask: Callable[[Job], Estimate]
-) -> StagePlan:
+def stage_plan(planned: Planned, job: Job, mesh: MeshConfig, ask: Callable[[Job], Estimate]) -> StagePlan:
     """A stage's step on a mesh, and the rows of all its steps."""
-    job = dealt_out(job_of(stage, model, chip, topology), mesh)
-    rows = None if stage.steps is None else stage.runs * stage.steps * stage.config.batch_size
-    return StagePlan(stage.name, rows, fitted(job, ask))
+    steps = planned.stage.steps
+    rows = None if steps is None else planned.runs * steps * planned.stage.train.batch_size
+    return StagePlan(planned.name, rows, fitted(dealt_out(job, mesh), ask))
+
+
+def with_model(config: Config, name: str) -> Config:
+    """The config with another backbone."""
+    if isinstance(config, CompareConfig):
+        return replace(config, pretrain=with_model(config.pretrain, name))  # type: ignore[arg-type]
+    return replace(config, model=replace(config.model, name=name))

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.config.yaml_file import kind_of, load_config
 from mpt.errors import UserError
 from mpt.inference.answers import Answered, kept_answers
+from mpt.methods import AdaptConfig
 from mpt.prompts.saved import Card
 from mpt.report.machine import kept_machine
 from mpt.rundir.directory import Metrics

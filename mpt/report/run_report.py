@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from mpt.adaptation.result import Result, read_results
 from mpt.comparison import tables
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import OURS, Cell, cells
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.comparison.table_rows import OURS, Cell, cells
-from mpt.config.options import AdaptConfig, CompareConfig, ContinualConfig, PretrainConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.continual import results as continual_report
 from mpt.inference.answers import kept_answers
 from mpt.loading.shapes import abstract_backbone
+from mpt.methods import AdaptConfig
 from mpt.models.cost import weights
 from mpt.prompts.saved import has_prompt
 from mpt.render.html import (
@@ -86,7 +88,7 @@ def _pretraining(found: Facts, config: PretrainConfig) -> tuple[str, list[Sectio
 
 
 def _adaptation(found: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
-    results = read_results(found.path, bool(config.also))
+    results = read_results(found.path)
     what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} (method {config.method})"
     # A prompt that was imported has been through no step of ours.
     through = bool(results) or not found.stages
@@ -121,7 +123,7 @@ def _state(found: Facts, through: bool) -> str:
 
 def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]]:
     runs = {cell: found.path / cell.folder(config) for cell in cells(config)}
-    results = {cell: result for cell, run in runs.items() for result in read_results(run, False)}
+    results = {cell: result for cell, run in runs.items() for result in read_results(run)}
     told = {cell: facts(run) for cell, run in runs.items() if (run / "config.yaml").exists()}
     source = run_path(config.source or found.path / "pretrain")
     pretrained = facts(source) if (source / "config.yaml").exists() else None

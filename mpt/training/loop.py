@@ -198,6 +198,7 @@ def fit(
     checkpoints, metrics = run.checkpoints(stage), run.metrics(stage)
     optimizer, rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
+    params = jax.tree.map(jnp.copy, params)  # a step uses its arrays up, and the model's are to stay
     params, opt_state, frozen = placed((params, optimizer(rates).init(params), frozen))
     reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
     start, seconds = 0, 0.0

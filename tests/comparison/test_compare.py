@@ -9,17 +9,19 @@ from toys import refused, stage, toy_rows, write_task
 
 from mpt import cli
 from mpt.comparison import tuning
-from mpt.comparison.table_rows import ROWS, Cell, cells
-from mpt.config.options import AdaptConfig, CompareConfig, PretrainConfig, PromptConfig, TuneConfig
+from mpt.comparison.config import CompareConfig, TuneConfig
+from mpt.comparison.entries import ENTRIES, Cell, cells
+from mpt.config.options import PretrainConfig, PromptConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
+from mpt.methods import AdaptConfig
 from mpt.metrics.interval import FOLDS
 from mpt.recipes import compare
 from mpt.recipes.adapt import Result
 
 
 def test_default_rows_are_known_and_in_the_tables_order():
-    assert list(CompareConfig().methods) == [name for name in ROWS if name in CompareConfig().methods]
+    assert list(CompareConfig().methods) == [name for name in ENTRIES if name in CompareConfig().methods]
 
 
 def test_only_what_is_asked_for_runs(tmp_path, compare_file, capsys):
@@ -41,9 +43,9 @@ def test_unknown_method(compare_file, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_row_says_what_it_starts_from(name):
-    row, base = ROWS[name], AdaptConfig(prompt="", freeze_shared=True, seeds=(0, 1))
+    row, base = ENTRIES[name], AdaptConfig(prompt="", freeze_shared=True, seeds=(0, 1))
     config = row.config(base, "sources", 0.5)
     assert config.method == row.method
     assert config.prompt == ("sources" if row.universal else "")
@@ -54,9 +56,9 @@ def test_row_says_what_it_starts_from(name):
     assert len(config.seeds) == (2 if row.trained else 1)
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.tuned])
+@pytest.mark.parametrize("name", [name for name, row in ENTRIES.items() if row.tuned])
 def test_factor_moves_every_peak_rate_and_nothing_else(name):
-    row, base = ROWS[name], AdaptConfig()
+    row, base = ENTRIES[name], AdaptConfig()
     once, twice = (row.config(base, "sources", 0.5, factor) for factor in (1.0, 2.0))
     assert once == row.config(base, "sources", 0.5)
     assert twice.train.learning_rate == 2 * once.train.learning_rate
@@ -145,7 +147,7 @@ def test_shots_and_tuning_end_to_end(several, monkeypatch, capsys, tmp_path):
 
     results = json.loads((run / "results.json").read_text())
     assert [[r["shots"] for r in row] for row in results.values()] == [[None], [2, 4], [2, 4]]
-    parts = json.loads((run / "mood" / "k4" / "universal_prompt_adapted" / "result.json").read_text())[
+    parts = json.loads((run / "mood" / "k4" / "universal_prompt_adapted" / "results.json").read_text())[0][
         "parts"
     ]
     assert [len(part) for part in parts] == [min(FOLDS, 16)] * 2
@@ -177,7 +179,7 @@ def test_shots_and_tuning_end_to_end(several, monkeypatch, capsys, tmp_path):
 def test_rows_and_shots_are_added_to_what_is_there(several, capsys):
     last = replace(several, shots=(2, 4), tune=TuneConfig(), methods=("hard prompt", several.methods[2]))
     run = compare.compare(replace(last, shots=(2,), methods=last.methods[1:]))
-    cell = run / "mood" / "k2" / "prompt_tuning_from_instruction" / "result.json"
+    cell = run / "mood" / "k2" / "prompt_tuning_from_instruction" / "results.json"
     before = cell.stat().st_mtime_ns
     compare.compare(last)
     assert cell.stat().st_mtime_ns == before
@@ -198,11 +200,12 @@ def test_finished_run_of_before_is_read_back(several, tmp_path, capsys):
     del whole["shots"], whole["tune"], whole["adapt"]["scored"], own["scored"]
     for path, plain in ((run, whole), (cell, own)):
         (path / "config.yaml").write_text(json.dumps(plain))
-    result = json.loads((cell / "result.json").read_text())
+    result = json.loads((cell / "results.json").read_text())[0]
     del result["parts"]
     (cell / "result.json").write_text(json.dumps(result))
+    (cell / "results.json").unlink()
     compare.compare(config)
-    assert json.loads((cell / "result.json").read_text()) == result
+    assert json.loads((cell / "results.json").read_text())[0] == result
     assert "| prompt tuning from instruction | " in (run / "results.md").read_text()
 
 

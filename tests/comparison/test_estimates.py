@@ -8,29 +8,29 @@ import pytest
 from rich.console import Console
 
 from mpt.comparison import tables
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells
 from mpt.comparison.estimates import Comparison, head_start, interval, paired
 from mpt.comparison.figures import figures
-from mpt.comparison.table_rows import OURS, ROWS, SCRATCH, Cell, cells
-from mpt.config.options import CompareConfig
 from mpt.metrics.interval import FOLDS
 from mpt.recipes.adapt import Result
 
-LEVELS = {method: 0.6 + 0.02 * place for place, method in enumerate(ROWS)}
+LEVELS = {method: 0.6 + 0.02 * place for place, method in enumerate(ENTRIES)}
 HARD, NOISE = (row - row.mean() for row in np.random.default_rng(0).normal(0, 0.2, (2, FOLDS)))
 
 
 def result(method: str, target: str = "movies", **keys) -> Result:
     """Three seeds that differ a little, if the method is trained; rows hard for all methods alike."""
-    seeds = np.array([[-0.01], [0.0], [0.01]] if ROWS[method].trained else [[0.0]])
-    parts = LEVELS[method] + seeds + HARD + 0.1 * NOISE * (1 + ROWS[method].universal)
-    scores, steps = parts.mean(axis=1).tolist(), 12 if ROWS[method].tuned else 0
+    seeds = np.array([[-0.01], [0.0], [0.01]] if ENTRIES[method].trained else [[0.0]])
+    parts = LEVELS[method] + seeds + HARD + 0.1 * NOISE * (1 + ENTRIES[method].universal)
+    scores, steps = parts.mean(axis=1).tolist(), 12 if ENTRIES[method].tuned else 0
     curve = [(0, 0.5), (6, 0.7), (12, LEVELS[method])] if steps else []
     plain = {"parameters": 9216, "steps": steps, "seconds": 3.0 * steps, "curve": curve}
     return Result(target, "accuracy", scores, 500, **plain | {"parts": parts.tolist()} | keys)
 
 
 def comparison(**keys) -> Comparison:
-    config = CompareConfig(**{"targets": ("movies", "editorials"), "methods": tuple(ROWS), **keys})
+    config = CompareConfig(**{"targets": ("movies", "editorials"), "methods": tuple(ENTRIES), **keys})
     return Comparison.of(config, 10**6, {cell: result(cell.method, cell.target) for cell in cells(config)})
 
 
@@ -74,7 +74,7 @@ def test_csv_has_a_line_for_each_cell_and_average():
     lines = [*csv.DictReader(io.StringIO(tables.as_csv(comparison(shots=(4, 0)))))]
     assert {(line["method"], line["target"], line["k"]) for line in lines} == {
         (method, target, k)
-        for method in ROWS
+        for method in ENTRIES
         for target in ("movies", "editorials", "average")
         for k in ("4", "all")
     }
@@ -121,7 +121,7 @@ def test_every_figure_names_every_method_once():
     assert list(found) == ["shots", "parameters", "seconds", "curves_4", "curves_all"]
     for name, drawn in found.items():
         named = [text.get_text() for text in drawn.legends[0].get_texts()]
-        assert named == [method for method, row in ROWS.items() if row.tuned or "curves" not in name]
+        assert named == [method for method, row in ENTRIES.items() if row.tuned or "curves" not in name]
 
 
 def test_figures_and_tables_go_from_few_examples_to_all_whatever_ran_first():

@@ -6,16 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.config.options import (
-    AdaptConfig,
-    CompareConfig,
-    ContinualConfig,
-    ModelConfig,
-    PretrainConfig,
-    TrainConfig,
-)
+from mpt.comparison.config import CompareConfig
+from mpt.config.options import ContinualConfig, ModelConfig, PretrainConfig, TrainConfig
 from mpt.config.yaml_file import differences, dump_config, find_config, from_plain, load_config, to_plain
 from mpt.errors import UserError
+from mpt.methods import AdaptConfig
 
 KINDS = {
     "pretrain": PretrainConfig,

@@ -8,11 +8,11 @@ from safetensors.numpy import load_file
 from toys import refused, stage, write_task
 
 from mpt import cli
-from mpt.config.options import AdaptConfig
 from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError
 from mpt.inference.predict import evaluate
-from mpt.methods.in_context import in_context
+from mpt.methods import AdaptConfig
+from mpt.methods.examples import in_context
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt, adapt_all
 from mpt.types import Row

@@ -10,7 +10,8 @@ from golden import tiny
 
 from mpt.inference.generate import generate
 from mpt.loading.hf import load_pretrained
-from mpt.prompts import AttentionalPrompt, DecomposedPrompt
+from mpt.methods.attempt import AttentionalPrompt
+from mpt.methods.dept import DecomposedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 

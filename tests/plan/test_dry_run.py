@@ -10,17 +10,22 @@ from toys import refused, stage, toy_rows, tree, write_task
 
 from mpt import cli
 from mpt.catalog.library import find_task, packaged_tasks
-from mpt.config.options import CompareConfig, ContinualConfig, ModelConfig, PretrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import OURS
+from mpt.config.options import ContinualConfig, ModelConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config
 from mpt.data.counts import ROWS, tfds_rows
 from mpt.data.sources import Tfds
 from mpt.data.splits import SPLITS
 from mpt.loading.shapes import abstract_backbone
+from mpt.methods import METHODS, AdaptConfig
 from mpt.models.cost import weights
 from mpt.plan import dry_run
-from mpt.plan.continual_stages import lessons
-from mpt.plan.stages import Planned, stages
+from mpt.plan.reading import outline
+from mpt.plan.stages import stages
+from mpt.prompts.prompted import Distilled
 from mpt.prompts.saved import load_prompt
+from mpt.recipes.adapt import adapt
 
 PAPERS = sorted(find_config("quickstart").parent.glob("mpt_*.yaml"))
 
@@ -33,6 +38,11 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(dry_run, "machine_rate", lambda dtype: 1e11)
+
+
+def extent(stage) -> tuple[int, int]:
+    """The prompts of a step, and the vectors of each."""
+    return stage.model.prompt.extent(stage.train.batch_size)
 
 
 def printed(capsys, monkeypatch, *arguments: str) -> str:
@@ -60,11 +70,11 @@ def test_plan_of_a_paper_is_whole_without_a_network(path, capsys, monkeypatch, t
 
 def test_parameters_are_those_of_the_paper():
     """77,668 for a target on T5-base: 0.035 % of the backbone (section 4)."""
-    model = Planned(load_config(PretrainConfig, find_config("mpt_source")).model)
-    _, planned = stages(load_config(CompareConfig, find_config("mpt_glue")), model)
-    adapted = [stage.trained / stage.prompts for stage in planned if stage.name.endswith("universal")]
-    assert adapted == [77_668] * 8
-    assert planned[1].trained == 100 * 768 + 6 * (100 + 768)
+    pretrained = outline(load_config(PretrainConfig, find_config("mpt_source")).model)
+    _, planned = stages(load_config(CompareConfig, find_config("mpt_glue")), pretrained)
+    ours = [one.stage for one in planned if one.name.endswith(OURS)]
+    assert [stage.trained / len(stage.rows) for stage in ours] == [77_668] * 8
+    assert planned[1].stage.trained == 100 * 768 + 6 * (100 + 768)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +116,10 @@ def test_plan_of_a_toy_is_what_the_run_then_does(
     assert tree(tmp_path) == before | {"run.yaml": Path(config).read_bytes()}
     counts = [len(list(find_task(plain["task"]).examples(split))) for split in SPLITS]
     assert re.search(r"^ mood +" + " +".join(map(str, counts)) + r" +[1-9]", text, re.MULTILINE)
-    steps, rows, trained = re.search(r"^ adaptation +(\d+) +(\d+) +(\d+)", text, re.MULTILINE).groups()
+    steps, rows, trained = re.search(r"^ adapt +(\d+) +(\d+) +(\d+)", text, re.MULTILINE).groups()
     assert (int(steps), int(rows)) == (3 * 2 * 2 * plain["shots"] // 8, 8)
     assert cli.main(["adapt", config]) == 0
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    result = json.loads((tmp_path / "run" / "results.json").read_text())[0]
     assert (result["steps"], 2 * result["parameters"]) == (int(steps), int(trained))
 
 
@@ -117,7 +127,7 @@ def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_
     text = printed(capsys, monkeypatch, "adapt", config_file(plain_adapt | {"prompt": str(universal)}))
     prompt, _ = load_prompt(universal, "universal")
     expected = prompt.shared.size + prompt.u[0].size + prompt.v[0].size
-    assert re.search(rf"^ adaptation +6 +8 +{expected:,} ", text, re.MULTILINE)
+    assert re.search(rf"^ adapt +6 +8 +{expected:,} ", text, re.MULTILINE)
 
 
 def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_adapt, toy):
@@ -130,11 +140,12 @@ def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_
         "adapt": adapt,
     }
     config = from_plain(CompareConfig, plain, "test")
-    _, (teachers, universal, adapted) = stages(config, Planned(config.pretrain.model))
-    vectors, width, sources = teachers.length, 32, len(plain_pretrain["tasks"])
-    assert universal.length == adapted.length == vectors + 3
-    assert universal.trained == vectors * width + sources * (vectors + width)
-    assert (adapted.runs, adapted.trained) == (2, (vectors + 3) * width + vectors + width)
+    _, planned = stages(config, outline(config.model))
+    teachers, universal, *adapted = (one.stage for one in planned)
+    length, width, sources = extent(teachers)[1], 32, len(plain_pretrain["tasks"])
+    assert [extent(stage)[1] for stage in (universal, *adapted)] == [length + 3] * 3
+    assert universal.trained == length * width + sources * (length + width)
+    assert [stage.trained for stage in adapted] == [(length + 3) * width + length + width] * 2
 
 
 def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
@@ -152,20 +163,37 @@ def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
         "tune": {"tasks": tasks[2:], "factors": [0.5, 1, 2], "shots": 4},
     }
     config = from_plain(CompareConfig, plain, "test")
-    _, planned = stages(config, Planned(config.pretrain.model))
-    found = {stage.name: (stage.runs, stage.steps, len(stage.reads)) for stage in planned}
+    _, planned = stages(config, outline(config.model))
+    found = {one.name: (one.runs, one.stage.steps, len(one.readings)) for one in planned}
+    scratch = ("prompt tuning from vocabulary", "prompt tuning from instruction")
     assert found == {
         "teachers": (1, 12, 3),
-        "universal prompt": (1, 12, 3),
+        "universal": (1, 12, 3),
         "tuning, teachers": (1, 12, 2),
-        "tuning, universal prompt": (1, 12, 2),
-        "tuning, warmth, k = 4, universal": (3, 4, 1),
-        "tuning, warmth, k = 4, from scratch": (6, 4, 1),
-        "mood, k = 2, universal": (1, 2, 1),
-        "mood, k = 2, from scratch": (2, 2, 1),
-        "mood, k = 8, universal": (1, 8, 1),
-        "mood, k = 8, from scratch": (2, 8, 1),
+        "tuning, universal": (1, 12, 2),
+        **{f"tuning, warmth, k = 4, {name}": (3, 4, 1) for name in (OURS, *scratch)},
+        **{f"mood, k = 2, {name}": (1, 2, 1) for name in (OURS, *scratch)},
+        **{f"mood, k = 8, {name}": (1, 8, 1) for name in (OURS, *scratch)},
     }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plan_of_every_method_is_what_its_run_writes(method, tmp_path, plain_adapt, universal, pretrained):
+    """Steps, trained numbers and FLOPs of the plan are those of the run's own account, of each seed's job."""
+    source = {"prompt": str(universal)} if METHODS[method].needs_teachers else {}
+    keys = {"out": str(tmp_path / "run"), "method": method, "seeds": [0, 1], "train": stage(2), **source}
+    config = from_plain(AdaptConfig, plain_adapt | keys | {"probe_every": 0, "test_rows": 4}, "test")
+    _, planned = stages(config, outline(config.model))
+    adapt(config, pretrained)
+    accounts = {"spot": [], "adapt": []}
+    for file in (tmp_path / "run").glob("*/cost.json"):
+        accounts[file.parent.name.partition("-")[0]].append(json.loads(file.read_text()))
+    assert {one.name: one.runs for one in planned} == {name: len(a) for name, a in accounts.items() if a}
+    for one in planned:
+        for account in accounts[one.name]:
+            figures = account["steps"], account["trained"], account["rows"]
+            assert figures == (one.stage.steps, one.stage.trained, one.stage.train.batch_size)
+            assert account["flops"] == pytest.approx(one.stage.flops, rel=0.02)
 
 
 def test_rows_that_cannot_be_told_are_unknown(capsys, monkeypatch, tmp_path, config_file, plain_adapt):
@@ -210,8 +238,8 @@ def test_plan_of_a_sequence_has_every_lesson(universal, tiny_model, toy):
         shots=4,
         max_length=24,
     )
-    told, planned = lessons(config, Planned(config.model))
-    assert [read.task.name for read in told["sequence"]] == ["tone", "mood"]
+    tasks, planned = stages(config, outline(config.model))
+    assert [reading.task.name for reading in tasks["sequence"]] == ["tone", "mood"]
     length, width = 4, 32
     own, whole = length + width, length * width
     expected = [
@@ -219,17 +247,15 @@ def test_plan_of_a_sequence_has_every_lesson(universal, tiny_model, toy):
         ("mood, factors, shared prompt frozen", 1, length, own),
         ("tone, shared prompt, distilled", 1, length, whole + own),
         ("mood, shared prompt, distilled", 2, length, whole + 2 * own),
-        ("mood, earlier prompts", 2, length, whole + 2 * own),
         ("tone, Progressive Prompts", 1, length, whole),
         ("mood, Progressive Prompts", 1, 2 * length, whole),
         ("tone, naive sequential tuning", 1, length, whole),
         ("mood, naive sequential tuning", 1, length, whole),
     ]
-    assert [(s.name, s.prompts, s.length, s.trained) for s in planned] == expected
-    assert [stage.distilled for stage in planned] == [
-        name == "mood, earlier prompts" for name, *_ in expected
-    ]
-    assert {stage.counts[0] for stage in planned} == {8}
+    assert [(one.name, *extent(one.stage), one.stage.trained) for one in planned] == expected
+    distilled = [one.name for one in planned if isinstance(one.stage.model, Distilled)]
+    assert distilled == ["mood, shared prompt, distilled"]
+    assert {one.stage.lengths[0].rows for one in planned} == {8}
 
 
 def test_sequence_is_planned_from_the_command_line(capsys, monkeypatch, tiny_model, toy, tmp_path):

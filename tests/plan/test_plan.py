@@ -8,9 +8,11 @@ import pytest
 from toys import write_task
 
 from mpt import cli
-from mpt.config.options import AdaptConfig, CompareConfig, MeshConfig, PretrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.config.options import MeshConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, kind_of, load_config
 from mpt.errors import UserError
+from mpt.methods import AdaptConfig
 from mpt.plan.chips import Topology
 from mpt.plan.stages import Planned, stages
 from mpt.plan.worker import compiled

@@ -8,7 +8,7 @@ from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.prompts import text_rows, vocabulary_rows
-from mpt.prompts.start import starting_vectors
+from mpt.prompts.initial import starting_vectors
 
 
 @pytest.mark.parametrize("vocab", [50, 100_000])

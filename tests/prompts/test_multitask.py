@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mpt.prompts import ModulatedPrompt, MultitaskPrompt, PromptParam, UltraLowPrompt
+from mpt.methods.ulpt import UltraLowPrompt
+from mpt.prompts import ModulatedPrompt, MultitaskPrompt, PromptParam
 
 J, P, D = 3, 4, 5
 

@@ -9,10 +9,12 @@ import pytest
 from flax import nnx
 
 from mpt.data.batches import collate
-from mpt.prompts import AttentionalPrompt, DecomposedPrompt, PromptParam, SoftPrompt, UltraLowPrompt
+from mpt.methods.attempt import AttentionalPrompt
+from mpt.methods.dept import DecomposedPrompt
+from mpt.methods.spot import similarities
+from mpt.methods.ulpt import UltraLowPrompt, random_projection
+from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.spot import similarities
-from mpt.prompts.ulpt import random_projection
 from mpt.training.losses import task_loss
 from mpt.types import Row
 

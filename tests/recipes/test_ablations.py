@@ -9,10 +9,11 @@ import pytest
 from safetensors.numpy import load_file
 from toys import stage
 
-from mpt.config.options import AdaptConfig, ContinualConfig, PretrainConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError
 from mpt.inference.predict import open_run
+from mpt.methods import AdaptConfig
 from mpt.prompts import MultitaskPrompt
 from mpt.recipes.adapt import adapt
 from mpt.recipes.continual import continual

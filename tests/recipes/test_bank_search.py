@@ -13,12 +13,12 @@ from toys import refused
 
 from mpt import cli
 from mpt.catalog.library import find_task
-from mpt.config.options import AdaptConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.inference.evaluate import choice_probabilities
 from mpt.insight.transfer import ABREAST, trials
+from mpt.methods import AdaptConfig
 from mpt.prompts import SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.prompted import Prompted

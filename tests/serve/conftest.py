@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from runs import random, run_of, universal_run
 
-from mpt.prompts import DecomposedPrompt, SoftPrompt
+from mpt.methods.dept import DecomposedPrompt
+from mpt.prompts import SoftPrompt
 from mpt.serve.engine import Engine
 from mpt.serve.options import ServeOptions
 

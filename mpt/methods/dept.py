@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.options import at_least_1
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
 from mpt.prompts.prefix import Prefix, of_inputs, places
+from mpt.prompts.prompted import Prompted
+from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
 from mpt.types import Batch
 
 
+@dataclass(frozen=True)
+class DeptConfig:
+    """DePT: a shorter prompt, and input embeddings that are shifted by a low-rank matrix."""
+
+    length: int = 0
+    """Number of prompt vectors, 40 of 100 in the paper; 0 takes that of `vectors`."""
+    rank: int = 8
+    """Rank of the matrix of shifts; the paper's is 45."""
+    rate: float = 0.001
+    """Adam's peak learning rate for that matrix's factors."""
+
+    def __post_init__(self):
+        at_least_1(rank=self.rank)
+
+
+@saved_as("dept")
 class DecomposedPrompt(nnx.Module):
     """Vectors in front of the input, whose i-th token's embedding moves by (A_j B_j)_i (section 2.2).
 
@@ -38,3 +61,18 @@ class DecomposedPrompt(nnx.Module):
         there = of_inputs(batch, backbone) & (place < moves.shape[1])
         shift = moves[jnp.asarray(batch.prompt_index)[row], place]
         return Prefix(self.vectors[...], batch.prompt_index, jnp.where(there[:, None], shift, 0.0))
+
+    def extent(self, rows: int) -> tuple[int, int]:
+        prompts, length, _ = self.vectors.shape
+        return prompts, length
+
+
+def start(setting: Setting) -> Start:
+    """From vectors; no embedding is shifted yet."""
+    options: DeptConfig = setting.options
+    vectors = setting.starting_vectors(options.length)
+    prompt = DecomposedPrompt.start(vectors, setting.max_length, options.rank, setting.key)
+    return Start(Prompted(setting.pretrained.backbone, prompt), setting.origin, weight_rate=options.rate)
+
+
+METHOD = Method("dept", "DePT", start, DeptConfig, ("rate",))

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mpt.config.options import at_least_1
+from mpt.errors import UserError
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting, no_shared_part
 from mpt.models.layers import Weight
+from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt
 from mpt.prompts.prefix import PlainPrompt
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.soft import PromptParam
+
+
+@dataclass(frozen=True)
+class UlptConfig:
+    """ULPT: a prompt of few dimensions, projected up by a frozen random matrix."""
+
+    rank: int = 64
+    """The dimensions that are trained of each vector."""
+    seed: int = 0
+    """Seed of the random matrix."""
+    shared_only: bool = False
+    """With a universal prompt: only its shared part gets few dimensions; its factors train as they are."""
+
+    def __post_init__(self):
+        at_least_1(rank=self.rank)
 
 
 class UltraLowPrompt(PlainPrompt):
@@ -46,3 +69,27 @@ class UltraLowPrompt(PlainPrompt):
 def random_projection(rank: int, width: int, seed: int) -> Float[Array, "R D"]:
     """Normal with variance 1/R: a dimension of what comes out has the scale of one of what goes in."""
     return jax.random.normal(jax.random.key(seed), (rank, width)) / jnp.sqrt(rank)
+
+
+def start(setting: Setting) -> Start:
+    """As near to the starting vectors as a prompt of few dimensions comes."""
+    options: UlptConfig = setting.options
+    if options.shared_only:
+        prompt = _shared_only(setting, options)
+    else:
+        prompt = UltraLowPrompt.start(setting.starting_vectors(), options.rank, options.seed)
+    return Start(Prompted(setting.pretrained.backbone, prompt), setting.origin)
+
+
+def _shared_only(setting: Setting, options: UlptConfig) -> ModulatedPrompt:
+    """A universal prompt whose shared part alone has few dimensions."""
+    universal = setting.start_of_source() if setting.source else None
+    if not isinstance(universal, MultitaskPrompt):
+        raise no_shared_part("ulpt.shared_only")
+    if universal.words is not None:
+        raise UserError("ulpt.shared_only: this universal prompt has instructions behind it; leave it out")
+    base = UltraLowPrompt.start(universal.shared[...], options.rank, options.seed)
+    return ModulatedPrompt(base, universal.u[...], universal.v[...])
+
+
+METHOD = Method("ulpt", "ULPT", start, UlptConfig)

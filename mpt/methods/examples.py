@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Task
 from mpt.errors import UserError
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting
+from mpt.prompts import SoftPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.training.stage import Lengths
 from mpt.types import Row
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """In-context examples: training examples in front of each input; nothing is trained."""
+
+    tokens: int = 512
+    """The most tokens that the instruction and the examples take: as many examples as fit are shown."""
 
 
 def in_context(
@@ -40,3 +55,16 @@ def in_context(
             f"examples.tokens: not one example of {task.name} fits into {tokens} tokens; give more"
         )
     return ids
+
+
+def start(setting: Setting) -> Start:
+    """The examples as a hard prompt."""
+    (task,), (seed,), (rows,) = setting.tasks, setting.seeds, setting.rows
+    assert not isinstance(rows, Lengths)
+    backbone = setting.pretrained.backbone
+    ids = in_context(task, rows, setting.pretrained.tokenizer, setting.options.tokens, seed)
+    vectors = backbone.embed(jnp.asarray([ids])).astype(jnp.float32)
+    return Start(Prompted(backbone, SoftPrompt(vectors)), "examples in context")
+
+
+METHOD = Method("examples", "in-context examples", start, ExamplesConfig, side_by_side=False, trained=False)

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.options import at_least_1
+from mpt.errors import UserError
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight, layer_norm
 from mpt.prompts.prefix import Prefix, of_inputs
+from mpt.prompts.prompted import Prompted
+from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
 from mpt.types import Batch
 
 NORM_EPS = 1e-5
 
 
+@dataclass(frozen=True)
+class AttemptConfig:
+    """ATTEMPT: each input attends over the source prompts and the target's own."""
+
+    width: int = 100
+    """Hidden units of the network that makes the query of an input."""
+    rate: float = 0.001
+    """Adam's peak learning rate for that network."""
+
+    def __post_init__(self):
+        at_least_1(width=self.width)
+
+
+@saved_as("attempt")
 class AttentionalPrompt(nnx.Module):
     """A prompt per row: P = P_target + Σ_k a_k P_k over the sources and the target (section 3.2).
 
@@ -63,6 +84,9 @@ class AttentionalPrompt(nnx.Module):
         vectors = from_sources + (1 + attention[:, -1, None, None]) * own[index]
         return Prefix(vectors, jnp.arange(len(index)))
 
+    def extent(self, rows: int) -> tuple[int, int]:
+        return rows, self.target.shape[1]  # every row has a prompt of its own
+
     def _attention(self, largest: Float[Array, " D"], j: Array) -> Float[Array, " sources"]:
         """The shares of the sources and, last, of the target's own prompt, for one row of target ``j``."""
         hidden = jax.nn.silu(largest @ self.net_down[...][j]) @ self.net_up[...][j]
@@ -77,3 +101,21 @@ def largest_inputs(batch: Batch, backbone: Backbone) -> Float[Array, "B D"]:
     read = jnp.where(of_inputs(batch, backbone)[:, None], embedded, -jnp.inf)
     spread = jnp.take(read, jnp.asarray(batch.grid), axis=0, mode="fill", fill_value=-jnp.inf)
     return jax.lax.stop_gradient(spread.max(axis=1))
+
+
+def start(setting: Setting) -> Start:
+    """New vectors, beside the frozen source prompts, and a random network."""
+    options: AttemptConfig = setting.options
+    sources, names = setting.teachers()
+    target = setting.new_vectors()
+    if target.shape[1] != sources.shape[1]:
+        raise UserError(
+            f"method attempt: the source prompts have {sources.shape[1]} vectors, the target's "
+            f"{target.shape[1]}; set --vectors.length {sources.shape[1]}"
+        )
+    prompt = AttentionalPrompt.start(sources, target, options.width, setting.key)
+    origin = f"{setting.vectors.start}, beside {', '.join(names)}"
+    return Start(Prompted(setting.pretrained.backbone, prompt), origin, weight_rate=options.rate)
+
+
+METHOD = Method("attempt", "ATTEMPT", start, AttemptConfig, ("rate",), needs_teachers=True, new_vectors=True)

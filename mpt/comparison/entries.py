@@ -1,0 +1,172 @@
+"""The entries of a comparison, a line of its table each, and the adaptations that fill its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mpt.comparison.config import CompareConfig
+from mpt.methods import METHODS, AdaptConfig, Method, options_of
+
+OURS = "universal prompt, adapted"
+SCRATCH = ("prompt tuning from vocabulary", "prompt tuning from instruction")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: a method, and where it starts.
+
+    Attributes:
+        name: the line's name.
+        start: "universal": from the universal prompt, or the prompts of its source tasks; "untaught": where
+            pretraining starts, without it; "hard": the task's instruction, word for word; "instruction" or
+            "vocabulary": from scratch.
+        trained: it learns from the target's examples.
+        method: the name of its method.
+        freeze_shared: it trains the factors of a universal prompt alone.
+        calibrated: its answers are calibrated by batch.
+    """
+
+    name: str
+    start: Literal["universal", "untaught", "hard", "instruction", "vocabulary"]
+    trained: bool = True
+    method: str = "prompt"
+    freeze_shared: bool = False
+    calibrated: bool = False
+
+    @property
+    def universal(self) -> bool:
+        """It needs the pretraining."""
+        return self.start == "universal"
+
+    @property
+    def tuned(self) -> bool:
+        """It has a learning rate to tune."""
+        return self.trained and METHODS[self.method].trained
+
+    def config(self, base: AdaptConfig, prompt: str, scratch_rate: float, factor: float = 1.0) -> AdaptConfig:
+        """``base`` as this entry would run it; an untrained one needs no more than one seed.
+
+        Args:
+            prompt: run directory of the universal prompt.
+            scratch_rate: the peak learning rate of vectors that start from scratch.
+            factor: what every peak learning rate is multiplied by.
+        """
+        base = replace(base, method=self.method, freeze_shared=self.freeze_shared)
+        base = replace(base, calibrate=base.calibrate or self.calibrated)
+        if self.universal:
+            base = replace(base, prompt=prompt)
+        if self.start in ("hard", "instruction", "vocabulary"):
+            base = self._from_scratch(base, scratch_rate, self.start)
+        elif METHODS[self.method].new_vectors:
+            base = self._from_scratch(base, scratch_rate, "instruction")
+        if self.trained:
+            return scaled(base, METHODS[self.method], factor)
+        return replace(base, seeds=base.seeds[:1], train=replace(base.train, steps=0, epochs=0.0))
+
+    def _from_scratch(
+        self, base: AdaptConfig, rate: float, start: Literal["hard", "instruction", "vocabulary"]
+    ) -> AdaptConfig:
+        if start == "hard":
+            vectors = replace(base.vectors, start="instruction", length=0)
+        else:
+            vectors = replace(base.vectors, start=start)
+        return replace(base, vectors=vectors, train=replace(base.train, learning_rate=rate))
+
+
+def scaled(config: AdaptConfig, method: Method, factor: float) -> AdaptConfig:
+    """The config with every peak learning rate of a method multiplied by ``factor``."""
+    train = config.train
+    train = replace(
+        train,
+        learning_rate=factor * train.learning_rate,
+        factor_rate=factor * train.factor_rate,
+        word_rate=factor * train.word_rate,
+    )
+    config = replace(config, train=train)
+    if not method.learning_rates:
+        return config
+    options = options_of(config, method)
+    rates = {name: factor * getattr(options, name) for name in method.learning_rates}
+    return replace(config, **{method.name: replace(options, **rates)})
+
+
+def _of(method: Method) -> Entry:
+    """The entry of a method that is compared under its own title."""
+    start = "universal" if method.needs_teachers else "instruction"
+    return Entry(method.title, start, method=method.name)
+
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry("hard prompt", "hard", trained=False),
+        Entry("hard prompt, calibrated", "hard", trained=False, calibrated=True),
+        Entry("universal prompt, not adapted", "universal", trained=False),
+        Entry("universal prompt, not adapted, calibrated", "universal", trained=False, calibrated=True),
+        Entry(OURS, "universal"),
+        Entry("universal prompt, factors adapted", "universal", freeze_shared=True),
+        Entry("the same, not pretrained", "untaught"),
+        Entry(SCRATCH[0], "vocabulary"),
+        Entry(SCRATCH[1], "instruction"),
+        *(_of(method) for method in METHODS.values() if method.compared),
+    )
+}
+
+
+class Cell(NamedTuple):
+    """One adaptation of the table.
+
+    Attributes:
+        method: the name of the entry.
+        target: the task's name or file.
+        shots: examples per class; None for an entry that learns from none, whatever their number.
+    """
+
+    method: str
+    target: str
+    shots: int | None
+
+    @property
+    def entry(self) -> Entry:
+        return ENTRIES[self.method]
+
+    def folder(self, config: CompareConfig) -> Path:
+        """Its run directory, inside the comparison's."""
+        several = (f"k{self.shots}",) if config.shots and self.shots is not None else ()
+        return Path(Path(self.target).stem, *several, slug(self.method))
+
+    def base(self, config: CompareConfig) -> AdaptConfig:
+        """The adaptation before an entry makes it its own, but for the run directory."""
+        shots = config.adapt.shots if self.shots is None else self.shots
+        source = config.pretrain
+        base = replace(config.adapt, task=self.target, shots=shots, track=config.track)
+        if self.entry.start == "untaught":
+            base = replace(base, vectors=source.vectors, instruction=source.universal.instruction)
+        return replace(base, model=source.model, mesh=source.mesh)
+
+
+def slug(method: str) -> str:
+    """An entry's name as that of a folder."""
+    return method.replace(", ", "_").replace(" ", "_")
+
+
+def numbers_of_shots(config: CompareConfig) -> tuple[int, ...]:
+    """The numbers of examples, one table each."""
+    return config.shots or (config.adapt.shots,)
+
+
+def cells(config: CompareConfig) -> Iterator[Cell]:
+    """Every cell once, in the order of their runs: whole tables, of one number of shots, come first.
+
+    The cell of an untrained entry is filled with the first number of shots, and stands in every table.
+    """
+    for shots in numbers_of_shots(config):
+        for target in config.targets:
+            for method in config.methods:
+                if ENTRIES[method].trained:
+                    yield Cell(method, target, shots)
+                elif shots == numbers_of_shots(config)[0]:
+                    yield Cell(method, target, None)

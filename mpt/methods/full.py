@@ -1,0 +1,37 @@
+"""Full fine-tuning: every weight of the backbone is trained. The model is scored, and not kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flax import nnx
+
+from mpt.errors import UserError
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting
+from mpt.models.layers import Weight
+from mpt.models.quantize import is_quantized
+from mpt.prompts.prompted import Prompted
+
+
+@dataclass(frozen=True)
+class FullConfig:
+    """Full fine-tuning: every weight of the backbone. The trained model is scored, and not kept.
+
+    While it runs, its checkpoints are three times the model's size.
+    """
+
+    rate: float = 2e-5
+    """Adam's peak learning rate."""
+
+
+def start(setting: Setting) -> Start:
+    """The backbone as it is, behind the task's instruction."""
+    backbone = setting.pretrained.backbone
+    if is_quantized(backbone):
+        raise UserError("method full: 8-bit weights cannot be trained; leave out --model.weights")
+    trained = nnx.All(Weight, nnx.PathContains("backbone"))
+    return Start(Prompted(backbone, setting.frozen_prompt()), "the backbone", trained, setting.options.rate)
+
+
+METHOD = Method("full", "full fine-tuning", start, FullConfig, ("rate",), side_by_side=False, keep=None)

@@ -1,0 +1,98 @@
+"""MPT's pretraining (Wang et al., ICLR 2023, section 3): teacher prompts, then one universal prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpt.config.options import DistillConfig, PromptConfig, TrainConfig
+from mpt.data.task import Task
+from mpt.loading.hf import Pretrained
+from mpt.methods.setting import Train
+from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
+from mpt.prompts.initial import instruction_words, starting_vectors
+from mpt.prompts.prompted import Distilled, Prompted
+from mpt.training.losses import distillation_loss, task_loss
+from mpt.training.stage import Lengths, Stage
+from mpt.types import Batch, Row
+
+Rows = Sequence[Sequence[Row] | Lengths]
+
+# Without a component of its own (rank 0), a task's prompt is the shared one: MPT's ablation.
+SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))
+
+
+def pretraining(
+    pretrained: Pretrained,
+    tasks: Sequence[Task],
+    rows: Rows,
+    vectors: PromptConfig,
+    teachers: TrainConfig,
+    universal: DistillConfig,
+    seed: int,
+    train: Train,
+    cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None] = lambda _: None,
+) -> tuple[SoftPrompt, MultitaskPrompt]:
+    """Trains the teachers of source tasks, and distils them into a universal prompt.
+
+    Args:
+        rows: the training rows of each task.
+        vectors: shape and initial values of the prompts.
+        train: trains a stage, or reads what came of it before.
+        cached: given the teachers, what adds their outputs to a batch; None computes them in each step.
+    """
+    names = [task.name for task in tasks]
+    starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
+    alone = Stage(
+        "teachers", Prompted(pretrained.backbone, SoftPrompt(starts)), rows, teachers, tasks=names, seed=seed
+    )
+    taught = train(alone).prompt
+    assert isinstance(taught, SoftPrompt)
+
+    told = universal.instruction
+    shared = MultitaskPrompt.start(
+        taught.compose().mean(axis=0),
+        len(tasks),
+        vectors.rank,
+        jax.random.key(seed),
+        words=instruction_words(tasks, told, pretrained) if told else None,
+    )
+    together = train(
+        distillation(
+            pretrained, shared, taught.compose(), rows, universal, seed + 1, names, vectors.rank, cached
+        )
+    )
+    assert isinstance(together.prompt, MultitaskPrompt)
+    return taught, together.prompt
+
+
+def distillation(
+    pretrained: Pretrained,
+    start: MultitaskPrompt,
+    teachers: Float[Array, "J P D"],
+    rows: Rows,
+    config: DistillConfig,
+    seed: int,
+    names: Sequence[str],
+    rank: int,
+    cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None],
+) -> Stage:
+    """The stage that distils teachers into a universal prompt; a plain one where all weights are 0."""
+    weights: Mapping[str, float] = {"task": 1.0, "kl": config.kl_weight, "hidden": config.hidden_weight}
+    distils = config.kl_weight > 0 or config.hidden_weight > 0
+    backbone = pretrained.backbone
+    return Stage(
+        "universal",
+        Distilled(backbone, start, teachers) if distils else Prompted(backbone, start),
+        rows,
+        config,
+        distillation_loss if distils else task_loss,
+        weights,
+        names,
+        PromptParam if rank else SHARED,
+        seed=seed,
+        prepare=cached(teachers) if distils else None,
+    )

@@ -1,0 +1,71 @@
+"""The record of a method: all that the rest of mpt knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flax import nnx
+from flax.nnx.filterlib import Filter
+
+from mpt.methods.setting import Setting
+from mpt.prompts import PlainPrompt, PromptParam, SoftPrompt
+from mpt.prompts.prompted import Prompted
+
+
+class Start(NamedTuple):
+    """A model before training.
+
+    Attributes:
+        origin: what it starts from, in a few words.
+        trainable: what is trained of it, an NNX filter.
+        weight_rate: Adam's peak learning rate for weights, where there are any to train.
+    """
+
+    model: Prompted
+    origin: str
+    trainable: Filter = PromptParam
+    weight_rate: float | None = None
+
+
+def kept_prompt(model: Prompted) -> nnx.Module:
+    """What is saved of a trained prompt: plain vectors, if it does not depend on the text."""
+    prompt = model.prompt
+    if isinstance(prompt, PlainPrompt):
+        return SoftPrompt(prompt.compose())
+    assert isinstance(prompt, nnx.Module)
+    return prompt
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to specialise a frozen backbone for a task.
+
+    Attributes:
+        name: its name as an option: `--method NAME`.
+        title: its name in tables and on cards.
+        start: makes the model before training, and says what of it is trained.
+        options: the dataclass of its own options, which are given as `--NAME.OPTION`; None: it has none.
+        learning_rates: those of its options that are peak learning rates; tuning multiplies them.
+        side_by_side: the prompts of all seeds train in one job; else each seed has a job of its own.
+        trained: it is trained by gradient steps; else it is ready as it starts.
+        needs_teachers: it starts from the source tasks' own prompts.
+        new_vectors: beside a source's prompts, it trains vectors that start from scratch.
+        has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared.
+        keep: what is saved of a trained model; None: it is scored, and nothing is saved.
+        compared: it is an entry of `mpt compare` under its title; else entries there say how it starts.
+    """
+
+    name: str
+    title: str
+    start: Callable[[Setting], Start]
+    options: type | None = None
+    learning_rates: tuple[str, ...] = ()
+    side_by_side: bool = True
+    trained: bool = True
+    needs_teachers: bool = False
+    new_vectors: bool = False
+    has_shared_part: bool = False
+    keep: Callable[[Prompted], nnx.Module] | None = kept_prompt
+    compared: bool = True

@@ -1,0 +1,107 @@
+"""Tasks as a model reads them, whose weights need not be here: how many rows, and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from mpt.catalog.library import find_task
+from mpt.config.options import ModelConfig
+from mpt.data.splits import SPLITS
+from mpt.data.task import Task
+from mpt.data.tokenise import encode
+from mpt.errors import UserError
+from mpt.loading.hf import Pretrained, load_tokenizer
+from mpt.loading.shapes import abstract_backbone, place
+from mpt.training.stage import SAMPLE, Lengths
+
+AMONG = 2000  # the rows whose tokens are counted are drawn from the first so many
+CLASS_TOKENS, TEXT_TOKENS = 2, 32  # a target's, where they cannot be counted
+GUESSED = "?"  # the hash of a backbone whose weights are not read
+
+
+def outline(config: ModelConfig) -> Pretrained:
+    """A backbone in shapes alone, with its tokenizer if that is here; else words stand for its tokens."""
+    backbone = abstract_backbone(config.name, decoder_prompt=config.decoder_prompt)
+    tokenizer = _tokenizer(config.name) or word_counter()
+    return Pretrained(config.name, backbone, tokenizer, GUESSED)
+
+
+def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
+    here = place(name)
+    try:
+        return load_tokenizer(str(here))[0] if here else None
+    except UserError:  # a folder with a config alone
+        return None
+
+
+def word_counter() -> PreTrainedTokenizerFast:
+    """A tokenizer that makes one token of each word: it stands in for one that is not here."""
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, name_or_path=GUESSED, eos_token="?")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A task as a model reads it.
+
+    Attributes:
+        rows: split -> number of its rows; None where that cannot be told.
+        inputs: tokens of a row's input; ``labels`` of its target.
+        counted: True: measured means over rows; False: upper bounds.
+        longest: the most tokens that an input can have.
+        decoder: the model is a decoder, which reads the targets too, but for their last token.
+    """
+
+    task: Task
+    rows: dict[str, int | None]
+    inputs: float
+    labels: float
+    counted: bool
+    longest: int
+    decoder: bool
+
+    @classmethod
+    def of(cls, name: str, max_length: int, pretrained: Pretrained) -> Reading:
+        """A task by its name or file.
+
+        Args:
+            max_length: the most tokens of an input.
+            pretrained: see ``outline``.
+        """
+        task, layout = find_task(name), pretrained.backbone.layout
+        rows = {split: _count(task, split) for split in SPLITS}
+        if not task.source.here or pretrained.tokenizer.name_or_path == GUESSED:
+            labels = CLASS_TOKENS if task.choices else TEXT_TOKENS
+            return cls(task, rows, max_length, labels, False, max_length, layout == "decoder")
+        first = list(islice(task.examples("train"), AMONG))
+        sample = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
+        encoded = encode([first[i] for i in sample], pretrained.tokenizer, max_length, layout)
+        inputs = float(np.mean([len(row.inputs) for row in encoded]))
+        labels = float(np.mean([len(row.targets) for row in encoded]))
+        return cls(task, rows, inputs, labels, True, max_length, layout == "decoder")
+
+    def lengths(self, rows: int | None) -> Lengths:
+        """What a stage must know of so many of its rows."""
+        text = self.inputs + (self.labels - 1 if self.decoder else 0)
+        return Lengths(rows, text, self.labels, self.longest)
+
+
+def _count(task: Task, split: str) -> int | None:
+    """The rows of a split; None also where there is no such split, which not every run needs."""
+    return task.source.count(split) if {split, "all"} & set(task.source.parts) else None
+
+
+def drawn(reading: Reading, shots: int, per: Literal["class", "task"] = "class") -> int | None:
+    """The training rows that few shots leave of a task's; None where they cannot be told."""
+    rows = reading.rows["train"]
+    classes = max(len(reading.task.choices), 1) if per == "class" else 1
+    return min(rows, shots * classes) if shots and rows is not None else rows

@@ -1,0 +1,103 @@
+"""Where new tasks start: the prompts of a finished run, or one of a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float
+
+from mpt.data.task import Task
+from mpt.errors import UserError
+from mpt.loading.hf import Pretrained
+from mpt.prompts.bank import Bank
+from mpt.prompts.initial import instruction_words
+from mpt.prompts.multitask import MultitaskPrompt
+from mpt.prompts.saved import VECTORS, Card, load_prompt
+from mpt.prompts.soft import SoftPrompt
+from mpt.system.paths import is_remote, run_path
+
+
+@runtime_checkable
+class Source(Protocol):
+    """The prompts that new tasks start from.
+
+    Attributes:
+        name: what the user calls them: a run directory, or a prompt of a bank.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+        """The universal prompt, or a plain one, and the names of the tasks that it was trained on."""
+        ...
+
+    def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
+        """The source tasks' own prompts, and the names of those tasks; None where none were kept."""
+        ...
+
+
+@dataclass(frozen=True)
+class SavedSource:
+    """Prompts on disk.
+
+    Attributes:
+        name: the run directory of `pretrain` or `import`, or BANK/NAME.
+        pretrained: the backbone that they must fit; None does not check it.
+    """
+
+    name: str
+    pretrained: Pretrained | None = None
+
+    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+        prompt, card = saved_start(self.name, self.pretrained)
+        return prompt, card.prompts
+
+    def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
+        folder = run_path(self.name)
+        if not folder.is_dir():
+            return None
+        prompt, card = load_prompt(folder, "teachers", self.pretrained)
+        assert isinstance(prompt, SoftPrompt)
+        return prompt.compose(), card.prompts
+
+
+def for_tasks(
+    universal: MultitaskPrompt, tasks: Sequence[Task], pretrained: Pretrained, together: bool = False
+) -> MultitaskPrompt:
+    """The start of new tasks, with their instructions where the source tasks had theirs."""
+    words = universal.words
+    told = None if words is None else instruction_words(tasks, words.shape[1], pretrained)
+    return universal.for_targets(len(tasks), together, told)
+
+
+def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[MultitaskPrompt | SoftPrompt, Card]:
+    """The prompt that new tasks start from: the universal one of a run, or a prompt of a bank.
+
+    Args:
+        path: the run directory of `pretrain` or `import`, or BANK/NAME.
+
+    Raises:
+        UserError: there is none, it is damaged, or it was trained on another backbone.
+    """
+    if _in_bank(path):
+        bank, _, name = path.rstrip("/").rpartition("/")
+        prompt, card = Bank(bank or ".").read(name)
+        if pretrained and (fault := card.misfit(pretrained)):
+            raise UserError(f"{path}: {fault}")
+    else:
+        prompt, card = load_prompt(run_path(path), "universal", pretrained)
+    if not isinstance(prompt, MultitaskPrompt | SoftPrompt):
+        raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
+    return prompt, card
+
+
+def _in_bank(path: str) -> bool:
+    """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
+    if is_remote(path):
+        return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
+    place = Path(path)
+    return not place.is_dir() and any(place.parent.glob(f"*{VECTORS}"))
