@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 from mpt.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from mpt.api import adapt, load, load_backbone, pretrain
+    from mpt.api import adapt, compare, continual, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
+    from mpt.comparison.config import CompareConfig, TuneConfig
     from mpt.config.options import (
+        ContinualConfig,
         DistillConfig,
         MeshConfig,
         ModelConfig,
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
     from mpt.data.task import Task
     from mpt.errors import UserError
     from mpt.methods import AdaptConfig
-    from mpt.run import LoadedBackbone, Run
+    from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 
 __all__ = [
     "AdaptConfig",
+    "CompareConfig",
+    "ComparedRun",
+    "ContinualConfig",
     "DistillConfig",
     "LoadedBackbone",
     "MeshConfig",
@@ -47,10 +52,14 @@ __all__ = [
     "PretrainConfig",
     "PromptConfig",
     "Run",
+    "SequenceRun",
     "Task",
     "TrainConfig",
+    "TuneConfig",
     "UserError",
     "adapt",
+    "compare",
+    "continual",
     "load",
     "load_backbone",
     "make_task",
@@ -59,12 +68,13 @@ __all__ = [
 
 # What is not here is in `mpt.config.options`. JAX takes seconds, so a name is imported when it is first used.
 HOMES = {
-    "mpt.api": ("adapt", "load", "load_backbone", "pretrain"),
+    "mpt.api": ("adapt", "compare", "continual", "load", "load_backbone", "pretrain"),
     "mpt.catalog.from_python": ("make_task",),
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
+    "mpt.comparison.config": ("CompareConfig", "TuneConfig"),
     "mpt.methods": ("AdaptConfig",),
-    "mpt.run": ("LoadedBackbone", "Run"),
+    "mpt.run": ("ComparedRun", "LoadedBackbone", "Run", "SequenceRun"),
 }
 
 
@@ -72,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
     home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")
-    if home in ("mpt.api", "mpt.methods", "mpt.run"):
+    if home in ("mpt.api", "mpt.comparison.config", "mpt.methods", "mpt.run"):
         from mpt.system.quiet import quiet
 
         quiet()  # before JAX is there

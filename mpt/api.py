@@ -14,14 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mpt.catalog.from_python import Given, as_task, task_files
 from mpt.catalog.library import is_packaged
-from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig
+from mpt.comparison.config import CompareConfig
+from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
@@ -31,12 +32,16 @@ from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
-from mpt.run import LoadedBackbone, Run
+from mpt.recipes.compare import SHOWN
+from mpt.recipes.compare import check as check_comparison
+from mpt.recipes.compare import compare as run_comparison
+from mpt.recipes.continual import continual as learn_sequence
+from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_whole
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, is_remote, run_path
 
-Config = TypeVar("Config", PretrainConfig, AdaptConfig)
+Config = TypeVar("Config", PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig)
 
 
 def load_backbone(
@@ -147,6 +152,76 @@ def adapt(
     return Run(folder, backbone)
 
 
+def compare(
+    backbone: LoadedBackbone,
+    tasks: Sequence[Given],
+    targets: Sequence[Given],
+    out: str | AnyPath | None = None,
+    config: CompareConfig | str | Path | None = None,
+    **options: Any,
+) -> ComparedRun:
+    """Pretrains on source tasks, then runs every method on every held-out task, in one table.
+
+    The same call again gives the finished comparison, or goes on where it was interrupted.
+
+    Args:
+        tasks: source tasks, as ``pretrain`` takes them; none, where no method needs a universal prompt.
+        targets: held-out tasks.
+        out: the run directory; where left out, ``runs/compare-DIGEST``, whose name depends on everything
+            that the run is made of.
+        config: what ``options`` change: a config, or the name or file of one, such as "quickstart".
+        **options: fields of ``mpt.CompareConfig``, such as ``methods=["hard prompt", "LoRA"], shots=[4, 16]``
+            or ``adapt={"seeds": [0, 1]}``.
+
+    Raises:
+        UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
+    """
+    base = _config(CompareConfig, "compare", config, options)
+    base = replace(base, pretrain=replace(base.pretrain, model=backbone.config, mesh=backbone.mesh))
+    placed = _placed([*tasks, *targets])
+    folder = _folder(out, "compare", base, placed)
+    names = tuple(each.name(folder) for each in placed)
+    sources = replace(base.pretrain, tasks=names[: len(tasks)])
+    whole = replace(base, out=str(folder), pretrain=sources, targets=names[len(tasks) :])
+    check_comparison(whole)
+    _write_tasks(whole, placed, free=SHOWN)
+    return ComparedRun(run_comparison(whole, backbone.pretrained), whole)
+
+
+def continual(
+    start: Run | LoadedBackbone,
+    tasks: Sequence[Given],
+    out: str | AnyPath | None = None,
+    config: ContinualConfig | str | Path | None = None,
+    **options: Any,
+) -> SequenceRun:
+    """Learns tasks one after another by several methods, and measures what is kept and what is lost.
+
+    The same call again gives the finished run, or goes on where it was interrupted.
+
+    Args:
+        start: the run of a universal prompt; or a backbone, for prompts from scratch.
+        tasks: the sequence, two tasks or more, as ``pretrain`` takes them.
+        out: the run directory; where left out, ``runs/continual-DIGEST``, whose name depends on everything
+            that the run is made of.
+        config: what ``options`` change: a config, or the name or file of one.
+        **options: fields of ``mpt.ContinualConfig``, such as ``methods=["factors", "naive"]``.
+
+    Raises:
+        UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
+    """
+    base = _config(ContinualConfig, "continual", config, options)
+    backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
+    placed = _placed(tasks)
+    folder = _folder(out, "continual", base, placed)
+    whole = replace(base, out=str(folder), tasks=tuple(each.name(folder) for each in placed))
+    _write_tasks(whole, placed)
+    results = learn_sequence(whole, backbone.pretrained)
+    runs = {str(method): Run(folder / method, backbone) for method in results.outcomes}
+    return SequenceRun(folder, results, runs)
+
+
 # What the functions' own arguments say.
 ELSEWHERE = ("prompt", "model", "mesh")
 
@@ -216,8 +291,11 @@ def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Seque
     return Path("runs", f"{re.sub('[^A-Za-z0-9_.-]+', '_', title)}-{digest}")
 
 
-def _write_tasks(config: Config, placed: Sequence[Placed]) -> None:
+def _write_tasks(config: Config, placed: Sequence[Placed], free: Collection[str] = ()) -> None:
     """Writes the tasks that only Python knows into their run, or finds them there.
+
+    Args:
+        free: options that may change from one time to the next.
 
     Raises:
         UserError: the run is another one, or was made of other rows.
@@ -225,7 +303,7 @@ def _write_tasks(config: Config, placed: Sequence[Placed]) -> None:
     files = {name: content for each in placed for name, content in each.files.items()}
     if not files:
         return
-    run = RunDir.open(config.out, config)
+    run = RunDir.open(config.out, config, free)
     for name, content in files.items():
         file = run.path / "tasks" / name
         if not file.exists():

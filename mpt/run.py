@@ -12,7 +12,10 @@ from jaxtyping import Float
 
 from mpt.adaptation.result import Result, read_results
 from mpt.catalog.from_python import Table, labelled, listed
+from mpt.comparison.config import CompareConfig
+from mpt.comparison.entries import cells
 from mpt.config.options import MeshConfig, ModelConfig
+from mpt.continual.results import Results
 from mpt.data.sources import Rows
 from mpt.data.task import Task
 from mpt.errors import UserError
@@ -180,3 +183,47 @@ class Run:
     def _repr_markdown_(self) -> str:
         """The card, where a notebook shows the run."""
         return self.card.markdown()
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A finished comparison; ``mpt.compare`` gives it.
+
+    Attributes:
+        path: the run directory, with ``results.md``, ``results.csv``, figures and ``report.html``.
+        config: what was compared.
+    """
+
+    path: AnyPath
+    config: CompareConfig
+
+    @property
+    def results(self) -> dict[str, list[Result]]:
+        """The results of each method, one for each target and number of examples, in the table's order."""
+        found: dict[str, list[Result]] = {method: [] for method in self.config.methods}
+        for cell in cells(self.config):
+            found[cell.method] += read_results(self.path / cell.folder(self.config))
+        return found
+
+    def _repr_markdown_(self) -> str:
+        """The tables, where a notebook shows the run."""
+        return (self.path / "results.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SequenceRun:
+    """Tasks learned one after another; ``mpt.continual`` gives it.
+
+    Attributes:
+        path: the run directory, with ``results.md`` and ``report.html``.
+        results: each method's scores on all tasks after each task, and what it has forgotten.
+        runs: the run of each method, whose prompts are one per task, in the order of the sequence.
+    """
+
+    path: AnyPath
+    results: Results
+    runs: Mapping[str, Run]
+
+    def _repr_markdown_(self) -> str:
+        """The tables, where a notebook shows the run."""
+        return (self.path / "results.md").read_text(encoding="utf-8")

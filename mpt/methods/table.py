@@ -13,6 +13,7 @@ NAMES = (
     "attempt",
     "ulpt",
     "dept",
+    "adept",
     "lora",
     "full",
     "examples",

@@ -41,7 +41,9 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     tasks = [find_task(name) for name in (config.task, *config.also)]
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
-    run = RunDir.open(config.out, config)
+    # What other methods would be told makes no difference to this run.
+    others = [name for name, each in METHODS.items() if each.options and name != config.method]
+    run = RunDir.open(config.out, config, free=others)
     if finished := read_results(run.path):
         return finished
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))

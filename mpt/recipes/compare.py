@@ -33,17 +33,17 @@ SHOWN = ("methods", "targets", "shots", "goal")
 
 
 @on_mesh
-def compare(config: CompareConfig) -> AnyPath:
+def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 
     A comparison that was interrupted goes on where it was, and one of other methods, targets or numbers of
     shots takes what is there. Its tables are written anew behind each adaptation, so they can be read before
     it is through.
     """
-    _check(config)
+    check(config)
     run, console = RunDir.open(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
-    pretrained = load_pretrained(**dataclasses.asdict(source.model))
+    pretrained = pretrained or load_pretrained(**dataclasses.asdict(source.model))
     universal = any(ENTRIES[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if universal else ""
     tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
@@ -95,7 +95,7 @@ def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
     return shown
 
 
-def _check(config: CompareConfig) -> None:
+def check(config: CompareConfig) -> None:
     """Refuses what cannot be run, before anything is."""
     if not config.targets:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")

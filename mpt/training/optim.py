@@ -124,8 +124,13 @@ def _clip(gradient: optax.Updates, most: float) -> optax.Updates:
 
 
 def _labels(params: nnx.State) -> nnx.State:
-    """Each parameter's group; one without a group is a ``KeyError`` that names it."""
-    return jax.tree.map_with_path(lambda path, _: _group(path), params)
+    """Each parameter's group: the one that it names itself, else by its name; without one, a ``KeyError``."""
+    return nnx.from_flat_state(
+        [
+            (path, variable.replace(variable.get_metadata().get("group") or _group(path)))
+            for path, variable in nnx.to_flat_state(params)
+        ]
+    )
 
 
 def _group(path: tuple) -> str:

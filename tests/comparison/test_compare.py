@@ -14,7 +14,7 @@ from mpt.comparison.entries import ENTRIES, Cell, cells
 from mpt.config.options import PretrainConfig, PromptConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
-from mpt.methods import AdaptConfig
+from mpt.methods import METHODS, AdaptConfig, options_of
 from mpt.metrics.interval import FOLDS
 from mpt.recipes import compare
 from mpt.recipes.adapt import Result
@@ -50,8 +50,9 @@ def test_row_says_what_it_starts_from(name):
     assert config.method == row.method
     assert config.prompt == ("sources" if row.universal else "")
     assert config.freeze_shared is row.freeze_shared
-    own = not (row.universal or row.untaught) or row.method == "attempt"
-    assert (config.train.learning_rate == 0.5) is own
+    new = row.start in ("hard", "instruction", "vocabulary") or METHODS[row.method].new_vectors
+    assert (config.train.learning_rate == 0.5) is new
+    assert (config.vectors.length == 0) is (row.start == "hard")
     assert config.calibrate is row.calibrated
     assert len(config.seeds) == (2 if row.trained else 1)
 
@@ -65,10 +66,12 @@ def test_factor_moves_every_peak_rate_and_nothing_else(name):
     assert twice.train.factor_rate == 2 * once.train.factor_rate
     assert twice.train.word_rate == 2 * once.train.word_rate
     halved = replace(twice, train=once.train)
-    for method in ("attempt", "dept", "lora", "full"):
-        before, after = getattr(once, method), getattr(twice, method)
-        assert after == replace(before, rate=2 * before.rate)
-        halved = replace(halved, **{method: before})
+    method = METHODS[row.method]
+    if method.learning_rates:
+        before, after = options_of(once, method), options_of(twice, method)
+        rates = {name: 2 * getattr(before, name) for name in method.learning_rates}
+        assert after == replace(before, **rates)
+        halved = replace(halved, **{method.name: before})
     assert halved == once
 
 
@@ -77,7 +80,7 @@ def test_what_is_not_pretrained_starts_where_pretraining_does():
     source = replace(source, universal=replace(source.universal, instruction=3))
     config = CompareConfig(pretrain=source, adapt=AdaptConfig(instruction=0))
     untaught, scratch = Cell("the same, not pretrained", "a", 4), Cell("LoRA", "a", 4)
-    started = untaught.row.config(untaught.base(config), "sources", 0.5)
+    started = untaught.entry.config(untaught.base(config), "sources", 0.5)
     assert (started.vectors, started.instruction, started.prompt) == (source.vectors, 3, "")
     assert started.train == config.adapt.train
     assert scratch.base(config).instruction == 0
@@ -205,7 +208,8 @@ def test_finished_run_of_before_is_read_back(several, tmp_path, capsys):
     (cell / "result.json").write_text(json.dumps(result))
     (cell / "results.json").unlink()
     compare.compare(config)
-    assert json.loads((cell / "results.json").read_text())[0] == result
+    assert json.loads((cell / "result.json").read_text()) == result
+    assert not (cell / "results.json").exists()
     assert "| prompt tuning from instruction | " in (run / "results.md").read_text()
 
 

@@ -23,6 +23,7 @@ OPTIONS = {
     "attempt": {"attempt": {"width": 5}},
     "ulpt": {"ulpt": {"rank": 3}},
     "dept": {"dept": {"length": 2, "rank": 3}},
+    "adept": {"adept": {"length": 2, "width": 5}},
     "lora": {"lora": {"rank": 2, "rate": 0.01}},
     "full": {"full": {"rate": 0.001}},
     "examples": {"examples": {"tokens": 100}},
@@ -35,10 +36,11 @@ PARAMETERS = {
     "attempt": P * D + 2 * 5 * D + 2 * D,
     "ulpt": P * 3 + 2 * D,
     "dept": 2 * D + 3 * (S + D),
+    "adept": 2 * D + 2 * 5 * D + 5 + D,
     "lora": 2 * 2 * (64 + 48 + 48 + 64),
 }
 # The tiny model is compiled for each method anew: none needs more steps than show that it learns.
-KIND = {"attempt": "attempt", "dept": "dept", "lora": "lora"}
+KIND = {"attempt": "attempt", "dept": "dept", "adept": "adept", "lora": "lora"}
 
 
 @pytest.fixture(scope="module")

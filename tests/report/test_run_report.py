@@ -23,7 +23,7 @@ from mpt.report.run_report import report
 
 def test_answers_make_the_score(adapted):
     """Sixteen rows are scored, and all are kept: their share of right ones is the accuracy."""
-    (result,) = read_results(adapted, several=False)
+    (result,) = read_results(adapted)
     ((task, by_seed),) = kept_answers(adapted).items()
     assert task == "mood" and list(by_seed) == [0, 1]
     for score, rows in zip(result.scores, by_seed.values()):

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mpt.data.batches import collate
+from mpt.methods.adept import AdaptivePrompt
 from mpt.methods.attempt import AttentionalPrompt
 from mpt.methods.dept import DecomposedPrompt
 from mpt.methods.spot import similarities
@@ -41,7 +42,12 @@ def attentional() -> AttentionalPrompt:
     return AttentionalPrompt(*map(jnp.asarray, (*parts, random(4, J, D), random(5, J, D))))
 
 
-MAKERS = {"ulpt": ultra_low, "dept": decomposed, "attempt": attentional}
+def adaptive() -> AdaptivePrompt:
+    parts = random(0, J, P, D), random(1, J, D, F), random(2, J, F), random(3, J, F, D), random(4, J, D)
+    return AdaptivePrompt(*map(jnp.asarray, parts))
+
+
+MAKERS = {"ulpt": ultra_low, "dept": decomposed, "adept": adaptive, "attempt": attentional}
 
 
 def doubles(prompt) -> dict[str, np.ndarray]:
@@ -64,6 +70,11 @@ def formula(name: str, parts: dict[str, np.ndarray], table: np.ndarray) -> tuple
             moves = parts["a"][j] @ parts["b"][j]
             for i in range(min(len(row.inputs), S)):
                 shift[i] = moves[i]
+        elif name == "adept":
+            own = parts["vectors"][j]
+            for i, token in enumerate(row.inputs):
+                hidden = np.maximum(table[token] @ parts["down"][j] + parts["down_bias"][j], 0)
+                shift[i] = hidden @ parts["up"][j] + parts["up_bias"][j]
         else:
             x = table[row.inputs].max(axis=0)
             h = x @ parts["net_down"][j]
