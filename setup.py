@@ -81,6 +81,7 @@ setup(
         "test": TEST,
         "test-all": [
             *TEST,
+            "check-jsonschema>=0.39",  # with the schemas of workflows and CITATION.cff
             "gcp-storage-emulator>=2026.7",  # a bucket of this machine's own
             "gcsfs>=2025.3",
             "jax[tpu]",
