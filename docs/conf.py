@@ -1,11 +1,11 @@
-"""The documentation's pages: `python -m sphinx -W docs build/docs` makes them, without a network."""
+"""The documentation's settings: `python -m sphinx -W docs build/docs` builds it, without a network."""
 
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 import mpt
 
 project = "mpt"
-copyright = "the authors of mpt"
+copyright = "the mpt authors"
 version = release = mpt.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "myst_nb"]
 
