@@ -32,8 +32,7 @@ from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
-from mpt.recipes.compare import SHOWN
-from mpt.recipes.compare import check as check_comparison
+from mpt.recipes.compare import SHOWN, check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
@@ -183,7 +182,7 @@ def compare(
     names = tuple(each.name(folder) for each in placed)
     sources = replace(base.pretrain, tasks=names[: len(tasks)])
     whole = replace(base, out=str(folder), pretrain=sources, targets=names[len(tasks) :])
-    check_comparison(whole)
+    check_methods(whole.methods)
     _write_tasks(whole, placed, free=SHOWN)
     return ComparedRun(run_comparison(whole, backbone.pretrained), whole)
 

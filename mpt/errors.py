@@ -29,9 +29,9 @@ def install(extra: str) -> str:
     """The command that brings what one of mpt's extras has, for an error's last words.
 
     >>> install("gcs")
-    "python -m pip install 'mpt-jax[gcs]'"
+    "in mpt's source folder, python -m pip install -e '.[gcs]'"
     """
-    return f"python -m pip install 'mpt-jax[{extra}]'"
+    return f"in mpt's source folder, python -m pip install -e '.[{extra}]'"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from mpt.catalog.from_python import Table, labelled, listed
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import cells
 from mpt.config.options import MeshConfig, ModelConfig
-from mpt.continual.results import Results
+from mpt.continual_learning.results import Results
 from mpt.data.sources import Rows
 from mpt.data.task import Task
 from mpt.errors import UserError

@@ -97,6 +97,35 @@ def test_universal_prompt_knows_its_tasks_and_starts_on_others(source, toy):
     assert source.predict(["so glad"], find_task(toy["mood"])) == source.predict(["so glad"], toy["mood"])
 
 
+def test_comparison_is_that_of_the_command(backbone, toy, tmp_path, capsys):
+    options = {"methods": ["hard prompt", "prompt tuning from instruction"], "adapt": SHORT | {"seeds": [0]}}
+    compared = mpt.compare(backbone, [], [of_rows("mood")], tmp_path / "run", **options)
+    assert [len(each) for each in compared.results.values()] == [1, 1]
+    before = tree(compared.path)
+    assert cli.main(["compare", str(compared.path / "config.yaml")]) == 0
+    kept = {name for name in before if not name.endswith(("report.html", ".svg", "machine.json"))}
+    assert {name: tree(compared.path)[name] for name in kept} == {name: before[name] for name in kept}
+    assert "| hard prompt |" in compared._repr_markdown_()
+    with pytest.raises(mpt.UserError, match="no method 'Lora'; did you mean 'LoRA'"):
+        mpt.compare(backbone, [], [toy["mood"]], tmp_path / "other", methods=["Lora"])
+
+
+def test_sequence_is_learned_as_by_the_command(source, tmp_path, capsys):
+    options = {
+        "shots": 4,
+        "max_length": 24,
+        "test_rows": 8,
+        "train": stage(1),
+        "methods": ["factors", "naive"],
+    }
+    learned = mpt.continual(source, [of_rows("mood"), of_rows("tone")], tmp_path / "run", **options)
+    assert learned.results.tasks == ["mood", "tone"]
+    assert [len(run.predict(["so glad"], index=1)) for run in learned.runs.values()] == [1, 1]
+    before = tree(learned.path)
+    assert cli.main(["continual", str(learned.path / "config.yaml")]) == 0
+    assert tree(learned.path) == before
+
+
 def test_opened_run_has_its_own_backbone_unless_one_is_given(prompt, tiny_model):
     run = mpt.load(prompt.path)
     assert run == prompt

@@ -17,7 +17,7 @@ recipes
 plan
 report
 comparison
-continual
+continual_learning
 serve
 adaptation
 interop insight

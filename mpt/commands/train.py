@@ -114,7 +114,7 @@ def continual(rest: list[str]) -> None:
     from rich.console import Console
 
     from mpt.config.options import ContinualConfig
-    from mpt.continual.results import table
+    from mpt.continual_learning.results import table
     from mpt.data.taskfile import from_anywhere
     from mpt.recipes.continual import continual
 

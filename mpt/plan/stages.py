@@ -18,9 +18,9 @@ from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
 from mpt.config.options import ContinualConfig, PretrainConfig
-from mpt.continual.results import TITLES
-from mpt.continual.sequence import Retention, lesson_stage
-from mpt.continual.setup import beginners, checked_methods, checked_tasks
+from mpt.continual_learning.results import TITLES
+from mpt.continual_learning.sequence import Retention, lesson_stage
+from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train

@@ -103,11 +103,16 @@ def check(config: CompareConfig) -> None:
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     for name in config.targets:
         find_task(name)
-    if unknown := [name for name in config.methods if name not in ENTRIES]:
-        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRIES)}")
-    if not config.methods:
-        raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRIES)}")
+    check_methods(config.methods)
     tuning.check(config)
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Refuses what is no entry of a comparison, and a comparison without any."""
+    if unknown := [name for name in names if name not in ENTRIES]:
+        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRIES)}")
+    if not names:
+        raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRIES)}")
 
 
 def _tune(

@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 from mpt.adaptation.draws import held_out, warn_of_few
 from mpt.config.options import ContinualConfig, ContinualMethod
-from mpt.continual.results import Outcome, Results, read_results, write_report
-from mpt.continual.scoring import Exam
-from mpt.continual.sequence import Course, learn, save_outcome
-from mpt.continual.setup import beginners, checked_methods, checked_tasks
-from mpt.continual.task_identity import Keys, features, plain_text
+from mpt.continual_learning.results import Outcome, Results, read_results, write_report
+from mpt.continual_learning.scoring import Exam
+from mpt.continual_learning.sequence import Course, learn, save_outcome
+from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
+from mpt.continual_learning.task_identity import Keys, features, plain_text
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task

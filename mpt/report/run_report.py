@@ -11,7 +11,7 @@ from mpt.comparison.entries import OURS, Cell, cells
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
 from mpt.config.options import ContinualConfig, PretrainConfig
-from mpt.continual import results as continual_report
+from mpt.continual_learning import results as continual_report
 from mpt.inference.answers import kept_answers
 from mpt.loading.shapes import abstract_backbone
 from mpt.methods import AdaptConfig

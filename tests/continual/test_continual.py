@@ -173,7 +173,7 @@ def test_guessed_tasks_are_reported(finished):
 @pytest.mark.full
 def test_interrupted_sequence_ends_the_same(tmp_path, plain, pretrained, finished, monkeypatch):
     """It stops in the middle of the second task of the second method, and the first task is not needed."""
-    import mpt.continual.sequence as course
+    import mpt.continual_learning.sequence as course
 
     config = from_plain(ContinualConfig, plain | {"out": str(tmp_path / "run")}, "test")
     fit, calls = course.fit, []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mpt.continual.learners import FactorLearner, NaiveLearner, ProgressiveLearner, SharedLearner
+from mpt.continual_learning.learners import FactorLearner, NaiveLearner, ProgressiveLearner, SharedLearner
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 
 SOURCES, P, D, R = 3, 4, 5, 2

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.continual.task_identity import ROUNDED, Keys, features, plain_text
+from mpt.continual_learning.task_identity import ROUNDED, Keys, features, plain_text
 from mpt.data.batches import collate
 from mpt.data.task import Example
 from mpt.prompts import SoftPrompt

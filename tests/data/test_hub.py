@@ -101,5 +101,5 @@ def test_hub_is_asked_for_the_split_and_for_no_code(monkeypatch):
 
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"needs the package datasets: .*'mpt-jax\[datasets\]'"):
+    with pytest.raises(UserError, match=r"needs the package datasets: .*'\.\[datasets\]'"):
         rows(Hub("glue", {"train": "train"}), "train")

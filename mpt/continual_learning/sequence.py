@@ -9,9 +9,9 @@ from typing import NamedTuple
 from flax import nnx
 
 from mpt.config.options import ContinualConfig, ContinualMethod, TrainConfig
-from mpt.continual.learners import Learner, Lesson
-from mpt.continual.results import TITLES, Outcome
-from mpt.continual.scoring import Exam
+from mpt.continual_learning.learners import Learner, Lesson
+from mpt.continual_learning.results import TITLES, Outcome
+from mpt.continual_learning.scoring import Exam
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone

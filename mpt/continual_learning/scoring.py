@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mpt.adaptation.draws import HeldOut
-from mpt.continual.learners import Learner
-from mpt.continual.task_identity import Keys, features, plain_text
+from mpt.continual_learning.learners import Learner
+from mpt.continual_learning.task_identity import Keys, features, plain_text
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
 from mpt.inference.answers import keep_answers

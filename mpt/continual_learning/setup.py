@@ -9,7 +9,13 @@ from jaxtyping import Array, Float
 
 from mpt.catalog.library import find_task, sequence
 from mpt.config.options import ContinualConfig, ContinualMethod, PromptConfig
-from mpt.continual.learners import FactorLearner, Learner, NaiveLearner, ProgressiveLearner, SharedLearner
+from mpt.continual_learning.learners import (
+    FactorLearner,
+    Learner,
+    NaiveLearner,
+    ProgressiveLearner,
+    SharedLearner,
+)
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
