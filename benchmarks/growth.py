@@ -29,9 +29,9 @@ from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.rope import Rope
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
-from mpt.training.loop import StepSpec, train_step
 from mpt.training.losses import task_loss
 from mpt.training.optim import LearningRates
+from mpt.training.step import StepSpec, train_step
 from mpt.types import Row
 
 USUAL = {"prompt": 32, "batch": 16, "text": 32, "tasks": 1, "layers": 6}

@@ -16,9 +16,9 @@ from mpt.inference.evaluate import choice_probabilities
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
-from mpt.training.loop import StepSpec, train_step
 from mpt.training.losses import distillation_loss, task_loss
 from mpt.training.optim import Adam, LearningRates
+from mpt.training.step import StepSpec, train_step
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Row
 

@@ -24,9 +24,9 @@ from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import dealt, homes_of, own_shards, placed, use_mesh, weight_shardings
-from mpt.training.loop import StepSpec, train_step
 from mpt.training.losses import task_loss
 from mpt.training.optim import Adam, LearningRates
+from mpt.training.step import StepSpec, train_step
 from mpt.types import Row
 
 TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20

@@ -17,9 +17,10 @@ from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.sharding import ROWS, homes_of, mesh_in_use, weight_shardings
-from mpt.training.loop import Objective, StepSpec, optimizer_of, train_step
-from mpt.training.losses import distillation_loss, task_loss
+from mpt.training.loop import optimizer_of
+from mpt.training.losses import Objective, distillation_loss, task_loss
 from mpt.training.optim import LearningRates
+from mpt.training.step import StepSpec, train_step
 from mpt.types import Batch, Row, Shards
 
 

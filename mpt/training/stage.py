@@ -20,8 +20,8 @@ from mpt.prompts import PromptParam
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.sharding import own_shards
-from mpt.training.loop import Objective, Probe, Trained, fit
-from mpt.training.losses import retention_loss, task_loss
+from mpt.training.loop import Probe, Trained, fit
+from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.spending import Spending, keep_spending
 from mpt.types import Batch, Layout, Row
 

@@ -19,9 +19,10 @@ from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.system.signals import Stopped
-from mpt.training.loop import StepSpec, fit, optimizer_of, train_step
+from mpt.training.loop import fit, optimizer_of
 from mpt.training.losses import distillation_loss, task_loss
 from mpt.training.optim import Adam, LearningRates
+from mpt.training.step import StepSpec, train_step
 from mpt.types import Row
 
 J, P, D = 2, 4, 32

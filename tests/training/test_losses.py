@@ -121,3 +121,18 @@ def test_kl_goes_from_teacher_to_student():
 
 def test_mean_is_taken_once():
     assert Term(jnp.array(6.0), jnp.array(4.0)).mean == 1.5
+
+
+@pytest.mark.parametrize("objective", [task_loss, distillation_loss, retention_loss])
+@pytest.mark.parametrize("kind", ["pretrained", "pretrained_t5"])
+def test_weights_of_the_batch_are_those_of_the_terms(objective, kind, request):
+    """What a mean is divided by is known from the batch alone."""
+    backbone = request.getfixturevalue(kind).backbone
+    teachers = jnp.asarray(normal(5, J, PROMPT, backbone.embedding.shape[1], scale=0.1))
+    prompts = jnp.concatenate([teachers[:1], teachers])
+    model = Distilled(backbone, SoftPrompt(prompts), teachers)
+    batch = jax.tree.map(jnp.asarray, collate(ROWS, TASKS, backbone.layout))
+    terms, weights = objective(model, batch), objective.weights(batch, backbone.layout)
+    assert terms.keys() == weights.keys()
+    for name, term in terms.items():
+        np.testing.assert_array_equal(weights[name], term.weight)

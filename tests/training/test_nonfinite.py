@@ -10,7 +10,7 @@ from mpt.data.mixture import training_batches
 from mpt.errors import UserError
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import fit
-from mpt.training.losses import Term, cross_entropy, task_loss
+from mpt.training.losses import Objective, Term, cross_entropy, task_loss
 from mpt.training.nonfinite import BadSteps, is_good
 
 TASKS = [f"task {j}" for j in range(J)]
@@ -24,7 +24,7 @@ def poisoned(*numbers: int):
         logits = jnp.where(bad, jnp.nan, 1.0) * model(batch).logits
         return {"task": cross_entropy(logits, batch.targets, batch.labelled)}
 
-    return objective
+    return Objective(objective, task_loss.weights)
 
 
 def train(pretrained, path, config: TrainConfig, objective):
@@ -68,7 +68,7 @@ def test_run_that_diverges_ends_with_the_last_good_state(pretrained, tmp_path):
         return {"task": Term(jnp.where(far, jnp.nan, 1.0) * total, weight)}
 
     with pytest.raises(UserError, match="not finite in 3 steps in a row, up to step"):
-        train(pretrained, tmp_path / "run", config, overflowing)
+        train(pretrained, tmp_path / "run", config, Objective(overflowing, task_loss.weights))
     run = RunDir(tmp_path / "run")
     bad = [step for step, line in lines(run).items() if "bad_steps" in line]
     kept = [int(path.name) for path in (run.path / "x" / "checkpoints").iterdir() if path.name.isdecimal()]
