@@ -1,4 +1,7 @@
-"""What a run is: frozen dataclasses. `mpt.config.yaml_file` reads them from YAML and writes them back."""
+"""The options of a run as frozen dataclasses; `mpt.config.yaml_file` reads and writes them as YAML.
+
+The sentence below a field is what `mpt COMMAND --help` says of that option.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 
 
 def at_least_1(**numbers: int) -> None:
-    """Refuses the first that is not.
+    """Checks that every option given by name is at least 1.
 
     Raises:
-        UserError: names it.
+        UserError: an option is smaller; the error names the first of them.
     """
     for name, number in numbers.items():
         if number < 1:
@@ -24,78 +27,90 @@ def at_least_1(**numbers: int) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The frozen backbone."""
+    """The backbone, whose weights stay frozen."""
 
     name: str = "smollm2-135m"
-    """A packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub."""
+    """The model: a packaged name, a folder in Hugging Face's format, a GGUF file, or owner/name on the
+    hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights and activations. Prompts, norms and losses are float32 whatever it is."""
+    """Data type of weights and activations. Prompts, normalisation and losses are always float32."""
     weights: Literal["full", "int8"] = "full"
-    """The frozen matrices as they are, or rounded to 8 bits: a quarter of float32's memory."""
+    """How the frozen matrices are stored: as they are, or rounded to 8 bits, which takes a quarter of
+    float32's memory."""
     remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
-    """What the backward pass recomputes: "elementwise" is fastest, "layers" takes least memory."""
+    """What the backward pass recomputes instead of storing: "elementwise" is fastest, "layers" takes the least
+    memory, "nothing" stores all activations."""
     decoder_prompt: int = 0
-    """Of an encoder-decoder: how many of a prompt's last vectors go to the decoder."""
+    """For encoder-decoder models: how many of the prompt's vectors, its last ones, are put before the
+    decoder's input. The others are put before the encoder's."""
 
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """The prompt's shape and where it starts."""
+    """The shape of a prompt and its initial value."""
 
     length: int = 16
-    """Prompt vectors. The papers have 100 on T5; a short prompt costs less per row. 0 stands for the
-    instruction's own length."""
+    """Number of prompt vectors. The papers use 100 with T5; a shorter prompt makes every example cheaper. 0
+    takes as many as the task's instruction has tokens."""
     rank: int = 1
-    """Rank of a task's component of a universal prompt; the paper's is 1. 0: tasks share it whole."""
+    """Rank of each task's own component in a universal prompt; the MPT paper uses 1. With 0, all tasks use
+    exactly the same prompt."""
     start: Literal["instruction", "vocabulary", "classes", "text", "uniform"] = "instruction"
-    """The task's instruction, sampled vocabulary, the task's class words and then sampled vocabulary, `text`,
-    or numbers from -0.5 to 0.5. Texts are repeated or cut to length."""
+    """Initial value of the prompt: embeddings of the task's instruction; of tokens sampled from the
+    vocabulary; of the task's class words, followed by sampled tokens; of the option `text`; or uniform random
+    numbers between -0.5 and 0.5. A text is repeated or cut to the prompt's length."""
     text: str = ""
-    """What `start: text` starts from. Teachers that start alike have a mean that is a prompt too."""
+    """The initial text for `start: text`. Teachers that start from the same text stay close enough for their mean
+    to be a usable prompt."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training stage."""
+    """How one stage is trained: its length, batches, optimizer and data mixture."""
 
     steps: int = 60
+    """Number of optimizer steps."""
     epochs: float = 0.0
-    """Passes over the rows of all tasks together, in place of `steps`; 0 takes `steps`."""
+    """Passes over the training examples of all tasks; replaces `steps` unless it is 0."""
     batch_size: int = 24
-    """Rows per step, over all tasks (or seeds) trained side by side."""
+    """Examples per step, summed over all tasks (or seeds) that are trained at the same time."""
     parts: int = 1
-    """Parts that a step's rows are computed in, one after another: the same gradient in less memory."""
+    """Number of microbatches that each step's batch is split into. They are computed one after another, which
+    gives the same gradient in less memory."""
     learning_rate: float = 0.005
-    """Adam's peak rate for prompt vectors, whose scale is that of embeddings, about 0.1."""
+    """Adam's peak learning rate for prompt vectors, whose values have the scale of embeddings, about 0.1."""
     factor_rate: float = 0.02
-    """Adam's peak rate for the factors u and v, whose scale is 1."""
+    """Adam's peak learning rate for the low-rank factors u and v, whose values have a scale of 1."""
     word_rate: float = 0.015
-    """Adam's peak rate for the instruction behind a target's prompt, if there is one; with 0 it stays word
-    for word. Pretraining never trains it."""
+    """Adam's peak learning rate for the instruction embedding that follows the prompt of a target task, if
+    there is one; with 0 it stays as it is. Pretraining never trains it."""
     warmup: float = 0.1
-    """Share of the steps in which the rate rises; it falls to zero over the rest."""
+    """Fraction of the steps over which the learning rate rises from zero; it falls to zero over the others."""
     decay: Literal["cosine", "linear"] = "cosine"
-    """How it falls."""
+    """How the learning rate falls after the warmup."""
     weight_decay: float = 0.0
-    """Share of each number that a step of rate 1 takes away (AdamW)."""
+    """Decoupled weight decay (AdamW): each step subtracts this times the learning rate times the value."""
     clip: float = 0.0
-    """Largest norm of a prompt's gradient, as of a run of its own; a longer one is cut. 0 cuts none."""
+    """Maximum norm of each prompt's gradient, taken for every task or seed by itself; a larger gradient is
+    scaled down to it. 0 disables clipping."""
     sampling: Literal["equal", "proportional", "stochastic"] = "equal"
-    """Rows of a batch: as many of each task, drawn by the tasks' shares, or of a random few tasks (MPT)."""
+    """How a batch mixes tasks: the same number of examples of each, in proportion to `shares`, or from a few
+    tasks chosen at random for each batch (as in MPT)."""
     shares: tuple[float, ...] = ()
-    """Each task's share, one for each; by its number of rows where left out."""
+    """Sampling weight of each task, in the order of the tasks; by default its number of examples."""
     share_cap: int = 2**18
-    """Most rows that count for a task's share."""
+    """Largest number of examples that counts towards a task's sampling weight, so that huge tasks do not crowd
+    out small ones."""
     temperature: float = 1.0
-    """Flattens the shares: each is raised to 1/temperature."""
+    """Flattens the sampling weights: each is raised to the power 1/temperature."""
     balanced: bool = False
-    """Reads the classes of a task in turn, so that a step has as many rows of each: small steps then do not
-    pull a prompt towards the class that they happen to have most of."""
+    """Whether to read the classes of a task in turn, so that a batch has equally many examples of each. Otherwise
+    a small batch pulls the prompt towards the class that it happens to have most of."""
     save_every: int = 10
-    """Steps between checkpoints: a killed run loses at most these."""
+    """Steps between checkpoints; a run that is killed loses at most this many."""
     bad_steps: int = 10
-    """A step whose loss or gradient is not finite is left out. At so many in a row the run stops: chance
-    makes few, a run that has diverged makes nothing else."""
+    """A step whose loss or gradient is not finite is skipped; after this many in a row the run stops. A few can
+    happen by chance, but a run that has diverged has nothing else."""
 
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
@@ -114,32 +129,36 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DistillConfig(TrainConfig):
-    """The second stage of pretraining: teachers into a universal prompt."""
+    """The second stage of pretraining, which distils the teacher prompts into a universal prompt."""
 
     sampling: Literal["equal", "proportional", "stochastic"] = "stochastic"
     kl_weight: float = 0.9
-    """Coefficient of KL(teacher || student); the task loss has 1. With both at 0, no teacher is read."""
+    """Coefficient of KL(teacher || student); the task loss has coefficient 1. If this and `hidden_weight` are
+    both 0, no teacher is used."""
     hidden_weight: float = 0.9
-    """Coefficient of the hidden states' mean squared error."""
+    """Coefficient of the mean squared error between the hidden states of teacher and student."""
     instruction: int = 0
-    """Vectors of the task's instruction that stand between the universal prompt and a text: a new task is
-    told what it is, and trains them. A short one is repeated, of a long one the end is kept. 0: none, as in
-    MPT."""
+    """Length of the instruction embedding: vectors of the task's instruction between the universal prompt and
+    the input, which tell the model what the task is and are trained for a new task. A shorter instruction is
+    repeated; of a longer one the end is kept. 0 leaves it out, as in MPT."""
     cache_teachers: bool = False
-    """Computes the teachers' outputs once per row and keeps them on disk, about (vocabulary + length
-    x width) x 4 bytes each: faster where rows come back."""
+    """Whether to compute the teachers' outputs once per example and keep them on disk, at about
+    (vocabulary + length x width) x 4 bytes each. Faster if examples are read more than once."""
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How the devices share the work, of all processes together: their number is the three's product."""
+    """The mesh of all devices, over all processes: the product of its three axes is the number of devices."""
 
     data: int = -1
-    """Parts that a batch's rows are dealt out in; -1 takes all devices that the other two leave."""
+    """Number of shards that a batch is split into (data parallelism); -1 takes all devices that the other two
+    axes leave."""
     fsdp: int = 1
-    """The same, and each part keeps its share of the frozen weights only: for models that fill a device."""
+    """Number of further shards of the batch, each of which also stores only its share of the frozen weights: for
+    models that barely fit one device."""
     tensor: int = 1
-    """Devices that compute each layer together: heads and feed-forward are dealt out. It must divide them."""
+    """Number of devices that compute each layer jointly (tensor parallelism). It must divide the number of
+    attention heads and of feed-forward units."""
 
     def __post_init__(self):
         sizes = self.data, self.fsdp, self.tensor
@@ -149,72 +168,84 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """`mpt pretrain`: source tasks -> teachers -> universal prompt."""
+    """Options of `mpt pretrain`.
+
+    It trains a teacher prompt for each source task and distils all of them into a universal prompt.
+    """
 
     out: str = "runs/pretrain"
-    """The run directory."""
+    """Directory of the run, for its config, checkpoints, prompts and metrics."""
     model: ModelConfig = ModelConfig()
     tasks: tuple[str, ...] = ()
-    """Source tasks: names of `mpt tasks`, or task files."""
+    """Source tasks: names from `mpt tasks`, or task files."""
     max_length: int = 128
-    """Most tokens of an input; a longer one loses the end of its longest field."""
+    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
     vectors: PromptConfig = PromptConfig()
+    """The shape of the teachers and the universal prompt, and their initial value."""
     teachers: TrainConfig = TrainConfig()
+    """How the teachers are trained, all at the same time."""
     universal: DistillConfig = DistillConfig()
+    """How the universal prompt is distilled from the teachers."""
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
+    """Seed of the initial values and of the order of the examples."""
     track: tuple[TrackerName, ...] = ()
-    """Where metrics go besides metrics.jsonl and TensorBoard's events."""
+    """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """The options of `mpt adapt`, but those that belong to one method: see ``mpt.methods.AdaptConfig``."""
+    """Options of `mpt adapt` that all methods share; ``mpt.methods.AdaptConfig`` adds those of each method."""
 
     out: str = "runs/adapt"
-    """The run directory."""
+    """Directory of the run, for its config, checkpoints, prompts and metrics."""
     model: ModelConfig = ModelConfig()
     task: str = ""
-    """The target task: a name of `mpt tasks`, or a task file."""
+    """The target task: a name from `mpt tasks`, or a task file."""
     also: tuple[str, ...] = ()
-    """More target tasks: all learn together, with one universal prompt's shared part between them."""
+    """Further target tasks, trained at the same time; from a universal prompt, all use the same shared part."""
     prompt: str = ""
-    """Run directory of the universal prompt to start from; without one, see `vectors`. SPoT and ATTEMPT
-    take its teachers."""
+    """Run directory of the universal prompt to start from; if left out, the prompt starts as `vectors` says.
+    SPoT and ATTEMPT use the teachers of that run."""
     method: str = "prompt"
-    """What is trained: the prompt as it is (a universal one's factors), or see the options of that name."""
+    """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal prompt, also
+    the task's factors); each other method has a section of options with its name."""
     freeze_shared: bool = False
-    """Of a universal prompt: trains the factors u and v, and the instruction if there is one, alone."""
+    """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
+    v, and the instruction embedding if there is one."""
     vectors: PromptConfig = PromptConfig()
-    """The prompt's shape and start, when it does not start from a universal one."""
+    """The prompt's shape and initial value, if it does not start from a universal prompt."""
     instruction: int = 0
-    """Vectors of the task's instruction behind that start, to be trained at a rate of their own, as they
-    are behind a universal prompt."""
+    """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning
+    rate, as it does after a universal prompt. 0 leaves it out."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
+    """How the target task is trained."""
     shots: int = 16
-    """Training examples per class (in all, for free text); 0 takes all there are."""
+    """Number of training examples per class (for free text, per task); 0 takes all."""
     shots_per: Literal["class", "task"] = "class"
-    """What `shots` counts: the examples of each class, or those of a task in all, whatever their classes."""
+    """Whether `shots` counts the examples of each class, or those of the whole task whatever their classes."""
     seeds: tuple[int, ...] = (0,)
-    """Each draws its own examples and trains a prompt of its own."""
+    """Random seeds; each draws its own training examples and trains its own prompt."""
     max_length: int = 128
-    """Most tokens of an input."""
+    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
     probe_every: int = 0
-    """Steps between looks at the validation rows; 0 looks never."""
+    """Steps between validation passes; 0 turns validation off."""
     probe_rows: int = 64
-    """Validation rows of a look."""
+    """Number of examples in a validation pass."""
     keep: Literal["last", "best"] = "last"
-    """Which prompt is scored and saved: the last step's, or that of the best look (early stopping); with
-    several seeds or tasks, the best on their mean."""
+    """Which prompt is scored and saved: that of the last step, or that of the best validation pass (early
+    stopping). With several seeds or tasks, the pass that is best on average."""
     test_rows: int = 500
-    """Rows of the final figure; 0 takes all."""
+    """Number of examples that the final score is computed on; 0 takes all."""
     scored: Literal["test", "validation"] = "test"
-    """The split of the final figure; "validation" where rates are still chosen: no test row is read."""
+    """The split of the final score. Use "validation" while hyperparameters are still being chosen, so that no
+    test example is read."""
     calibrate: bool = False
-    """Takes the model's liking for some classes off its answers, as their scored rows tell it, unlabelled."""
+    """Whether to apply batch calibration (Zhou et al. 2024), which removes the model's bias towards some classes. It
+    uses the scored examples without their labels."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
-    """Where metrics go besides metrics.jsonl and TensorBoard's events."""
+    """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
     def __post_init__(self):
         if self.keep == "best" and not self.probe_every:
@@ -223,33 +254,41 @@ class AdaptOptions:
 
 @dataclass(frozen=True)
 class ContinualConfig:
-    """`mpt continual`: tasks one after another, by several methods, without going back to old rows."""
+    """Options of `mpt continual`.
+
+    It learns tasks one after another by several methods, without reading the examples of earlier tasks again.
+    """
 
     out: str = "runs/continual"
-    """The run directory; each method has its own inside."""
+    """Directory of the run; each method has a directory of its own inside it."""
     model: ModelConfig = ModelConfig()
     tasks: tuple[str, ...] = ()
-    """The sequence: names of `mpt tasks`, task files, or a sequence of the papers, such as four_1."""
+    """The tasks in the order in which they are learned: names from `mpt tasks`, task files, or a sequence
+    from the literature by its name, such as four_1."""
     prompt: str = ""
-    """Run directory of the universal prompt that all methods start from; without one, see `vectors`."""
+    """Run directory of the universal prompt that all methods start from; if left out, prompts start as `vectors`
+    says."""
     methods: tuple[ContinualMethod, ...] = ()
-    """What to run; all that can start where they are to: factors and shared need a universal prompt."""
+    """The methods to run; by default all that apply. "factors" and "shared" need a universal prompt."""
     vectors: PromptConfig = PromptConfig()
-    """The prompts' shape and start, when they do not start from a universal one."""
+    """The prompts' shape and initial value, if they do not start from a universal prompt."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
-    """How each task is learned."""
+    """How each task is trained."""
     kl_weight: float = 1.0
-    """Method shared: coefficient of KL(teacher || student) over the earlier prompts; the task loss has 1."""
+    """For the method "shared": coefficient of KL(teacher || student), with the prompts of earlier tasks as teachers;
+    the task loss has coefficient 1."""
     hidden_weight: float = 1.0
-    """Method shared: that of the hidden states' mean squared error. With both at 0, nothing is kept."""
+    """For the method "shared": coefficient of the mean squared error between the hidden states of teacher and
+    student. If this and `kl_weight` are both 0, nothing protects the earlier tasks."""
     shots: int = 16
-    """Training examples per class (in all, for free text); 0 takes all there are."""
+    """Number of training examples per class (for free text, per task); 0 takes all."""
     seed: int = 0
-    """Draws the examples and their order."""
+    """Random seed of the training examples and their order."""
     max_length: int = 128
-    """Most tokens of an input."""
+    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
     test_rows: int = 200
-    """Test rows per task: every prompt is scored on all tasks. 0 takes all."""
+    """Number of test examples per task, on which every prompt is scored; 0 takes all."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
-    """Where each method's metrics go besides metrics.jsonl and TensorBoard's events."""
+    """Trackers to send each method's metrics to, in addition to metrics.jsonl and TensorBoard's event
+    files."""

@@ -1,4 +1,4 @@
-"""Configs as YAML files: read strictly, each on its base, and written back whole."""
+"""Reads configs from YAML, strictly and each on top of its base, and writes complete configs back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ Config = TypeVar("Config")
 
 
 def find_config(name: str, folder: Path = Path()) -> Path:
-    """A config file by name among the packaged ones, or by path, seen from ``folder``."""
+    """The path of a config: a packaged one by its name, or a file by its path relative to ``folder``.
+
+    Raises:
+        UserError: there is neither.
+    """
     packaged = resources.files("mpt") / "configs" / f"{name}.yaml"
     if packaged.is_file():
         return Path(str(packaged))
@@ -30,16 +34,17 @@ def find_config(name: str, folder: Path = Path()) -> Path:
 
 
 def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = ()) -> Config:
-    """Reads a YAML file into ``kind``.
+    """Reads a YAML file into the dataclass ``kind``.
 
-    The key `base`, at the top or in a section, names another config, by name or by its path from this
-    one: what is not written here is as it is there.
+    The key `base`, at the top level or in a section, names another config, by its packaged name or by its
+    path relative to this file. Keys that are left out here take their values from that config.
 
     Args:
-        heirs: the files that are being read, whose base this one is.
+        heirs: the files whose chain of bases led to this one; they serve to detect a circle.
 
     Raises:
-        UserError: names the file and key of what is unknown, doubled or of the wrong type.
+        UserError: a key is unknown, appears twice, or has a value of the wrong type; the error names the
+            file and the key.
     """
     files = (*heirs, path)
     if path.resolve() in [file.resolve() for file in heirs]:
@@ -48,7 +53,7 @@ def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = 
 
 
 def kind_of(path: AnyPath, kinds: Sequence[type[Config]]) -> type[Config]:
-    """The kind of run that a config file is of: the one that knows most of the keys at its top."""
+    """The class among ``kinds`` that a config file is for: the one with most of the file's top-level keys."""
     plain = read_yaml(path)
     if isinstance(base := plain.pop("base", None), str) and not plain.keys() - {"out"}:
         return kind_of(find_config(base, Path(path.parent)), kinds)
@@ -58,7 +63,7 @@ def kind_of(path: AnyPath, kinds: Sequence[type[Config]]) -> type[Config]:
 def _with_bases(
     kind: type, plain: dict[str, Any], files: tuple[AnyPath, ...], key: str = ""
 ) -> dict[str, Any]:
-    """``plain``, with what its bases say where it says nothing."""
+    """``plain`` with the keys that it leaves out filled in from its bases."""
     own = dict(plain)
     for name, section in get_type_hints(kind).items():
         if dataclasses.is_dataclass(section) and isinstance(own.get(name), dict):
@@ -76,7 +81,7 @@ def _with_bases(
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """``old`` with what ``new`` says, section by section.
+    """``old`` updated by ``new``, section by section.
 
     >>> merged({"train": {"steps": 60, "clip": 0.0}, "seed": 0}, {"train": {"steps": 5}})
     {'train': {'steps': 5, 'clip': 0.0}, 'seed': 0}
@@ -91,7 +96,11 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: AnyPath) -> dict[str, Any]:
-    """A YAML 1.2 file whose top level is a mapping."""
+    """Reads a YAML 1.2 file whose top level is a mapping.
+
+    Raises:
+        UserError: the file cannot be read, is not valid YAML, or holds something else.
+    """
     try:
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,7 +117,15 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
 
 
 def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Config:
-    """``value``, of YAML's plain types, as the dataclass ``kind``; strict about keys and types."""
+    """Builds the dataclass ``kind`` from ``value``, which holds YAML's plain types.
+
+    Args:
+        where: the source of the value, for error messages.
+        key: the dotted key at which the value stands; empty at the top level.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value has the wrong type.
+    """
     if not isinstance(value, dict):
         raise UserError(f"{where}: {key} must be a mapping of options, not {value!r}")
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -135,7 +152,7 @@ def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Con
 
 
 def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
-    """One value as its field's type, or an error that says what was expected."""
+    """Converts one value to the type of its field, or raises an error that says what was expected."""
     if dataclasses.is_dataclass(kind):
         return from_plain(kind, value, where, key)  # type: ignore[arg-type]
     origin = get_origin(kind)
@@ -158,7 +175,7 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def to_plain(config: Any) -> Any:
-    """A config, or options for one, as YAML's plain types.
+    """Converts a config, or a mapping of its options, to YAML's plain types.
 
     >>> to_plain({"seeds": range(2), "out": Path("runs")})
     {'seeds': [0, 1], 'out': 'runs'}
@@ -173,7 +190,7 @@ def to_plain(config: Any) -> Any:
 
 
 def dump_config(config: Any) -> str:
-    """The config as YAML text that ``load_config`` reads back unchanged."""
+    """Writes a config as YAML text, which ``load_config`` reads back unchanged."""
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
@@ -183,7 +200,7 @@ def dump_config(config: Any) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> list[str]:
-    """The dotted keys in which two plain configs differ, with both values."""
+    """Lists the dotted keys in which two plain configs differ, each with both values."""
     found = []
     for name in {**old, **new}:
         a, b, full = old.get(name), new.get(name), f"{key}{name}"

@@ -15,7 +15,7 @@ from mpt.continual_learning.scoring import Exam
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
-from mpt.models.cost import weights
+from mpt.models.cost import parameter_count
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
@@ -56,7 +56,7 @@ def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
     place = len(course.lessons)
     task, lesson = course.tasks[place], course.learner.lesson(place)
     name = f"{place}-{Path(task.name).name}"
-    parameters = weights(nnx.state(lesson.prompt, lesson.trainable))
+    parameters = parameter_count(nnx.state(lesson.prompt, lesson.trainable))
     if not has_prompt(course.run.path, name):
         config = course.config
         retention = Retention(config.kl_weight, config.hidden_weight)

@@ -85,7 +85,7 @@ def _decoder(
     tokens = prompts * length + sum(texts)
     pairs = sum(n * (n + 1) / 2 + n * length for n in texts) + prompts * length * (length + 1) / 2
     return Cost(
-        2 * weights(backbone.layers) * tokens + 2 * spec.vocab * spec.d_model * sum(labels),
+        2 * parameter_count(backbone.layers) * tokens + 2 * spec.vocab * spec.d_model * sum(labels),
         4 * spec.layers * spec.heads * spec.head_dim * pairs,
     )
 
@@ -96,7 +96,7 @@ def _encoder_decoder(
     spec = backbone.spec
     ahead = length - spec.decoder_prompt
     read, written = [ahead + n for n in texts], [spec.decoder_prompt + n for n in labels]
-    cross = weights({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
+    cross = parameter_count({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
     met = spec.decoder_layers * sum(out * n for n, out in zip(read, written))
     made = Cost(2 * cross * sum(read), 4 * spec.heads * spec.head_dim * met)
     absorbed = Cost(2 * cross * sum(written), 4 * spec.heads * spec.d_model * met)
@@ -104,16 +104,16 @@ def _encoder_decoder(
     pairs = spec.layers * sum(n * n for n in read)
     pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in written)
     return Cost(
-        2 * weights(backbone.encoder) * sum(read)
-        + 2 * (weights(backbone.decoder) - cross) * sum(written)
+        2 * parameter_count(backbone.encoder) * sum(read)
+        + 2 * (parameter_count(backbone.decoder) - cross) * sum(written)
         + 2 * spec.vocab * spec.d_model * sum(labels)
         + across.matrices,
         4 * spec.heads * spec.head_dim * pairs + across.attention,
     )
 
 
-def weights(part: Any) -> int:
-    """How many numbers a module, or some of its weights, has."""
+def parameter_count(part: Any) -> int:
+    """The number of parameters of a module, or of a state that holds some of its weights."""
     state = nnx.state(part) if isinstance(part, nnx.Module) else part
     return sum(leaf.size for leaf in jax.tree.leaves(state))
 

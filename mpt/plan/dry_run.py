@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpt.loading.hf import Pretrained
-from mpt.models.cost import machine_rate, weights
+from mpt.models.cost import machine_rate, parameter_count
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Config, Planned, stages
 from mpt.render.console import UNKNOWN, number, short, table
@@ -81,7 +81,7 @@ def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
 def _notes(
     tasks: dict[str, list[Reading]], planned: Sequence[Planned], pretrained: Pretrained, rate: float
 ) -> Iterator[str]:
-    whole = weights(pretrained.backbone)
+    whole = parameter_count(pretrained.backbone)
     if not planned:
         yield "Nothing is trained."
         return

@@ -19,7 +19,7 @@ from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
 from mpt.errors import UserError, nearest
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.models.cost import weights
+from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.render.plots import save
@@ -51,7 +51,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
         write_whole(run.path / "tuning.json", tuning.as_json(config, tuned))
 
     found: dict[Cell, Result] = {}
-    comparison = Comparison.of(config, weights(pretrained.backbone), found)
+    comparison = Comparison.of(config, parameter_count(pretrained.backbone), found)
     spent = pretraining_seconds(run_path(source.out)) if universal else None
     rates = tuning.in_words(config, tuned) if tuned else ""
     for cell in cells(config):

@@ -16,7 +16,7 @@ from rich.console import Console
 from mpt.comparison.config import CompareConfig
 from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
 from mpt.errors import UserError
-from mpt.models.cost import weights
+from mpt.models.cost import parameter_count
 from mpt.plan.chips import Chip, Topology
 from mpt.plan.job import Estimate, Job
 from mpt.plan.plans import Plan, StagePlan, mesh_name, plain, rows_of
@@ -77,7 +77,7 @@ def plan(
     suggested = best(tried)
     mesh = suggested.job.mesh if suggested else None
     steps = [stage_plan(one, job, mesh, ask) for one, job in compilable] if mesh else []
-    size = weights(pretrained.backbone)
+    size = parameter_count(pretrained.backbone)
     left_out = [one.name for one, job in jobs if not job]
     found = Plan(model.name, size, topology, devices, chip, largest.name, tried, steps, left_out)
     print_plan(found, Console(highlight=False))
@@ -126,7 +126,7 @@ def facts_of(stage: Stage, model: ModelConfig) -> Facts:
     spec, itemsize = backbone.spec, jnp.dtype(model.dtype).itemsize
     stored = 1 if model.weights == "int8" else itemsize
     return Facts(
-        weights(backbone) * stored,
+        parameter_count(backbone) * stored,
         stage.flops / stage.train.batch_size,
         spec.layers + getattr(spec, "decoder_layers", 0),
         spec.d_model,

@@ -20,7 +20,7 @@ from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath, is_remote
-from mpt.system.processes import several
+from mpt.system.processes import is_multiprocess
 from mpt.training.stage import Stage, train_stage
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Batch
@@ -87,7 +87,7 @@ def check(config: PretrainConfig) -> None:
     """Refuses what cannot be run, before anything is written."""
     if len(config.tasks) < 2:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
-    if config.universal.cache_teachers and several():
+    if config.universal.cache_teachers and is_multiprocess():
         raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
     if config.universal.cache_teachers and is_remote(config.out):
         raise UserError(

@@ -15,7 +15,7 @@ from mpt.continual_learning import results as continual_report
 from mpt.inference.answers import kept_answers
 from mpt.loading.shapes import abstract_backbone
 from mpt.methods import AdaptConfig
-from mpt.models.cost import weights
+from mpt.models.cost import parameter_count
 from mpt.prompts.saved import has_prompt
 from mpt.render.html import (
     Html,
@@ -39,7 +39,7 @@ from mpt.report.mistakes import answer_sections
 from mpt.report.records import prompt_sections, record_sections
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath, run_path, run_title
-from mpt.system.processes import first
+from mpt.system.processes import is_primary
 
 NAME = "report.html"
 
@@ -56,7 +56,7 @@ def report(run: AnyPath) -> AnyPath:
     Raises:
         UserError: it is no run directory.
     """
-    write_whole(run / NAME, _page(facts(run)) if first() else "")
+    write_whole(run / NAME, _page(facts(run)) if is_primary() else "")
     return run / NAME
 
 
@@ -129,7 +129,8 @@ def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]
     pretrained = facts(source) if (source / "config.yaml").exists() else None
     every = [*told.values(), *([pretrained] if pretrained else [])]
     known = [stage.spending.backbone for each in every for stage in each.stages if stage.spending]
-    size = min(known, default=0) or weights(abstract_backbone(config.pretrain.model.name))  # LoRA's has more
+    # The smallest: a run of LoRA counts its low-rank matrices as part of the backbone.
+    size = min(known, default=0) or parameter_count(abstract_backbone(config.pretrain.model.name))
     comparison = Comparison.of(config, size, results)
     through = len(results) == len(runs)
     state = "finished" if through else f"not finished: {len(results)} of {len(runs)} adaptations are there"

@@ -21,7 +21,7 @@ from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints
 from mpt.rundir.tracking import Trackers, check_installed
 from mpt.system.paths import AnyPath, is_remote, replace_whole, run_path, upload
-from mpt.system.processes import first, one_writes, wait_for_all
+from mpt.system.processes import is_primary, one_writes, wait_for_all
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which takes its time
 
@@ -48,7 +48,7 @@ class RunDir:
                 asked for that is not installed.
         """
         check_installed(config.track)
-        folder, tracked = run_path(path), config.track and first()
+        folder, tracked = run_path(path), config.track and is_primary()
         run = cls(folder, Trackers(config.track, folder, to_plain(config)) if tracked else None)
         saved = run.path / "config.yaml"
         if saved.exists():
@@ -112,7 +112,7 @@ class Metrics:
         kept = [line for line in self.read() if line["step"] <= step] if step else []
         self._lines = [json.dumps(line) + "\n" for line in kept]
         write_whole(self._file, "".join(self._lines))
-        if not first():
+        if not is_primary():
             return
         # Not tensorboardX's SummaryWriter: its thread dies on a full disk, and who feeds it hangs.
         self._events = EventsWriter(str(self._folder / "events"))
@@ -121,7 +121,7 @@ class Metrics:
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Adds a line; figures that are not finite, which JSON has no word for, are left out."""
-        if not first():
+        if not is_primary():
             return
         finite = {name: value for name, value in figures.items() if math.isfinite(value)}
         line = json.dumps({"step": step, **finite}) + "\n"
@@ -143,7 +143,7 @@ class Metrics:
 
     def flush(self) -> None:
         """What was written can be read from here on: a checkpoint must not be ahead of it."""
-        if is_remote(self._file) and first():
+        if is_remote(self._file) and is_primary():
             upload(self._file, "".join(self._lines).encode())
 
     def read(self) -> list[dict[str, float]]:

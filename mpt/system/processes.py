@@ -27,7 +27,7 @@ def together(work: Callable[[], int]) -> int:
     Cloud TPU's or GKE's. One that fails ends at once, and so do the others, which miss it.
     """
     _join()
-    if not several():
+    if not is_multiprocess():
         return work()
     try:
         status = work()
@@ -49,28 +49,28 @@ def _join() -> None:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **launched)
     except ValueError:  # no cluster is around this process
         return
-    if not first():
+    if not is_primary():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether the run has other processes."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process writes for all."""
-    return not several() or jax.process_index() == 0
+    return not is_multiprocess() or jax.process_index() == 0
 
 
 @contextmanager
 def one_writes() -> Iterator[bool]:
     """A block that writes where it gives True; no process leaves it before that one has written."""
-    yield first()
+    yield is_primary()
     wait_for_all()
 
 
 def wait_for_all() -> None:
     """Goes on when every process has come this far."""
-    if several():
+    if is_multiprocess():
         multihost_utils.sync_global_devices("mpt")

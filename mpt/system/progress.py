@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from mpt.system.processes import first
+from mpt.system.processes import is_primary
 
 LINE_EVERY = 15.0  # seconds, where the output is no terminal
 DRAWN_EVERY = 0.5  # seconds, in a notebook
@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int = 0):
         self._title, self._total, self._done, self._first = title, total, done, done
-        self._console = Console(stderr=True, quiet=not first())
+        self._console = Console(stderr=True, quiet=not is_primary())
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -14,7 +14,7 @@ from jax.tree import leaves
 from mpt.config.options import TrainConfig
 from mpt.data.batches import text_length
 from mpt.data.mixture import in_steps, shares, training_batches
-from mpt.models.cost import Cost, batch_cost, weights
+from mpt.models.cost import Cost, batch_cost, parameter_count
 from mpt.models.layers import Weight
 from mpt.prompts import PromptParam
 from mpt.prompts.prompted import Distilled, Prompted
@@ -98,7 +98,7 @@ class Stage:
     @cached_property
     def trained(self) -> int:
         """How many numbers it trains, of all prompts together."""
-        return weights(nnx.state(self.model, self.trainable))
+        return parameter_count(nnx.state(self.model, self.trainable))
 
     @property
     def flops(self) -> float:
@@ -136,7 +136,7 @@ class Stage:
         return Spending(
             prompts=len(self.rows),
             trained=self.trained,
-            backbone=weights(self.model.backbone),
+            backbone=parameter_count(self.model.backbone),
             bytes=sum(leaf.nbytes for leaf in leaves(nnx.state(self.model.backbone))),
             rows=self.train.batch_size,
             steps=self.steps,

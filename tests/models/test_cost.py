@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from mpt.data.batches import collate
-from mpt.models.cost import batch_cost, weights
+from mpt.models.cost import batch_cost, parameter_count
 from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.rope import Rope
 from mpt.models.t5 import T5, T5Spec
@@ -77,4 +77,4 @@ def test_decoder_reads_a_prompt_once_for_all_rows():
         batch_cost(backbone, 1, P, [10] * 3, [1] * 3).matrices
         - batch_cost(backbone, 1, P, [10], [1]).matrices
     )
-    assert more == 2 * (2 * weights(backbone.layers) * 10 + 2 * 512 * D)
+    assert more == 2 * (2 * parameter_count(backbone.layers) * 10 + 2 * 512 * D)

@@ -19,7 +19,7 @@ from mpt.data.sources import Tfds
 from mpt.data.splits import SPLITS
 from mpt.loading.shapes import abstract_backbone
 from mpt.methods import METHODS, AdaptConfig
-from mpt.models.cost import weights
+from mpt.models.cost import parameter_count
 from mpt.plan import dry_run
 from mpt.plan.reading import outline
 from mpt.plan.stages import stages
@@ -89,14 +89,14 @@ def test_parameters_are_those_of_the_paper():
     ],
 )
 def test_shapes_have_the_published_numbers_of_parameters(name, millions):
-    assert weights(abstract_backbone(name)) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert parameter_count(abstract_backbone(name)) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_shape_of_a_folder_is_that_of_its_weights(tiny_model, pretrained, tmp_path):
-    whole = weights(pretrained.backbone)
-    assert weights(abstract_backbone(str(tiny_model))) == whole
+    whole = parameter_count(pretrained.backbone)
+    assert parameter_count(abstract_backbone(str(tiny_model))) == whole
     (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
-    assert weights(abstract_backbone(str(tmp_path))) == whole
+    assert parameter_count(abstract_backbone(str(tmp_path))) == whole
 
 
 def test_unknown_model_is_named(capsys):
