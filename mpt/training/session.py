@@ -17,7 +17,7 @@ from mpt.config.options import TrainConfig
 from mpt.rundir.checkpoint import Resumed
 from mpt.rundir.directory import RunDir
 from mpt.system.paths import run_title
-from mpt.system.processes import several
+from mpt.system.processes import is_multiprocess
 from mpt.system.progress import Progress
 from mpt.system.signals import Stopped, deferred
 from mpt.training.losses import Term
@@ -162,4 +162,4 @@ def by_task(tasks: Sequence[str], losses: Term) -> dict[str, float]:
 
 def _agreed(asked: int) -> int:
     """What any process has been asked for: all of them stop, and save, at the same step."""
-    return int(np.max(process_allgather(np.int32(asked)))) if several() else asked
+    return int(np.max(process_allgather(np.int32(asked)))) if is_multiprocess() else asked

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from toys import PATIENCE, as_undisturbed, finish, refused, stage, start_mpt
 
 pytestmark = pytest.mark.full
@@ -30,6 +33,28 @@ def test_several_processes_train_the_same_prompts(
     output = finish(start_mpt("launch", *sizes, "--", "pretrain", config, "--out", str(run)))
     as_undisturbed(run, universal)
     assert output.count("Universal prompt in") == 1
+
+
+def test_several_processes_learn_a_sequence_as_one_does(config_file, tiny_model, toy, tmp_path):
+    """Each reads its own share of a batch's rows, so every lesson is that of one process."""
+    plain = {
+        "model": {"name": str(tiny_model)},
+        "tasks": [toy["tone"], toy["mood"]],
+        "methods": ["progressive", "naive"],
+        "vectors": {"length": 4},
+        "train": stage(3),
+        "shots": 4,
+        "max_length": 24,
+        "test_rows": 8,
+    }
+    config, runs = config_file(plain), [tmp_path / "one", tmp_path / "two"]
+    finish(start_mpt("continual", config, "--out", str(runs[0])))
+    finish(start_mpt("launch", "--processes", "2", "--", "continual", config, "--out", str(runs[1])))
+    for file in sorted((runs[0] / "naive" / "prompts").glob("*.safetensors")):
+        alone, shared = (load_file(run / "naive" / "prompts" / file.name)["vectors"] for run in runs)
+        np.testing.assert_allclose(alone, shared, rtol=1e-4, atol=1e-5)
+    steps = [[json.loads(line) for line in (run / "naive/1-mood/metrics.jsonl").open()] for run in runs]
+    assert [line["loss"] for line in steps[0]] == pytest.approx([line["loss"] for line in steps[1]], rel=1e-4)
 
 
 def test_one_process_that_dies_ends_all(config_file, plain_pretrain, tmp_path):

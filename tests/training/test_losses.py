@@ -11,6 +11,7 @@ from golden.inputs import PROMPT, TASKS, WEIGHTS, J, parts
 from golden.tiny import WIDTH
 
 from mpt.data.batches import collate
+from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.training.losses import (
@@ -124,10 +125,10 @@ def test_mean_is_taken_once():
 
 
 @pytest.mark.parametrize("objective", [task_loss, distillation_loss, retention_loss])
-@pytest.mark.parametrize("kind", ["pretrained", "pretrained_t5"])
+@pytest.mark.parametrize("kind", ["tiny_model", "tiny_t5"])
 def test_weights_of_the_batch_are_those_of_the_terms(objective, kind, request):
     """What a mean is divided by is known from the batch alone."""
-    backbone = request.getfixturevalue(kind).backbone
+    backbone = load_pretrained(str(request.getfixturevalue(kind))).backbone
     teachers = jnp.asarray(normal(5, J, PROMPT, backbone.embedding.shape[1], scale=0.1))
     prompts = jnp.concatenate([teachers[:1], teachers])
     model = Distilled(backbone, SoftPrompt(prompts), teachers)
