@@ -1,10 +1,10 @@
 """Four ways to learn tasks one after another: what each task's training starts from, and what is kept.
 
-A learner is what is known after some tasks. Training happens elsewhere, and is the same for all:
+A learner is an immutable value. Training happens elsewhere, and is the same for all:
 
-    lesson = learner.lesson(place)             # a prompt to train on the task in that place
+    lesson = learner.lesson(index)             # a prompt to train on the task of that index
     learner = learner.learned(trained)         # the learner that knows this task too
-    learner.prompt(place)                      # ready for any task: as it was learned, or would start
+    learner.prompt(index)                      # for any task: as it was learned, or as it would start
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Lesson(NamedTuple):
 
 
 class Learner(ABC):
-    """What is known after some tasks of a sequence; never changed, only followed by another."""
+    """Immutable learner state after the tasks so far."""
 
     @property
     @abstractmethod
@@ -45,18 +45,18 @@ class Learner(ABC):
         """A prompt for each learned task, as it is now."""
 
     @abstractmethod
-    def lesson(self, place: int) -> Lesson:
-        """The start of a task that is not learned yet; ``place`` is the task's in the sequence."""
+    def lesson(self, index: int) -> Lesson:
+        """The start of a task that is not learned yet; ``index`` is its position in the sequence."""
 
     @abstractmethod
     def learned(self, trained: PlainPrompt) -> Learner:
-        """What follows when the next task's lesson has made ``trained`` of its prompt."""
+        """The state after the next task, whose lesson's prompt was trained to ``trained``."""
 
     @final
-    def prompt(self, place: int) -> Float[Array, "P D"]:
-        """The prompt to read a task behind; of one that is not learned yet, where its lesson would start."""
+    def prompt(self, index: int) -> Float[Array, "P D"]:
+        """The prompt of a task; of one that is not learned yet, the start of its lesson."""
         known = self.known
-        return known[place] if place < len(known) else self.lesson(place).prompt.compose()[0]
+        return known[index] if index < len(known) else self.lesson(index).prompt.compose()[0]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class FactorLearner(Learner):
     def known(self) -> list[Float[Array, "P D"]]:
         return [task.compose()[0] for task in self.tasks]
 
-    def lesson(self, place: int) -> Lesson:
-        every = together(self.universal.shared[...], self.universal, *self.tasks)
+    def lesson(self, index: int) -> Lesson:
+        every = with_components(self.universal.shared[...], self.universal, *self.tasks)
         return Lesson(every.for_targets(1), FACTORS)
 
     def learned(self, trained: PlainPrompt) -> FactorLearner:
@@ -107,9 +107,9 @@ class SharedLearner(Learner):
     def known(self) -> list[Float[Array, "P D"]]:
         return [] if self.tasks is None else list(self.tasks.compose())
 
-    def lesson(self, place: int) -> Lesson:
-        start = together(self.universal.shared[...], self.universal, *self._earlier).for_targets(1)
-        lesson = together(start.shared[...], start, *self._earlier)
+    def lesson(self, index: int) -> Lesson:
+        start = with_components(self.universal.shared[...], self.universal, *self._earlier).for_targets(1)
+        lesson = with_components(start.shared[...], start, *self._earlier)
         return Lesson(lesson, teachers=jnp.stack(self.teachers) if self.teachers else None)
 
     def learned(self, trained: PlainPrompt) -> SharedLearner:
@@ -117,7 +117,7 @@ class SharedLearner(Learner):
         shared, u, v = (part[...] for part in (trained.shared, trained.u, trained.v))
         last = jnp.roll(jnp.arange(len(u)), -1)  # the new task's stood in front
         return SharedLearner(
-            together(shared, self.universal),
+            with_components(shared, self.universal),
             MultitaskPrompt(shared, u[last], v[last]),
             (*self.teachers, trained.compose()[0]),
         )
@@ -143,9 +143,9 @@ class ProgressiveLearner(Learner):
     def known(self) -> list[Float[Array, "_ D"]]:
         return list(self.tasks)
 
-    def lesson(self, place: int) -> Lesson:
+    def lesson(self, index: int) -> Lesson:
         earlier = self.tasks[-1] if self.tasks else self.starts[0, :0]
-        return Lesson(ProgressivePrompt(self.starts[place][None], earlier))
+        return Lesson(ProgressivePrompt(self.starts[index][None], earlier))
 
     def learned(self, trained: PlainPrompt) -> ProgressiveLearner:
         return replace(self, tasks=(*self.tasks, trained.compose()[0]))
@@ -167,14 +167,14 @@ class NaiveLearner(Learner):
     def known(self) -> list[Float[Array, "P D"]]:
         return [self.vectors] * self.count
 
-    def lesson(self, place: int) -> Lesson:
-        return Lesson(SoftPrompt(jnp.copy(self.vectors[None])))  # training uses its arrays up
+    def lesson(self, index: int) -> Lesson:
+        return Lesson(SoftPrompt(self.vectors[None]))
 
     def learned(self, trained: PlainPrompt) -> NaiveLearner:
         return NaiveLearner(trained.compose()[0], self.count + 1)
 
 
-def together(shared: Float[Array, "1 P D"], *prompts: MultitaskPrompt) -> MultitaskPrompt:
+def with_components(shared: Float[Array, "1 P D"], *prompts: MultitaskPrompt) -> MultitaskPrompt:
     """The components of several prompts, beside one shared prompt."""
     u, v = (jnp.concatenate(parts) for parts in zip(*((p.u[...], p.v[...]) for p in prompts)))
     return MultitaskPrompt(shared, u, v)

@@ -29,7 +29,7 @@ HEADER = (
     "average",
     "backward transfer",
     "forward transfer",
-    "average, task guessed",
+    "average, task-agnostic",
     "trained for the last task",
     "seconds",
 )
@@ -61,7 +61,7 @@ class Outcome:
             "average": average_accuracy(matrix),
             "backward transfer": backward_transfer(matrix),
             "forward transfer": forward_transfer(matrix, np.array(self.before)),
-            "average, task guessed": float(np.mean(self.guessed)),
+            "average, task-agnostic": float(np.mean(self.guessed)),
         }
 
 
@@ -186,8 +186,8 @@ def _markdown(results: Results) -> str:
             [name if name == "before" else f"after {name}", *(f"{100 * value:.1f}" for value in row)]
             for name, row in rows.items()
         ]
-        cells.append(["at the end, task guessed", *(f"{100 * value:.1f}" for value in outcome.guessed)])
-        cells.append(["task guessed rightly", *identified])
+        cells.append(["at the end, task-agnostic", *(f"{100 * value:.1f}" for value in outcome.guessed)])
+        cells.append(["task inferred rightly", *identified])
         parts += [f"## {TITLES[method]}", _grid(["", *heads], cells), f"![]({method}/matrix.svg)"]
     return "\n\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""What prompts score on the test rows of all tasks of a sequence, with the task told or guessed."""
+"""Scores of prompts on the test rows of all tasks of a sequence: task-aware and task-agnostic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mpt.adaptation.draws import HeldOut
 from mpt.continual_learning.learners import Learner
-from mpt.continual_learning.task_identity import Keys, features, plain_text
+from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
 from mpt.inference.answers import keep_answers
@@ -23,67 +23,81 @@ from mpt.types import Row
 Vectors = Float[Array, "P D"]
 
 
-class Exam:
-    """The test rows of tasks; a prompt that has not changed is not asked again."""
+class Scorer:
+    """Scores prompts on test rows; a prompt that has not changed since the last time is not run again.
+
+    Args:
+        tests: the test rows of each task.
+        max_length: the most tokens of an input.
+    """
 
     def __init__(
         self, pretrained: Pretrained, tasks: Sequence[Task], tests: Sequence[HeldOut], max_length: int
     ):
-        self._pretrained, self._tasks, self._tests, self._most = pretrained, tasks, tests, max_length
-        self._known: dict[tuple[int, bytes], Answers] = {}
+        self._pretrained, self._tasks, self._tests = pretrained, tasks, tests
+        self._max_length = max_length
+        self._cache: dict[tuple[int, bytes], Answers] = {}
 
     def figures(self, learner: Learner) -> dict[str, float]:
         """A learner's metric on each task, learned or not, by name."""
         return {
-            f"test {task.metric} of {task.name}": self._score(place, learner.prompt(place))
-            for place, task in enumerate(self._tasks)
+            f"test {task.metric} of {task.name}": self._score(index, learner.prompt(index))
+            for index, task in enumerate(self._tasks)
         }
 
-    def _score(self, place: int, vectors: Vectors) -> float:
-        task, (examples, _) = self._tasks[place], self._tests[place]
-        return grade(task, examples, self._answers(place, vectors).texts)[task.metric]
+    def _score(self, index: int, vectors: Vectors) -> float:
+        task, (examples, _) = self._tasks[index], self._tests[index]
+        return grade(task, examples, self._answers(index, vectors).texts)[task.metric]
 
-    def _answers(self, place: int, vectors: Vectors) -> Answers:
-        asked = place, np.asarray(vectors).tobytes()
-        if asked not in self._known:
-            self._known[asked] = self._said(vectors, self._tasks[place], self._tests[place].rows)
-        return self._known[asked]
+    def _answers(self, index: int, vectors: Vectors) -> Answers:
+        key = index, np.asarray(vectors).tobytes()
+        if key not in self._cache:
+            self._cache[key] = self._run(vectors, self._tasks[index], self._tests[index].rows)
+        return self._cache[key]
 
     def keep(self, run: AnyPath, learner: Learner, seed: int) -> None:
         """Writes what a learner answers on each task's rows; see ``keep_answers``."""
-        for place, (task, (examples, _)) in enumerate(zip(self._tasks, self._tests)):
-            keep_answers(run, task, seed, examples, self._answers(place, learner.prompt(place)))
+        for index, (task, (examples, _)) in enumerate(zip(self._tasks, self._tests)):
+            keep_answers(run, task, seed, examples, self._answers(index, learner.prompt(index)))
 
-    def guesses(self, keys: Keys) -> list[Int[np.ndarray, " _"]]:
-        """The task that each task's rows are taken for, by their text alone."""
+    def inferred_tasks(self, statistics: TaskStatistics) -> list[Int[np.ndarray, " _"]]:
+        """For each task, the index of the task that each of its rows is taken for, by its text alone."""
         texts = [[plain_text(example) for example in test.examples] for test in self._tests]
-        return [keys.nearest(features(self._pretrained, found, self._most)) for found in texts]
+        return [statistics.nearest(features(self._pretrained, each, self._max_length)) for each in texts]
 
-    def scores_of_guesses(self, learner: Learner, guesses: Sequence[Int[np.ndarray, " _"]]) -> list[float]:
+    def task_agnostic(self, learner: Learner, inferred: Sequence[Int[np.ndarray, " _"]]) -> list[float]:
         """A learner's metric on each task, every row read as one of the task that it is taken for.
 
         A row that lacks a column of that task's template cannot be read so, and counts as wrong.
-        """
-        found = []
-        for task, (examples, _), guessed in zip(self._tasks, self._tests, guesses):
-            said = [""] * len(examples)
-            for place in np.unique(guessed).tolist():
-                taken, places = self._tasks[place], np.flatnonzero(guessed == place).tolist()
-                if set(taken.columns) <= set(examples[0].fields):
-                    read = [_as(taken, examples[i]) for i in places]
-                    layout = self._pretrained.backbone.layout
-                    rows = encode(read, self._pretrained.tokenizer, self._most, layout)
-                    for i, text in zip(places, self._said(learner.prompt(place), taken, rows).texts):
-                        said[i] = text
-            found.append(grade(task, examples, said)[task.metric])
-        return found
 
-    def _said(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:
+        Args:
+            inferred: see ``inferred_tasks``.
+        """
+        scores = []
+        for task, (examples, _), taken_for in zip(self._tasks, self._tests, inferred):
+            texts = [""] * len(examples)
+            for other in np.unique(taken_for).tolist():
+                indices = np.flatnonzero(taken_for == other).tolist()
+                if set(self._tasks[other].columns) <= set(examples[0].fields):
+                    answered = self._read_as(other, [examples[i] for i in indices], learner.prompt(other))
+                    for i, text in zip(indices, answered.texts):
+                        texts[i] = text
+            scores.append(grade(task, examples, texts)[task.metric])
+        return scores
+
+    def _read_as(self, index: int, examples: Sequence[Example], vectors: Vectors) -> Answers:
+        """The answers to examples of any task, read as ones of the task of that index."""
+        task, layout = self._tasks[index], self._pretrained.backbone.layout
+        reworded = [_as(task, example) for example in examples]
+        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, layout)
+        return self._run(vectors, task, rows)
+
+    def _run(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:
         model = Prompted(self._pretrained.backbone, SoftPrompt(vectors[None]))
         return answers(model, task, rows, self._pretrained.tokenizer)
 
 
 def _as(task: Task, example: Example) -> Example:
-    """An example in the words of a task; its target, which is not read, is any."""
+    """An example in the words of another task; its target, which is not read, is any."""
     fields = {column: example.fields[column] for column in task.columns}
     return Example(task.template, fields, next(iter(task.choices), ""), task.choices)

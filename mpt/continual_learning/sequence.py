@@ -11,7 +11,7 @@ from flax import nnx
 from mpt.config.options import ContinualConfig, ContinualMethod, TrainConfig
 from mpt.continual_learning.learners import Learner, Lesson
 from mpt.continual_learning.results import TITLES, Outcome
-from mpt.continual_learning.scoring import Exam
+from mpt.continual_learning.scoring import Scorer
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
@@ -51,8 +51,8 @@ class Course(NamedTuple):
     lessons: tuple[Learned, ...] = ()
 
 
-def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
-    """The course after its next task; what was learned in an earlier run is read back."""
+def learn(course: Course, rows: Sequence[Row], scorer: Scorer) -> Course:
+    """The course after its next task; what an earlier, interrupted run has learned is read back."""
     place = len(course.lessons)
     task, lesson = course.tasks[place], course.learner.lesson(place)
     name = f"{place}-{Path(task.name).name}"
@@ -66,7 +66,7 @@ def learn(course: Course, rows: Sequence[Row], exam: Exam) -> Course:
         trained = model.prompt
         # Behind frozen vectors, new ones are from here on one plain prompt with them.
         kept = trained if isinstance(trained, MultitaskPrompt) else SoftPrompt(trained.compose())
-        figures = exam.figures(course.learner.learned(kept)) | {"training seconds": seconds}
+        figures = scorer.figures(course.learner.learned(kept)) | {"training seconds": seconds}
         of = [task, *course.tasks[:place]][: len(kept.compose())]
         _save(course, name, kept, of, {task.name: len(rows)}, figures)
     found, card = load_prompt(course.run.path, name, course.pretrained)
@@ -116,7 +116,7 @@ def save_outcome(course: Course, outcome: Outcome) -> None:
     for place, (task, lesson) in enumerate(zip(course.tasks, course.lessons)):
         figures = {
             f"test {task.metric}": outcome.matrix[-1][place],
-            f"test {task.metric}, task guessed": outcome.guessed[place],
+            f"test {task.metric}, task-agnostic": outcome.guessed[place],
         }
         prompt = SoftPrompt(course.learner.prompt(place)[None])
         _save(course, f"adapted-{place}", prompt, [task], lesson.card.rows, figures)

@@ -1,9 +1,9 @@
-"""Which task a text is of, where nobody says: from what the frozen backbone makes of the text alone.
+"""Task identity: which task a text belongs to, from the frozen backbone's hidden states alone.
 
-A text's features are the mean of the final hidden states of its tokens, behind no prompt. Tasks are
-Gaussians of one covariance, so the likeliest task is the one whose mean is nearest in Mahalanobis'
-distance: linear discriminant analysis, whose sums can be kept up one task after another, without an
-old row and without a gradient (Hayes & Kanan, CVPR workshops 2020).
+The features of a text are the mean of the final hidden states of its tokens, read without a prompt. Each
+task is a Gaussian, and all have one covariance, so the most likely task is the one whose mean is nearest in
+Mahalanobis distance: linear discriminant analysis. Its sums are updated task by task, without old examples
+and without gradients (Hayes & Kanan, CVPR workshops 2020).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
 from mpt.types import Batch, Row
 
-# Share of the covariance that is made round: far fewer rows have been seen than it has directions.
-ROUNDED = 0.1
+# Shrinkage of the covariance towards a multiple of the identity: there are far fewer texts than dimensions.
+SHRINKAGE = 0.1
 
 
 @dataclass(frozen=True)
-class Keys:
-    """What is kept of each task's training rows.
+class TaskStatistics:
+    """Sufficient statistics of the tasks learned so far.
 
     Attributes:
-        means: their mean features.
-        scatter: the sum over all rows of the outer product of what they differ by from their task's mean.
-        rows: how many rows.
+        means: the mean features of each task's training texts.
+        scatter: the sum, over all texts, of the outer product of the difference from their task's mean.
+        rows: the number of texts.
     """
 
     means: Float[np.ndarray, "J D"]
@@ -47,25 +47,25 @@ class Keys:
     rows: int
 
     @classmethod
-    def none(cls, width: int) -> Keys:
-        """Those of no task, for features of ``width``."""
+    def empty(cls, width: int) -> TaskStatistics:
+        """Empty statistics, for features of ``width`` numbers."""
         return cls(np.zeros((0, width)), np.zeros((width, width)), 0)
 
-    def learned(self, features: Float[np.ndarray, "B D"]) -> Keys:
-        """These and the key of one more task, made of its rows' features."""
+    def learned(self, features: Float[np.ndarray, "B D"]) -> TaskStatistics:
+        """The statistics with one more task, from the features of its texts."""
         mean = features.mean(axis=0, dtype=np.float64)
-        apart = features - mean
-        return Keys(
+        differences = features - mean
+        return TaskStatistics(
             np.concatenate([self.means, mean[None]]),
-            self.scatter + apart.T @ apart,
+            self.scatter + differences.T @ differences,
             self.rows + len(features),
         )
 
     def nearest(self, features: Float[np.ndarray, "B D"]) -> Int[np.ndarray, " B"]:
-        """The place of the task that each row is likeliest of; all tasks are as common."""
+        """Index of the most likely task of each row, under a uniform prior."""
         covariance, width = self.scatter / self.rows, len(self.scatter)
-        round_one = np.eye(width) * np.trace(covariance) / width
-        precision = np.linalg.inv((1 - ROUNDED) * covariance + ROUNDED * round_one)
+        sphere = np.eye(width) * np.trace(covariance) / width
+        precision = np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * sphere)
         weights = self.means @ precision  # [J, D]
         return (features @ weights.T - 0.5 * np.sum(weights * self.means, axis=1)).argmax(axis=1)
 
@@ -74,9 +74,9 @@ class Keys:
         write_whole(file, save(tensors))
 
     @classmethod
-    def load(cls, file: AnyPath) -> Keys:
-        found = load(file.read_bytes())
-        return cls(found["means"], found["scatter"], int(found["rows"]))
+    def load(cls, file: AnyPath) -> TaskStatistics:
+        tensors = load(file.read_bytes())
+        return cls(tensors["means"], tensors["scatter"], int(tensors["rows"]))
 
 
 def plain_text(example: Example) -> str:
@@ -88,13 +88,13 @@ def features(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> F
     """The mean final hidden state of each text's first ``max_length`` tokens."""
     backbone = pretrained.backbone
     end: Any = pretrained.tokenizer.eos_token_id
-    found: Any = pretrained.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    rows = [Row(ids[:max_length] or [end], [end]) for ids in found]  # an empty text, too, is one token
+    ids_of: Any = pretrained.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    rows = [Row(ids[:max_length] or [end], [end]) for ids in ids_of]  # an empty text, too, is one token
     nothing = SoftPrompt(jnp.zeros((1, 0, backbone.embedding.shape[1])))
     graph, state = nnx.split(Prompted(backbone, nothing))
     parts = [
-        np.asarray(_means(graph, state, batch))[: len(places)]
-        for places, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout)
+        np.asarray(_means(graph, state, batch))[: len(indices)]
+        for indices, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout)
     ]
     return np.concatenate(parts)
 

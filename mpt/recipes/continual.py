@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mpt.adaptation.draws import held_out, warn_of_few
 from mpt.config.options import ContinualConfig, ContinualMethod
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
-from mpt.continual_learning.scoring import Exam
+from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
-from mpt.continual_learning.task_identity import Keys, features, plain_text
+from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
@@ -25,63 +25,80 @@ from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
 from mpt.types import Row
 
-KEYS = "keys.safetensors"
-KEY_ROWS = 1000  # most training rows that a task's key is made of
+STATISTICS = "keys.safetensors"
+TEXTS = 1000  # the most training texts of a task that its statistics are made of
 
 
 @on_mesh
 def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
-    """Learns the tasks in order by every method, and writes what each then knows of all of them.
+    """Learns the tasks in order by every method, and measures what each then knows of all of them.
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
     tasks, methods = checked_tasks(config), checked_methods(config)
     run = RunDir.open(config.out, config)
-    if found := read_results(run.path):
-        return found
+    if results := read_results(run.path):
+        return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     tests = [held_out(task, "test", config.test_rows, config.max_length, pretrained) for task in tasks]
-    exam = Exam(pretrained, tasks, tests, config.max_length)
+    scorer = Scorer(pretrained, tasks, tests, config.max_length)
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
-    starting = beginners(methods, tasks, config.vectors, config.seed, pretrained, source)
+    starts = beginners(methods, tasks, config.vectors, config.seed, pretrained, source)
     courses = [
         Course(method, config, pretrained, _own_run(run, method, config), tasks, learner)
-        for method, learner in zip(methods, starting)
+        for method, learner in zip(methods, starts)
     ]
-    before = [exam.figures(learner) for learner in starting]
-    keys = _keys(run, pretrained)
+    before = [scorer.figures(learner) for learner in starts]
+    statistics = _statistics(run, pretrained)
 
-    for place, task in enumerate(tasks):
-        places, rows = _training_rows(task, config, pretrained)
-        if len(keys.means) == place:
-            keys = keys.learned(_features(task, places, config, pretrained))
-            keys.save(run.path / KEYS)
-        courses = [learn(course, rows, exam) for course in courses]
+    for index, task in enumerate(tasks):
+        indices, rows = _training_rows(task, config, pretrained)
+        if len(statistics.means) == index:
+            statistics = statistics.learned(_features(task, indices, config, pretrained))
+            statistics.save(run.path / STATISTICS)
+        courses = [learn(course, rows, scorer) for course in courses]
 
-    guesses = exam.guesses(keys)
-    outcomes: dict[ContinualMethod, Outcome] = {}
-    for course, start in zip(courses, before):
-        outcomes[course.method] = Outcome(
-            before=list(start.values()),
-            matrix=[[lesson.card.metrics[name] for name in start] for lesson in course.lessons],
-            guessed=exam.scores_of_guesses(course.learner, guesses),
-            parameters=[lesson.parameters for lesson in course.lessons],
-            seconds=sum(lesson.card.metrics["training seconds"] for lesson in course.lessons),
-        )
-        save_outcome(course, outcomes[course.method])
-        exam.keep(course.run.path, course.learner, config.seed)
-        course.run.conclude(outcomes[course.method].figures)
-        finish(course.run.path)
+    inferred = scorer.inferred_tasks(statistics)
     results = Results(
         tasks=[task.name for task in tasks],
         metrics=[task.metric for task in tasks],
         rows=[len(test.examples) for test in tests],
-        identified=[float(np.mean(found == place)) for place, found in enumerate(guesses)],
-        outcomes=outcomes,
+        identified=[float(np.mean(taken_for == index)) for index, taken_for in enumerate(inferred)],
+        outcomes={
+            course.method: _concluded(course, first, scorer, inferred, config.seed)
+            for course, first in zip(courses, before)
+        },
     )
     write_report(run.path, results)
     finish(run.path)
     return results
+
+
+def _concluded(
+    course: Course,
+    before: Mapping[str, float],
+    scorer: Scorer,
+    inferred: Sequence[Int[np.ndarray, " _"]],
+    seed: int,
+) -> Outcome:
+    """A method's outcome, written into its own run with its prompts, answers and report.
+
+    Args:
+        before: the figures of the learner before the first task.
+        inferred: the task that each test row is taken for.
+    """
+    outcome = Outcome(
+        before=list(before.values()),
+        matrix=[[lesson.card.metrics[name] for name in before] for lesson in course.lessons],
+        guessed=scorer.task_agnostic(course.learner, inferred),
+        parameters=[lesson.parameters for lesson in course.lessons],
+        seconds=sum(lesson.card.metrics["training seconds"] for lesson in course.lessons),
+    )
+    save_outcome(course, outcome)
+    scorer.keep(course.run.path, course.learner, seed)
+    course.run.conclude(outcome.figures)
+    finish(course.run.path)
+    return outcome
 
 
 def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> RunDir:
@@ -93,26 +110,26 @@ def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> R
 def _training_rows(
     task: Task, config: ContinualConfig, pretrained: Pretrained
 ) -> tuple[Sequence[int], Sequence[Row]]:
-    """A task's training rows, behind their places among all that it has."""
+    """The indices of a task's training rows among all that it has, and the rows."""
     layout = pretrained.backbone.layout
-    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, whole.labels, config.shots)
+    rows = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
+    warn_of_few(task, rows.labels, config.shots)
     if not config.shots:
-        return range(len(whole)), whole
-    places = few_shot(whole.labels, config.shots, config.seed)
-    return places, [whole[i] for i in places]
+        return range(len(rows)), rows
+    indices = few_shot(rows.labels, config.shots, config.seed)
+    return indices, [rows[i] for i in indices]
 
 
-def _keys(run: RunDir, pretrained: Pretrained) -> Keys:
-    """The keys of the tasks that an interrupted run has learned."""
-    file = run.path / KEYS
-    return Keys.load(file) if file.exists() else Keys.none(pretrained.backbone.embedding.shape[1])
+def _statistics(run: RunDir, pretrained: Pretrained) -> TaskStatistics:
+    """The statistics of the tasks that an interrupted run has learned."""
+    file, width = run.path / STATISTICS, pretrained.backbone.embedding.shape[1]
+    return TaskStatistics.load(file) if file.exists() else TaskStatistics.empty(width)
 
 
 def _features(
-    task: Task, places: Sequence[int], config: ContinualConfig, pretrained: Pretrained
+    task: Task, indices: Sequence[int], config: ContinualConfig, pretrained: Pretrained
 ) -> Float[np.ndarray, "B D"]:
-    """What a task's key is made of: its training rows, without the words of its template."""
-    drawn = set(np.random.default_rng(config.seed).permutation(np.asarray(places))[:KEY_ROWS].tolist())
+    """The features of a task's training texts, without the words of its template."""
+    drawn = set(np.random.default_rng(config.seed).permutation(np.asarray(indices))[:TEXTS].tolist())
     texts = [plain_text(example) for i, example in enumerate(task.examples("train")) if i in drawn]
     return features(pretrained, texts, config.max_length)

@@ -145,7 +145,7 @@ def test_reported_figures_are_the_formulas_of_the_matrix(finished):
 
 def test_numbers_and_pictures_are_written(finished):
     text = (finished / "results.md").read_text()
-    for title in ("factors, shared prompt frozen", "Progressive Prompts", "after hue", "task guessed"):
+    for title in ("factors, shared prompt frozen", "Progressive Prompts", "after hue", "task-agnostic"):
         assert title in text
     for picture in ("course", *(f"{method}/matrix" for method in METHODS)):
         assert f"![]({picture}.svg)" in text

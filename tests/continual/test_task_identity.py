@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.continual_learning.task_identity import ROUNDED, Keys, features, plain_text
+from mpt.continual_learning.task_identity import ROUNDED, TaskStatistics, features, plain_text
 from mpt.data.batches import collate
 from mpt.data.task import Example
 from mpt.prompts import SoftPrompt
@@ -23,8 +23,8 @@ def rows_of(task: int, count: int = 40) -> np.ndarray:
     return (rng.normal(size=(count, D)) @ spread + 3 * rng.normal(size=D)).astype(np.float32)
 
 
-def keys(*tasks: np.ndarray) -> Keys:
-    found = Keys.none(D)
+def keys(*tasks: np.ndarray) -> TaskStatistics:
+    found = TaskStatistics.empty(D)
     for rows in tasks:
         found = found.learned(rows)
     return found
@@ -49,7 +49,7 @@ def test_key_of_an_earlier_task_stays_as_it_was(tmp_path):
     first, both = keys(rows_of(0)), keys(rows_of(0), rows_of(1))
     np.testing.assert_array_equal(first.means[0], both.means[0])
     both.save(tmp_path / "keys.safetensors")
-    again = Keys.load(tmp_path / "keys.safetensors").learned(rows_of(2))
+    again = TaskStatistics.load(tmp_path / "keys.safetensors").learned(rows_of(2))
     whole = keys(rows_of(0), rows_of(1), rows_of(2))
     for name in ("means", "scatter", "rows"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
