@@ -40,13 +40,13 @@ class Drawn(NamedTuple):
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     layout = pretrained.backbone.layout
-    whole = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, whole.labels, config.shots, config.shots_per)
-    places: list[Sequence[int]] = [range(len(whole))] * len(config.seeds)
-    train: list[Sequence[Row]] = [whole] * len(config.seeds)
+    rows = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
+    warn_of_few(task, rows.labels, config.shots, config.shots_per)
+    places: list[Sequence[int]] = [range(len(rows))] * len(config.seeds)
+    train: list[Sequence[Row]] = [rows] * len(config.seeds)
     if config.shots:
-        places = [few_shot(whole.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
-        train = [[whole[i] for i in chosen] for chosen in places]
+        places = [few_shot(rows.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
+        train = [[rows[i] for i in chosen] for chosen in places]
 
     def scored(split: str, count: int) -> HeldOut:
         return held_out(task, split, count, config.max_length, pretrained)

@@ -1,4 +1,4 @@
-"""What a comparison found: means, intervals and differences of its cells."""
+"""Means, intervals and differences of a comparison's cells."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Comparison:
     shots: Sequence[int]
     goal: float
     weights: int
-    found: Mapping[Cell, Result]
+    results: Mapping[Cell, Result]
     shots_per: str = "class"
 
     @classmethod
-    def of(cls, config: CompareConfig, weights: int, found: Mapping[Cell, Result]) -> Comparison:
+    def of(cls, config: CompareConfig, weights: int, results: Mapping[Cell, Result]) -> Comparison:
         shots = sorted(numbers_of_shots(config), key=lambda count: count or math.inf)  # 0 takes all rows
         per = config.adapt.shots_per
-        return cls(config.methods, config.targets, shots, config.goal, weights, found, per)
+        return cls(config.methods, config.targets, shots, config.goal, weights, results, per)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:
-        return self.found.get(Cell(method, target, shots if ENTRIES[method].trained else None))
+        return self.results.get(Cell(method, target, shots if ENTRIES[method].trained else None))
 
     def row(self, method: str, shots: int) -> list[Result]:
         """A method's results, one per target; empty until all are there."""
-        found = [self.at(method, target, shots) for target in self.targets]
-        return [result for result in found if result] if None not in found else []
+        results = [self.at(method, target, shots) for target in self.targets]
+        return [result for result in results if result] if None not in results else []
 
     def mean(self, method: str, shots: int) -> Estimate | None:
         """The average over targets."""
@@ -66,8 +66,8 @@ class Comparison:
             return None
         targets = [target] if target else self.targets
         pairs = [(self.at(method, name, shots), self.at(OURS, name, shots)) for name in targets]
-        found = [paired(one, ours) for one, ours in pairs if one and ours]
-        return average(found) if len(found) == len(targets) else None
+        differences = [paired(one, ours) for one, ours in pairs if one and ours]
+        return average(differences) if len(differences) == len(targets) else None
 
 
 def interval(result: Result) -> Estimate:
@@ -105,7 +105,7 @@ def trained(result: Result) -> int:
     return result.parameters if result.steps else 0
 
 
-def head_start(found: Comparison, target: str, shots: int) -> tuple[bool, float] | None:
+def head_start(comparison: Comparison, target: str, shots: int) -> tuple[bool, float] | None:
     """When the adapted universal prompt is as good as the better prompt from scratch ever gets.
 
     Both are read off the means on validation rows; the better one is that whose last figure is higher.
@@ -114,8 +114,8 @@ def head_start(found: Comparison, target: str, shots: int) -> tuple[bool, float]
         Whether it is at any step, and the first such step as a share of the other's steps; None where
         a curve is not there.
     """
-    ours = found.at(OURS, target, shots)
-    scratch = [result for name in SCRATCH if (result := found.at(name, target, shots)) and result.curve]
+    ours = comparison.at(OURS, target, shots)
+    scratch = [result for name in SCRATCH if (result := comparison.at(name, target, shots)) and result.curve]
     if not ours or not ours.curve or not scratch:
         return None
     best = max(scratch, key=lambda result: result.curve[-1][1])

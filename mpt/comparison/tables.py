@@ -30,63 +30,68 @@ def k(shots: int) -> str:
     return f"k = {shots}" if shots else "all rows"
 
 
-def in_percent(found: Estimate | None, digits: int = 1) -> str:
+def in_percent(estimate: Estimate | None, digits: int = 1) -> str:
     """A figure with its interval, whose ends have ``digits`` behind the point."""
-    if found is None:
+    if estimate is None:
         return ""
-    mean = f"{100 * found.mean:.1f}"
-    if np.isnan(found.variance):
+    mean = f"{100 * estimate.mean:.1f}"
+    if np.isnan(estimate.variance):
         return mean
-    return f"{mean} [{100 * found.low:.{digits}f}, {100 * found.high:.{digits}f}]"
+    return f"{mean} [{100 * estimate.low:.{digits}f}, {100 * estimate.high:.{digits}f}]"
 
 
-def table(found: Comparison, shots: int, short: bool = False) -> list[list[str]]:
+def table(comparison: Comparison, shots: int, short: bool = False) -> list[list[str]]:
     """The headings and, for each method, the cells of the table of one number of shots.
 
     Args:
         short: for a terminal: the targets if they are few, else their average alone.
     """
     columns: list[Column] = [("method", str)]
-    if not short or len(found.targets) <= FEW:
-        for target in found.targets:
-            columns += _of_target(found, target, shots, digits=0 if short else 1)
-    if len(found.targets) > (FEW if short else 1):
-        columns.append(("average", lambda method: in_percent(found.mean(method, shots))))
-    if OURS in found.methods and (not short or len(found.targets) > FEW):
-        columns.append((f"minus {OURS}", lambda method: in_percent(found.difference(method, shots))))
-    columns += [column for column in _costs(found, shots) if not short or "%" not in column[0]]
-    return [[heading for heading, _ in columns], *([cell(m) for _, cell in columns] for m in found.methods)]
+    if not short or len(comparison.targets) <= FEW:
+        for target in comparison.targets:
+            columns += _of_target(comparison, target, shots, digits=0 if short else 1)
+    if len(comparison.targets) > (FEW if short else 1):
+        columns.append(("average", lambda method: in_percent(comparison.mean(method, shots))))
+    if OURS in comparison.methods and (not short or len(comparison.targets) > FEW):
+        columns.append((f"minus {OURS}", lambda method: in_percent(comparison.difference(method, shots))))
+    columns += [column for column in _costs(comparison, shots) if not short or "%" not in column[0]]
+    return [
+        [heading for heading, _ in columns],
+        *([cell(m) for _, cell in columns] for m in comparison.methods),
+    ]
 
 
-def _of_target(found: Comparison, target: str, shots: int, digits: int) -> list[Column]:
+def _of_target(comparison: Comparison, target: str, shots: int, digits: int) -> list[Column]:
     def figure(method: str) -> str:
-        result = found.at(method, target, shots)
+        result = comparison.at(method, target, shots)
         return in_percent(result and interval(result), digits)
 
     def step(method: str) -> str:
-        result = found.at(method, target, shots)
-        first = result and first_step(result, found.goal)
+        result = comparison.at(method, target, shots)
+        first = result and first_step(result, comparison.goal)
         return NEVER if first is None else str(first)
 
-    done = [result for method in found.methods if (result := found.at(method, target, shots))]
+    done = [result for method in comparison.methods if (result := comparison.at(method, target, shots))]
     heading = f"{done[0].task} {done[0].metric} (n={done[0].rows})" if done else target
     looked = any(result.curve for result in done)
-    return [(heading, figure), *([(f"steps to {100 * found.goal:.0f}%", step)] if looked else [])]
+    return [(heading, figure), *([(f"steps to {100 * comparison.goal:.0f}%", step)] if looked else [])]
 
 
-def _costs(found: Comparison, shots: int) -> list[Column]:
+def _costs(comparison: Comparison, shots: int) -> list[Column]:
     """What is alike for all targets is that of the first that is there; seconds are a mean."""
 
     def of(tell: Callable[[list[Result]], str]) -> Callable[[str], str]:
         def cell(method: str) -> str:
-            done = [result for target in found.targets if (result := found.at(method, target, shots))]
+            done = [
+                result for target in comparison.targets if (result := comparison.at(method, target, shots))
+            ]
             return tell(done) if done else ""
 
         return cell
 
     return [
         ("trained parameters", of(lambda done: f"{trained(done[0]):,}")),
-        ("% of the backbone", of(lambda done: two_digits(100 * trained(done[0]) / found.weights))),
+        ("% of the backbone", of(lambda done: two_digits(100 * trained(done[0]) / comparison.weights))),
         ("steps", of(lambda done: str(done[0].steps))),
         ("seconds", of(lambda done: f"{np.mean([seconds(result) for result in done]):.0f}")),
     ]
@@ -106,12 +111,12 @@ def printed(lines: Sequence[Sequence[str]], title: str, caption: str) -> Table:
     return drawn
 
 
-def as_markdown(found: Comparison, notes: Sequence[str]) -> str:
+def as_markdown(comparison: Comparison, notes: Sequence[str]) -> str:
     """A table for each number of shots, and what is to be said of them."""
     parts = []
-    for shots in found.shots:
-        headings, *rest = table(found, shots)
-        parts += [f"## {k(shots)}"] if len(found.shots) > 1 else []
+    for shots in comparison.shots:
+        headings, *rest = table(comparison, shots)
+        parts += [f"## {k(shots)}"] if len(comparison.shots) > 1 else []
         parts.append(
             "\n".join(f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rest))
         )
@@ -124,39 +129,39 @@ _GOAL = (
 )
 
 
-def caption(found: Comparison, pretraining: float | None) -> str:
+def caption(comparison: Comparison, pretraining: float | None) -> str:
     """How to read the tables."""
-    seeds = max((len(result.scores) for result in found.found.values()), default=0)
+    seeds = max((len(result.scores) for result in comparison.results.values()), default=0)
     return (
         f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
         "and of test rows; seconds per seed."
-        + (_GOAL if any(result.curve for result in found.found.values()) else "")
+        + (_GOAL if any(result.curve for result in comparison.results.values()) else "")
         + ("" if pretraining is None else f" Training the universal prompt took {pretraining:.0f} s, once.")
-        + _head_starts(found)
+        + _head_starts(comparison)
     )
 
 
-def _head_starts(found: Comparison) -> str:
+def _head_starts(comparison: Comparison) -> str:
     """At which share of its steps the adapted universal prompt passes the best prompt from scratch."""
-    told = []
-    for shots in found.shots:
-        shares = {target: head_start(found, target, shots) for target in found.targets}
+    sentences = []
+    for shots in comparison.shots:
+        shares = {target: head_start(comparison, target, shots) for target in comparison.targets}
         words = [
-            f"{_task(found, target, shots)} {f'{100 * share[1]:.0f} %' if share[0] else 'never'}"
+            f"{_task(comparison, target, shots)} {f'{100 * share[1]:.0f} %' if share[0] else 'never'}"
             for target, share in shares.items()
             if share
         ]
-        told += [f"{k(shots)}: {', '.join(words)}"] if words else []
-    if not told:
+        sentences += [f"{k(shots)}: {', '.join(words)}"] if words else []
+    if not sentences:
         return ""
     return (
         " The adapted universal prompt reaches what the better prompt from scratch ends with, on validation "
-        f"rows, after this share of the steps: {'; '.join(told)}."
+        f"rows, after this share of the steps: {'; '.join(sentences)}."
     )
 
 
-def _task(found: Comparison, target: str, shots: int) -> str:
-    result = found.at(OURS, target, shots)
+def _task(comparison: Comparison, target: str, shots: int) -> str:
+    result = comparison.at(OURS, target, shots)
     return result.task if result else target
 
 
@@ -167,7 +172,7 @@ FIELDS = (
 )
 
 
-def as_csv(found: Comparison) -> str:
+def as_csv(comparison: Comparison) -> str:
     """A line per method, target and number of shots, and one for the average over targets.
 
     Figures are in percent; what is unknown is empty. ``difference`` is the method minus the adapted
@@ -176,11 +181,11 @@ def as_csv(found: Comparison) -> str:
     text = io.StringIO()
     lines = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")
     lines.writeheader()
-    for shots in found.shots:
-        for method in found.methods:
-            for target in found.targets:
-                if result := found.at(method, target, shots):
-                    scores, step = 100 * np.array(result.scores), first_step(result, found.goal)
+    for shots in comparison.shots:
+        for method in comparison.methods:
+            for target in comparison.targets:
+                if result := comparison.at(method, target, shots):
+                    scores, step = 100 * np.array(result.scores), first_step(result, comparison.goal)
                     lines.writerow(
                         {
                             "method": method,
@@ -188,17 +193,17 @@ def as_csv(found: Comparison) -> str:
                             "metric": result.metric,
                             "k": shots or "all",
                         }
-                        | _figures(interval(result), found.difference(method, shots, target))
+                        | _figures(interval(result), comparison.difference(method, shots, target))
                         | {"std": f"{scores.std(ddof=1):.4g}" if len(scores) > 1 else ""}
                         | {"n": result.rows, "seeds": len(scores), "trained_parameters": trained(result)}
-                        | {"percent_of_backbone": f"{100 * trained(result) / found.weights:.3g}"}
+                        | {"percent_of_backbone": f"{100 * trained(result) / comparison.weights:.3g}"}
                         | {"steps": result.steps, "seconds": f"{seconds(result):.4g}"}
                         | {"steps_to_goal": "" if step is None else step}
                     )
-            if mean := found.mean(method, shots):
+            if mean := comparison.mean(method, shots):
                 lines.writerow(
                     {"method": method, "target": "average", "k": shots or "all"}
-                    | _figures(mean, found.difference(method, shots))
+                    | _figures(mean, comparison.difference(method, shots))
                 )
     return text.getvalue()
 
@@ -211,13 +216,13 @@ def _figures(mean: Estimate, difference: Estimate | None) -> dict[str, str]:
     return {name: "" if np.isnan(value) else f"{100 * value:.4f}" for name, value in named.items()}
 
 
-def as_json(found: Comparison) -> str:
+def as_json(comparison: Comparison) -> str:
     """Method -> its results, in the order of their runs; ``shots`` is null for an untrained one.
 
     The parts of scores are left out: each run's own ``result.json`` has them.
     """
-    plain: dict[str, list] = {method: [] for method in found.methods}
-    for cell, result in found.found.items():
-        whole = {"shots": cell.shots, **dataclasses.asdict(result)}
-        plain[cell.method].append({name: value for name, value in whole.items() if name != "parts"})
+    plain: dict[str, list] = {method: [] for method in comparison.methods}
+    for cell, result in comparison.results.items():
+        plain_result = {"shots": cell.shots, **dataclasses.asdict(result)}
+        plain[cell.method].append({name: value for name, value in plain_result.items() if name != "parts"})
     return json.dumps(plain, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Every method's rates, chosen with one budget, on rows that no figure of the table is made of."""
+"""Tuning: each method's learning rates, chosen with one budget, on rows that the table does not show."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def check(config: CompareConfig) -> None:
 
 def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
     """A pretraining without some of its tasks, and without their shares."""
-    kept = [place for place, name in enumerate(config.tasks) if name not in names]
+    kept = [index for index, name in enumerate(config.tasks) if name not in names]
 
     def of_kept(shares: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(shares[place] for place in kept) if shares else ()
+        return tuple(shares[index] for index in kept) if shares else ()
 
     return replace(
         config,
-        tasks=tuple(config.tasks[place] for place in kept),
+        tasks=tuple(config.tasks[index] for index in kept),
         teachers=replace(config.teachers, shares=of_kept(config.teachers.shares)),
         universal=replace(config.universal, shares=of_kept(config.universal.shares)),
     )
@@ -78,7 +78,7 @@ def trial_seeds(config: CompareConfig) -> tuple[int, ...]:
 
 
 def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
-    """A trial before its row makes it its own, but for the run directory.
+    """A trial before its entry makes it its own, but for the run directory.
 
     With fewer seeds than the comparison has, a step has as many rows of each.
     """
@@ -88,24 +88,24 @@ def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
     return replace(trial, probe_every=0, track=())
 
 
-def as_json(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+def as_json(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:
     """What was tried, and what was chosen."""
     methods = {
         method: {
-            "factor": tuned.factor,
-            "trials": [{"factor": factor, "scores": scores} for factor, scores in tuned.trials.items()],
+            "factor": one.factor,
+            "trials": [{"factor": factor, "scores": scores} for factor, scores in one.trials.items()],
         }
-        for method, tuned in found.items()
+        for method, one in tuned.items()
     }
     facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": trial_seeds(config)}
     return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
 
 
-def in_words(config: CompareConfig, found: Mapping[str, Tuned]) -> str:
+def in_words(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:
     """How the rates were chosen, in a few sentences."""
     tried, tasks = ", ".join(f"{factor:g}" for factor in config.tune.factors), ", ".join(config.tune.tasks)
     per = "per class" if config.adapt.shots_per == "class" else "in all"
-    chosen = "; ".join(f"{method} × {tuned.factor:g}" for method, tuned in found.items())
+    chosen = "; ".join(f"{method} × {one.factor:g}" for method, one in tuned.items())
     return (
         f"Rates: the best of {tried} times each method's own, on validation rows of {tasks}, "
         f"with {config.tune.shots} examples {per}: the same trials for each method, from a universal "

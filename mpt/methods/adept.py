@@ -91,9 +91,9 @@ class AdaptivePrompt(nnx.Module):
 
         # Few tasks are in a batch: each network reads all tokens, and each token takes its task's shift.
         shifts = jax.vmap(shift)(self.down[...], self.down_bias[...], self.up[...], self.up_bias[...])
-        own = jnp.take_along_axis(shifts, task[None, :, None], axis=0)[0]
+        shift_of_token = jnp.take_along_axis(shifts, task[None, :, None], axis=0)[0]
         inputs = of_inputs(batch, backbone)
-        return Prefix(self.vectors[...], batch.prompt_index, jnp.where(inputs[:, None], own, 0.0))
+        return Prefix(self.vectors[...], batch.prompt_index, jnp.where(inputs[:, None], shift_of_token, 0.0))
 
     def extent(self, rows: int) -> tuple[int, int]:
         prompts, length, _ = self.vectors.shape

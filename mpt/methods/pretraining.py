@@ -46,27 +46,26 @@ def pretraining(
     """
     names = [task.name for task in tasks]
     starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
-    alone = Stage(
+    stage = Stage(
         "teachers", Prompted(pretrained.backbone, SoftPrompt(starts)), rows, teachers, tasks=names, seed=seed
     )
-    taught = train(alone).prompt
+    taught = train(stage).prompt
     assert isinstance(taught, SoftPrompt)
 
-    told = universal.instruction
     shared = MultitaskPrompt.start(
         taught.compose().mean(axis=0),
         len(tasks),
         vectors.rank,
         jax.random.key(seed),
-        words=instruction_words(tasks, told, pretrained) if told else None,
+        words=instruction_words(tasks, universal.instruction, pretrained) if universal.instruction else None,
     )
-    together = train(
+    distilled = train(
         distillation(
             pretrained, shared, taught.compose(), rows, universal, seed + 1, names, vectors.rank, cached
         )
     )
-    assert isinstance(together.prompt, MultitaskPrompt)
-    return taught, together.prompt
+    assert isinstance(distilled.prompt, MultitaskPrompt)
+    return taught, distilled.prompt
 
 
 def distillation(

@@ -48,9 +48,9 @@ def estimate(job: Job) -> Estimate:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             return _refused(error)
-    found, program = compiled.memory_analysis(), Program.of(compiled.as_text())
-    kept = min(kept_bytes(job, model), found.temp_size_in_bytes)
-    fixed = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    memory, program = compiled.memory_analysis(), Program.of(compiled.as_text())
+    kept = min(kept_bytes(job, model), memory.temp_size_in_bytes)
+    fixed = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     flops, moved = _flops(job, model), traffic(program)
     sent = collective_bytes(compiled.as_text())
     ticks = cycles(program)
@@ -58,8 +58,8 @@ def estimate(job: Job) -> Estimate:
     return Estimate(
         weights=weight_bytes(step.frozen),
         activations=kept,
-        temporaries=found.temp_size_in_bytes - kept,
-        memory=fixed + found.temp_size_in_bytes + found.generated_code_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes - kept,
+        memory=fixed + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
         flops=flops,
         traffic=moved,
         collectives=sent,
@@ -81,8 +81,8 @@ def _flops(job: Job, model) -> float:
     """Each chip's share of the necessary ones."""
     text = job.inputs + (job.labels - 1 if model.backbone.layout == "decoder" else 0)
     cost = batch_cost(model.backbone, job.prompts, job.length, [text] * job.rows, [job.labels] * job.rows)
-    whole = cost.distillation if job.distilled else cost.step
-    return whole / (job.mesh.data * job.mesh.fsdp * job.mesh.tensor)
+    flops = cost.distillation if job.distilled else cost.step
+    return flops / (job.mesh.data * job.mesh.fsdp * job.mesh.tensor)
 
 
 def _refused(error: Exception) -> Estimate:
@@ -96,9 +96,9 @@ def _refused(error: Exception) -> Estimate:
 def here(dtype: str) -> tuple[int, Chip]:
     """The devices at hand, and what each can do, as measured: it takes some seconds."""
     devices, host = jax.devices(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    own = devices[0].platform == "cpu"  # then all devices are parts of one machine
-    parts = len(devices) if own else 1
-    memory = host / parts if own else devices[0].memory_stats()["bytes_limit"]
+    simulated = devices[0].platform == "cpu"  # then all devices are parts of one machine
+    parts = len(devices) if simulated else 1
+    memory = host / parts if simulated else devices[0].memory_stats()["bytes_limit"]
     bandwidth = _bandwidth() / parts
     return len(devices), Chip(float(memory), machine_rate(dtype) / parts, bandwidth, bandwidth)
 

@@ -81,7 +81,7 @@ def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
 def _notes(
     tasks: dict[str, list[Reading]], planned: Sequence[Planned], pretrained: Pretrained, rate: float
 ) -> Iterator[str]:
-    whole = parameter_count(pretrained.backbone)
+    parameters = parameter_count(pretrained.backbone)
     if not planned:
         yield "Nothing is trained."
         return
@@ -89,8 +89,8 @@ def _notes(
     least, most = min(each), max(each)
     span = f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
     yield (
-        f"{pretrained.name}: {whole:,} frozen parameters. A prompt trains {span} numbers, "
-        f"{100 * most / whole:.2g} % of them at most."
+        f"{pretrained.name}: {parameters:,} frozen parameters. A prompt trains {span} numbers, "
+        f"{100 * most / parameters:.2g} % of them at most."
     )
     yield "Rows are those of a step, over all prompts that train side by side."
     yield (

@@ -64,7 +64,7 @@ def rows_of(train: TrainConfig) -> str:
     return f"{train.batch_size:,}" + (f" in {train.parts}" if train.parts > 1 else "")
 
 
-def plain(found: Plan) -> dict[str, Any]:
+def plain(plan: Plan) -> dict[str, Any]:
     """A plan as JSON's types; a try's figures are those of each chip."""
 
     def of(one: Try) -> dict[str, Any]:
@@ -72,18 +72,18 @@ def plain(found: Plan) -> dict[str, Any]:
         speed = {"tokens": one.job.tokens, "fits": one.fits, "tokens_per_second": one.tokens_per_second}
         return facts | speed | ({"share_of_peak": one.share} if one.fits else {}) | asdict(one.found)
 
-    suggested = best(found.tried)
+    suggested = best(plan.tried)
     return {
-        "model": found.model,
-        "parameters": found.parameters,
-        "topology": found.where,
-        "devices": found.devices,
-        "chip": asdict(found.chip),
-        "stage": found.stage,
-        "tried": [of(one) for one in found.tried],
+        "model": plan.model,
+        "parameters": plan.parameters,
+        "topology": plan.where,
+        "devices": plan.devices,
+        "chip": asdict(plan.chip),
+        "stage": plan.stage,
+        "tried": [of(one) for one in plan.tried],
         "best": of(suggested) if suggested else None,
         "stages": [
             {"name": stage.name, "rows_in_all": stage.rows, "hours": stage.hours, **of(stage.step)}
-            for stage in found.stages
+            for stage in plan.stages
         ],
     }

@@ -65,18 +65,18 @@ def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     All rows are as long as the job says.
     """
     mesh = mesh_in_use()
-    whole = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
-    dealt = whole if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
+    replicated = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
+    dealt = replicated if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
     graph, params, frozen = nnx.split(model, PromptParam, ...)
     optimizer, rates = optimizer_of(job.train)
-    params, opt_state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), whole)
+    params, opt_state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), replicated)
     terms = ("task", "kl", "hidden") if job.distilled else ("task",)
-    weights, rates = _placed((dict.fromkeys(terms, np.float32(1)), rates), whole)
+    weights, rates = _placed((dict.fromkeys(terms, np.float32(1)), rates), replicated)
     spec = StepSpec(graph, objective(job), optimizer, homes=homes_of((params, opt_state)))
     count = job.mesh.data * job.mesh.fsdp
     shards = None if mesh is None else Shards(tuple(range(count)), count)
     batch = _placed(_batch(job, model, job.rows, job.train.parts, shards), dealt)
-    return Step(spec, params, opt_state, _weights(frozen, whole), batch, weights, rates)
+    return Step(spec, params, opt_state, _weights(frozen, replicated), batch, weights, rates)
 
 
 def objective(job: Job) -> Objective:
@@ -113,12 +113,12 @@ def weight_bytes(frozen: nnx.State) -> int:
     )
 
 
-def _weights(frozen: nnx.State, whole: Sharding) -> nnx.State:
-    """The weights as the mesh deals them out; what has no named axes is whole on each device."""
+def _weights(frozen: nnx.State, replicated: Sharding) -> nnx.State:
+    """The weights as the mesh deals them out; what has no named axes is replicated on each device."""
     rule = weight_shardings()
 
     def place(leaf: nnx.Variable) -> nnx.Variable:
-        sharding = rule(leaf.axes, leaf.shape) if rule and "axes" in leaf.get_metadata() else whole
+        sharding = rule(leaf.axes, leaf.shape) if rule and "axes" in leaf.get_metadata() else replicated
         return leaf.replace(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
 
     return nnx.from_flat_state([(path, place(leaf)) for path, leaf in nnx.to_flat_state(frozen)])

@@ -52,22 +52,22 @@ def _tried(plan: Plan) -> Table:
 
 
 def _best(one: Try) -> Table:
-    found = one.found
+    estimate = one.found
     shown = table("the best, a step of each chip", ["", "of a chip's"])
-    whole = one.job.chip.memory
+    memory = one.job.chip.memory
     for name, size in (
-        ("weights", found.weights),
-        ("activations kept", found.activations),
-        ("temporaries", found.temporaries),
-        ("all memory", found.memory),
+        ("weights", estimate.weights),
+        ("activations kept", estimate.activations),
+        ("temporaries", estimate.temporaries),
+        ("all memory", estimate.memory),
     ):
-        shown.add_row(name, f"{_gib(size)} GiB", f"{short(100 * size / whole)} %")
+        shown.add_row(name, f"{_gib(size)} GiB", f"{short(100 * size / memory)} %")
     shown.add_section()
-    shown.add_row("FLOPs", f"{short(found.flops / 1e9)} G", f"{short(100 * one.share)} %")
-    shown.add_row("bytes", f"{short(found.traffic / 1e9)} GB")
-    for kind, size in found.collectives.items():
+    shown.add_row("FLOPs", f"{short(estimate.flops / 1e9)} G", f"{short(100 * one.share)} %")
+    shown.add_row("bytes", f"{short(estimate.traffic / 1e9)} GB")
+    for kind, size in estimate.collectives.items():
         shown.add_row(kind, f"{short(size / 1e6)} MB")
-    shown.add_row("time", f"{short(1e3 * found.seconds)} ms")
+    shown.add_row("time", f"{short(1e3 * estimate.seconds)} ms")
     return shown
 
 

@@ -84,8 +84,8 @@ class MultitaskPrompt(PlainPrompt):
         return MultitaskPrompt(shared, mean(self.u), mean(self.v), words)
 
     def compose(self) -> Float[Array, "J S D"]:
-        own = self.shared[...] * low_rank(self.u, self.v)
-        return own if self.words is None else jnp.concatenate([own, self.words[...]], axis=1)
+        prompts = self.shared[...] * low_rank(self.u, self.v)
+        return prompts if self.words is None else jnp.concatenate([prompts, self.words[...]], axis=1)
 
 
 class ModulatedPrompt(PlainPrompt):

@@ -70,8 +70,8 @@ def for_tasks(
 ) -> MultitaskPrompt:
     """The start of new tasks, with their instructions where the source tasks had theirs."""
     words = universal.words
-    told = None if words is None else instruction_words(tasks, words.shape[1], pretrained)
-    return universal.for_targets(len(tasks), together, told)
+    instructions = None if words is None else instruction_words(tasks, words.shape[1], pretrained)
+    return universal.for_targets(len(tasks), together, instructions)
 
 
 def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[MultitaskPrompt | SoftPrompt, Card]:

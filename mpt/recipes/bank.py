@@ -43,7 +43,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     """A universal prompt of several tasks, whole; and one plain prompt for each task.
 
     A task's plain prompt is what was trained for it alone: an adaptation's of its first seed, or a
-    teacher; of a run without teachers, the universal prompt's own for that task.
+    teacher; of a run without teachers, the universal prompt's alone for that task.
     """
     model, file = trained(run)
     if model.decoder_prompt:
@@ -59,7 +59,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     several = len(set(card.prompts)) < len(card.prompts)  # seeds
     vectors = prompt.compose()
     for place, task in enumerate(dict.fromkeys(card.prompts)):
-        own = replace(
+        alone = replace(
             card,
             kind="soft",
             prompts=[task],
@@ -68,7 +68,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
             seeds=card.seeds[:1],
             metrics=_first_seeds(run) if several else _of_task(card, task),
         )
-        yield Entry(task, SoftPrompt(vectors[place : place + 1]), own)
+        yield Entry(task, SoftPrompt(vectors[place : place + 1]), alone)
 
 
 def _plain(run: AnyPath, file: str) -> tuple[SoftPrompt | MultitaskPrompt, Card]:

@@ -56,8 +56,8 @@ class Candidate(NamedTuple):
     rank: int
 
 
-class Found(NamedTuple):
-    """What a search found.
+class Ranking(NamedTuple):
+    """The prompts of a bank, ranked as starts for a task.
 
     Attributes:
         candidates: the best first.
@@ -79,7 +79,7 @@ def search(
     steps: int = 8,
     seed: int = 0,
     max_length: int = 96,
-) -> Found:
+) -> Ranking:
     """Ranks a bank's prompts as starts for a task.
 
     Args:
@@ -102,21 +102,21 @@ def search(
 
 def ranked(
     task: Task, rows: Sequence[Row], entries: Sequence[Entry], pretrained: Pretrained, steps: int, seed: int
-) -> Found:
+) -> Ranking:
     """Prompts that fit the backbone, as starts for a task of which there are few rows; see ``search``."""
     vectors = [start_of(entry) for entry in entries]
     length = Counter(map(len, vectors)).most_common(1)[0][0]
-    own = _own(task, pretrained, rows, length, steps, seed)
-    similar = [float(similarities(own, each[None])[0, 0]) for each in vectors]
+    tuned = _briefly_tuned(task, pretrained, rows, length, steps, seed)
+    similar = [float(similarities(tuned, each[None])[0, 0]) for each in vectors]
     words = []
     if task.instruction:
         config = PromptConfig(length=length, start="instruction")
         words = [np.asarray(starting_vectors(config, [task], [seed], pretrained)[0])]
     tried = _tried(task, pretrained, rows, [*vectors, *words])
     order = ranks(similar, [trial.loss for trial in tried[: len(vectors)]])
-    found = [Candidate(*each) for each in zip(entries, similar, tried, order)]
+    candidates = [Candidate(*each) for each in zip(entries, similar, tried, order)]
     instruction = tried[-1] if words else None
-    return Found(task, sorted(found, key=lambda each: each.rank), instruction, len(rows))
+    return Ranking(task, sorted(candidates, key=lambda each: each.rank), instruction, len(rows))
 
 
 def ranks(similarity: Sequence[float], loss: Sequence[float]) -> list[int]:
@@ -134,16 +134,18 @@ def _backbone(bank: Bank, held: Sequence[Entry]) -> str:
     names = sorted({entry.card.backbone for entry in held})
     if len(names) == 1:
         return names[0]
-    told = f"its prompts are of {', '.join(names)}; choose one with --model" if names else "none can be read"
-    raise UserError(f"{bank.path}: {told}")
+    hint = f"its prompts are of {', '.join(names)}; choose one with --model" if names else "none can be read"
+    raise UserError(f"{bank.path}: {hint}")
 
 
 def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[Entry]:
     """The prompts that the backbone can read; which others are left out, and why, a line for each reason."""
     misfits, width = defaultdict(list), pretrained.backbone.embedding.shape[-1]
     for entry in held:
-        own = entry.prompt.compose().shape[-1]
-        fault = f"{own} numbers wide, not {width}" if own != width else entry.card.misfit(pretrained)
+        its_width = entry.prompt.compose().shape[-1]
+        fault = (
+            f"{its_width} numbers wide, not {width}" if its_width != width else entry.card.misfit(pretrained)
+        )
         misfits[fault].append(entry)
     for fault, left_out in misfits.items():
         if fault:
@@ -164,12 +166,12 @@ def start_of(entry: Entry) -> Vectors:
 def few_rows(task: Task, pretrained: Pretrained, shots: int, seed: int, max_length: int) -> list[Row]:
     """Those that `mpt adapt` draws."""
     layout = pretrained.backbone.layout
-    whole = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
-    warn_of_few(task, whole.labels, shots)
-    return [whole[i] for i in few_shot(whole.labels, shots, seed)]
+    stored = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
+    warn_of_few(task, stored.labels, shots)
+    return [stored[i] for i in few_shot(stored.labels, shots, seed)]
 
 
-def _own(
+def _briefly_tuned(
     task: Task, pretrained: Pretrained, rows: Sequence[Row], length: int, steps: int, seed: int
 ) -> Float[np.ndarray, "1 P D"]:
     """The task's own prompt after a short training, as SPoT has it."""
@@ -186,24 +188,24 @@ def _tried(
     task: Task, pretrained: Pretrained, rows: Sequence[Row], prompts: Sequence[Vectors]
 ) -> list[Trial]:
     """Each prompt's trial; those of one length go together."""
-    found: dict[int, Trial] = {}
+    done_by_index: dict[int, Trial] = {}
     lengths = [len(each) for each in prompts]
     with Progress("trial", len(prompts)) as progress:
         for length in sorted(set(lengths)):
-            places = [place for place, each in enumerate(lengths) if each == length]
-            alike = [prompts[place] for place in places]
+            indices = [i for i, each in enumerate(lengths) if each == length]
+            alike = [prompts[i] for i in indices]
             done = trials(pretrained.backbone, task, rows, alike, lambda: progress.step("prompts"))
-            found |= dict(zip(places, done))
-    return [found[place] for place in range(len(prompts))]
+            done_by_index |= dict(zip(indices, done))
+    return [done_by_index[i] for i in range(len(prompts))]
 
 
-def print_found(bank: Bank, name: str, found: Found) -> None:
+def print_found(bank: Bank, name: str, ranking: Ranking) -> None:
     """Prints a search's table, and the command that starts from the best.
 
     Args:
         name: the task, as it was asked for.
     """
-    best = found.candidates[0]
+    best = ranking.candidates[0]
     table = Table(
         Column("rank", justify="right"),
         Column("prompt", no_wrap=True),
@@ -211,30 +213,30 @@ def print_found(bank: Bank, name: str, found: Found) -> None:
         Column("similarity", justify="right"),
         Column("loss", justify="right"),
         Column("accuracy", justify="right"),
-        title=f"Starts for {found.task.name}; tried on {found.rows} training rows",
+        title=f"Starts for {ranking.task.name}; tried on {ranking.rows} training rows",
         title_justify="left",
         box=SIMPLE,
         pad_edge=False,
     )
-    for entry, similarity, trial, rank in found.candidates:
+    for entry, similarity, trial, rank in ranking.candidates:
         table.add_row(
             str(rank), entry.name, ", ".join(entry.card.prompts), f"{similarity:.3f}", *_told(trial)
         )
-    if found.instruction:
-        table.add_row("–", INSTRUCTION, "", "", *_told(found.instruction), style="dim")
+    if ranking.instruction:
+        table.add_row("–", INSTRUCTION, "", "", *_told(ranking.instruction), style="dim")
     console = Console(markup=False, highlight=False)
     console.print(table)
-    own = found.task.name
     command = ["mpt", "adapt", "few_shot", "--prompt", f"{bank.path}/{best.entry.name}", "--task", name]
     if best.entry.card.backbone != ModelConfig().name:
         command += ["--model.name", best.entry.card.backbone]
-    if found.instruction and found.instruction.loss < best.trial.loss:
+    if ranking.instruction and ranking.instruction.loss < best.trial.loss:
         console.print(
             "Its own instruction has a lower loss on these rows: try the command without --prompt too.",
             soft_wrap=True,
         )
     console.print(
-        f"Start from {best.entry.name}:\n  {shlex.join([*command, '--out', f'runs/{own}'])}", soft_wrap=True
+        f"Start from {best.entry.name}:\n  {shlex.join([*command, '--out', f'runs/{ranking.task.name}'])}",
+        soft_wrap=True,
     )
 
 

@@ -50,14 +50,16 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     if tuned:
         write_whole(run.path / "tuning.json", tuning.as_json(config, tuned))
 
-    found: dict[Cell, Result] = {}
-    comparison = Comparison.of(config, parameter_count(pretrained.backbone), found)
+    results: dict[Cell, Result] = {}
+    comparison = Comparison.of(config, parameter_count(pretrained.backbone), results)
     spent = pretraining_seconds(run_path(source.out)) if universal else None
     rates = tuning.in_words(config, tuned) if tuned else ""
     for cell in cells(config):
         base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
         factor = tuned[cell.method].factor if cell.method in tuned else 1.0
-        result = found[cell] = adapt(cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained)
+        result = results[cell] = adapt(
+            cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained
+        )
         at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
         figure = tables.in_percent(interval(result))
         console.print(

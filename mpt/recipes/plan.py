@@ -73,26 +73,26 @@ def plan(
             f"{topology or 'the devices here'}: take more, --model.dtype bfloat16 or --model.weights int8"
         )
     with Progress(f"plan: {topology or 'here'}, {largest.name}", tries) as progress:
-        tried = search(candidates, facts.weights, _told(ask, progress), tries)
+        tried = search(candidates, facts.weights, _with_progress(ask, progress), tries)
     suggested = best(tried)
     mesh = suggested.job.mesh if suggested else None
     steps = [stage_plan(one, job, mesh, ask) for one, job in compilable] if mesh else []
     size = parameter_count(pretrained.backbone)
     left_out = [one.name for one, job in jobs if not job]
-    found = Plan(model.name, size, topology, devices, chip, largest.name, tried, steps, left_out)
-    print_plan(found, Console(highlight=False))
+    made = Plan(model.name, size, topology, devices, chip, largest.name, tried, steps, left_out)
+    print_plan(made, Console(highlight=False))
     if file:
-        write_whole(file, json.dumps(plain(found), indent=1) + "\n")
-    return found
+        write_whole(file, json.dumps(plain(made), indent=1) + "\n")
+    return made
 
 
-def _told(ask: Callable[[Job], Estimate], progress: Progress) -> Callable[[Job], Estimate]:
-    def told(job: Job) -> Estimate:
-        found = ask(job)
+def _with_progress(ask: Callable[[Job], Estimate], progress: Progress) -> Callable[[Job], Estimate]:
+    def asked(job: Job) -> Estimate:
+        estimate = ask(job)
         progress.step(f"{mesh_name(job.mesh)}, {rows_of(job.train)} rows")
-        return found
+        return estimate
 
-    return told
+    return asked
 
 
 def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> Job | None:
@@ -103,10 +103,10 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
         return None
     factored = isinstance(prompt, MultitaskPrompt)
     prompts, length = prompt.extent(stage.train.batch_size)
-    own = {field.name: getattr(stage.train, field.name) for field in fields(TrainConfig)}
+    train = {field.name: getattr(stage.train, field.name) for field in fields(TrainConfig)}
     return Job(
         model,
-        TrainConfig(**own),
+        TrainConfig(**train),
         prompts,
         length,
         max(prompt.u.shape[2], 1) if factored else 0,

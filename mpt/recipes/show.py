@@ -72,13 +72,13 @@ def fitter(model: str, max_length: int) -> Callable[[Example], Text]:
     tokenizer, layout = load_tokenizer(model)
 
     def told(example: Example) -> Text:
-        whole, kept = (
+        ids, kept = (
             list(encode([example], tokenizer, most, layout)[0].inputs) for most in (sys.maxsize, max_length)
         )
-        text = Text(f"{len(whole)} tokens")
-        if len(whole) > max_length:
-            changes = SequenceMatcher[Any](None, whole, kept, autojunk=False).get_opcodes()
-            lost = [whole[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
+        text = Text(f"{len(ids)} tokens")
+        if len(ids) > max_length:
+            changes = SequenceMatcher[Any](None, ids, kept, autojunk=False).get_opcodes()
+            lost = [ids[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
             text.append(f"; to fit {max_length}, it loses: ")
             text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
         return text

@@ -67,7 +67,7 @@ def test_average_waits_for_all_targets():
     assert ours[1].startswith(f"{100 * LEVELS[OURS]:.1f} ") and ours[3] == ours[4] == ""
     assert lora[1:] == ["", "–", "", "", "", "", "", "", ""]
     assert len([*csv.DictReader(io.StringIO(tables.as_csv(found)))]) == 1
-    assert not [*Comparison.of(config, 10**6, {}).found] and tables.caption(found, None)
+    assert not [*Comparison.of(config, 10**6, {}).results] and tables.caption(found, None)
 
 
 def test_csv_has_a_line_for_each_cell_and_average():

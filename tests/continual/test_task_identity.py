@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpt.continual_learning.task_identity import ROUNDED, TaskStatistics, features, plain_text
+from mpt.continual_learning.task_identity import SHRINKAGE, TaskStatistics, features, plain_text
 from mpt.data.batches import collate
 from mpt.data.task import Example
 from mpt.prompts import SoftPrompt
@@ -37,7 +37,7 @@ def test_nearest_is_the_likeliest_gaussian():
     tasks = [rows_of(0), rows_of(1, 25), rows_of(2, 31)]
     apart = np.concatenate([rows - rows.mean(axis=0) for rows in tasks]).astype(np.float64)
     covariance = apart.T @ apart / len(apart)
-    covariance = (1 - ROUNDED) * covariance + ROUNDED * np.trace(covariance) / D * np.eye(D)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / D * np.eye(D)
     asked = np.random.default_rng(5).normal(size=(200, D)) * 6
     densities = [multivariate_normal(rows.mean(axis=0), covariance).logpdf(asked) for rows in tasks]
     found = keys(*tasks).nearest(asked)
