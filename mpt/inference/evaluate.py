@@ -107,7 +107,7 @@ def written(
     for places, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
         vectors, index, shift = model.prompt.prefix(batch, model.backbone)
         batch = batch._replace(prompt_index=index)
-        found = generate(model.backbone, batch, vectors, most=LONGEST_TEXT, stop=[end], shift=shift)
+        found = generate(model.backbone, batch, vectors, max_new_tokens=LONGEST_TEXT, stop=[end], shift=shift)
         for place, ids in zip(places, found):
             texts[place] = str(tokenizer.decode(ids)).strip()
     return texts

@@ -1,7 +1,7 @@
-"""Text from a prompted backbone: greedy, sampled, or the best of a beam.
+"""Generation of text by a prompted backbone: greedy, sampled, or by beam search.
 
-The whole of writing is one compiled loop over a memory of keys and values. Rows of different lengths
-and of different prompts' tasks are written side by side.
+Decoding is one compiled loop over a KV cache. Rows of different lengths and with different prompts are
+decoded side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mpt.models.backbone import Backbone, State
+from mpt.models.backbone import Backbone, DecodingState
 from mpt.sharding import everywhere
 from mpt.types import Batch
 
@@ -25,18 +25,18 @@ from mpt.types import Batch
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Greedy:
-    """The likeliest token, each time."""
+    """Greedy decoding: the most likely token at every position."""
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Sample:
-    """A random token of the likeliest (Holtzman et al. 2020).
+    """Nucleus sampling (Holtzman et al. 2020), the same for all rows.
 
     Attributes:
-        temperature: divides the logits; below 1 sharpens the distribution.
-        top_p: the smallest set of tokens with at least this probability is drawn from.
-        seed: the same seed draws the same texts.
+        temperature: divides the logits; below 1 it sharpens the distribution.
+        top_p: tokens are drawn from the smallest set that has at least this probability.
+        seed: the seed of the random draws; the same seed gives the same texts.
     """
 
     temperature: float = 1.0
@@ -47,10 +47,10 @@ class Sample:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Beam:
-    """The likeliest text among those that a search of some width finds.
+    """Beam search: the most likely text that a search of some width finds.
 
     Attributes:
-        width: unfinished texts kept per row.
+        width: number of unfinished texts that are kept for each row.
         length_penalty: a text's log probability is divided by its length to this power.
     """
 
@@ -58,26 +58,26 @@ class Beam:
     length_penalty: float = 1.0
 
 
-class Each(NamedTuple):
-    """Each row in its own way, all in one program; a row's text does not depend on the others.
+class SamplingParams(NamedTuple):
+    """Sampling with parameters of its own for each row; a row's text does not depend on the others.
 
     Attributes:
-        temperature: as ``Sample``'s; at 0 a row gets the likeliest token, each time.
-        top_p: as ``Sample``'s.
-        seed: as ``Sample``'s.
-        most: tokens to write at most.
+        temperature: that of ``Sample``, for each row; at 0 the row is decoded greedily.
+        top_p: that of ``Sample``, for each row.
+        seed: that of ``Sample``, for each row.
+        max_new_tokens: the largest number of new tokens, for each row.
     """
 
     temperature: Float[Array, " B"]
     top_p: Float[Array, " B"]
     seed: Int[Array, " B"]
-    most: Int[Array, " B"]
+    max_new_tokens: Int[Array, " B"]
 
 
-Method = Greedy | Sample | Beam | Each
+Method = Greedy | Sample | Beam | SamplingParams
 
 GREEDY = Greedy()
-NONE = -1  # no token
+NO_TOKEN = -1
 
 
 def generate(
@@ -85,207 +85,211 @@ def generate(
     batch: Batch,
     prompts: Float[Array, "J P D"],
     *,
-    most: int,
+    max_new_tokens: int,
     stop: Sequence[int],
     method: Method = GREEDY,
     shift: Float[Array, "N D"] | None = None,
 ) -> list[list[int]]:
-    """Continues each row's inputs behind its prompt.
+    """Generates a text behind each row's prompt and inputs.
 
     Args:
         backbone: the frozen model.
-        batch: the rows' inputs, padded on the right; a decoder's text must end where writing begins.
-        prompts: the tasks' prompts; ``batch.prompt_index`` says which is whose.
-        most: tokens to write at most, for any row.
+        batch: the rows' inputs, padded on the right; a decoder's text must end where generation begins.
+        prompts: the distinct prompts; ``batch.prompt_index`` says which of them each row has.
+        max_new_tokens: the largest number of new tokens of a row.
         stop: tokens that end a text.
         method: how the next token is chosen.
-        shift: is added to the inputs' embeddings.
+        shift: added to the embeddings of the inputs.
 
     Returns:
-        Each row's tokens, without the stop token.
+        The new tokens of each row, without the stop token.
     """
     graph, weights = nnx.split(backbone)
-    ends = tuple(stop) or (NONE,)
-    tokens = np.asarray(_written(graph, weights, batch, prompts, shift, most, ends, method))
+    ends = tuple(stop) or (NO_TOKEN,)
+    tokens = np.asarray(_generate(graph, weights, batch, prompts, shift, max_new_tokens, ends, method))
     stopped = np.isin(tokens, ends)
-    lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), most)
+    lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), max_new_tokens)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "most", "stop"))
-def _written(
+@functools.partial(jax.jit, static_argnames=("graph", "max_new_tokens", "stop"))
+def _generate(
     graph: nnx.GraphDef,
     weights: nnx.State,
     batch: Batch,
     prompts: Float[Array, "J P D"],
     shift: Float[Array, "N D"] | None,
-    most: int,
+    max_new_tokens: int,
     stop: tuple[int, ...],
     method: Method,
-) -> Int[Array, "B most"]:
+) -> Int[Array, "B max_new_tokens"]:
     backbone = nnx.merge(graph, weights)
-    logits, state = backbone.start(batch, prompts, most, shift)
+    logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift)
     if isinstance(method, Beam):
-        return everywhere(_beam(backbone, logits, state, most, jnp.array(stop), method))
-    return everywhere(_one_by_one(backbone, logits, state, most, jnp.array(stop), method))
+        return everywhere(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
+    return everywhere(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
 
 
 class Draft(NamedTuple):
-    """One text per row, as far as it is written.
+    """The text of each row so far.
 
     Attributes:
-        written: tokens written.
-        tokens: the tokens, the rest stop tokens.
-        logits: of the next token.
-        done: rows that have stopped.
+        length: number of tokens generated so far.
+        tokens: the tokens; stop tokens fill the rest.
+        logits: the logits of the next token.
+        done: True at rows that have stopped.
+        state: the state that decoding goes on from.
     """
 
-    written: Int[Array, ""]
-    tokens: Int[Array, "B most"]
+    length: Int[Array, ""]
+    tokens: Int[Array, "B max_new_tokens"]
     logits: Float[Array, "B V"]
     done: Bool[Array, " B"]
-    state: State
+    state: DecodingState
 
 
-def _one_by_one(
+def _token_by_token(
     backbone: Backbone,
     logits: Float[Array, "B V"],
-    state: State,
-    most: int,
+    state: DecodingState,
+    max_new_tokens: int,
     stop: Int[Array, " stops"],
-    method: Greedy | Sample | Each,
-) -> Int[Array, "B most"]:
-    """Greedy and sampled texts."""
+    method: Greedy | Sample | SamplingParams,
+) -> Int[Array, "B max_new_tokens"]:
+    """Greedy and sampled texts, a token of every row at a time."""
     rows = len(logits)
-    limit = jnp.asarray(method.most if isinstance(method, Each) else most)
+    limit = jnp.asarray(method.max_new_tokens if isinstance(method, SamplingParams) else max_new_tokens)
 
     def unfinished(draft: Draft) -> Bool[Array, ""]:
-        return (draft.written < most) & ~jnp.all(draft.done)
+        return (draft.length < max_new_tokens) & ~jnp.all(draft.done)
 
     def extend(draft: Draft) -> Draft:
-        chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.written))
-        tokens = draft.tokens.at[:, draft.written].set(chosen)
-        logits, state = backbone.step(chosen, draft.state)
-        done = draft.done | jnp.isin(chosen, stop) | (draft.written + 1 >= limit)
-        return Draft(draft.written + 1, tokens, logits, done, state)
+        chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.length))
+        tokens = draft.tokens.at[:, draft.length].set(chosen)
+        logits, state = backbone.decode_step(chosen, draft.state)
+        done = draft.done | jnp.isin(chosen, stop) | (draft.length + 1 >= limit)
+        return Draft(draft.length + 1, tokens, logits, done, state)
 
-    tokens, done = jnp.full((rows, most), stop[0]), jnp.broadcast_to(limit <= 0, rows)
+    tokens, done = jnp.full((rows, max_new_tokens), stop[0]), jnp.broadcast_to(limit <= 0, rows)
     draft = Draft(jnp.array(0), tokens, logits, done, state)
     return jax.lax.while_loop(unfinished, extend, draft).tokens
 
 
 def choose(
-    logits: Float[Array, "B V"], method: Greedy | Sample | Each, count: Int[Array, ""]
+    logits: Float[Array, "B V"], method: Greedy | Sample | SamplingParams, count: Int[Array, ""]
 ) -> Int[Array, " B"]:
-    """The next token of each row, the ``count``-th of its text."""
+    """Chooses the next token of each row; ``count`` is the number of tokens before it."""
     if isinstance(method, Greedy):
         return jnp.argmax(logits, axis=-1)
-    if isinstance(method, Each):
+    if isinstance(method, SamplingParams):
         return _choose_each(logits, method, count)
     key = jax.random.fold_in(jax.random.key(method.seed), count)
     return jax.random.categorical(key, nucleus(logits / method.temperature, method.top_p))
 
 
-def _choose_each(logits: Float[Array, "B V"], rows: Each, count: Int[Array, ""]) -> Int[Array, " B"]:
-    likeliest, sampled = jnp.argmax(logits, axis=-1), rows.temperature > 0
+def _choose_each(
+    logits: Float[Array, "B V"], rows: SamplingParams, count: Int[Array, ""]
+) -> Int[Array, " B"]:
+    most_likely, sampled = jnp.argmax(logits, axis=-1), rows.temperature > 0
 
     def draw() -> Int[Array, " B"]:
         scaled = logits / jnp.where(sampled, rows.temperature, 1.0)[:, None]
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), count))(rows.seed)
         drawn = jax.vmap(jax.random.categorical)(keys, nucleus(scaled, rows.top_p[:, None]))
-        return jnp.where(sampled, drawn, likeliest)
+        return jnp.where(sampled, drawn, most_likely)
 
-    # Ranking the vocabulary takes long; rows that are all greedy are spared it.
-    return jax.lax.cond(jnp.any(sampled), draw, lambda: likeliest)
+    # Sorting the vocabulary takes long, and is left out where all rows are greedy.
+    return jax.lax.cond(jnp.any(sampled), draw, lambda: most_likely)
 
 
 def nucleus(logits: Float[Array, "B V"], top_p: float | Float[Array, "B 1"]) -> Float[Array, "B V"]:
-    """Logits of the smallest set of tokens with probability ``top_p``; the others' are -inf.
+    """The logits of the smallest set of tokens with probability ``top_p``; all others become -inf.
 
     >>> nucleus(jnp.log(jnp.array([[0.5, 0.3, 0.2]])), 0.6) > -jnp.inf
     Array([[ True,  True, False]], dtype=bool)
     """
     ranked = jnp.sort(jax.nn.softmax(logits), axis=-1, descending=True)
-    before = jnp.cumsum(ranked, axis=-1) - ranked  # the probability of all likelier tokens
+    before = jnp.cumsum(ranked, axis=-1) - ranked  # the probability of all more likely tokens
     least = jnp.min(ranked, axis=-1, keepdims=True, where=before < top_p, initial=1.0)
     return jnp.where(jax.nn.softmax(logits) >= least, logits, -jnp.inf)
 
 
 class Search(NamedTuple):
-    """The texts that a beam search follows, W to a row, and each row's best finished one.
+    """The W unfinished texts of each row that a beam search follows, and its best finished one.
 
     Attributes:
-        written: tokens written.
-        tokens: of the texts still open.
-        scores: their log probabilities.
-        finished: the best finished text; stop tokens only while there is none.
-        finished_score: its log probability over its length to the penalty's power.
-        logits: of the open texts' next tokens.
+        length: number of tokens generated so far.
+        tokens: the tokens of the unfinished texts.
+        scores: the log probabilities of the unfinished texts.
+        finished: the best finished text; nothing but stop tokens while there is none.
+        finished_score: its log probability over its length to the power of the penalty.
+        logits: the logits of the unfinished texts' next tokens.
+        state: the state that decoding goes on from, W rows to a row.
     """
 
-    written: Int[Array, ""]
-    tokens: Int[Array, "B W most"]
+    length: Int[Array, ""]
+    tokens: Int[Array, "B W max_new_tokens"]
     scores: Float[Array, "B W"]
-    finished: Int[Array, "B most"]
+    finished: Int[Array, "B max_new_tokens"]
     finished_score: Float[Array, " B"]
     logits: Float[Array, "B*W V"]
-    state: State
+    state: DecodingState
 
 
 def _beam(
     backbone: Backbone,
     logits: Float[Array, "B V"],
-    state: State,
-    most: int,
+    state: DecodingState,
+    max_new_tokens: int,
     stop: Int[Array, " stops"],
     method: Beam,
-) -> Int[Array, "B most"]:
-    """The best text that a beam search finds."""
+) -> Int[Array, "B max_new_tokens"]:
+    """The best text of each row that a beam search finds."""
     (rows, vocab), width, penalty = logits.shape, method.width, method.length_penalty
-    each = jnp.arange(rows)[:, None]
-    # An open text can stop in as many ways as there are stop tokens; this many leave enough open.
+    row = jnp.arange(rows)[:, None]
+    # A text can end in as many ways as there are stop tokens; so many candidates leave W unfinished.
     candidates = min((len(stop) + 1) * width, width * vocab)
 
     def unfinished(search: Search) -> Bool[Array, ""]:
-        """Whether an open text could still beat a row's finished one."""
-        # Log probabilities only fall, so this bounds what can come of an open text.
-        length = jnp.float32(most) if penalty > 0 else (search.written + 1).astype(jnp.float32)
-        hope = jnp.max(search.scores, axis=1) / length**penalty
-        return (search.written < most) & jnp.any(hope > search.finished_score)
+        """Whether an unfinished text could still beat a row's finished one."""
+        # Log probabilities only fall, so this is the best score that an unfinished text can reach.
+        longest = jnp.float32(max_new_tokens) if penalty > 0 else (search.length + 1).astype(jnp.float32)
+        bound = jnp.max(search.scores, axis=1) / longest**penalty
+        return (search.length < max_new_tokens) & jnp.any(bound > search.finished_score)
 
     def extend(search: Search) -> Search:
         following = jax.nn.log_softmax(search.logits).reshape(rows, width, vocab)
         scores = (search.scores[..., None] + following).reshape(rows, width * vocab)
-        scores, place = jax.lax.top_k(scores, candidates)
-        parent, token = place // vocab, place % vocab
-        tokens = search.tokens[each, parent].at[:, :, search.written].set(token)
+        scores, index = jax.lax.top_k(scores, candidates)
+        parent, token = index // vocab, index % vocab
+        tokens = search.tokens[row, parent].at[:, :, search.length].set(token)
         stopped = jnp.isin(token, stop)
 
-        ended = jnp.where(stopped, scores / (search.written + 1).astype(jnp.float32) ** penalty, -jnp.inf)
+        ended = jnp.where(stopped, scores / (search.length + 1).astype(jnp.float32) ** penalty, -jnp.inf)
         best, score = jnp.argmax(ended, axis=1), jnp.max(ended, axis=1)
         better = score > search.finished_score
-        finished = jnp.where(better[:, None], tokens[each[:, 0], best], search.finished)
+        finished = jnp.where(better[:, None], tokens[row[:, 0], best], search.finished)
         finished_score = jnp.where(better, score, search.finished_score)
 
         scores, kept = jax.lax.top_k(jnp.where(stopped, -jnp.inf, scores), width)
-        continued = (each * width + parent[each, kept]).reshape(-1)
-        logits, state = backbone.step(token[each, kept].reshape(-1), search.state.rows(continued))
-        tokens = tokens[each, kept]
-        return Search(search.written + 1, tokens, scores, finished, finished_score, logits, state)
+        continued = (row * width + parent[row, kept]).reshape(-1)
+        logits, state = backbone.decode_step(token[row, kept].reshape(-1), search.state.take_rows(continued))
+        tokens = tokens[row, kept]
+        return Search(search.length + 1, tokens, scores, finished, finished_score, logits, state)
 
     copies = jnp.repeat(jnp.arange(rows), width)
-    tokens = jnp.full((rows, width, most), stop[0])
-    scores = jnp.full((rows, width), -jnp.inf).at[:, 0].set(0.0)  # one text, until it branches
+    tokens = jnp.full((rows, width, max_new_tokens), stop[0])
+    scores = jnp.full((rows, width), -jnp.inf).at[:, 0].set(0.0)  # one text, until the first token
     search = Search(
-        written=jnp.array(0),
+        length=jnp.array(0),
         tokens=tokens,
         scores=scores,
         finished=tokens[:, 0],
         finished_score=jnp.full(rows, -jnp.inf),
         logits=logits[copies],
-        state=state.rows(copies),
+        state=state.take_rows(copies),
     )
     search = jax.lax.while_loop(unfinished, extend, search)
-    open_score = search.scores[:, 0] / search.written.astype(jnp.float32) ** penalty
-    longest = open_score > search.finished_score
-    return jnp.where(longest[:, None], search.tokens[:, 0], search.finished)
+    unfinished_score = search.scores[:, 0] / search.length.astype(jnp.float32) ** penalty
+    longer = unfinished_score > search.finished_score
+    return jnp.where(longer[:, None], search.tokens[:, 0], search.finished)

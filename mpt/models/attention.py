@@ -1,7 +1,7 @@
-"""Attention, and what it remembers.
+"""Softmax attention with grouped query heads, and the KV cache.
 
-A mask follows from positions alone: a query sees the keys at or before its own position, within the
-layer's window. A slot that holds nothing stands at ``NOWHERE``, behind every query.
+Masks follow from positions alone: a query attends to the keys at or before its own position, within the
+layer's window. An empty slot of a cache has the position ``NOWHERE``, which is behind every query.
 """
 
 from __future__ import annotations
@@ -19,55 +19,61 @@ from mpt.sharding import on_one_device
 NOWHERE = 2**30
 LEAST = jnp.finfo(jnp.float32).min
 
-# That rows are cut to: more waste less padding, and take longer to compile.
-WIDTHS = 8
+# Number of widths that a row may be cut to: more of them waste less padding, and take longer to compile.
+WIDTH_STEPS = 8
 
 
 class KV(NamedTuple):
-    """Keys and values, of one layer or, with a leading axis, of all."""
+    """Keys and values, [..., S, K, H], of one layer or, with a leading axis, of all layers."""
 
     k: Float[Array, "*any K H"]
     v: Float[Array, "*any K H"]
 
-    def joined(self, later: KV) -> KV:
-        """These followed by later ones, row by row."""
+    def concat(self, later: KV) -> KV:
+        """These keys and values followed by later ones, along the axis of positions."""
         return KV(*(jnp.concatenate(pair, axis=-3) for pair in zip(self, later)))
 
-    def rows(self, index: Int[Array, " B"]) -> KV:
-        """Those of other rows: ``index`` says which of these each of those reads."""
-        # Exact; and an index's gradient would be a loop over the rows.
+    def take_rows(self, index: Int[Array, " B"]) -> KV:
+        """The keys and values [..., B, S, K, H] of the rows that ``index`` names."""
+        # A product with a one-hot matrix is exact, and the gradient of indexing would loop over the rows.
         one = jax.nn.one_hot(index, self.k.shape[-4], dtype=self.k.dtype)
         return KV(*(jnp.einsum("bj,...jpkh->...bpkh", one, part, precision="highest") for part in self))
 
 
-class Memory(NamedTuple):
-    """What a stack of layers has read: every layer's keys and values, and where they stand."""
+class KVCache(NamedTuple):
+    """The KV cache of a stack of layers.
+
+    Attributes:
+        kv: every layer's keys and values, [layers, B, S, K, H].
+        positions: the position of each slot; ``NOWHERE`` where it is empty.
+    """
 
     kv: KV
     positions: Int[Array, "#B S"]
 
-    def joined(self, later: Memory) -> Memory:
-        """This memory followed by a later one."""
-        return Memory(self.kv.joined(later.kv), join_positions(self.positions, later.positions))
+    def concat(self, later: KVCache) -> KVCache:
+        """The slots of this cache followed by those of a later one."""
+        return KVCache(self.kv.concat(later.kv), concat_positions(self.positions, later.positions))
 
-    def rows(self, index: Int[Array, " B"]) -> Memory:
-        """The memory of other rows: ``index`` says which of these each of those continues."""
-        return Memory(self.kv.rows(index), self.positions[index])
+    def take_rows(self, index: Int[Array, " B"]) -> KVCache:
+        """The cache of the rows that ``index`` names."""
+        return KVCache(self.kv.take_rows(index), self.positions[index])
 
-    def with_room(self, room: int) -> Memory:
-        """This memory followed by ``room`` empty slots."""
-        kv = (jnp.pad(part, [(0, 0), (0, 0), (0, room), (0, 0), (0, 0)]) for part in self.kv)
-        positions = jnp.pad(self.positions, [(0, 0), (0, room)], constant_values=NOWHERE)
-        return Memory(KV(*kv), positions)
+    def with_spare_slots(self, count: int) -> KVCache:
+        """This cache with ``count`` empty slots at its end."""
+        kv = (jnp.pad(part, [(0, 0), (0, 0), (0, count), (0, 0), (0, 0)]) for part in self.kv)
+        positions = jnp.pad(self.positions, [(0, 0), (0, count)], constant_values=NOWHERE)
+        return KVCache(KV(*kv), positions)
 
-    def written(self, new: Memory, slot: Int[Array, ""]) -> Memory:
-        """This memory with ``new`` in the slots from ``slot`` on."""
+    def updated(self, new: KVCache, slot: Int[Array, ""]) -> KVCache:
+        """This cache with ``new`` in the slots from ``slot`` on."""
         kv = (jax.lax.dynamic_update_slice_in_dim(*parts, slot, axis=2) for parts in zip(self.kv, new.kv))
         positions = jax.lax.dynamic_update_slice_in_dim(self.positions, new.positions, slot, axis=1)
-        return Memory(KV(*kv), positions)
+        return KVCache(KV(*kv), positions)
 
 
-def join_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int[Array, "#B S+T"]:
+def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int[Array, "#B S+T"]:
+    """The positions of two runs of keys, one behind the other, in every row."""
     rows = max(len(first), len(second))
     return jnp.concatenate(
         [jnp.broadcast_to(part, (rows, part.shape[1])) for part in (first, second)], axis=1
@@ -75,39 +81,38 @@ def join_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int
 
 
 @jax.custom_vjp
-def rearranged(
-    x: Float[Array, "S ..."], to: Int[Array, "*places"], back: Int[Array, ...]
-) -> Float[Array, "*places ..."]:
-    """``x[to]``, with zeros where ``to`` is out of range.
+def gather(
+    x: Float[Array, "S ..."], indices: Int[Array, "*cells"], inverse: Int[Array, ...]
+) -> Float[Array, "*cells ..."]:
+    """``x[indices]``, with zeros where an index is out of range.
 
     Args:
-        back: the inverse of ``to``. With it the gradient is a look-up as well; XLA's own would add up
-            row after row.
+        inverse: for each row of ``x``, its place among the flattened ``indices``; out of range if it has
+            none. With it the gradient is a gather as well; XLA's own would add up row after row.
 
-    >>> rearranged(jnp.array([5.0, 6.0]), to=jnp.array([[1, 2, 0]]), back=jnp.array([2, 0]))
+    >>> gather(jnp.array([5.0, 6.0]), jnp.array([[1, 2, 0]]), inverse=jnp.array([2, 0]))
     Array([[6., 0., 5.]], dtype=float32)
     """
-    return jnp.take(x, to, axis=0, mode="fill", fill_value=0)
+    return jnp.take(x, indices, axis=0, mode="fill", fill_value=0)
 
 
-def _forward(x: Array, to: Array, back: Array) -> tuple[Array, tuple[Array, Array]]:
-    return rearranged(x, to, back), (to, back)
+def _forward(x: Array, indices: Array, inverse: Array) -> tuple[Array, tuple[Array, Array]]:
+    return gather(x, indices, inverse), (indices, inverse)
 
 
-def _backward(inverse: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
-    to, back = inverse
-    own = gradient.shape[to.ndim :]
-    moved = jnp.take(gradient.reshape(-1, *own), back.reshape(-1), axis=0, mode="fill", fill_value=0)
-    return moved, None, None
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
+    indices, inverse = saved
+    flat = gradient.reshape(-1, *gradient.shape[indices.ndim :])
+    return jnp.take(flat, inverse.reshape(-1), axis=0, mode="fill", fill_value=0), None, None
 
 
-rearranged.defvjp(_forward, _backward)
+gather.defvjp(_forward, _backward)
 
 
 def visible(
     queries: Int[Array, "#B T"], keys: Int[Array, "#B S"], window: int | Int[Array, ""] = NOWHERE
 ) -> Bool[Array, "#B 1 T S"]:
-    """Who sees whom: each position itself and those before it, ``window`` of them in all.
+    """The causal mask: each query attends to its own position and those before it, ``window`` in all.
 
     >>> visible(jnp.array([[2, 3]]), jnp.array([[0, 1, 2, 3, NOWHERE]]), window=2)[0, 0].astype(int)
     Array([[0, 1, 1, 0, 0],
@@ -125,15 +130,16 @@ def attend(
     cap: float | None = None,
     bias: Float[Array, "#B N T S"] | None = None,
 ) -> Float[Array, "B T N H"]:
-    """Softmax attention, through JAX's fused entry wherever that can express it.
+    """Softmax attention of queries to keys and values, by JAX's fused kernel where that can express it.
 
     Args:
-        scale: of the scores.
+        mask: True where a query attends to a key.
+        scale: factor on the scores.
         cap: bound that a tanh keeps the scores within (Gemma 2); not fused.
         bias: added to the scores.
     """
     if cap is not None:
-        return joined([attend_to_some(q, kv, mask, scale, cap)])
+        return merge([attend_partially(q, kv, mask, scale, cap)])
     return jax.nn.dot_product_attention(q, kv.k, kv.v, bias=bias, mask=mask, scale=scale)
 
 
@@ -144,64 +150,67 @@ def attend_within(
     scale: float,
     bias: Float[Array, "1 N T T"],
 ) -> Float[Array, "B T N H"]:
-    """Attention of rows to themselves, both ways, each within the first of its places that ``lengths`` tells.
+    """Bidirectional self-attention of padded rows, each within the first ``lengths`` of its T positions.
 
-    What the places behind give is of no meaning. A CPU takes row after row, and cuts each to the next of a
-    few widths: what it then works on fits its cache, and most of the padding is left out.
+    The outputs at padding have no meaning. A CPU takes row after row, and cuts each to the next of a few
+    widths: what it then works on fits its cache, and most of the padding is left out.
     """
 
-    def at_once(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
-        there = jnp.arange(q.shape[1])[None] < lengths[:, None]
-        within = bias[:, :, : q.shape[1], : q.shape[1]]
-        return attend(q, KV(k, v), there[:, None, None], scale, bias=within)
+    def batched(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
+        real = jnp.arange(q.shape[1])[None] < lengths[:, None]
+        cut_bias = bias[:, :, : q.shape[1], : q.shape[1]]
+        return attend(q, KV(k, v), real[:, None, None], scale, bias=cut_bias)
 
-    def in_turn(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
+    def row_by_row(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
         longest = q.shape[1]
-        widths = [-(-longest * part // WIDTHS) for part in range(1, WIDTHS + 1)]
+        widths = [-(-longest * part // WIDTH_STEPS) for part in range(1, WIDTH_STEPS + 1)]
 
-        def to(width: int, q: Array, k: Array, v: Array, length: Array) -> Float[Array, "T N H"]:
-            saw = at_once(q[None, :width], k[None, :width], v[None, :width], length[None])[0]
-            return jnp.pad(saw, [(0, longest - width), (0, 0), (0, 0)])
+        def cut_to(width: int, q: Array, k: Array, v: Array, length: Array) -> Float[Array, "T N H"]:
+            out = batched(q[None, :width], k[None, :width], v[None, :width], length[None])[0]
+            return jnp.pad(out, [(0, longest - width), (0, 0), (0, 0)])
 
-        def look(row: tuple[Array, Array, Array, Array]) -> Float[Array, "T N H"]:
-            # What the backward pass would keep of one width, it would have to keep of all.
-            branches = [jax.checkpoint(functools.partial(to, width)) for width in widths]
+        def attend_row(row: tuple[Array, Array, Array, Array]) -> Float[Array, "T N H"]:
+            # Without this the backward pass would keep the intermediate values of every width.
+            branches = [jax.checkpoint(functools.partial(cut_to, width)) for width in widths]
             return jax.lax.switch(jnp.searchsorted(jnp.array(widths), row[-1]), branches, *row)
 
-        return jax.lax.map(jax.checkpoint(look), (q, k, v, lengths))
+        return jax.lax.map(jax.checkpoint(attend_row), (q, k, v, lengths))
 
     if on_one_device():
-        return jax.lax.platform_dependent(q, *kv, lengths, cpu=in_turn, default=at_once)
-    return at_once(q, *kv, lengths)
+        return jax.lax.platform_dependent(q, *kv, lengths, cpu=row_by_row, default=batched)
+    return batched(q, *kv, lengths)
 
 
-class Share(NamedTuple):
-    """What some of the keys contribute to softmax attention.
+class PartialSoftmax(NamedTuple):
+    """Unnormalised softmax attention to a part of the keys; ``merge`` puts such parts together.
 
     Attributes:
-        values: the sum of their values, each times exp(its score - ``top``).
+        values: the sum of the values, each times exp(score - ``top``).
         weight: the sum of these factors.
-        top: their highest score.
+        top: the highest score.
     """
 
     values: Float[Array, "*rows N H"]
     weight: Float[Array, "*rows N"]
     top: Float[Array, "*rows N"]
 
-    def rearranged(self, to: Int[Array, "*places"], back: Int[Array, ...]) -> Share:
-        """The shares of other places; see ``rearranged``."""
-        flat = (part.reshape(back.size, *part.shape[back.ndim :]) for part in self)
-        return Share(*(rearranged(part, to, back) for part in flat))
+    def gather(self, indices: Int[Array, "*cells"], inverse: Int[Array, ...]) -> PartialSoftmax:
+        """The sums of the queries that ``indices`` names; see the function ``gather``."""
+        flat = (part.reshape(inverse.size, *part.shape[inverse.ndim :]) for part in self)
+        return PartialSoftmax(*(gather(part, indices, inverse) for part in flat))
 
 
-def attend_to_some(
+def attend_partially(
     q: Float[Array, "B T N H"],
     kv: KV,
     mask: Bool[Array, "#B 1 #T S"] | None,
     scale: float,
     cap: float | None = None,
-) -> Share:
-    """What ``kv`` contributes to attention that has other keys as well; scores and sums in float32."""
+) -> PartialSoftmax:
+    """The part of attention that goes to ``kv``, where there are other keys as well.
+
+    Scores and sums are in float32; the arguments are those of ``attend``, and no mask lets all be seen.
+    """
     (rows, length, heads, width), groups = q.shape, kv.k.shape[2]
     q = q.reshape(rows, length, groups, heads // groups, width)
     scores = scale * jnp.einsum("btgrh,bsgh->bgtrs", q, kv.k, preferred_element_type=jnp.float32)
@@ -213,18 +222,16 @@ def attend_to_some(
     factors = jnp.exp(scores - top[..., None])
     values = jnp.einsum("bgtrs,bsgh->bgtrh", factors.astype(kv.v.dtype), kv.v)
     parts = (jnp.moveaxis(part, 1, 2) for part in (values, jnp.sum(factors, axis=-1), top))
-    return Share(*(part.reshape(rows, length, heads, *part.shape[4:]) for part in parts))
+    return PartialSoftmax(*(part.reshape(rows, length, heads, *part.shape[4:]) for part in parts))
 
 
-def joined(shares: Sequence[Share]) -> Float[Array, "*rows N H"]:
-    """Softmax attention to the keys of all ``shares`` together."""
-    top = functools.reduce(jnp.maximum, [share.top for share in shares])
-    factors = [jnp.exp(share.top - top) for share in shares]
-    weight = sum(share.weight * factor for share, factor in zip(shares, factors))
-    values = sum(
-        share.values.astype(jnp.float32) * factor[..., None] for share, factor in zip(shares, factors)
-    )
-    # Nothing is seen from a place that only fills up: zero there, not 0/0.
+def merge(parts: Sequence[PartialSoftmax]) -> Float[Array, "*rows N H"]:
+    """Softmax attention to the keys of all ``parts`` together."""
+    top = functools.reduce(jnp.maximum, [part.top for part in parts])
+    factors = [jnp.exp(part.top - top) for part in parts]
+    weight = sum(part.weight * factor for part, factor in zip(parts, factors))
+    values = sum(part.values.astype(jnp.float32) * factor[..., None] for part, factor in zip(parts, factors))
+    # A query at padding attends to nothing: zero there, not 0/0.
     return (values / jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)[..., None]).astype(
-        shares[0].values.dtype
+        parts[0].values.dtype
     )

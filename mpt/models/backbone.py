@@ -1,4 +1,4 @@
-"""What every backbone offers, and where it stands while it writes."""
+"""The interface of every frozen backbone, and the state of its decoding."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mpt.models.attention import Memory
+from mpt.models.attention import KVCache
 from mpt.models.layers import Weight
 from mpt.types import Batch, Layout, Output
 
 
-class State(NamedTuple):
-    """How far each row's text has been written.
+class DecodingState(NamedTuple):
+    """How far the text of each row has been decoded.
 
     Attributes:
-        memory: what the decoding stack has read, with room for more.
-        position: where each row's next token stands.
-        slot: where the next token is kept in the memory, the same for all rows.
-        encoded: what an encoder-decoder made of the inputs; None for a decoder.
+        cache: the KV cache of the decoding stack, with spare slots for the tokens to come.
+        position: the position of each row's next token.
+        slot: the slot of the cache that the next token goes to, the same for all rows.
+        encoded: what an encoder-decoder has encoded of the inputs; None for a decoder.
     """
 
-    memory: Memory
+    cache: KVCache
     position: Int[Array, " B"]
     slot: Int[Array, ""]
     encoded: Any = None
 
-    def rows(self, index: Int[Array, " B"]) -> State:
-        """The state of other rows: ``index`` says which of these each of those continues."""
-        encoded = None if self.encoded is None else self.encoded.rows(index)
-        return State(self.memory.rows(index), self.position[index], self.slot, encoded)
+    def take_rows(self, index: Int[Array, " B"]) -> DecodingState:
+        """The state of the rows that ``index`` names."""
+        encoded = None if self.encoded is None else self.encoded.take_rows(index)
+        return DecodingState(self.cache.take_rows(index), self.position[index], self.slot, encoded)
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Backbone(Protocol):
 
     Attributes:
         layout: how a row's inputs and targets are laid out; see ``mpt.data.batches``.
-        dtype: type of the activations.
+        dtype: the type of its activations.
     """
 
     layout: Layout
@@ -47,33 +47,44 @@ class Backbone(Protocol):
 
     @property
     def embedding(self) -> Weight:
-        """The token table, [V, D], as it is stored; ``embed`` gives its rows as they are used."""
+        """The embedding table, [V, D], as it is stored; ``embed`` gives its rows as the layers see them."""
         ...
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        """Tokens as the first layer sees them; what a soft prompt stands in for."""
+        """The embeddings of tokens as the first layer sees them; a soft prompt has vectors in their place."""
         ...
 
     def __call__(
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
     ) -> Output:
-        """Reads each row behind its prompt; logits at the label positions.
+        """Runs each row with its prompt in front; logits at the label positions only.
 
         Args:
-            shift: is added to the embeddings of ``batch.tokens``.
+            batch: the rows; ``batch.prompt_index`` says which prompt each of them has.
+            prompts: the distinct prompts of the batch.
+            shift: added to the embeddings of ``batch.tokens``.
         """
         ...
 
-    def start(
+    def prefill(
         self,
         batch: Batch,
         prompts: Float[Array, "J P D"],
-        room: int,
+        spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
-    ) -> tuple[Float[Array, "B V"], State]:
-        """Reads each row's inputs behind its prompt: the first logits, and ``room`` for more tokens."""
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Runs each row's inputs with its prompt in front.
+
+        Args:
+            spare_slots: number of empty slots in the cache, for the tokens to be decoded.
+
+        Returns:
+            The logits of each row's first new token, and the state that decoding goes on from.
+        """
         ...
 
-    def step(self, tokens: Int[Array, " B"], state: State) -> tuple[Float[Array, "B V"], State]:
-        """Reads one more token per row: the logits of the next."""
+    def decode_step(
+        self, tokens: Int[Array, " B"], state: DecodingState
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Runs one more token of each row; the logits of the next one, and the state behind it."""
         ...

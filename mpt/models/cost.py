@@ -1,8 +1,8 @@
-"""What a train step must compute, and how fast this machine could.
+"""The FLOPs that a training step needs, and the FLOP/s of this machine.
 
-Necessary FLOPs, with no padding counted. A matrix of W weights meets a token at 2·W, and both ways of
-an attention meet a (query, visible key) pair at 4·heads·head_dim, in every layer. Forward, of a batch
-of J prompts of P vectors, B rows of S tokens and L labels::
+Only necessary FLOPs are counted, none for padding. A matrix of W weights takes 2·W per token, and the two
+products of attention take 4·heads·head_dim per (query, visible key) pair, in every layer. The forward pass
+of a batch of J prompts of P vectors, B rows of S tokens and L labels takes::
 
     decoder           2·W·(J·P + Σ S) + 4·layers·heads·head_dim·pairs + 2·V·D·Σ L
                       pairs = Σ (S·(S + 1)/2 + S·P) + J·P·(P + 1)/2
@@ -11,13 +11,13 @@ of J prompts of P vectors, B rows of S tokens and L labels::
                       cross = 2·W_cross·Σ (P + S) + 4·layers·heads·head_dim·Σ L·(P + S), or
                               2·W_cross·Σ L       + 4·layers·heads·D·Σ L·(P + S), the lesser
 
-W_cross are the decoder's maps of the encoder's output to keys and values, W_dec all its others. Where
-little is written, the queries and what they find go through W_cross instead of what is encoded. A
-decoder reads all J prompts once; an encoder reads each row's own in front of it. Backward, a frozen
-matrix costs as much again (the gradient of its input; it has none of its own), and attention twice as much.
-A matrix that is trained costs as much once more, for its own gradient.
+W_cross are the decoder's maps from the encoder's output to keys and values, W_dec its other weights. Where
+few tokens are decoded, the queries and the attended states go through W_cross instead of the encoder's
+output. A decoder runs each of the J prompts once; an encoder runs a prompt in front of each row. In the
+backward pass a frozen matrix costs as much again (the gradient of its input), and attention twice as much.
+A trained matrix costs as much once more, for its own gradient.
 
-Not counted: elementwise work, recomputation, padding, and limits to what a layer sees.
+Not counted: elementwise work, recomputation, padding, and that windows reduce attention.
 """
 
 from __future__ import annotations
@@ -36,42 +36,43 @@ from mpt.models.t5 import T5
 
 
 class Cost(NamedTuple):
-    """FLOPs of a forward pass, by what meets the activations: frozen matrices, or each other."""
+    """The FLOPs of a forward pass: products with frozen matrices, and the products of attention."""
 
     matrices: float
     attention: float
 
     @property
     def forward(self) -> float:
+        """The FLOPs of the forward pass."""
         return self.matrices + self.attention
 
     @property
     def step(self) -> float:
-        """Forward and backward, down to the prompt."""
+        """The FLOPs of forward and backward pass, to the gradient of a prompt."""
         return 2 * self.matrices + 3 * self.attention
 
     @property
     def finetuning(self) -> float:
-        """Forward and backward, with the gradient of every matrix."""
+        """The FLOPs of forward and backward pass, with the gradient of every matrix."""
         return 3 * self.matrices + 3 * self.attention
 
     @property
     def distillation(self) -> float:
-        """A step of a student whose teacher reads the batch too, forward only."""
+        """The FLOPs of a student's step and of its teacher's forward pass."""
         return self.step + self.forward
 
 
 def batch_cost(
     backbone: Any, prompts: int, length: int, texts: Sequence[float], labels: Sequence[float]
 ) -> Cost:
-    """The cost of a batch.
+    """The cost of the forward pass of a batch.
 
     Args:
         backbone: a ``Decoder`` or a ``T5``; its shapes are enough.
-        prompts: J, how many prompts the step has.
-        length: P, the vectors of each.
-        texts: tokens that are read of each row: S, for an encoder-decoder those of its input.
-        labels: target tokens of each row: L.
+        prompts: J, the number of prompts.
+        length: P, the number of vectors of each.
+        texts: S of each row, its text tokens; for an encoder-decoder those of its input.
+        labels: L of each row, its target tokens.
     """
     return (_decoder if backbone.layout == "decoder" else _encoder_decoder)(
         backbone, prompts, length, texts, labels
@@ -94,18 +95,18 @@ def _encoder_decoder(
     backbone: T5, prompts: int, length: int, texts: Sequence[float], labels: Sequence[float]
 ) -> Cost:
     spec = backbone.spec
-    ahead = length - spec.decoder_prompt
-    read, written = [ahead + n for n in texts], [spec.decoder_prompt + n for n in labels]
+    encoder_prompt = length - spec.decoder_prompt
+    encoded, decoded = [encoder_prompt + n for n in texts], [spec.decoder_prompt + n for n in labels]
     cross = parameter_count({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
-    met = spec.decoder_layers * sum(out * n for n, out in zip(read, written))
-    made = Cost(2 * cross * sum(read), 4 * spec.heads * spec.head_dim * met)
-    absorbed = Cost(2 * cross * sum(written), 4 * spec.heads * spec.d_model * met)
-    across = min(made, absorbed, key=lambda cost: cost.step)
-    pairs = spec.layers * sum(n * n for n in read)
-    pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in written)
+    cross_pairs = spec.decoder_layers * sum(out * n for n, out in zip(encoded, decoded))
+    on_encoded = Cost(2 * cross * sum(encoded), 4 * spec.heads * spec.head_dim * cross_pairs)
+    on_queries = Cost(2 * cross * sum(decoded), 4 * spec.heads * spec.d_model * cross_pairs)
+    across = min(on_encoded, on_queries, key=lambda cost: cost.step)
+    pairs = spec.layers * sum(n * n for n in encoded)
+    pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in decoded)
     return Cost(
-        2 * parameter_count(backbone.encoder) * sum(read)
-        + 2 * (parameter_count(backbone.decoder) - cross) * sum(written)
+        2 * parameter_count(backbone.encoder) * sum(encoded)
+        + 2 * (parameter_count(backbone.decoder) - cross) * sum(decoded)
         + 2 * spec.vocab * spec.d_model * sum(labels)
         + across.matrices,
         4 * spec.heads * spec.head_dim * pairs + across.attention,
@@ -113,13 +114,13 @@ def _encoder_decoder(
 
 
 def parameter_count(part: Any) -> int:
-    """The number of parameters of a module, or of a state that holds some of its weights."""
+    """The number of parameters of a module, or of some of its weights."""
     state = nnx.state(part) if isinstance(part, nnx.Module) else part
     return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
 def machine_rate(dtype: DTypeLike = jnp.float32, size: int = 3072, repeats: int = 3) -> float:
-    """FLOP/s of a large matrix product here, its best."""
+    """The FLOP/s of a large matrix product on this machine, the best of ``repeats``."""
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()

@@ -1,9 +1,9 @@
-"""The decoder-only backbone: frozen, pure, and unaware of tasks and losses.
+"""The decoder-only backbone: frozen, pure, and without knowledge of tasks and losses.
 
 Under a causal mask a prompt's activations do not depend on the text behind it. So each distinct
 prompt of a batch runs once, and all its rows attend to its keys and values: the result and the
-gradient are those of the prompt repeated in front of every row, at a fraction of the cost. And only
-attention knows rows: all else runs over the texts laid end to end, with no padding between them.
+gradient are those of the prompt repeated in front of every row, at a fraction of the cost. Only
+attention is computed row by row: all else runs over the texts end to end, without padding.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from jaxtyping import Array, Float, Int
 from mpt.models.attention import (
     KV,
     NOWHERE,
-    Memory,
-    Share,
+    KVCache,
+    PartialSoftmax,
     attend,
-    attend_to_some,
-    join_positions,
-    joined,
-    rearranged,
+    attend_partially,
+    concat_positions,
+    gather,
+    merge,
     visible,
 )
-from mpt.models.backbone import State
+from mpt.models.backbone import DecodingState
 from mpt.models.layers import (
     REMAT,
     Layer,
@@ -40,36 +40,36 @@ from mpt.models.layers import (
     linear,
     look_up,
     make_weights,
-    moved,
     rms_norm,
     score,
+    shifted,
+    unsharded,
     values,
-    whole,
 )
 from mpt.models.rope import Angles, Rope, rotate
 from mpt.sharding import by_tensor, kv_copies
 from mpt.types import Batch, Layout, Output
 
-# (queries, their own keys and values, the layer's weights, its part of a memory) -> attended values.
-Look = Callable[[Array, KV, Layer, Any], Array]
+# (queries, keys and values of the same positions, the layer's weights, its part of a cache) -> output.
+Attention = Callable[[Array, KV, Layer, Any], Array]
 
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """What sets one decoder apart from another.
+    """The dimensions and choices in which decoders differ.
 
     Attributes:
         vocab: tokens; with the next six, the sizes of the package's legend.
-        ropes: each layer's rotation; empty where positions are learned.
-        windows: how many positions each layer sees; empty where all see everything.
-        positions: rows of the learned position table; 0 where positions are rotated.
+        ropes: each layer's rotary embedding; empty where positions are learned.
+        windows: how many positions each layer attends to; empty where all attend to every earlier one.
+        positions: rows of the learned position table; 0 where there are rotary embeddings.
         norm: root-mean-square or layer norm.
         norm_offset: added to the norms' stored scales.
-        qk_norm: queries and keys are normed, head by head.
-        post_norms: attention and feed-forward are normed behind as well as before.
+        qk_norm: queries and keys are normalised, head by head.
+        post_norms: the outputs of attention and feed-forward are normalised as well as their inputs.
         gated: the feed-forward's activation multiplies a second projection.
         biases: names of the linear maps that have a bias.
-        embed_scale: factor on token embeddings; prompts are taken as they are.
+        embed_scale: factor on token embeddings, but not on prompts.
         attention_scale: factor on the attention scores.
         attention_cap: tanh bound of the attention scores.
         logit_cap: tanh bound of the logits.
@@ -119,7 +119,7 @@ class DecoderSpec:
         }
 
     def end_parts(self) -> dict[str, str]:
-        """The weights before and behind the layers, with their logical axes."""
+        """The weights outside the layers, with their logical axes."""
         parts = {"embedding": "vocab embed", "final_norm": "embed"}
         if self.positions:
             parts["position_table"] = "position embed"
@@ -130,7 +130,7 @@ class DecoderSpec:
         return parts
 
     def layer_parts(self) -> dict[str, str]:
-        """The weights of a layer, stacked over the layers, with their logical axes."""
+        """The weights of the layers, stacked along their first axis, with their logical axes."""
         parts = {
             "attention_norm": "embed",
             "q": "embed heads head_dim",
@@ -155,29 +155,29 @@ class DecoderSpec:
         return {name: f"layer {axes}" for name, axes in parts.items()}
 
     def layer_constants(self) -> dict[str, Array]:
-        """What differs between layers without being a weight, stacked over the layers."""
-        different = list(dict.fromkeys(self.ropes))
+        """What differs between layers without being a weight: the window, and the index of the rope."""
+        distinct = list(dict.fromkeys(self.ropes))
         return {
             "window": jnp.array(self.windows or (NOWHERE,) * self.layers),
-            "rope": jnp.array([different.index(rope) for rope in self.ropes] or (0,) * self.layers),
+            "rope": jnp.array([distinct.index(rope) for rope in self.ropes] or (0,) * self.layers),
         }
 
     def angles(self, positions: Int[Array, "*rows"]) -> Angles | None:
-        """The rotations of each different rope, stacked; taken here, once for all layers."""
-        different = dict.fromkeys(self.ropes)
-        if not different:
+        """The rotation angles of each distinct rope, stacked; computed once for all layers."""
+        distinct = dict.fromkeys(self.ropes)
+        if not distinct:
             return None
-        frequencies = np.stack([rope.frequencies(self.head_dim) for rope in different])
+        frequencies = np.stack([rope.frequencies(self.head_dim) for rope in distinct])
         return jax.vmap(Angles.at, (None, 0))(positions, jnp.array(frequencies, jnp.float32))
 
 
 class Decoder(nnx.Module):
-    """A decoder with its layers stacked and scanned.
+    """A decoder whose layers are stacked and scanned.
 
     Args:
         spec: the model's dimensions and choices.
-        rngs: source of the random weights that stand until a checkpoint is loaded.
-        dtype: type of weights and activations; norms, softmax and logits are float32 whatever it is.
+        rngs: source of the random weights, which hold until a checkpoint is loaded.
+        dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
         remat: what the backward pass recomputes, a key of ``REMAT``.
     """
 
@@ -193,117 +193,127 @@ class Decoder(nnx.Module):
         return self.ends["embedding"]
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        rows = look_up(whole(self.ends), "embedding", tokens).astype(self.dtype)
+        rows = look_up(unsharded(self.ends), "embedding", tokens).astype(self.dtype)
         return rows * jnp.asarray(self.spec.embed_scale, rows.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Logits of final hidden states, in float32."""
-        logits = score(whole(self.ends), "embedding" if self.spec.tied else "head", x)
+        """The logits of final hidden states, in float32."""
+        logits = score(unsharded(self.ends), "embedding" if self.spec.tied else "head", x)
         cap = self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
     def __call__(
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
     ) -> Output:
-        """Reads each row's text behind the row's prompt; logits only at the label positions."""
-        hidden, _, _ = self._read(batch, prompts, shift)
+        """Runs each row's text behind the row's prompt; logits at the label positions only."""
+        hidden, _, _ = self._run_batch(batch, prompts, shift)
         return Output(self.logits(hidden[batch.positions]), (hidden,))
 
-    def start(
+    def prefill(
         self,
         batch: Batch,
         prompts: Float[Array, "J P D"],
-        room: int,
+        spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
-    ) -> tuple[Float[Array, "B V"], State]:
-        """Reads prompts and texts; the logits of each row's next token, with ``room`` for more."""
-        hidden, prompt, text = self._read(batch, prompts, shift)
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Runs prompts and texts: each row's next-token logits, and a KV cache with ``spare_slots``."""
+        hidden, prompt, text = self._run_batch(batch, prompts, shift)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
-        memory = prompt.rows(batch.prompt_index).joined(text)
-        slot = jnp.asarray(memory.positions.shape[1], jnp.int32)
-        state = State(memory.with_room(room), prompts.shape[1] + lengths, slot)
+        cache = prompt.take_rows(batch.prompt_index).concat(text)
+        slot = jnp.asarray(cache.positions.shape[1], jnp.int32)
+        state = DecodingState(cache.with_spare_slots(spare_slots), prompts.shape[1] + lengths, slot)
         return self.logits(hidden[last]), state
 
-    def step(self, tokens: Int[Array, " B"], state: State) -> tuple[Float[Array, "B V"], State]:
-        """Reads one more token per row; the logits of the next."""
+    def decode_step(
+        self, tokens: Int[Array, " B"], state: DecodingState
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Runs one more token of each row; the logits of the next one, and the state behind it."""
         positions = state.position[:, None]
-        seen = join_positions(state.memory.positions, positions)
+        key_positions = concat_positions(state.cache.positions, positions)
 
-        def look(q: Float[Array, "B 1 N H"], own: KV, w: Layer, past: KV) -> Float[Array, "B 1 N H"]:
-            return attend(q, past.joined(own), visible(positions, seen, w["window"]), *self.spec.scoring)
+        def attention(q: Float[Array, "B 1 N H"], kv: KV, w: Layer, past: KV) -> Float[Array, "B 1 N H"]:
+            mask = visible(positions, key_positions, w["window"])
+            return attend(q, past.concat(kv), mask, *self.spec.scoring)
 
-        x, own = self._run(self.embed(tokens[:, None]), positions, look, state.memory.kv)
-        memory = state.memory.written(Memory(own, positions), state.slot)
-        return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1)
+        x, kv = self._run_layers(self.embed(tokens[:, None]), positions, attention, state.cache.kv)
+        cache = state.cache.updated(KVCache(kv, positions), state.slot)
+        return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1)
 
-    def _read(
+    def _run_batch(
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None
-    ) -> tuple[Float[Array, "N D"], Memory, Memory]:
-        """Final hidden states of the texts; the memories of the prompts and of the texts.
+    ) -> tuple[Float[Array, "N D"], KVCache, KVCache]:
+        """The final hidden states of the texts, and the KV caches of the prompts and of the texts.
 
-        Prompts and texts lie end to end. In a layer, prompts see themselves, and each row's text sees
-        its prompt and itself.
+        Prompts and texts run end to end, as one sequence of S positions. In a layer each prompt attends
+        to itself, and each row's text to its prompt and itself.
         """
         count, length, width = *prompts.shape[:2], batch.grid.shape[1]
-        ahead = count * length
+        prompt_tokens = count * length
         prompt_at, text_at = jnp.arange(length)[None], length + jnp.arange(width)[None]
         positions = jnp.concatenate([jnp.tile(prompt_at[0], count), length + batch.cells % width])
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
-            prompt = flat[:ahead].reshape(count, length, *flat.shape[1:])
-            return prompt, rearranged(flat[ahead:], batch.grid, batch.cells)
+            prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
+            return prompt, gather(flat[prompt_tokens:], batch.grid, batch.cells)
 
-        def look(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
-            (prompt_q, text_q), *both = map(split, (q, *kv))
-            prompt, text = (KV(*part) for part in zip(*both))
+        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
+            (prompt_q, text_q), *split_kv = map(split, (q, *kv))
+            prompt, text = (KV(*part) for part in zip(*split_kv))
             scoring, window = self.spec.scoring, w["window"]
             mask = visible(prompt_at, prompt_at, window)
-            prompt_saw = attend(prompt_q, prompt, mask, *scoring).reshape(ahead, *q.shape[1:])
+            prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
             if count == 1 and length:
-                # All texts look at the one prompt in one product; at themselves, row by row.
-                own = attend_to_some(text_q, text, visible(text_at, text_at, window), *scoring)
-                mask = visible(positions[None, ahead:], prompt_at, window) if self.spec.windows else None
-                shared = attend_to_some(q[None, ahead:], prompt, mask, *scoring)
-                shares = [own.rearranged(batch.cells, batch.grid), Share(*(part[0] for part in shared))]
-                return jnp.concatenate([prompt_saw, joined(shares)])
-            mask = visible(text_at, join_positions(prompt_at, text_at), window)
-            text_saw = attend(text_q, prompt.rows(batch.prompt_index).joined(text), mask, *scoring)
-            text_saw = rearranged(text_saw.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
-            return jnp.concatenate([prompt_saw, text_saw])
+                # All texts attend to the one prompt in a single product, and to themselves row by row.
+                to_text = attend_partially(text_q, text, visible(text_at, text_at, window), *scoring)
+                at = positions[None, prompt_tokens:]
+                mask = visible(at, prompt_at, window) if self.spec.windows else None
+                to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, *scoring)
+                to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
+                text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt])
+                return jnp.concatenate([prompt_out, text_out])
+            mask = visible(text_at, concat_positions(prompt_at, text_at), window)
+            text_out = attend(text_q, prompt.take_rows(batch.prompt_index).concat(text), mask, *scoring)
+            text_out = gather(text_out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
+            return jnp.concatenate([prompt_out, text_out])
 
-        start = prompts.astype(self.dtype).reshape(ahead, self.spec.d_model)
-        text = moved(self.embed(batch.tokens), shift)
-        x, kv = self._run(jnp.concatenate([start, text]), positions, look)
+        vectors = prompts.astype(self.dtype).reshape(prompt_tokens, self.spec.d_model)
+        text = shifted(self.embed(batch.tokens), shift)
+        x, kv = self._run_layers(jnp.concatenate([vectors, text]), positions, attention)
         prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
-        # What is read later must not see the padding between a short text and itself.
-        there = jnp.where(batch.filled, text_at, NOWHERE)
-        return x[ahead:], Memory(prompt, jnp.tile(prompt_at, (count, 1))), Memory(text, there)
+        # Tokens decoded later must not attend to the padding behind a short text.
+        text_at = jnp.where(batch.filled, text_at, NOWHERE)
+        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text, text_at)
 
-    def _run(
-        self, x: Float[Array, "*rows D"], positions: Int[Array, "*rows"], look: Look, past: KV | None = None
+    def _run_layers(
+        self,
+        x: Float[Array, "*rows D"],
+        positions: Int[Array, "*rows"],
+        attention: Attention,
+        past: KV | None = None,
     ) -> tuple[Float[Array, "*rows D"], KV]:
-        """Runs ``x`` through the layers and the final norm; also every layer's keys and values.
+        """Runs ``x`` through the layers and the final norm; also every layer's keys and values of ``x``.
 
         Args:
-            positions: where each of ``x`` stands in its row.
-            look: the attention, given the queries, the keys and values of ``x``, the layer's weights
-                and its part of ``past``.
+            positions: the position of each element of ``x`` in its row.
+            attention: the attention of a layer, from its queries, its keys and values of ``x``, its
+                weights and its part of ``past``.
+            past: earlier keys and values of every layer.
         """
         if self.spec.positions:
-            x = x + look_up(whole(self.ends), "position_table", positions)
+            x = x + look_up(unsharded(self.ends), "position_table", positions)
 
         angles = self.spec.angles(positions)
 
         def layer(x: Float[Array, "*rows D"], scanned: tuple[Layer, KV | None]):
-            w, past = whole(self.layers, scanned[0]), scanned[1]
-            own_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
-            return block(self.spec, w, x, own_angles, lambda q, own: look(q, own, w, past))
+            w, past = unsharded(self.layers, scanned[0]), scanned[1]
+            layer_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
+            return block(self.spec, w, x, layer_angles, lambda q, kv: attention(q, kv, w, past))
 
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
         stacked = values(self.layers) | self.spec.layer_constants()
-        x, own = jax.lax.scan(layer, x, (stacked, past))
-        return norm(self.spec, whole(self.ends), "final_norm", x), own
+        x, kv = jax.lax.scan(layer, x, (stacked, past))
+        return norm(self.spec, unsharded(self.ends), "final_norm", x), kv
 
 
 def block(
@@ -311,9 +321,14 @@ def block(
     w: Layer,
     x: Float[Array, "*rows D"],
     angles: Angles | None,
-    look: Callable[[Array, KV], Array],
+    attention: Callable[[Array, KV], Array],
 ) -> tuple[Float[Array, "*rows D"], KV]:
-    """One layer. Returns its output and the keys and values of ``x``."""
+    """Runs one layer; its output, and its keys and values of ``x``.
+
+    Args:
+        angles: the rotations at the positions of ``x``; None where positions are learned.
+        attention: takes the layer's queries, and its keys and values of ``x``.
+    """
     h = norm(spec, w, "attention_norm", x)
     q, k, v = (linear(w, name, h) for name in ("q", "k", "v"))
     if spec.qk_norm:
@@ -323,21 +338,22 @@ def block(
         )
     if angles is not None:
         q, k = (rotate(y, angles) for y in (q, k))
-    # As many KV heads as can be dealt out; each query head's are then on its own device.
+    # Repeated to as many KV heads as ``tensor`` divides: each query head finds its own on its device.
     copies = kv_copies(spec.kv_heads)
     k, v = (jnp.repeat(y, copies, axis=-2) if copies > 1 else y for y in (k, v))
     q, k, v = (
         by_tensor(y, heads, "head_dim") for y, heads in ((q, "heads"), (k, "kv_heads"), (v, "kv_heads"))
     )
-    own = KV(k, v)
-    h = by_tensor(linear(w, "out", look(q, own), axes=2), "embed")
+    kv = KV(k, v)
+    h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
     x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
     h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
-    return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), own
+    return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
 
 
 def norm(spec: DecoderSpec, w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The norm of that name, of the kind that the decoder has."""
     if spec.norm == "layer":
         return layer_norm(x, w[name], w[f"{name}_bias"], spec.norm_eps)
     return rms_norm(x, w[name], spec.norm_eps, spec.norm_offset)

@@ -1,7 +1,7 @@
-"""Pieces that every backbone is built of: weights, norms, linear maps, activations.
+"""The pieces of every backbone: weights, norms, linear maps, activations.
 
-A function here takes the weights of its surroundings and a name among them: what else a matrix has (a
-bias, the scales of an 8-bit one, LoRA's factors) stands beside it under that name and a suffix.
+A function here takes the weights of a layer and the name of one of them. What else belongs to a matrix (its
+bias, the scales of its 8-bit form, LoRA's factors) is in the same mapping, under its name and a suffix.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mpt.sharding import by_tensor
 # One layer's weights by name, or all layers' with a leading layer axis.
 Layer = Mapping[str, Array]
 
-# What the backward pass finds stored; the rest it recomputes. Storing only the matrix products is
+# What is stored for the backward pass, which recomputes the rest. Storing only the matrix products is
 # faster than storing everything (less memory traffic) as well as smaller.
 REMAT = {
     "elementwise": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -44,7 +44,7 @@ class Weight(nnx.Variable):
 def make_weights(
     parts: Mapping[str, str], sizes: Mapping[str, int], rngs: nnx.Rngs, dtype: DTypeLike
 ) -> dict[str, Weight]:
-    """Random weights, to stand until a checkpoint is loaded.
+    """Random weights, which hold until a checkpoint is loaded.
 
     Args:
         parts: each weight's name and its logical axes, separated by blanks.
@@ -65,8 +65,8 @@ def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
     return {name: weight[...] for name, weight in weights.items()}
 
 
-def whole(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:
-    """``w``, a layer of ``weights`` or all of them, brought together from the devices that share them."""
+def unsharded(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:
+    """``w``, one layer of ``weights`` or all of them, gathered from the devices that share its matrices."""
     w = values(weights) if w is None else w
     axes = {name: weight.axes for name, weight in weights.items() if isinstance(weight, Weight)}
     return {
@@ -76,7 +76,7 @@ def whole(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:
 
 
 def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Array, ...]:
-    """The last ``axes`` axes of ``x`` through a matrix, and past what else it has: see above.
+    """The product of the last ``axes`` axes of ``x`` with a matrix, with its scales, LoRA factors and bias.
 
     >>> w = {"up": jnp.ones((2, 3)), "up_bias": jnp.arange(3.0)}
     >>> linear(w, "up", jnp.ones((1, 2)))
@@ -92,7 +92,7 @@ def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Ar
 
 
 def on_last_axes(x: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]:
-    """``x`` with leading axes of length one, so that it is broadcast along the last axes of ``like``."""
+    """``x`` with leading axes of length one, so that it broadcasts along the last axes of ``like``."""
     return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)
 
 
@@ -102,13 +102,13 @@ def scaled(x: Float[Array, ...], scale: Float[Array, ...]) -> Float[Array, ...]:
 
 
 def matrix(w: Layer, name: str, dtype: DTypeLike) -> Float[Array, ...]:
-    """The whole of a matrix without a bias: what ``linear`` takes its ``x`` through."""
-    whole = w[name].astype(dtype)
+    """A matrix as ``linear`` applies it, without its bias: with its scales and LoRA's product."""
+    full = w[name].astype(dtype)
     if f"{name}_scale" in w:
-        whole = scaled(whole, w[f"{name}_scale"]).astype(dtype)
+        full = scaled(full, w[f"{name}_scale"]).astype(dtype)
     if f"{name}_lora_a" in w:
-        whole = whole + jnp.tensordot(w[f"{name}_lora_a"], w[f"{name}_lora_b"], 1).astype(dtype)
-    return whole
+        full = full + jnp.tensordot(w[f"{name}_lora_a"], w[f"{name}_lora_b"], 1).astype(dtype)
+    return full
 
 
 def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
@@ -119,8 +119,8 @@ def look_up(w: Layer, name: str, tokens: Int[Array, ...]) -> Float[Array, "... D
     return rows.astype(jnp.float32) * w[f"{name}_scale"][tokens][..., None]
 
 
-def moved(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[Array, "N D"]:
-    """``x`` and what is added to it, if anything is."""
+def shifted(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[Array, "N D"]:
+    """``x`` plus ``shift``, if there is one."""
     return x if shift is None else x + shift.astype(x.dtype)
 
 
@@ -131,7 +131,7 @@ def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"
 
 
 def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:
-    """Up, activate and down again; where there is a gate, the activation is the gate's (Shazeer 2020)."""
+    """The feed-forward network: down(act(up x)), or with a gate down(act(gate x) · up x) (Shazeer 2020)."""
     act, up = ACTIVATIONS[activation], linear(w, "up", x)
     return linear(w, "down", act(linear(w, "gate", x)) * up if "gate" in w else act(up))
 

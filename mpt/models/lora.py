@@ -21,13 +21,13 @@ class LoraParam(nnx.Variable):
 
 
 class Lora(nnx.Module):
-    """The factors of one task, and what its rows read in front of them.
+    """The factors of one task, and the frozen prompt in front of its rows.
 
     A matrix W becomes W + A B. LoRA's scale alpha/rank is left out: with Adam it is a factor on B's
-    rate, and no more.
+    learning rate, and no more.
 
     Args:
-        vectors: a frozen prompt in front of the texts; it may be of no length.
+        vectors: a frozen prompt in front of the texts; its length may be 0.
         factors: by the matrix's stack and name, such as "layers.q_lora_a" and "layers.q_lora_b".
     """
 
@@ -37,17 +37,17 @@ class Lora(nnx.Module):
 
     @classmethod
     def of(cls, backbone: Backbone, vectors: Float[Array, "1 P D"]) -> Lora:
-        """The factors that a backbone has, as a thing of their own."""
-        found = {
+        """The factors of a backbone, as a module of their own."""
+        factors = {
             f"{name}.{matrix}": weight[...]
             for name, stack in stacks(backbone).items()
             for matrix, weight in stack.items()
             if isinstance(weight, LoraParam)
         }
-        return cls(vectors, **found)
+        return cls(vectors, **factors)
 
     def beside(self, backbone: Backbone) -> Backbone:
-        """The same backbone with these factors beside its matrices."""
+        """A copy of the backbone with these factors beside its matrices."""
         changed = shallow(backbone)
         for path, factor in self.factors.items():
             stack, name = path.split(".")
@@ -56,19 +56,19 @@ class Lora(nnx.Module):
 
 
 def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Backbone:
-    """The same backbone with factors of ``rank`` beside its matrices: A random, B zero."""
+    """A copy of the backbone with factors of ``rank`` beside its matrices: A random, B zero."""
     changed = shallow(backbone)
     for stack in stacks(changed).values():
         for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
-            key, own = jax.random.split(key)
+            key, key_of_a = jax.random.split(key)
             layers, *axes = stack[name].shape
-            taken, given = axes[:inputs], axes[inputs:]
-            a = jax.random.normal(own, (layers, *taken, rank)) / math.sqrt(math.prod(taken))
+            input_axes, output_axes = axes[:inputs], axes[inputs:]
+            a = jax.random.normal(key_of_a, (layers, *input_axes, rank)) / math.sqrt(math.prod(input_axes))
             stack[f"{name}_lora_a"] = LoraParam(a)
-            stack[f"{name}_lora_b"] = LoraParam(jnp.zeros((layers, rank, *given)))
+            stack[f"{name}_lora_b"] = LoraParam(jnp.zeros((layers, rank, *output_axes)))
     return changed
 
 
 def shallow(backbone: Backbone) -> Backbone:
-    """A backbone that can be changed without changing this one; they share their arrays."""
+    """A copy whose weights can be replaced without changing the original; both share their arrays."""
     return nnx.merge(*nnx.split(backbone))

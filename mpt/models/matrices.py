@@ -8,7 +8,7 @@ from flax import nnx
 
 from mpt.models.backbone import Backbone
 
-# By name, with the number of axes that each takes in.
+# Name -> number of input axes.
 ATTENTION = {"q": 1, "k": 1, "v": 1, "out": 2}
 CROSS = {f"cross_{name}": inputs for name, inputs in ATTENTION.items()}
 FEED_FORWARD = {"up": 1, "gate": 1, "down": 1}
@@ -16,11 +16,11 @@ ALL = ATTENTION | FEED_FORWARD | CROSS
 
 
 def stacks(backbone: Backbone) -> dict[str, nnx.Dict]:
-    """The stacked layers of a decoder, or of an encoder and a decoder, by their names."""
+    """The stacked layers of a backbone by name: those of a decoder, or of an encoder and a decoder."""
     names = ("layers",) if backbone.layout == "decoder" else ("encoder", "decoder")
     return {name: getattr(backbone, name) for name in names}
 
 
 def matrices(stack: nnx.Dict, among: Mapping[str, int] = ALL) -> dict[str, int]:
-    """Those of ``among`` that a stack has."""
+    """The matrices of a stack that are among ``among``, with their numbers of input axes."""
     return {name: inputs for name, inputs in among.items() if name in stack}

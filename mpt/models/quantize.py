@@ -1,8 +1,8 @@
-"""Frozen weights in 8 bits: a quarter of float32's memory, half of bfloat16's.
+"""Quantisation of frozen weights to 8 bits: a quarter of float32's memory, half of bfloat16's.
 
-Each output channel of a matrix, and each row of a token table, is rounded to 255 even steps about zero;
-its step, in float32, stands beside it under the suffix ``_scale`` and multiplies what comes out. Norms,
-biases and tables of positions stay as they are.
+Each output channel of a matrix, and each row of a token table, is rounded to 255 even steps about zero.
+Its step size, in float32, is stored beside it under the suffix ``_scale`` and multiplies the output. Norms,
+biases and position tables are not quantised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TABLES = ("embedding", "head")
 
 
 def quantize(backbone: Decoder | T5) -> None:
-    """Replaces a backbone's matrices by 8-bit ones, one after another."""
+    """Replaces the matrices of a backbone by their 8-bit form, one after another."""
     for stack in stacks(backbone).values():
         for name, inputs in matrices(stack).items():
             _replace(stack, name, tuple(range(1, 1 + inputs)))
@@ -34,14 +34,14 @@ def quantize(backbone: Decoder | T5) -> None:
 
 
 def is_quantized(backbone: Backbone) -> bool:
-    """Whether its matrices are stored in 8 bits."""
+    """Whether the matrices of a backbone are stored in 8 bits."""
     return any(name.endswith("_scale") for stack in stacks(backbone).values() for name in stack)
 
 
 def _replace(weights: nnx.Dict, name: str, inputs: tuple[int, ...]) -> None:
     weight = weights[name]
     values, scale = rounded(weight[...], inputs)
-    axes = tuple(axis for place, axis in enumerate(weight.axes) if place not in inputs)
+    axes = tuple(axis for i, axis in enumerate(weight.axes) if i not in inputs)
     weights[name] = Weight(values, axes=weight.axes)
     weights[f"{name}_scale"] = Weight(scale, axes=axes)
 
@@ -50,7 +50,7 @@ def _replace(weights: nnx.Dict, name: str, inputs: tuple[int, ...]) -> None:
 def rounded(
     matrix: Float[Array, "*any"], inputs: tuple[int, ...]
 ) -> tuple[Int8[Array, "*any"], Float[Array, "*outputs"]]:
-    """A matrix in steps, and the size of the steps along its other axes than ``inputs``.
+    """A matrix in whole steps, and the step sizes: one for each index along its axes other than ``inputs``.
 
     >>> rounded(jnp.array([[1.0, -2.0], [0.5, 0.0]]), (1,))[0]
     Array([[  64, -127],

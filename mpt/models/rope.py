@@ -1,4 +1,4 @@
-"""Rotary position embedding, with the ways in which families stretch it."""
+"""Rotary position embedding (RoPE; Su et al. 2021), with the scalings of model families."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Rope:
 
     @classmethod
     def from_hf(cls, parameters: Mapping[str, Any]) -> Rope:
-        """From a config's ``rope_parameters``.
+        """Reads the ``rope_parameters`` of a Hugging Face config.
 
         Raises:
             UserError: the type of scaling is unknown.
@@ -66,13 +66,14 @@ class Rope:
 
 
 class Angles(NamedTuple):
-    """By how much each pair of a head's dimensions is rotated at some positions."""
+    """The cosine and sine of each pair's rotation angle, at some positions."""
 
     cos: Float[Array, "*any half"]
     sin: Float[Array, "*any half"]
 
     @classmethod
     def at(cls, positions: Int[Array, "*any"], frequency: Float[Array, " half"]) -> Angles:
+        """The angles position · frequency."""
         angle = positions[..., None].astype(jnp.float32) * frequency.reshape((1,) * positions.ndim + (-1,))
         return cls(jnp.cos(angle), jnp.sin(angle))
 

@@ -1,11 +1,11 @@
-"""The encoder-decoder backbone: T5 and its kin, frozen, pure, and unaware of tasks and losses.
+"""The encoder-decoder backbone: T5 and its variants, frozen, pure, without knowledge of tasks and losses.
 
-The prompt stands in front of the encoder's text, as if its vectors were tokens. An encoder sees both
-ways, so a prompt's activations depend on the text and nothing can be shared between rows. But only
-attention knows rows: all else in the encoder runs over prompts and texts laid end to end, unpadded.
+The prompt stands in front of the encoder's text, as if its vectors were tokens. An encoder is
+bidirectional, so a prompt's activations depend on the text and rows cannot share them. But only attention
+is computed row by row: all else in the encoder runs over prompts and texts end to end, without padding.
 
-A decoder that writes few tokens makes no keys and values of what was encoded: its queries and what they
-find go through these maps instead, which is the same product in another order, over far fewer rows.
+A decoder of few tokens makes no keys and values of the encoder's output: its queries and the attended
+states go through these maps instead, which is the same product in another order, over far fewer rows.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mpt.models.attention import KV, Memory, attend, attend_within, join_positions, rearranged, visible
-from mpt.models.backbone import State
+from mpt.models.attention import KV, KVCache, attend, attend_within, concat_positions, gather, visible
+from mpt.models.backbone import DecodingState
 from mpt.models.layers import (
     REMAT,
     Layer,
@@ -30,11 +30,11 @@ from mpt.models.layers import (
     look_up,
     make_weights,
     matrix,
-    moved,
     rms_norm,
     score,
+    shifted,
+    unsharded,
     values,
-    whole,
 )
 from mpt.sharding import on_one_device
 from mpt.types import Batch, Layout, Output
@@ -42,19 +42,19 @@ from mpt.types import Batch, Layout, Output
 
 @dataclass(frozen=True)
 class T5Spec:
-    """What sets one T5 apart from another.
+    """The dimensions and choices in which T5 models differ.
 
     Attributes:
         vocab: tokens; with the next six, the sizes of the package's legend.
-        activation: of the feed-forward.
+        activation: that of the feed-forward.
         gated: the activation multiplies a second projection (T5 1.1).
-        buckets: of the relative positions.
-        max_distance: beyond it all relative positions are one.
+        buckets: number of buckets of relative positions.
+        max_distance: distances beyond it share one bucket.
         bias_everywhere: each layer has its own table of relative positions (UMT5).
         logit_scale: factor on the final hidden states before the head.
         tied: the embedding table is the output head.
-        start_token: what the decoder reads before the first target.
-        decoder_prompt: how many of a prompt's last vectors stand before the decoder's text instead.
+        start_token: the token in front of the decoder's first target.
+        decoder_prompt: how many of a prompt's last vectors stand in front of the decoder's text instead.
     """
 
     vocab: int
@@ -76,7 +76,7 @@ class T5Spec:
     decoder_prompt: int = 0
 
     def sizes(self) -> dict[str, int]:
-        """The length of each logical axis; that of the layers is the encoder's."""
+        """The length of each logical axis; the number of layers is the encoder's."""
         return {
             "vocab": self.vocab,
             "embed": self.d_model,
@@ -88,7 +88,7 @@ class T5Spec:
         }
 
     def end_parts(self) -> dict[str, str]:
-        """The weights before and behind the layers, with their logical axes."""
+        """The weights outside the layers, with their logical axes."""
         parts = {"embedding": "vocab embed", "encoder_norm": "embed", "decoder_norm": "embed"}
         if not self.bias_everywhere:
             parts |= {"encoder_bias": "bucket heads", "decoder_bias": "bucket heads"}
@@ -97,7 +97,7 @@ class T5Spec:
         return parts
 
     def layer_parts(self) -> dict[str, str]:
-        """The weights of an encoder layer, stacked over the layers, with their logical axes."""
+        """The weights of the encoder's layers, stacked along their first axis, with their logical axes."""
         parts = attention_parts("") | {"mlp_norm": "embed", "up": "embed mlp", "down": "mlp embed"}
         if self.gated:
             parts["gate"] = "embed mlp"
@@ -106,12 +106,13 @@ class T5Spec:
         return {name: f"layer {axes}" for name, axes in parts.items()}
 
     def decoder_layer_parts(self) -> dict[str, str]:
-        """Those of a decoder layer: an encoder layer's, and the attention to the encoder."""
+        """The weights of the decoder's layers: those of an encoder's, and of the cross-attention."""
         cross = {name: f"layer {axes}" for name, axes in attention_parts("cross_").items()}
         return self.layer_parts() | cross
 
 
 def attention_parts(prefix: str) -> dict[str, str]:
+    """The weights of one attention with their logical axes; ``prefix`` begins their names."""
     projection = "embed heads head_dim"
     parts = {
         "norm": "embed",
@@ -124,42 +125,42 @@ def attention_parts(prefix: str) -> dict[str, str]:
 
 
 class Encoded(NamedTuple):
-    """What the decoder attends to.
+    """The encoder's output, which the decoder's cross-attention reads.
 
     Attributes:
         hidden: the encoder's final hidden states.
-        there: True where there is a prompt or text.
-        kv: the keys and values that every layer of the decoder makes of them, if that pays.
+        real: True at prompt and text, False at padding.
+        kv: the keys and values [layers, B, S, N, H] of the cross-attention; None where few tokens are
+            decoded, so that it is cheaper not to compute them.
     """
 
     hidden: Float[Array, "B S D"]
-    there: Bool[Array, "B S"]
+    real: Bool[Array, "B S"]
     kv: KV | None
 
-    def rows(self, index: Int[Array, " B"]) -> Encoded:
-        """That of other rows: ``index`` says which of these each of those reads."""
-        return Encoded(self.hidden[index], self.there[index], self.kv and self.kv.rows(index))
+    def take_rows(self, index: Int[Array, " B"]) -> Encoded:
+        """The output of the rows that ``index`` names."""
+        return Encoded(self.hidden[index], self.real[index], self.kv and self.kv.take_rows(index))
 
-    def found(self, w: Layer, q: Float[Array, "B T N H"], kv: KV | None) -> Float[Array, "B T N H"]:
-        """What a layer's queries find here; ``kv`` are the layer's keys and values, if they were made."""
-        there = self.there[:, None, None]
+    def cross_attend(self, w: Layer, q: Float[Array, "B T N H"], kv: KV | None) -> Float[Array, "B T N H"]:
+        """The cross-attention of a layer's queries; ``kv`` are its part of ``self.kv``, if there is one."""
+        mask = self.real[:, None, None]
         if kv:
-            return attend(q, kv, there, scale=1.0)
-        # q (x K) is (q K') x', and a (x V) is (a x) V: x is every head's keys as well as values.
+            return attend(q, kv, mask, scale=1.0)
+        # q (x K)' is (q K') x', and a (x V) is (a x) V: x serves every head as keys and as values.
         q = jnp.einsum("btnh,dnh->btnd", q, matrix(w, "cross_k", q.dtype))
-        one = self.hidden[:, :, None]
-        return jnp.einsum(
-            "btnd,dnh->btnh", attend(q, KV(one, one), there, scale=1.0), matrix(w, "cross_v", q.dtype)
-        )
+        x = self.hidden[:, :, None]
+        attended = attend(q, KV(x, x), mask, scale=1.0)
+        return jnp.einsum("btnd,dnh->btnh", attended, matrix(w, "cross_v", q.dtype))
 
 
 class T5(nnx.Module):
-    """An encoder-decoder with its layers stacked and scanned.
+    """An encoder-decoder whose layers are stacked and scanned.
 
     Args:
         spec: the model's dimensions and choices.
-        rngs: source of the random weights that stand until a checkpoint is loaded.
-        dtype: type of weights and activations; norms, softmax and logits are float32 whatever it is.
+        rngs: source of the random weights, which hold until a checkpoint is loaded.
+        dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
         remat: what the backward pass recomputes, a key of ``REMAT``.
     """
 
@@ -178,164 +179,181 @@ class T5(nnx.Module):
         return self.ends["embedding"]
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        return look_up(whole(self.ends), "embedding", tokens).astype(self.dtype)
+        return look_up(unsharded(self.ends), "embedding", tokens).astype(self.dtype)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Logits of final hidden states, in float32."""
+        """The logits of final hidden states, in float32."""
         x = x * jnp.asarray(self.spec.logit_scale, x.dtype)
-        return score(whole(self.ends), "embedding" if self.spec.tied else "head", x)
+        return score(unsharded(self.ends), "embedding" if self.spec.tied else "head", x)
 
     def __call__(
         self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
     ) -> Output:
-        """Encodes each row's prompt and text, and reads its targets; one logit row per target."""
-        written = batch.targets.shape[1] + self.spec.decoder_prompt
-        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, written)
-        shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
-        x = jnp.concatenate([decoder_prompt, self.embed(shifted)], axis=1)
+        """Encodes each row's prompt and text, and decodes its targets; logits at each target."""
+        length = self.spec.decoder_prompt + batch.targets.shape[1]
+        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, length)
+        previous = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
+        x = jnp.concatenate([decoder_prompt, self.embed(previous)], axis=1)
         x, _ = self._decode(x, jnp.arange(x.shape[1])[None], encoded)
         hidden = x[:, decoder_prompt.shape[1] :]
         return Output(self.logits(hidden), (text, hidden))
 
-    def start(
+    def prefill(
         self,
         batch: Batch,
         prompts: Float[Array, "J P D"],
-        room: int,
+        spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
-    ) -> tuple[Float[Array, "B V"], State]:
-        """Encodes prompts and texts; the logits of each row's first token, with ``room`` for more."""
-        written = room + 1 + self.spec.decoder_prompt
-        encoded, _, decoder_prompt = self._encode(batch, prompts, shift, written)
-        rows, length = len(batch.targets), decoder_prompt.shape[1] + 1
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Encodes prompts and texts: each row's first logits, and a KV cache with ``spare_slots``."""
+        rows, length = len(batch.targets), self.spec.decoder_prompt + 1
+        encoded, _, decoder_prompt = self._encode(batch, prompts, shift, length + spare_slots)
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
         positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
-        x, memory = self._decode(jnp.concatenate([decoder_prompt, begin], axis=1), positions, encoded)
+        x, cache = self._decode(jnp.concatenate([decoder_prompt, begin], axis=1), positions, encoded)
         slot = jnp.asarray(length, jnp.int32)
-        state = State(memory.with_room(room), jnp.full(rows, length), slot, encoded)
+        state = DecodingState(cache.with_spare_slots(spare_slots), jnp.full(rows, length), slot, encoded)
         return self.logits(x[:, -1]), state
 
-    def step(self, tokens: Int[Array, " B"], state: State) -> tuple[Float[Array, "B V"], State]:
-        """Reads one more token per row; the logits of the next."""
+    def decode_step(
+        self, tokens: Int[Array, " B"], state: DecodingState
+    ) -> tuple[Float[Array, "B V"], DecodingState]:
+        """Runs one more token of each row; the logits of the next one, and the state behind it."""
         assert state.encoded is not None
         x = self.embed(tokens[:, None])
-        x, own = self._decode(x, state.position[:, None], state.encoded, state.memory)
-        memory = state.memory.written(own, state.slot)
-        return self.logits(x[:, 0]), State(memory, state.position + 1, state.slot + 1, state.encoded)
+        x, new = self._decode(x, state.position[:, None], state.encoded, state.cache)
+        cache = state.cache.updated(new, state.slot)
+        return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1, state.encoded)
 
     def _encode(
         self,
         batch: Batch,
         prompts: Float[Array, "J P D"],
         shift: Float[Array, "N D"] | None,
-        written: int,
+        decoder_length: int,
     ) -> tuple[Encoded, Float[Array, "N D"], Float[Array, "B Q D"]]:
-        """What the decoder attends to, the final hidden states of the text, and the decoder's prompt.
+        """The encoder's output, the final hidden states of the text, and the decoder's part of each prompt.
 
         Args:
-            written: positions of the decoder's text, to the end.
+            decoder_length: number of positions that the decoder will run, which decides whether the keys
+                and values of the cross-attention are computed here.
         """
         spec, (rows, width) = self.spec, batch.grid.shape
         count = prompts.shape[1] - spec.decoder_prompt
-        own = prompts.astype(self.dtype)[batch.prompt_index]  # [B, P, D]
-        ahead = rows * count
+        own_prompts = prompts.astype(self.dtype)[batch.prompt_index]  # [B, P, D]
+        prompt_tokens = rows * count
         x = jnp.concatenate(
-            [own[:, :count].reshape(ahead, spec.d_model), moved(self.embed(batch.tokens), shift)]
+            [
+                own_prompts[:, :count].reshape(prompt_tokens, spec.d_model),
+                shifted(self.embed(batch.tokens), shift),
+            ]
         )
-        # Prompts and texts lie end to end; where each stands in a grid of rows, and the other way round.
+        # Prompts and texts run end to end: ``cells`` has the place of each in a grid with a row to a line,
+        # and ``grid`` is its inverse.
         fronts = (count + width) * jnp.arange(rows)[:, None] + jnp.arange(count)[None]
         cells = jnp.concatenate([fronts.reshape(-1), batch.cells + count * (batch.cells // width + 1)])
-        grid = jnp.concatenate([jnp.arange(ahead).reshape(rows, count), ahead + batch.grid], axis=1)
-        there = grid < len(x)
-        lengths = jnp.sum(there, axis=1)
+        grid = jnp.concatenate(
+            [jnp.arange(prompt_tokens).reshape(rows, count), prompt_tokens + batch.grid], axis=1
+        )
+        real = grid < len(x)
+        lengths = jnp.sum(real, axis=1)
         positions = jnp.arange(count + width)[None]
         bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
-        shared = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
+        shared_bias = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
 
-        def spread(flat: Float[Array, "S ..."]) -> Float[Array, "B T ..."]:
-            return rearranged(flat, grid, cells)
+        def to_grid(flat: Float[Array, "S ..."]) -> Float[Array, "B T ..."]:
+            return gather(flat, grid, cells)
 
         def layer(x: Float[Array, "S D"], w: Layer):
-            w = whole(self.encoder, w)
-            bias = position_bias(w["bias"], bucket) if shared is None else shared
+            w = unsharded(self.encoder, w)
+            bias = position_bias(w["bias"], bucket) if shared_bias is None else shared_bias
 
-            def look(q: Float[Array, "S N H"], own: KV) -> Float[Array, "S N H"]:
-                out = attend_within(spread(q), KV(*map(spread, own)), lengths, scale=1.0, bias=bias)
-                return rearranged(out.reshape(-1, *q.shape[1:]), cells, grid)
+            def attention(q: Float[Array, "S N H"], kv: KV) -> Float[Array, "S N H"]:
+                out = attend_within(to_grid(q), KV(*map(to_grid, kv)), lengths, scale=1.0, bias=bias)
+                return gather(out.reshape(-1, *q.shape[1:]), cells, grid)
 
-            x, _ = self_attention(spec, w, x, look)
+            x, _ = self_attention(spec, w, x, attention)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), None
 
         x, _ = jax.lax.scan(self._rematted(layer), x, values(self.encoder))
         x = rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps)
 
-        def cross(w: Layer) -> KV:
-            w = whole(self.decoder, w)
-            return KV(spread(linear(w, "cross_k", x)), spread(linear(w, "cross_v", x)))
+        def cross_kv(w: Layer) -> KV:
+            w = unsharded(self.decoder, w)
+            return KV(to_grid(linear(w, "cross_k", x)), to_grid(linear(w, "cross_v", x)))
 
-        few = on_one_device() and written < spec.head_dim
-        kv = None if few else jax.vmap(cross)(values(self.decoder))
-        return Encoded(spread(x), there, kv), x[ahead:], own[:, count:]
+        few = on_one_device() and decoder_length < spec.head_dim
+        kv = None if few else jax.vmap(cross_kv)(values(self.decoder))
+        return Encoded(to_grid(x), real, kv), x[prompt_tokens:], own_prompts[:, count:]
 
     def _decode(
         self,
         x: Float[Array, "B T D"],
         positions: Int[Array, "#B T"],
         encoded: Encoded,
-        memory: Memory | None = None,
-    ) -> tuple[Float[Array, "B T D"], Memory]:
-        """Final hidden states of the decoder, behind what ``memory`` holds; and the memory of ``x``."""
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
+        """Runs ``x`` through the decoder, behind ``cache``: final hidden states, and the cache of ``x``."""
         spec = self.spec
-        seen = positions if memory is None else join_positions(memory.positions, positions)
-        mask = visible(positions, seen)
-        bucket = buckets(positions, seen, spec.buckets, spec.max_distance, both_ways=False)
-        shared = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
+        key_positions = positions if cache is None else concat_positions(cache.positions, positions)
+        mask = visible(positions, key_positions)
+        bucket = buckets(positions, key_positions, spec.buckets, spec.max_distance, both_ways=False)
+        shared_bias = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
 
         def layer(x: Float[Array, "B T D"], scanned: tuple[Layer, KV | None, KV | None]):
-            w, cross, past = whole(self.decoder, scanned[0]), *scanned[1:]
-            bias = position_bias(w["bias"], bucket) if shared is None else shared
+            w, cross_kv, past = unsharded(self.decoder, scanned[0]), *scanned[1:]
+            bias = position_bias(w["bias"], bucket) if shared_bias is None else shared_bias
 
-            def look(q: Float[Array, "B T N H"], own: KV) -> Float[Array, "B T N H"]:
-                return attend(q, past.joined(own) if past else own, mask, scale=1.0, bias=bias)
+            def attention(q: Float[Array, "B T N H"], kv: KV) -> Float[Array, "B T N H"]:
+                return attend(q, past.concat(kv) if past else kv, mask, scale=1.0, bias=bias)
 
-            def look_across(q: Float[Array, "B T N H"]) -> Float[Array, "B T N H"]:
-                return encoded.found(w, q, cross)
+            def cross_attention(q: Float[Array, "B T N H"]) -> Float[Array, "B T N H"]:
+                return encoded.cross_attend(w, q, cross_kv)
 
-            return decoder_layer(spec, w, x, look, look_across)
+            return decoder_layer(spec, w, x, attention, cross_attention)
 
-        scanned = (values(self.decoder), encoded.kv, None if memory is None else memory.kv)
-        x, own = jax.lax.scan(self._rematted(layer), x, scanned)
-        return rms_norm(x, self.ends["decoder_norm"][...], spec.norm_eps), Memory(own, positions)
+        scanned = (values(self.decoder), encoded.kv, None if cache is None else cache.kv)
+        x, kv = jax.lax.scan(self._rematted(layer), x, scanned)
+        return rms_norm(x, self.ends["decoder_norm"][...], spec.norm_eps), KVCache(kv, positions)
 
     def _rematted(self, layer):
         return jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
 
 
 def self_attention(
-    spec: T5Spec, w: Layer, x: Float[Array, "*rows D"], look: Callable[[Array, KV], Array]
+    spec: T5Spec, w: Layer, x: Float[Array, "*rows D"], attention: Callable[[Array, KV], Array]
 ) -> tuple[Float[Array, "*rows D"], KV]:
-    """Attention of a stack to itself. Returns also the keys and values of ``x``'s own positions."""
+    """Runs the self-attention of a layer; its output, and its keys and values of ``x``.
+
+    Args:
+        attention: takes the layer's queries, and its keys and values of ``x``.
+    """
     h = rms_norm(x, w["norm"], spec.norm_eps)
-    own = KV(linear(w, "k", h), linear(w, "v", h))
-    return x + linear(w, "out", look(linear(w, "q", h), own), axes=2), own
+    kv = KV(linear(w, "k", h), linear(w, "v", h))
+    return x + linear(w, "out", attention(linear(w, "q", h), kv), axes=2), kv
 
 
 def decoder_layer(
     spec: T5Spec,
     w: Layer,
     x: Float[Array, "*rows D"],
-    look: Callable[[Array, KV], Array],
-    look_across: Callable[[Array], Array],
+    attention: Callable[[Array, KV], Array],
+    cross_attention: Callable[[Array], Array],
 ) -> tuple[Float[Array, "*rows D"], KV]:
-    """One layer of the decoder, which also looks at what was encoded; the rest as in ``self_attention``."""
-    x, own = self_attention(spec, w, x, look)
+    """Runs one layer of the decoder; its output, and the keys and values of its self-attention.
+
+    Args:
+        attention: the self-attention, as in ``self_attention``.
+        cross_attention: the attention to the encoder's output; takes the layer's queries.
+    """
+    x, kv = self_attention(spec, w, x, attention)
     q = linear(w, "cross_q", rms_norm(x, w["cross_norm"], spec.norm_eps))
-    x = x + linear(w, "cross_out", look_across(q), axes=2)
-    return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), own
+    x = x + linear(w, "cross_out", cross_attention(q), axes=2)
+    return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), kv
 
 
 def position_bias(table: Float[Array, "buckets N"], bucket: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
-    """What is added to the attention scores of each pair of positions."""
+    """The bias of the attention scores, by head and pair of positions, from the buckets' table."""
     return jnp.moveaxis(table.astype(jnp.float32)[bucket], -1, 1)
 
 
@@ -344,8 +362,8 @@ def buckets(
 ) -> Int[Array, "#B T S"]:
     """The bucket of each key's position relative to each query's (Raffel et al. 2020, section 2.1).
 
-    Half of the buckets hold one distance each, the others ever more, up to ``max_distance``. Where a
-    stack sees both ways, later positions have buckets of their own.
+    Half of the buckets hold one distance each, the others ever more, up to ``max_distance``. In a
+    bidirectional stack, later positions have buckets of their own.
 
     >>> buckets(jnp.array([[9]]), jnp.array([[9, 8, 6, 1, 11]]), 8, 16, both_ways=True)[0, 0]
     Array([0, 1, 2, 3, 6], dtype=int32)

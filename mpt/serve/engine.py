@@ -16,7 +16,7 @@ from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.task import Example
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
-from mpt.inference.generate import Each, generate
+from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import Ready, open_run, trained
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt
@@ -28,12 +28,12 @@ SHORTEST = 32  # cells of the narrowest grid
 
 
 class Wish(NamedTuple):
-    """How one text is to be written; the names are those of ``mpt.inference.generate.Each``."""
+    """How one text is to be written; the names are those of ``mpt.inference.generate.SamplingParams``."""
 
     temperature: float
     top_p: float
     seed: int
-    most: int
+    max_new_tokens: int
 
 
 class Chosen(NamedTuple):
@@ -159,18 +159,18 @@ class Engine:
         vectors, prompt_index, shift = model.prompt.prefix(batch, model.backbone)
         settings = zip(*wishes, *[Wish(0.0, 1.0, 0, 0)] * filler)
         kinds = (jnp.float32, jnp.float32, jnp.int32, jnp.int32)
-        each = Each(*(jnp.array(part, kind) for part, kind in zip(settings, kinds)))
+        sampling = SamplingParams(*(jnp.array(part, kind) for part, kind in zip(settings, kinds)))
         found = generate(
             model.backbone,
             batch._replace(prompt_index=prompt_index),
             vectors,
-            most=self._longest_text,
+            max_new_tokens=self._longest_text,
             stop=[end],
-            method=each,
+            method=sampling,
             shift=shift,
         )
         return [
-            Text(str(tokenizer.decode(ids)), len(ids) < wish.most, len(row.inputs), len(ids))
+            Text(str(tokenizer.decode(ids)), len(ids) < wish.max_new_tokens, len(row.inputs), len(ids))
             for ids, wish, row in zip(found, wishes, rows)
         ]
 

@@ -52,7 +52,7 @@ def test_the_readmes_example_runs_and_writes_what_mpt_writes(
     example = Example(card.task("tone").template, {"text": "your text"}, "")
     (row,) = encode([example], pretrained.tokenizer, 64, pretrained.backbone.layout)
     batch = collate([row._replace(targets=[end])], [0], pretrained.backbone.layout)
-    (ids,) = generate(pretrained.backbone, batch, prompt.compose(), most=20, stop=[end])
+    (ids,) = generate(pretrained.backbone, batch, prompt.compose(), max_new_tokens=20, stop=[end])
     assert len(ids) > 3
     assert found["inputs"].shape == (1, 4 + len(row.inputs), 32)
     expected = pretrained.tokenizer.decode(ids, skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""Attention equals the plain formula, fused or put together; windows and empty slots are exact."""
+"""Attention equals the plain formula, fused or merged from parts; windows and empty slots are exact."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ from mpt.models.attention import (
     KV,
     NOWHERE,
     attend,
-    attend_to_some,
+    attend_partially,
     attend_within,
-    joined,
-    rearranged,
+    gather,
+    merge,
     visible,
 )
 
@@ -43,24 +43,24 @@ def test_fused_equals_plain(heads, window, biased):
 
 
 @pytest.mark.parametrize("window", [NOWHERE, 3])
-def test_shares_together_equal_plain(heads, window):
+def test_parts_merged_equal_plain(heads, window):
     """Values and gradients; with the window, some queries see none of the first three keys."""
     q, kv, _ = heads
     mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None], window)
 
     @jax.jit
-    def in_shares(q, kv):
+    def in_parts(q, kv):
         parts = (slice(3), slice(3, 7))
-        return joined([attend_to_some(q, KV(kv.k[:, s], kv.v[:, s]), mask[..., s], 0.3) for s in parts])
+        return merge([attend_partially(q, KV(kv.k[:, s], kv.v[:, s]), mask[..., s], 0.3) for s in parts])
 
     @jax.jit
     def plain(q, kv):
         return plain_attention(q, kv, mask, 0.3)
 
-    np.testing.assert_allclose(in_shares(q, kv), plain(q, kv), atol=1e-6)
+    np.testing.assert_allclose(in_parts(q, kv), plain(q, kv), atol=1e-6)
     ours, expected = (
         jax.jit(jax.grad(lambda q, kv, f=f: jnp.sum(jnp.sin(f(q, kv))), (0, 1)))(q, kv)
-        for f in (in_shares, plain)
+        for f in (in_parts, plain)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), ours, expected)
 
@@ -78,15 +78,15 @@ def test_empty_slots_are_seen_by_nobody():
     np.testing.assert_array_equal(mask[:, 0, 0], [[True, True, False, True], [True, False, False, True]])
 
 
-def test_rearranging_has_the_gradient_of_a_look_up():
-    to, back = jnp.array([[2, 0, 9], [9, 1, 9]]), jnp.array([1, 4, 0])
+def test_gathering_has_the_gradient_of_a_look_up():
+    indices, inverse = jnp.array([[2, 0, 9], [9, 1, 9]]), jnp.array([1, 4, 0])
     x, weights = jnp.arange(6.0).reshape(3, 2), jax.random.normal(jax.random.key(0), (2, 3, 2))
 
     def ours(x):
-        return jnp.sum(weights * rearranged(x, to, back))
+        return jnp.sum(weights * gather(x, indices, inverse))
 
     def plain(x):
-        return jnp.sum(weights * x.at[to].get(mode="fill", fill_value=0))
+        return jnp.sum(weights * x.at[indices].get(mode="fill", fill_value=0))
 
     np.testing.assert_allclose(jax.grad(ours)(x), jax.grad(plain)(x))
 

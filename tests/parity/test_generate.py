@@ -30,7 +30,7 @@ def llama(tmp_path_factory):
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "gpt2", "t5-1.1", "umt5"])
 def test_greedy_equals_transformers(family, tmp_path):
     backbone = load_pretrained(str(tiny.save(family, tmp_path))).backbone
-    ours = generate(backbone, batch(backbone), VECTORS, most=MOST, stop=STOP)
+    ours = generate(backbone, batch(backbone), VECTORS, max_new_tokens=MOST, stop=STOP)
     theirs = kept("greedy", family)
     assert ours == [theirs[str(i)].tolist() for i in range(len(TEXTS))]
 
@@ -51,7 +51,7 @@ def test_an_exhaustive_beam_finds_the_best_text(llama, monkeypatch):
     lengths = np.array([len(text) for text in texts])
     for penalty in (0.0, 1.0):
         method = Beam(27, length_penalty=penalty)
-        found = generate(llama, batch(llama), VECTORS, most=most, stop=[stop], method=method)
+        found = generate(llama, batch(llama), VECTORS, max_new_tokens=most, stop=[stop], method=method)
         for ids, which, text in zip(TEXTS, INDEX, found):
             scores = log_probabilities(llama, ids, which, texts) / lengths**penalty
             assert text == [token for token in texts[scores.argmax()] if token != stop]
@@ -64,15 +64,15 @@ def _only(logits, vocab):
 
 
 def test_a_beam_of_one_is_greedy(llama):
-    greedy = generate(llama, batch(llama), VECTORS, most=MOST, stop=STOP)
-    assert generate(llama, batch(llama), VECTORS, most=MOST, stop=STOP, method=Beam(1)) == greedy
+    greedy = generate(llama, batch(llama), VECTORS, max_new_tokens=MOST, stop=STOP)
+    assert generate(llama, batch(llama), VECTORS, max_new_tokens=MOST, stop=STOP, method=Beam(1)) == greedy
 
 
 def test_sampling_is_repeatable_and_narrows_to_greedy(llama):
     def sample(**options):
-        return generate(llama, batch(llama), VECTORS, most=MOST, stop=[], method=Sample(**options))
+        return generate(llama, batch(llama), VECTORS, max_new_tokens=MOST, stop=[], method=Sample(**options))
 
-    greedy = generate(llama, batch(llama), VECTORS, most=MOST, stop=[])
+    greedy = generate(llama, batch(llama), VECTORS, max_new_tokens=MOST, stop=[])
     assert sample(seed=1) == sample(seed=1) != sample(seed=2)
     assert sample(top_p=1e-6) == sample(temperature=1e-6) == greedy
 
@@ -80,8 +80,8 @@ def test_sampling_is_repeatable_and_narrows_to_greedy(llama):
 def test_sampled_tokens_follow_the_distribution(llama):
     rows = 2000
     one = batch(llama, [TEXTS[1]] * rows, [0] * rows)
-    drawn = generate(llama, one, VECTORS, most=1, stop=[], method=Sample(seed=3))
-    logits, _ = llama.start(batch(llama, [TEXTS[1]], [0]), VECTORS, 1)
+    drawn = generate(llama, one, VECTORS, max_new_tokens=1, stop=[], method=Sample(seed=3))
+    logits, _ = llama.prefill(batch(llama, [TEXTS[1]], [0]), VECTORS, 1)
     expected = rows * np.asarray(jax.nn.softmax(logits[0]))
     counts = np.bincount([text[0] for text in drawn], minlength=tiny.VOCAB)
     likely = expected > 20

@@ -68,5 +68,5 @@ def answers(folder: Path, prompts: jax.Array) -> list[tuple[np.ndarray, list[lis
     logits = jax.jit(lambda b, p: b(batch, p).logits)(backbone, prompts)[batch.labelled]
     bare = [row._replace(targets=[0]) for row in EXPORTED * count]
     batch = tiny.collate(bare, index, backbone.layout)
-    texts = generate(backbone, batch, prompts, most=MOST, stop=EXPORT_STOP)
+    texts = generate(backbone, batch, prompts, max_new_tokens=MOST, stop=EXPORT_STOP)
     return [(logits, texts[size * j :][:size]) for j, logits in enumerate(np.split(logits, count))]

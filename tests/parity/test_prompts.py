@@ -49,7 +49,7 @@ def test_backbone_reads_moved_embeddings_and_rows_prompts(kind_of_backbone, name
     shift = jnp.zeros((batch.tokens.size, D)) if prefix.shift is None else prefix.shift
     read = batch._replace(prompt_index=prefix.prompt_index)
     together = Prompted(backbone, prompt)(batch).logits
-    texts = generate(backbone, read, prefix.vectors, most=4, stop=[END], shift=prefix.shift)
+    texts = generate(backbone, read, prefix.vectors, max_new_tokens=4, stop=[END], shift=prefix.shift)
     first = 0
     for i, row in enumerate(ROWS):
         count = len(row.inputs)
@@ -58,5 +58,5 @@ def test_backbone_reads_moved_embeddings_and_rows_prompts(kind_of_backbone, name
         alone = tiny.collate([row._replace(inputs=[END])], [0], backbone.layout)
         last = jnp.zeros((alone.tokens.size, D)).at[0].set(shift[first + count - 1])
         np.testing.assert_allclose(backbone(alone, own, last).logits[0], together[i], rtol=2e-3, atol=2e-4)
-        assert generate(backbone, alone, own, most=4, stop=[END], shift=last) == [texts[i]]
+        assert generate(backbone, alone, own, max_new_tokens=4, stop=[END], shift=last) == [texts[i]]
         first += count

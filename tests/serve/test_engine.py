@@ -14,7 +14,7 @@ from mpt.data.batches import collate
 from mpt.data.records import Record
 from mpt.errors import UserError
 from mpt.inference.evaluate import LONGEST_TEXT
-from mpt.inference.generate import Each, generate
+from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
 from mpt.serve.engine import Engine, Request, Wish
@@ -54,7 +54,7 @@ def test_others_are_classified_in_turn(engine, runs, task):
 
 def test_texts_are_those_of_predict(runs):
     engine, run = Engine([runs["title"]], 4, LONGEST_TEXT), runs["title"]
-    wish = GREEDY._replace(most=LONGEST_TEXT)
+    wish = GREEDY._replace(max_new_tokens=LONGEST_TEXT)
     answers = engine.answer([asked(engine, "title", row, wish) for row in ROWS])
     for row, answer in zip(ROWS, answers):
         assert answer.text.strip() == predicted(run, "title", row)["prediction"]
@@ -66,7 +66,8 @@ def test_texts_are_those_of_predict(runs):
 def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):
     tasks, mosts = ["title", "tone", "colour"], [3, 8, 1]
     requests = [
-        asked(engine, task, row, GREEDY._replace(most=most)) for task, row, most in zip(tasks, ROWS, mosts)
+        asked(engine, task, row, GREEDY._replace(max_new_tokens=most))
+        for task, row, most in zip(tasks, ROWS, mosts)
     ]
     assert len({request.key for request in requests}) == 1
     together = engine.answer(requests)
@@ -87,15 +88,15 @@ def test_a_drawn_text_depends_on_its_seed_alone(engine):
 def test_likely_tokens_only_are_drawn(pretrained):
     """A small top_p, or a low temperature, comes to the likeliest token."""
     batch = collate([Row([5, 6, 7], [0])] * 3, [0] * 3)
-    rows = Each(
+    rows = SamplingParams(
         jnp.array([1.0, 1e-4, 0.0]),
         jnp.array([1e-6, 1.0, 1.0]),
         jnp.arange(3),
         jnp.array([6, 6, 6], jnp.int32),
     )
     vectors = jnp.asarray(random(0, 1, 4, 32))
-    found = generate(pretrained.backbone, batch, vectors, most=6, stop=[], method=rows)
-    assert found == generate(pretrained.backbone, batch, vectors, most=6, stop=[])
+    found = generate(pretrained.backbone, batch, vectors, max_new_tokens=6, stop=[], method=rows)
+    assert found == generate(pretrained.backbone, batch, vectors, max_new_tokens=6, stop=[])
 
 
 def test_an_empty_text_is_refused_beside_others(tmp_path, tiny_model):
@@ -130,9 +131,9 @@ def test_an_encoder_decoder_is_served_too(tmp_path, tiny_t5):
     for task, answer in zip(("tone", "colour"), shares):
         expected = predicted(run, task, ROWS[0])["probabilities"]
         np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
-    texts = engine.answer([asked(engine, "tone", row, GREEDY._replace(most=4)) for row in ROWS[:2]])
+    texts = engine.answer([asked(engine, "tone", row, GREEDY._replace(max_new_tokens=4)) for row in ROWS[:2]])
     assert texts == [
-        engine.answer([asked(engine, "tone", row, GREEDY._replace(most=4))])[0] for row in ROWS[:2]
+        engine.answer([asked(engine, "tone", row, GREEDY._replace(max_new_tokens=4))])[0] for row in ROWS[:2]
     ]
 
 
