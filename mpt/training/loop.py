@@ -67,11 +67,11 @@ def fit(
         UserError: a checkpoint cannot be written, or too many steps in a row are not finite.
         Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does. The last step is saved.
     """
-    optimizer, rates = optimizer_of(config, weight_rate)
+    optimizer, learning_rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
     params = jax.tree.map(jnp.copy, params)  # a step uses its arrays up, and the model's are to stay
     session = Session(run, stage, config, tasks, batches, prepare, best)
-    params, opt_state, frozen = placed((params, optimizer(rates).init(params), frozen))
+    params, opt_state, frozen = placed((params, optimizer(learning_rates).init(params), frozen))
     params, opt_state = session.resume((params, opt_state))
     spec = StepSpec(graph, objective, optimizer, len(tasks), homes_of((params, opt_state)))
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
@@ -79,7 +79,7 @@ def fit(
         session.record_validation(probe(model))
     with session:
         for batch in session.batches():
-            done = train_step(spec, params, opt_state, frozen, dealt(batch), coefficients, rates)
+            done = train_step(spec, params, opt_state, frozen, dealt(batch), coefficients, learning_rates)
             params, opt_state = done.trainable, done.opt_state
             session.record(done)
             if probe and session.due(probe_every):
@@ -97,5 +97,5 @@ def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> tuple
     """
     peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     peak |= {} if weight_rate is None else {"weights": weight_rate}
-    rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup)
-    return Adam(config.decay, config.weight_decay, config.clip), rates
+    learning_rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup)
+    return Adam(config.decay, config.weight_decay, config.clip), learning_rates

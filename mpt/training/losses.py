@@ -1,4 +1,4 @@
-"""Loss terms. Each returns sums and weights; the mean is taken once, over all rows and devices."""
+"""Losses as sums and weights, so that the mean is taken once, over all rows, microbatches and devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpt.types import Batch, Layout, Output
 
 
 class Term(NamedTuple):
-    """A loss term as a sum and the weight that it is divided by: of all rows together, or of each row."""
+    """A loss as a sum and the weight to divide it by: one pair for a whole batch, or one for each row."""
 
     sum: Float[Array, "*rows"]
     weight: Float[Array, "*rows"]
@@ -27,21 +27,26 @@ class Term(NamedTuple):
 
     @property
     def mean(self) -> Float[Array, ""]:
-        """The loss: the sum over all rows, divided by their weight."""
+        """The sum over all rows, divided by their weight."""
         return self.pooled.sum / self.pooled.weight
 
     def of_prompts(self, index: Int[Array, " rows"], count: int) -> Term:
-        """Sums a per-row term by prompt: ``index`` is each row's prompt, of ``count`` prompts."""
-        return Term(*(jax.ops.segment_sum(part, index, count) for part in self))
+        """Sums a per-row term by prompt.
+
+        Args:
+            index: the prompt of each row.
+            count: number of prompts.
+        """
+        return Term(*(jax.ops.segment_sum(values, index, count) for values in self))
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a stage learns; called with a model and a batch, it gives the loss terms by name.
+    """The loss terms that a stage is trained on; call it with a model and a batch to get them by name.
 
     Attributes:
-        terms: the terms of a batch; "task" has a sum and a weight for each row.
-        weights: the same terms' weights, which depend on the batch and the layout of its rows alone.
+        terms: computes the terms from a model and a batch; "task" has a sum and a weight for each row.
+        weights: computes their weights alone, from the batch and its layout, without the model.
     """
 
     terms: Callable[[Any, Batch], dict[str, Term]]
@@ -54,7 +59,7 @@ class Objective:
 def cross_entropy(
     logits: Float[Array, "B L V"], targets: Int[Array, "B L"], mask: Bool[Array, "B L"]
 ) -> Term:
-    """The task loss of each row: -log p(target), in nats, summed over the label positions under the mask."""
+    """The task loss of each row: -log p(target) in nats, summed over the target tokens under the mask."""
     taken = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
     return Term(jnp.sum(-taken, axis=1, where=mask), jnp.sum(mask, axis=1, dtype=jnp.float32))
 
@@ -62,7 +67,7 @@ def cross_entropy(
 def kl_divergence(
     student: Float[Array, "B L V"], teacher: Float[Array, "B L V"], mask: Bool[Array, "B L"]
 ) -> Term:
-    """KL(teacher ‖ student) of the output distributions (Wang et al. 2023, equation 3)."""
+    """KL(teacher ‖ student) of the next-token distributions (Wang et al. 2023, equation 3)."""
     log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
     return _masked(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), mask)
 
@@ -70,7 +75,7 @@ def kl_divergence(
 def hidden_mse(
     student: Float[Array, "*any D"], teacher: Float[Array, "*any D"], mask: Bool[Array, "*any"]
 ) -> Term:
-    """Mean squared error of hidden states at the text's positions (Wang et al. 2023, equation 4)."""
+    """Mean squared error of hidden states at the positions under the mask (Wang et al. 2023, equation 4)."""
     error = jnp.square(student.astype(jnp.float32) - teacher.astype(jnp.float32))
     return _masked(error.mean(axis=-1), mask)
 
@@ -80,38 +85,42 @@ def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
 
 
 def _task_terms(model: Prompted, batch: Batch) -> dict[str, Term]:
+    """The cross-entropy of each row's target."""
     return {"task": cross_entropy(model(batch).logits, batch.targets, batch.labelled)}
 
 
 def _distillation_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
+    """The task, and how far each row's student is from its teacher, whose outputs may come with the batch."""
     student, teacher = model(batch), batch.taught or model.teach(batch)
     task = cross_entropy(student.logits, batch.targets, batch.labelled)
-    return {"task": task, **_likeness(student, teacher, batch)}
+    return {"task": task, **_distance(student, teacher, batch)}
 
 
 def _retention_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
-    turn = (batch.numbers[0] + jnp.arange(len(batch.numbers))) % model.teachers.shape[0]
-    student = model(batch._replace(prompt_index=1 + turn))
-    teacher = model.teach(batch._replace(prompt_index=turn))
-    return _task_terms(model, batch) | _likeness(student, teacher, batch)
+    """The task, and how far the earlier tasks' prompts are from what they were: row i reads one of them."""
+    earlier = (batch.numbers[0] + jnp.arange(len(batch.numbers))) % model.teachers.shape[0]
+    student = model(batch._replace(prompt_index=1 + earlier))
+    teacher = model.teach(batch._replace(prompt_index=earlier))
+    return _task_terms(model, batch) | _distance(student, teacher, batch)
 
 
-def _likeness(student: Output, teacher: Output, batch: Batch) -> dict[str, Term]:
-    masks = (batch.text, batch.labelled)  # an encoder-decoder has hidden states of both
-    hidden = [hidden_mse(*each) for each in zip(student.hidden, teacher.hidden, masks)]
+def _distance(student: Output, teacher: Output, batch: Batch) -> dict[str, Term]:
+    """KL divergence of the outputs, and squared error of the hidden states of all stacks together."""
+    masks = (batch.text, batch.labelled)  # the encoder's or decoder's text; an encoder-decoder's targets
+    hidden = [hidden_mse(*stack) for stack in zip(student.hidden, teacher.hidden, masks)]
     return {
         "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),
-        "hidden": Term(*(jnp.stack(part) for part in zip(*hidden))).pooled,
+        "hidden": Term(*map(jnp.stack, zip(*hidden))).pooled,
     }
 
 
 def _task_weights(batch: Batch, layout: Layout) -> dict[str, Float[Array, "*rows"]]:
-    """The label positions of each row."""
+    """The number of target tokens of each row."""
     return {"task": jnp.sum(batch.labelled, axis=1, dtype=jnp.float32)}
 
 
 def _distillation_weights(batch: Batch, layout: Layout) -> dict[str, Float[Array, "*rows"]]:
-    """The label positions; of the hidden states, the text's tokens, and an encoder-decoder's targets too."""
+    """The number of target tokens; for hidden states of text tokens, and in an encoder-decoder of both."""
     labels = jnp.sum(batch.labelled, dtype=jnp.float32)
     text = jnp.sum(batch.text, dtype=jnp.float32)
     hidden = text + labels if layout == "encoder-decoder" else text
@@ -119,14 +128,15 @@ def _distillation_weights(batch: Batch, layout: Layout) -> dict[str, Float[Array
 
 
 task_loss = Objective(_task_terms, _task_weights)
-"""What a teacher, a target prompt or a baseline learns: the task alone."""
+"""The task alone, for teachers, target prompts and baselines."""
 
 distillation_loss = Objective(_distillation_terms, _distillation_weights)
-"""What the universal prompt learns: the task, the teachers' outputs, their hidden states."""
+"""The task, the teachers' outputs and the teachers' hidden states, for the universal prompt."""
 
 retention_loss = Objective(_retention_terms, _distillation_weights)
-"""A new task, and what earlier tasks' prompts made of its inputs: no earlier row is needed.
+"""A new task, while the prompts of earlier tasks keep their outputs on the new task's inputs.
 
-Learning without Forgetting (Li & Hoiem, ECCV 2016, section 3). Prompt 0 is the new task's; prompt 1 + k is to
-stay like teacher k. A batch's rows read these in turn, from one that its first row decides.
+This is Learning without Forgetting (Li & Hoiem, ECCV 2016, section 3), which needs no rows of earlier tasks.
+Prompt 0 is that of the new task; prompt 1 + k is compared with teacher k, its copy from before the new task.
+The rows of a batch go through the earlier prompts in turn, starting at the number of the first row.
 """

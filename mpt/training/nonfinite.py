@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite is left out, counted, and named."""
+"""Steps whose loss or gradient is not finite: they change nothing, are counted, and too many end the run."""
 
 from __future__ import annotations
 
@@ -16,53 +16,71 @@ from mpt.errors import UserError, warn
 State = TypeVar("State")
 
 
-def is_good(loss: Float[Array, ""], gradient: Any) -> Bool[Array, ""]:
-    """Whether both are finite; of the gradient the squares' sum, since Adam's moments overflow as it does."""
+def is_finite(loss: Float[Array, ""], gradient: Any) -> Bool[Array, ""]:
+    """Whether the loss and the sum of the gradient's squares are finite.
+
+    A finite gradient is not enough: where its squares overflow, so do Adam's second moments.
+    """
     return jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
 
 
-def choose(good: Bool[Array, ""], new: State, old: State) -> State:
-    """``new`` after a good step, else ``old``."""
-    # Not jnp.where: the compiler would fuse it with what makes ``new``, and round that otherwise.
-    return jax.lax.cond(good, lambda a, b: a, lambda a, b: b, new, old)
+def select(finite: Bool[Array, ""], new: State, old: State) -> State:
+    """The ``new`` state after a finite step, else the ``old`` one."""
+    # Not jnp.where: the compiler would fuse it with what computes ``new``, and round that otherwise.
+    return jax.lax.cond(finite, lambda a, b: a, lambda a, b: b, new, old)
 
 
-class BadSteps:
-    """Counts the steps that are left out.
+class NonFiniteSteps:
+    """Counts the steps whose loss or gradient is not finite.
 
     Args:
-        names: the task of each prompt.
-        limit: so many in a row are too many.
-        total: how many there have been in the part that was run before.
+        tasks: the task name of each prompt.
+        limit: the run ends at so many such steps in a row.
+        total: such steps in the part of the run before an interruption.
+
+    Attributes:
+        total: such steps of the whole run.
+        in_a_row: such steps since the last finite one.
+        affected: names of the tasks whose loss was not finite in the last such step; all, if none stands out.
     """
 
-    def __init__(self, names: Sequence[str], limit: int, total: int = 0):
-        self._names, self._limit = names, limit
-        self.total, self.row, self.who = total, 0, ""
+    def __init__(self, tasks: Sequence[str], limit: int, total: int = 0):
+        self._tasks, self._limit = tasks, limit
+        self.total, self.in_a_row, self.affected = total, 0, ""
 
     @property
     def too_many(self) -> bool:
-        return self.row >= self._limit
+        """Whether the run has to end."""
+        return self.in_a_row >= self._limit
 
     def count(self, step: int, losses: Float[np.ndarray, " J"] | None) -> dict[str, float]:
-        """Takes note of a step, and returns the figure to write down.
+        """Counts a step, and returns the metrics that it adds to the step's line; warns of a non-finite one.
 
         Args:
-            losses: each task's, of a bad step; None of a good one.
+            losses: the task loss of each prompt in a non-finite step; None for a finite step.
         """
         if losses is None:
-            self.row = 0
+            self.in_a_row = 0
             return {}
-        self.row, self.total = self.row + 1, self.total + 1
-        bad = [name for name, loss in zip(self._names, losses) if not np.isfinite(loss)]
-        self.who = ", ".join(dict.fromkeys(bad or self._names)) or "the only task"
-        warn(f"step {step} is left out: loss or gradient is not finite ({self.who}); {self.total} in all")
+        self.in_a_row, self.total = self.in_a_row + 1, self.total + 1
+        affected = [task for task, loss in zip(self._tasks, losses) if not np.isfinite(loss)]
+        self.affected = ", ".join(dict.fromkeys(affected or self._tasks)) or "the only task"
+        warn(
+            f"step {step} is left out: loss or gradient is not finite ({self.affected}); {self.total} in all"
+        )
         return {"bad_steps": self.total}
 
-    def error(self, stage: str, step: int, good: int | None) -> UserError:
-        """What to say at the limit; ``good`` is the step of the last good checkpoint."""
-        last = "no state before was good" if good is None else f"the last good state is that of step {good}"
+    def error(self, stage: str, step: int, last_checkpoint: int | None) -> UserError:
+        """The error that ends a run at the limit.
+
+        Args:
+            stage: the folder of the stage.
+            step: the last step.
+            last_checkpoint: the step of the newest checkpoint from before these steps; None without one.
+        """
+        last = f"the last good state is that of step {last_checkpoint}"
+        last = "no state before was good" if last_checkpoint is None else last
         return UserError(
-            f"{stage}: loss or gradient was not finite in {self.row} steps in a row, up to step {step} "
-            f"({self.who}); {last}. Lower the learning rate or look at the rows, with another --out"
+            f"{stage}: loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {step} "
+            f"({self.affected}); {last}. Lower the learning rate or look at the rows, with another --out"
         )

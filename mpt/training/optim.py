@@ -1,4 +1,4 @@
-"""Adam with a rate per kind of parameter."""
+"""Adam with a learning rate for each kind of parameter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int
 
-# Prompt vectors have an embedding's scale, about 0.1; what multiplies them has scale 1; a net's and a
-# backbone's weights move least. Words have all of a task to learn, beside vectors that know most of it.
+# From a parameter's name to its group, whose members share a learning rate. Prompt vectors have the scale of
+# embeddings, about 0.1; the factors that multiply them have scale 1; weights of a small net or of a backbone
+# need the smallest steps. An instruction embedding ("words") has all of a new task to learn, beside vectors
+# that know most of it.
 GROUPS = {
     **dict.fromkeys(("vectors", "shared", "low", "shift", "target"), "vectors"),
     **dict.fromkeys(("u", "v", "scale"), "factors"),
@@ -25,12 +27,14 @@ GROUPS = {
 
 
 class LearningRates(NamedTuple):
-    """How fast each group of parameters moves, as arrays: runs that differ in these share a compiled step.
+    """The learning rate of each group of parameters over a run.
+
+    These are arrays, so that runs with other learning rates share a compiled step.
 
     Attributes:
-        peak: group -> its learning rate at the end of the warm-up.
-        warmup: steps in which the rates rise.
-        steps: length of the run.
+        peak: the learning rate of each group at the end of the warm-up, by the group's name.
+        warmup: number of steps over which the learning rates rise.
+        steps: number of steps of the run.
     """
 
     peak: Mapping[str, Float[ArrayLike, ""]]
@@ -39,46 +43,48 @@ class LearningRates(NamedTuple):
 
     @classmethod
     def of(cls, peak: Mapping[str, float], *, steps: int, warmup: float) -> LearningRates:
-        """From plain numbers; here ``warmup`` is a share of ``steps``."""
-        arrays = {name: np.float32(rate) for name, rate in peak.items()}
+        """From plain numbers; here ``warmup`` is a fraction of ``steps``."""
+        arrays = {name: np.float32(learning_rate) for name, learning_rate in peak.items()}
         return cls(arrays, np.int32(round(warmup * steps)), np.int32(steps))
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2015) whose learning rates rise during the warm-up and fall to zero.
+    """Adam (Kingma & Ba 2015) whose learning rates rise during the warm-up and then fall to zero.
 
-    Neither clipping nor weight decay is needed: Adam's update does not depend on the gradient's size.
-    They are there to train as others do.
+    Neither clipping nor weight decay is needed, since Adam's update does not depend on the gradient's scale:
+    they serve to train as published methods do.
 
     Attributes:
-        decay: how the rates fall.
-        weight_decay: decoupled (Loshchilov & Hutter 2019): rate times this is taken off at each step.
-        clip: largest norm of a prompt's gradient, see ``clipped``; 0 clips nothing.
+        decay: the shape of the fall.
+        weight_decay: decoupled weight decay (Loshchilov & Hutter 2019): a step subtracts this times the
+            learning rate times the value.
+        clip: the largest norm of a prompt's gradient, see ``clipped``; 0 disables clipping.
     """
 
     decay: Literal["cosine", "linear"] = "cosine"
     weight_decay: float = 0.0
     clip: float = 0.0
 
-    def __call__(self, rates: LearningRates) -> optax.GradientTransformation:
-        """The optimizer with these learning rates; its state does not depend on them."""
+    def __call__(self, learning_rates: LearningRates) -> optax.GradientTransformation:
+        """The optimizer with these learning rates; the structure of its state does not depend on them."""
 
         def group(peak: Float[ArrayLike, ""]) -> optax.GradientTransformation:
-            schedule = partial(learning_rate, peak, rates.warmup, rates.steps, self.decay)
+            warmup, steps = learning_rates.warmup, learning_rates.steps
+            schedule = partial(learning_rate, peak, warmup, steps, self.decay)
             if self.weight_decay:
                 return optax.adamw(schedule, weight_decay=self.weight_decay)
             return optax.adam(schedule)
 
-        groups: dict[Hashable, Any] = {name: group(peak) for name, peak in rates.peak.items()}
-        whole = optax.partition(groups, _labels)
-        whole = optax.chain(clipped(self.clip), whole) if self.clip else whole
+        groups: dict[Hashable, Any] = {name: group(peak) for name, peak in learning_rates.peak.items()}
+        optimizer = optax.partition(groups, _labels)
+        optimizer = optax.chain(clipped(self.clip), optimizer) if self.clip else optimizer
 
         def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole number's power
-                return whole.update(updates, state, params)
+                return optimizer.update(updates, state, params)
 
-        return optax.GradientTransformation(whole.init, update)
+        return optax.GradientTransformation(optimizer.init, update)
 
 
 def learning_rate(
@@ -88,43 +94,47 @@ def learning_rate(
     decay: Literal["cosine", "linear"],
     count: Int[ArrayLike, ""],
 ) -> Float[Array, ""]:
-    """Up to ``peak`` in ``warmup`` steps, and down again: the step behind the last one has 0.
+    """The learning rate of one step: it rises to ``peak`` in ``warmup`` steps, and would be 0 after the last.
 
-    optax's schedules are the same, but need to know these numbers when the step is compiled.
+    optax's schedules give the same values, but need these numbers when the step is compiled.
 
     Args:
-        count: steps done.
+        count: number of steps done before this one.
     """
     count, warmup, steps = (jnp.asarray(number, jnp.float32) for number in (count, warmup, steps))
     rise = jnp.maximum(warmup, 1)
-    risen = (1 + count * (1 - 1 / rise)) / rise
-    fallen = jnp.clip((count - warmup) / (steps + 1 - warmup), 0, 1)
-    left = 1 - fallen if decay == "linear" else (1 + jnp.cos(jnp.pi * fallen)) / 2
-    return jnp.asarray(peak * jnp.where(count < warmup, risen, left))
+    rising = (1 + count * (1 - 1 / rise)) / rise
+    progress = jnp.clip((count - warmup) / (steps + 1 - warmup), 0, 1)
+    falling = 1 - progress if decay == "linear" else (1 + jnp.cos(jnp.pi * progress)) / 2
+    return jnp.asarray(peak * jnp.where(count < warmup, rising, falling))
 
 
-def clipped(most: float) -> optax.GradientTransformation:
-    """Gradients shortened to the norm ``most``, each of independent prompts by itself.
+def clipped(max_norm: float) -> optax.GradientTransformation:
+    """Scales gradients down to the norm ``max_norm``, independent prompts one by one.
 
-    J prompts trained side by side have a loss that is the mean over them, so each one's gradient is a
-    J-th of what it has alone, and so is its bound. Prompts with a part in common are clipped together.
+    The loss of J prompts that are trained side by side is the mean over them, so each gradient is 1/J of what
+    it would be alone, and its bound is ``max_norm`` / J. Prompts that share parameters are clipped together.
     """
 
     def update(gradient: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
-        prompts = {leaf.shape[0] for leaf in jax.tree.leaves(gradient)}
-        if len(prompts) > 1 or "weights" in jax.tree.leaves(_labels(cast(nnx.State, gradient))):
-            return _clip(gradient, most)
-        return jax.vmap(lambda one: _clip(one, most / min(prompts)))(gradient)
+        counts = {leaf.shape[0] for leaf in jax.tree.leaves(gradient)}
+        if len(counts) > 1 or "weights" in jax.tree.leaves(_labels(cast(nnx.State, gradient))):
+            return _clip(gradient, max_norm)
+        return jax.vmap(lambda prompt: _clip(prompt, max_norm / min(counts)))(gradient)
 
     return optax.stateless(update)
 
 
-def _clip(gradient: optax.Updates, most: float) -> optax.Updates:
-    return optax.clip_by_global_norm(most).update(gradient, optax.EmptyState())[0]
+def _clip(gradient: optax.Updates, max_norm: float) -> optax.Updates:
+    return optax.clip_by_global_norm(max_norm).update(gradient, optax.EmptyState())[0]
 
 
 def _labels(params: nnx.State) -> nnx.State:
-    """Each parameter's group: the one that it names itself, else by its name; without one, a ``KeyError``."""
+    """The group of each parameter: the one in its metadata, or else the one of its name.
+
+    Raises:
+        KeyError: a parameter has neither.
+    """
     return nnx.from_flat_state(
         [
             (path, variable.replace(variable.get_metadata().get("group") or _group(path)))
@@ -134,7 +144,7 @@ def _labels(params: nnx.State) -> nnx.State:
 
 
 def _group(path: tuple) -> str:
-    """All that stands in a backbone is weights; else the attribute's own name says it."""
+    """The group of a parameter by its path: "weights" inside a backbone, else by the attribute's name."""
     keys = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
     if "backbone" in keys:
         return "weights"

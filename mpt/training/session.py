@@ -21,7 +21,7 @@ from mpt.system.processes import is_multiprocess
 from mpt.system.progress import Progress
 from mpt.system.signals import Stopped, deferred
 from mpt.training.losses import Term
-from mpt.training.nonfinite import BadSteps
+from mpt.training.nonfinite import NonFiniteSteps
 from mpt.training.step import Stepped
 from mpt.types import Batch
 
@@ -69,7 +69,7 @@ class Session:
             self._reader.set_state(position)
         self._metrics.rewind(self.step)
         left_out = sum("bad_steps" in line for line in self._metrics.read())
-        self._bad = BadSteps(self._tasks, self._config.bad_steps, left_out)
+        self._nonfinite = NonFiniteSteps(self._tasks, self._config.bad_steps, left_out)
         return arrays
 
     def __enter__(self) -> Session:
@@ -100,13 +100,13 @@ class Session:
         took = time.perf_counter() - self._began
         self.seconds += took
         speed = self._config.batch_size / took
-        left_out = self._bad.count(self.step, None if done.good else by_prompt.sum)
+        left_out = self._nonfinite.count(self.step, None if done.finite else by_prompt.sum)
         self._metrics.write(self.step, {**losses, **left_out, "rows_per_second": speed})
         self._progress.step(f"loss {losses['loss']:.3f}, {speed:.1f} rows/s")
-        if self._bad.too_many:
+        if self._nonfinite.too_many:
             # The update before the first of them may be what spoilt the state.
-            good = self._checkpoints.forget_after(self.step - self._bad.row - 1)
-            raise self._bad.error(f"{self._run.path}/{self._stage}", self.step, good)
+            good = self._checkpoints.forget_after(self.step - self._nonfinite.in_a_row - 1)
+            raise self._nonfinite.error(f"{self._run.path}/{self._stage}", self.step, good)
 
     def due(self, every: int) -> bool:
         """Whether a validation pass follows this step: one in ``every``, and the last."""
@@ -127,7 +127,7 @@ class Session:
         """
         stop, last = _agreed(self._asked()), self.step == self._config.steps
         due = self.step % self._config.save_every == 0 or last or stop or self._score is not None
-        if due and not self._bad.row:
+        if due and not self._nonfinite.in_a_row:
             self._metrics.flush()
             state = Resumed(self.step, arrays, self._reader.get_state(), self.seconds)
             self._checkpoints.save(state, self._score)

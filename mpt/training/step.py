@@ -16,21 +16,22 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mpt.sharding import each_shard, everywhere, kept_at, over_shards
 from mpt.training.losses import Objective, Term
-from mpt.training.nonfinite import choose, is_good
+from mpt.training.nonfinite import is_finite, select
 from mpt.training.optim import LearningRates
-from mpt.types import Batch
+from mpt.types import Batch, Layout
 
 
 @dataclass(frozen=True)
 class StepSpec:
-    """All that a compiled step depends on beside the shapes of its arrays: equal ones share a program.
+    """What a step is compiled for, beside the shapes of its arrays: equal ones share a compiled program.
 
     Attributes:
         graph: the model without its arrays.
         objective: the loss terms of a batch, and their weights.
-        optimizer: gives the optimizer of learning rates.
+        optimizer: makes the optimizer from learning rates.
         prompts: number of prompts whose task loss is reported separately.
-        homes: where the arrays of the state live, in the order of its leaves; None leaves it to the compiler.
+        homes: the sharding of each array of parameters and optimizer state, in the order of the leaves; None
+            leaves it to the compiler.
     """
 
     graph: nnx.GraphDef
@@ -41,20 +42,20 @@ class StepSpec:
 
 
 class Stepped(NamedTuple):
-    """What a step gives.
+    """The result of a step.
 
     Attributes:
         trainable: the new parameters; ``opt_state`` is the optimizer's new state.
-        losses: the mean of each loss term before the step, and "loss", their weighted sum.
-        by_prompt: the task loss of each prompt's own rows.
-        good: whether loss and gradient were finite.
+        losses: the mean of each loss term before the step, and "loss", their sum weighted by coefficients.
+        by_prompt: the task loss of each prompt's own rows, as sums and weights.
+        finite: whether loss and gradient were finite; if not, parameters and optimizer state are unchanged.
     """
 
     trainable: nnx.State
     opt_state: optax.OptState
     losses: dict[str, Float[Array, ""]]
     by_prompt: Term
-    good: Bool[Array, ""]
+    finite: Bool[Array, ""]
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -64,47 +65,59 @@ def train_step(
     opt_state: optax.OptState,
     frozen: nnx.State,
     batch: Batch,
-    weights: Mapping[str, ArrayLike],
-    rates: LearningRates,
+    coefficients: Mapping[str, ArrayLike],
+    learning_rates: LearningRates,
 ) -> Stepped:
-    """One step of training, compiled once for all runs of one ``spec`` and one shape.
+    """Updates the trainable parameters once; all runs of one ``spec`` and one shape share the compiled step.
 
     A step whose loss or gradient is not finite changes nothing. Gradients are taken with respect to
-    ``trainable`` alone; the frozen part is read, never written.
-    The batch is a stack of microbatches, whose gradients are added up. On a mesh each is a stack of shards:
-    every device adds up the gradients of its own, and only their sums cross the network, once a step.
+    ``trainable`` alone; the frozen part is read, never written. The arrays of ``trainable`` and ``opt_state``
+    are donated: they cannot be read any more.
 
     Args:
-        weights: loss term -> its coefficient.
+        batch: a stack of microbatches, whose gradients are added up. On a mesh each of them is a stack of
+            shards: every device adds up the gradients of its own, and only the sums cross the network, once
+            a step.
+        coefficients: what each loss term's mean is multiplied by, by name.
     """
     layout = nnx.merge(spec.graph, trainable, frozen).backbone.layout
+    total_weights, prompt_weights = _total_weights(spec.objective, batch, layout, spec.prompts)
 
-    def divisors(_: nnx.State, part: Batch):
-        each = spec.objective.weights(part, layout)
-        by_prompt = jax.ops.segment_sum(each["task"], part.prompt_index, spec.prompts)
-        return {name: jnp.sum(weight) for name, weight in each.items()}, by_prompt
-
-    # A mean is over all rows: what a microbatch's sums are divided by is known before its gradient is taken.
-    parts = jax.lax.map(partial(each_shard(divisors), trainable), batch)
-    totals, rows = over_shards(jax.tree.map(lambda each: jnp.sum(each, axis=0), parts))
-
-    def loss(trainable: nnx.State, part: Batch):
-        terms = spec.objective(nnx.merge(spec.graph, trainable, frozen), part)
-        by_prompt = terms["task"].of_prompts(part.prompt_index, spec.prompts)
-        means = {name: term.pooled.sum / totals[name] for name, term in terms.items()}
-        total = sum(weights[name] * mean for name, mean in means.items())
+    def loss(trainable: nnx.State, microbatch: Batch):
+        terms = spec.objective(nnx.merge(spec.graph, trainable, frozen), microbatch)
+        by_prompt = terms["task"].of_prompts(microbatch.prompt_index, spec.prompts)
+        means = {name: term.pooled.sum / total_weights[name] for name, term in terms.items()}
+        total = sum(coefficients[name] * mean for name, mean in means.items())
         return total, ({"loss": total, **means}, by_prompt.sum)
 
     gradient_of = each_shard(jax.grad(loss, has_aux=True))
 
-    def add(sums, part: Batch):
-        return jax.tree.map(jnp.add, sums, gradient_of(trainable, part)), None
+    def add(sums, microbatch: Batch):
+        return jax.tree.map(jnp.add, sums, gradient_of(trainable, microbatch)), None
 
     first = jax.tree.map(lambda array: array[0], batch)
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient_of, trainable, first))
-    gradient, (losses, sums) = over_shards(jax.lax.scan(add, zeros, batch)[0])
-    good = is_good(losses["loss"], gradient)
-    updates, moments = spec.optimizer(rates).update(gradient, opt_state, trainable)
-    moved: Any = optax.apply_updates(trainable, updates)
-    trainable, opt_state = kept_at(choose(good, (moved, moments), (trainable, opt_state)), spec.homes)
-    return Stepped(trainable, opt_state, losses, jax.tree.map(everywhere, Term(sums, rows)), good)
+    gradient, (losses, prompt_sums) = over_shards(jax.lax.scan(add, zeros, batch)[0])
+    finite = is_finite(losses["loss"], gradient)
+    updates, new_opt_state = spec.optimizer(learning_rates).update(gradient, opt_state, trainable)
+    new: Any = optax.apply_updates(trainable, updates), new_opt_state
+    trainable, opt_state = kept_at(select(finite, new, (trainable, opt_state)), spec.homes)
+    by_prompt = jax.tree.map(everywhere, Term(prompt_sums, prompt_weights))
+    return Stepped(trainable, opt_state, losses, by_prompt, finite)
+
+
+def _total_weights(
+    objective: Objective, batch: Batch, layout: Layout, prompts: int
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, " J"]]:
+    """What the sums of a whole batch are divided by: of each loss term, and of each prompt's task loss.
+
+    Microbatches share them, so that the sum of their losses is the mean over all rows of the batch.
+    """
+
+    def weights(_: None, microbatch: Batch):
+        each = objective.weights(microbatch, layout)
+        by_prompt = jax.ops.segment_sum(each["task"], microbatch.prompt_index, prompts)
+        return {name: jnp.sum(weight) for name, weight in each.items()}, by_prompt
+
+    stacked = jax.lax.map(partial(each_shard(weights), None), batch)
+    return over_shards(jax.tree.map(lambda weight: jnp.sum(weight, axis=0), stacked))

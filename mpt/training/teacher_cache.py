@@ -1,12 +1,12 @@
-"""What the teachers say of each row, computed once and kept on disk.
+"""Disk cache of the teachers' logits and hidden states.
 
-Teachers are frozen: where rows come back, reading their outputs saves the teachers' whole pass. A row's
-outputs are those of its first batch, also after an interruption, so a resumed run stays the same run.
+Teachers are frozen, so in every epoch after the first their forward pass can be read from disk. A row's
+outputs are those computed in its first batch, also after an interruption: a resumed run stays the same run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -21,12 +21,12 @@ from mpt.types import Batch, Output, Row
 
 
 class TeacherCache:
-    """Label logits and final hidden states of every row behind its own task's teacher.
+    """Label logits and final hidden states of every row, read with the teacher prompt of its task.
 
     Args:
-        folder: where they are kept: (targets · vocab + length · width) float32 numbers per row.
+        folder: holds the files, (targets · V + text length · D) float32 values per row.
         backbone: the frozen model.
-        teachers: the prompts, one per task.
+        teachers: a prompt for each task.
         rows: the rows of each task, as ``training_batches`` is given them.
     """
 
@@ -34,57 +34,65 @@ class TeacherCache:
         self, folder: Path, backbone: Backbone, teachers: Float[Array, "J P D"], rows: Sequence[Sequence[Row]]
     ):
         self._teach = _teach(backbone, teachers)
-        everything = [row for task in rows for row in task]
-        sizes = [Sizes.of([row], backbone.layout) for row in everything]
+        sizes = [Sizes.of([row], backbone.layout) for task in rows for row in task]
         cells, targets = max(size.cells for size in sizes), max(size.targets for size in sizes)
         vocab, width = backbone.embedding.shape
 
-        def stored(name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
-            file, shape = folder / f"{name}.npy", (len(everything), *shape)
+        def memory_map(name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
+            file, shape = folder / f"{name}.npy", (len(sizes), *shape)
             if file.exists():
                 return np.lib.format.open_memmap(file, mode="r+")
             return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._logits = stored("logits", targets, vocab)
-        self._text = stored("text", cells, width)
-        both = backbone.layout == "encoder-decoder"
-        self._targets = stored("targets", targets, width) if both else None
-        self._known = stored("known", dtype=np.bool_)
+        self._logits = memory_map("logits", targets, vocab)
+        self._text = memory_map("text", cells, width)
+        two_stacks = backbone.layout == "encoder-decoder"
+        self._targets = memory_map("targets", targets, width) if two_stacks else None
+        self._known = memory_map("known", dtype=np.bool_)
 
     def attach(self, batch: Batch) -> Batch:
-        """A stack of batches, or of stacks of them, with the teachers' outputs of its rows."""
+        """The batch with the teachers' outputs of its rows, which are computed where they are not stored yet.
+
+        Args:
+            batch: one batch, a stack of microbatches, or on a mesh a stack of stacks of shards.
+        """
         if batch.numbers.ndim == 1:
-            return batch._replace(taught=self._taught(batch))
-        parts = [
+            return batch._replace(taught=self._outputs(batch))
+        attached = [
             self.attach(jax.tree.map(lambda array, i=i: array[i], batch)) for i in range(len(batch.numbers))
         ]
-        return jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
+        return jax.tree.map(lambda *arrays: np.stack(arrays), *attached)
 
-    def _taught(self, batch: Batch) -> Output:
+    def _outputs(self, batch: Batch) -> Output:
+        """The stored outputs of a batch's rows, laid out like the batch."""
         if not self._known[batch.numbers].all():
-            self._keep(batch, self._teach(batch))
-        width = batch.targets.shape[1]
+            self._store(batch, self._teach(batch))
+        labels = batch.targets.shape[1]
         text = np.zeros((batch.tokens.size, self._text.shape[-1]), np.float32)
-        row, place = np.divmod(batch.cells[np.asarray(batch.text)], batch.grid.shape[1])
-        text[np.asarray(batch.text)] = self._text[batch.numbers[row], place]
-        hidden = (text,) if self._targets is None else (text, self._targets[batch.numbers, :width])
-        return Output(self._logits[batch.numbers, :width], hidden)  # type: ignore[arg-type]
+        row, column = np.divmod(batch.cells[np.asarray(batch.text)], batch.grid.shape[1])
+        text[np.asarray(batch.text)] = self._text[batch.numbers[row], column]
+        hidden = (text,) if self._targets is None else (text, self._targets[batch.numbers, :labels])
+        return Output(self._logits[batch.numbers, :labels], hidden)  # type: ignore[arg-type]
 
-    def _keep(self, batch: Batch, output: Output) -> None:
-        """Stores the outputs of the rows that are new; ``known`` last, so that it is never ahead."""
-        width = batch.targets.shape[1]
-        for place, number in enumerate(batch.numbers):
+    def _store(self, batch: Batch, output: Output) -> None:
+        """Stores the outputs of rows that are not stored yet.
+
+        A row is marked last, so that an interruption never leaves a mark without its outputs.
+        """
+        labels = batch.targets.shape[1]
+        for index, number in enumerate(batch.numbers):
             if not self._known[number]:
-                tokens = batch.grid[place][np.asarray(batch.filled[place])]
-                self._logits[number, :width] = output.logits[place]
+                tokens = batch.grid[index][np.asarray(batch.filled[index])]
+                self._logits[number, :labels] = output.logits[index]
                 self._text[number, : len(tokens)] = np.asarray(output.hidden[0])[tokens]
                 if self._targets is not None:
-                    self._targets[number, :width] = output.hidden[1][place]
+                    self._targets[number, :labels] = output.hidden[1][index]
                 self._known[number] = True
 
 
-def _teach(backbone: Backbone, teachers: Float[Array, "J P D"]):
+def _teach(backbone: Backbone, teachers: Float[Array, "J P D"]) -> Callable[[Batch], Output]:
+    """The compiled forward pass of the teachers, from NumPy arrays to NumPy arrays."""
     graph, weights = nnx.split(backbone)
 
     @jax.jit

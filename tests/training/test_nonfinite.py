@@ -11,7 +11,7 @@ from mpt.errors import UserError
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import fit
 from mpt.training.losses import Objective, Term, cross_entropy, task_loss
-from mpt.training.nonfinite import BadSteps, is_good
+from mpt.training.nonfinite import NonFiniteSteps, is_finite
 
 TASKS = [f"task {j}" for j in range(J)]
 
@@ -85,17 +85,17 @@ def test_rows_that_are_all_bad_end_the_run_at_what_was_learnt(pretrained, tmp_pa
 
 
 def test_overflowing_squares_are_bad():
-    assert is_good(jnp.float32(1.0), {"u": jnp.ones((3, 2))})
-    assert not is_good(jnp.float32(1.0), {"u": jnp.ones((3, 2)).at[1, 0].set(1e30)})
-    assert not is_good(jnp.float32(jnp.inf), {"u": jnp.ones((3, 2))})
+    assert is_finite(jnp.float32(1.0), {"u": jnp.ones((3, 2))})
+    assert not is_finite(jnp.float32(1.0), {"u": jnp.ones((3, 2)).at[1, 0].set(1e30)})
+    assert not is_finite(jnp.float32(jnp.inf), {"u": jnp.ones((3, 2))})
 
 
 def test_steps_are_counted_in_a_row_and_in_all():
-    bad = BadSteps(["a", "b", "c"], 2, 4)
-    assert bad.count(7, np.array([1.0, np.nan, np.inf])) == {"bad_steps": 5}
-    assert (bad.who, bad.too_many) == ("b, c", False)
-    assert bad.count(8, None) == {}
-    assert bad.count(9, np.ones(3)) == {"bad_steps": 6}
-    assert (bad.who, bad.too_many) == ("a, b, c", False)
-    bad.count(10, np.ones(3))
-    assert bad.too_many
+    steps = NonFiniteSteps(["a", "b", "c"], 2, 4)
+    assert steps.count(7, np.array([1.0, np.nan, np.inf])) == {"bad_steps": 5}
+    assert (steps.affected, steps.too_many) == ("b, c", False)
+    assert steps.count(8, None) == {}
+    assert steps.count(9, np.ones(3)) == {"bad_steps": 6}
+    assert (steps.affected, steps.too_many) == ("a, b, c", False)
+    steps.count(10, np.ones(3))
+    assert steps.too_many
