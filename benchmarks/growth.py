@@ -24,7 +24,7 @@ import optax
 from flax import nnx
 
 from duel import HERE, report
-from mpt.data.batches import collate_parts
+from mpt.data.batches import collate_microbatches
 from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.rope import Rope
 from mpt.prompts import PromptParam, SoftPrompt
@@ -65,7 +65,7 @@ def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -
     spec, rates = StepSpec(graph, task_loss, lambda _: optimizer), LearningRates.of({}, steps=1, warmup=0)
     rng = np.random.default_rng(0)
     rows = [Row(rng.integers(0, spec.vocab, text).tolist(), [1]) for _ in range(batch)]
-    arrays = collate_parts(rows, [i % tasks for i in range(batch)], 1)
+    arrays = collate_microbatches(rows, [i % tasks for i in range(batch)], 1)
     state = [trainable, optimizer.init(trainable)]
 
     def timed() -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from duel import answer
-from mpt.data.batches import collate, collate_parts
+from mpt.data.batches import collate, collate_microbatches
 from mpt.inference.evaluate import choice_probabilities
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
@@ -58,7 +58,7 @@ def prepare(
         everything = [rows(number) for number in range(len(batches))]
         attach = TeacherCache(Path(folder) / "taught", backbone, vectors, everything).attach
         for number in range(len(batches)):
-            attach(collate_parts(rows(number), tasks(number), parts, backbone.layout))
+            attach(collate_microbatches(rows(number), tasks(number), parts, backbone.layout))
 
     def train(number: int) -> dict:
         if number == 0 and gate:
@@ -69,7 +69,7 @@ def prepare(
             )
         # The first request, which is not timed, compiles for the sizes of all batches.
         for each in (*range(1, len(batches)), 0) if number == 0 else (number,):
-            batch = attach(collate_parts(rows(each), tasks(each), parts, backbone.layout))
+            batch = attach(collate_microbatches(rows(each), tasks(each), parts, backbone.layout))
             *state[:], figures, _, _ = train_step(spec, *state, frozen, batch, weights, rates)
         return {"loss": float(figures["task"])}
 

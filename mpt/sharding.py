@@ -1,8 +1,8 @@
-"""Where arrays live: a mesh of devices, and one table from logical axes to the mesh's.
+"""Sharding: the mesh of devices, and the one table that maps logical axes to axes of the mesh.
 
-``data`` and ``fsdp`` deal out a batch's rows. ``fsdp`` deals out the frozen weights as well: a layer's
-come together when it is computed. ``tensor`` deals out heads, feed-forward and vocabulary, so that
-several devices compute a layer together. On one device there is no mesh, and nothing here does anything.
+``data`` and ``fsdp`` split the rows of a batch. ``fsdp`` also splits the frozen weights, which are gathered
+layer by layer when they are needed. ``tensor`` splits heads, feed-forward units and vocabulary, so that
+several devices compute each layer jointly. On one device there is no mesh, and nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ from mpt.errors import UserError
 from mpt.types import Batch, Shards
 
 AXES = ("data", "fsdp", "tensor")
-ROWS = ("data", "fsdp")  # between them they deal out a batch's rows
+ROWS = ("data", "fsdp")  # the axes that split the rows of a batch
 
-# From a logical axis to the mesh axis that it is dealt out over; those not named here stay whole.
+# Maps each logical axis to the mesh axis that splits it; logical axes that are missing here are replicated.
 RULES = {"embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
 
-# Where these do not divide, `tensor` would save next to nothing; the others then stay whole.
+# If `tensor` does not divide these, it is an error, as it would save next to nothing; others are replicated.
 MUST_DIVIDE = ("heads", "mlp")
 
 Tree = TypeVar("Tree")
 
 
 def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
-    """The length of each mesh axis on so many devices; one axis of -1 takes what the others leave.
+    """The size of each mesh axis on ``devices`` devices; an axis of -1 takes what the others leave.
+
+    Raises:
+        UserError: the product of the axes is not the number of devices.
 
     >>> mesh_sizes(MeshConfig(data=-1, tensor=2), 8)
     {'data': 4, 'fsdp': 1, 'tensor': 2}
     """
-    asked = {axis: getattr(config, axis) for axis in AXES}
-    taken = math.prod(size for size in asked.values() if size > 0)
-    sizes = {axis: size if size > 0 else max(devices // taken, 1) for axis, size in asked.items()}
+    requested = {axis: getattr(config, axis) for axis in AXES}
+    taken = math.prod(size for size in requested.values() if size > 0)
+    sizes = {axis: size if size > 0 else max(devices // taken, 1) for axis, size in requested.items()}
     if (needed := math.prod(sizes.values())) != devices:
         shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
         raise UserError(f"mesh {shape} needs {needed} devices, there are {devices}")
@@ -48,14 +51,14 @@ def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
 
 
 def spec(axes: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:
-    """The mesh axis that each axis of an array is dealt out over.
+    """The partition of an array: for each of its axes, the mesh axis that splits it, or None.
 
-    Vectors are not dealt out over ``fsdp``: bringing them together takes longer than keeping them.
+    Vectors are not split over ``fsdp``: gathering them would take longer than it is worth.
 
     Args:
-        axes: the names of the array's axes.
+        axes: the logical names of the array's axes.
         shape: their lengths.
-        sizes: the length of each mesh axis.
+        sizes: the size of each mesh axis.
 
     Raises:
         UserError: ``tensor`` does not divide the heads or the feed-forward.
@@ -82,99 +85,100 @@ def spec(axes: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, int]
 
 
 def mesh_in_use() -> Mesh | None:
-    """The mesh that a recipe runs on; None on one device."""
+    """The mesh that the current recipe runs on; None on one device."""
     mesh = jax.sharding.get_mesh()
     return None if mesh.empty else mesh
 
 
 def on_one_device() -> bool:
-    """Whether there is no mesh; to be asked inside of what is compiled, too."""
+    """Whether there is no mesh; this also works inside compiled functions."""
     return jax.sharding.get_abstract_mesh().empty
 
 
 def weight_shardings() -> Callable[[tuple[str, ...], tuple[int, ...]], NamedSharding] | None:
-    """From a weight's logical axes and shape to where it lives on the mesh in use."""
+    """A function from a weight's logical axes and shape to its sharding; None on one device."""
     mesh = mesh_in_use()
     return mesh and (lambda axes, shape: NamedSharding(mesh, spec(axes, shape, mesh.shape)))
 
 
 def by_tensor(x: jax.Array, *axes: str) -> jax.Array:
-    """``x`` dealt out over ``tensor`` alone, and so brought together over ``fsdp``.
+    """Constrains ``x`` to be split over ``tensor`` only, which gathers it over ``fsdp``.
 
     Args:
-        axes: the names of its last axes; all before them stay as they are.
+        axes: the logical names of the last axes of ``x``; the axes before them are replicated.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    own = spec(axes, x.shape[x.ndim - len(axes) :], {**mesh.shape, "fsdp": 1})
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * (x.ndim - len(axes)), *own))
+    partition = spec(axes, x.shape[x.ndim - len(axes) :], {**mesh.shape, "fsdp": 1})
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * (x.ndim - len(axes)), *partition))
 
 
 def kv_copies(kv_heads: int) -> int:
-    """How often each KV head is repeated, so that `tensor` divides their number.
+    """How often each KV head must be repeated so that `tensor` divides the number of KV heads.
 
-    It is the least that will do: as `tensor` and the KV heads both divide the heads, so does the result.
+    This is the smallest such number. Since `tensor` and the KV heads both divide the number of heads, so does
+    the repeated number of KV heads.
     """
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.lcm(kv_heads, mesh.shape["tensor"]) // kv_heads
 
 
 def each_shard(function: Callable[[Any, Batch], Tree]) -> Callable[[Any, Batch], Tree]:
-    """``function`` of every shard of a batch at once; its results have a leading axis of shards."""
+    """Maps ``function`` over the shards of a batch; its results get a leading axis of shards."""
     if on_one_device():
         return function
     return jax.vmap(function, in_axes=(None, 0), spmd_axis_name=ROWS)
 
 
 def over_shards(results: Tree) -> Tree:
-    """The sum of the shards' results: here they cross the network."""
-    return results if on_one_device() else jax.tree.map(lambda each: each.sum(axis=0), results)
+    """Sums results over their leading axis of shards; this is where devices communicate."""
+    return results if on_one_device() else jax.tree.map(lambda x: x.sum(axis=0), results)
 
 
 def own_shards() -> Shards | None:
-    """The shards of each batch that this process's devices read; None on one device."""
+    """The shards of each batch that the devices of this process read; None on one device."""
     if (mesh := mesh_in_use()) is None:
         return None
     devices = mesh.devices.reshape(-1, mesh.shape["tensor"])
-    here = [any(device.process_index == jax.process_index() for device in row) for row in devices]
-    return Shards(tuple(i for i, own in enumerate(here) if own), len(devices))
+    is_local = [any(device.process_index == jax.process_index() for device in row) for row in devices]
+    return Shards(tuple(i for i, local in enumerate(is_local) if local), len(devices))
 
 
 def dealt(batch: Batch) -> Batch:
-    """This process's shards of a batch, on its devices, as its share of the whole batch."""
+    """Makes the global batch from the shards that each process has read, and puts them on its devices."""
     if (mesh := mesh_in_use()) is None:
         return batch
     sharding = NamedSharding(mesh, PartitionSpec(None, ROWS))
     count = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def deal(array: Any) -> jax.Array:
-        whole = (array.shape[0], count, *array.shape[2:])
-        return jax.make_array_from_process_local_data(sharding, array, whole)
+        global_shape = (array.shape[0], count, *array.shape[2:])
+        return jax.make_array_from_process_local_data(sharding, array, global_shape)
 
     return jax.tree.map(deal, batch)
 
 
 def placed(tree: Tree) -> Tree:
-    """Arrays that do not lie on the mesh yet, whole on each of its devices."""
+    """Replicates arrays that are not on the mesh yet over all its devices."""
     if (mesh := mesh_in_use()) is None:
         return tree
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())
 
     def place(x: jax.Array) -> jax.Array:
-        there = isinstance(x.sharding, NamedSharding) and x.sharding.mesh == mesh
-        return x if there else jax.device_put(x, everywhere)
+        on_mesh = isinstance(x.sharding, NamedSharding) and x.sharding.mesh == mesh
+        return x if on_mesh else jax.device_put(x, replicated)
 
     return jax.tree.map(place, tree)
 
 
 def homes_of(tree: Any) -> tuple[Sharding, ...] | None:
-    """Where each of a tree's arrays lives on the mesh in use; None on one device."""
+    """The shardings of a tree's arrays on the current mesh; None on one device."""
     return None if mesh_in_use() is None else tuple(leaf.sharding for leaf in jax.tree.leaves(tree))
 
 
 def kept_at(tree: Tree, homes: tuple[Sharding, ...] | None) -> Tree:
-    """A tree that is computed in a compiled function, its arrays where ``homes_of`` says."""
+    """Constrains the arrays of a tree, inside a compiled function, to the shardings from ``homes_of``."""
     if homes is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)
@@ -182,20 +186,20 @@ def kept_at(tree: Tree, homes: tuple[Sharding, ...] | None) -> Tree:
 
 
 def everywhere(x: jax.Array) -> jax.Array:
-    """``x`` whole on each device, so that every process can read it."""
+    """Replicates ``x`` over all devices, so that every process can read it."""
     return x if on_one_device() else jax.lax.with_sharding_constraint(x, PartitionSpec())
 
 
 @runtime_checkable
 class Meshed(Protocol):
-    """A config of something that runs on a mesh."""
+    """A config with options for the mesh that its run uses."""
 
     @property
     def mesh(self) -> MeshConfig: ...
 
 
 def use_mesh(config: MeshConfig) -> contextlib.AbstractContextManager:
-    """Runs a block on the mesh that ``config`` asks for; on one device there is none."""
+    """A context in which the mesh that ``config`` describes is in use; on one device, none is."""
     sizes = mesh_sizes(config, jax.device_count())
     if math.prod(sizes.values()) == 1:
         return contextlib.nullcontext()
@@ -204,7 +208,7 @@ def use_mesh(config: MeshConfig) -> contextlib.AbstractContextManager:
 
 
 def on_mesh(recipe: Callable[..., Tree]) -> Callable[..., Tree]:
-    """A recipe that runs on the mesh of its config."""
+    """Decorates a recipe so that it runs on the mesh of its config, the first argument."""
 
     @functools.wraps(recipe)
     def run(config: Meshed, *rest: Any) -> Tree:

@@ -1,4 +1,4 @@
-"""What travels: a tokenised row, a batch of rows as arrays, and what a backbone makes of it."""
+"""The data types that all modules share: a tokenised row, a batch of rows, and a backbone's output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-# How inputs and targets meet: one text, or the encoder's and the decoder's.
+# Whether inputs and targets form one text, or the encoder's text and the decoder's.
 Layout = Literal["decoder", "encoder-decoder"]
 
 
@@ -24,8 +24,8 @@ class Row(NamedTuple):
         inputs: token ids of the input text.
         targets: token ids of the target.
         choices: token ids of each choice; empty for free text.
-        label: the target's place among the choices; -1 for free text.
-        number: its own among all rows of a training run.
+        label: the index of the target among the choices; -1 for free text.
+        number: the row's index among all rows of a training run.
     """
 
     inputs: Ids
@@ -36,12 +36,12 @@ class Row(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Logits where a label is, and the final hidden states of each stack.
+    """The output of a backbone: logits at the targets, and final hidden states.
 
     Attributes:
-        logits: [B, L, V], float32, at the label positions only.
-        hidden: final hidden states without the prompts': those of ``Batch.tokens``, [N, D], and of
-            an encoder-decoder also the targets', [B, L, D].
+        logits: float32 logits that predict the targets, [B, L, V].
+        hidden: final hidden states, without those of the prompts: of ``Batch.tokens``, [N, D], and for an
+            encoder-decoder also of the targets, [B, L, D].
     """
 
     logits: Float[Array, "B L V"]
@@ -49,21 +49,23 @@ class Output(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows as arrays; what a backbone reads and a loss needs.
+    """Rows as arrays, for a backbone and a loss.
 
-    The texts lie end to end, so that no work is done on padding. Only attention goes row by row: it
-    spreads the tokens over a grid, a row to a line.
+    All texts lie end to end, so that almost no work is done on padding. Only attention needs rows: for it,
+    the tokens are arranged in a grid with one row of the batch per line.
 
     Attributes:
-        tokens: ids of all texts, inputs then targets; for an encoder-decoder the inputs. Filled up.
-        grid: where in ``tokens`` each cell's token stands; N where a row has ended.
-        cells: the other way round: each token's cell in the flattened grid; B·T for what fills up.
-        positions: where each target token is predicted: in ``tokens``, or in a decoder's own text.
-        targets: the target ids.
-        labelled: True at real targets.
-        prompt_index: each row's prompt.
-        numbers: each row's number.
-        taught: what the rows' teachers make of them, where that is known already.
+        tokens: token ids of all texts, end to end and padded: of each row the input, and for a decoder also
+            the target.
+        grid: the index in ``tokens`` of each cell's token; N in cells that are padding.
+        cells: the inverse: the index in the flattened grid of each token; padding tokens get B·T.
+        positions: the index of the token whose output predicts each target: in ``tokens`` for a decoder, in
+            the decoder's text for an encoder-decoder.
+        targets: token ids of the targets, padded.
+        labelled: True at real targets, False at padding.
+        prompt_index: the index of each row's prompt.
+        numbers: the number of each row; see ``Row``.
+        taught: the teachers' output for these rows, if it has been computed already.
     """
 
     tokens: Int[Array, " N"]
@@ -78,18 +80,23 @@ class Batch(NamedTuple):
 
     @property
     def text(self) -> Bool[Array, " N"]:
-        """True at real tokens."""
+        """True at real tokens, False at padding."""
         return jnp.asarray(self.cells < self.grid.size)
 
     @property
     def filled(self) -> Bool[Array, "B T"]:
-        """True at the grid's real tokens."""
+        """True in cells of the grid that hold a token, False at padding."""
         return jnp.asarray(self.grid < self.tokens.size)
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Those of a batch's ``count`` shards that a process reads."""
+    """The shards of a batch that one process reads.
 
-    own: tuple[int, ...]
+    Attributes:
+        indices: which of the shards.
+        count: how many shards a batch has in all.
+    """
+
+    indices: tuple[int, ...]
     count: int

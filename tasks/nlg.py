@@ -32,20 +32,20 @@ class Grouped(Source):
     label: str = "label"
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        return self.source.parts
+    def stored_splits(self) -> tuple[str, ...]:
+        return self.source.stored_splits
 
     @property
-    def here(self) -> bool:
-        return self.source.here
+    def is_local(self) -> bool:
+        return self.source.is_local
 
     def count(self, split: str) -> int | None:
         return self.source.count(split) if split == "train" else super().count(split)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         groups: dict[str, Record] = {}
-        for row in self.source.rows(part):
-            if isinstance(row, Fault) or part == "train":
+        for row in self.source.rows(stored_split):
+            if isinstance(row, Fault) or stored_split == "train":
                 yield row
             else:
                 first = groups.setdefault(

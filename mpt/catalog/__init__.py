@@ -1,1 +1,1 @@
-"""From a name, a file or Python rows to a task."""
+"""Finds or makes the task that a name, a task file or rows in Python stand for."""

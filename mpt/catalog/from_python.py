@@ -1,4 +1,4 @@
-"""Tasks of rows that Python holds, and their way into a run's folder, from which they can be read again."""
+"""Makes tasks of rows that are held in Python, and saves them in a run's folder so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mpt.data.task import Task
 from mpt.errors import UserError, first_line, nearest
 
 MOST_CLASSES = 100
-PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what can be a file's name, and a served model's
+PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 
-# Rows: mappings from columns' names, pairs of a text and its label, or a pandas frame.
+# Rows: mappings from column names to values, pairs of a text and its label, or a pandas data frame.
 Table = Iterable[Any]
 Given = str | Path | Task | Table | Mapping[str, Table]
 
@@ -33,23 +33,23 @@ def make_task(
     template: str = "",
     label: str = "label",
     verbalizer: Mapping[Any, str] | None = None,
-    **parts: Any,
+    **attributes: Any,
 ) -> Task:
-    """A task of rows that Python holds.
+    """Makes a task of rows that are held in Python.
 
     Args:
-        rows: mappings from columns' names, ``(text, label)`` pairs, or a pandas frame, which are split
-            by a hash of each row's text: 70 % train, 10 % validation, 20 % test. Or a mapping from
+        rows: mappings from column names to values, ``(text, label)`` pairs, or a pandas data frame. They are
+            split by a hash of each row's text: 70 % train, 10 % validation, 20 % test. Or a mapping from
             "train", "validation" and "test" to the rows of each.
-        name: what the task is called in cards, figures and by a server.
-        template: the input text; all columns but the label, a line each, where left out.
+        name: the name of the task in cards, in figures and on a server.
+        template: the input text; if left out, all columns but the label, each on a line of its own.
         label: the column with the label.
-        verbalizer: label -> the words that the model says for it. Each label stands for itself where
-            left out; an empty mapping means that labels are free text.
-        **parts: the other attributes of ``mpt.Task``: ``instruction``, ``metrics``, ``scoring``, ...
+        verbalizer: maps each label to the class words that the model produces for it. If left out, the words
+            are the labels themselves; an empty mapping means that labels are free text.
+        **attributes: the other attributes of ``mpt.Task``: ``instruction``, ``metrics``, ``scoring``, ...
 
     Raises:
-        UserError: there are no rows, or they are not of one of these kinds.
+        UserError: there are no rows, or they have another form.
 
     >>> task = make_task([("so glad", "good"), ("so sad", "bad")], "mood")
     >>> task.template, dict(task.verbalizer)
@@ -61,27 +61,27 @@ def make_task(
     tables = rows if isinstance(rows, Mapping) else {"all": rows}
     if unknown := [split for split in tables if split not in (*SPLITS, "all")]:
         raise UserError(f"task {name}: no split '{unknown[0]}'; {nearest(str(unknown[0]), SPLITS)}")
-    found = {split: labelled(table, label, f"task {name}: {split}") for split, table in tables.items()}
-    every = [row for table in found.values() for row in table]
-    if not every:
+    by_split = {split: labelled(table, label, f"task {name}: {split}") for split, table in tables.items()}
+    all_rows = [row for table in by_split.values() for row in table]
+    if not all_rows:
         raise UserError(f"task {name}: there are no rows")
     if not template:
-        columns = [column for column in every[0] if column != label]
+        columns = [column for column in all_rows[0] if column != label]
         template = "".join(f"{{{column}}}\n" for column in columns) + "Answer:"
     if verbalizer is None:
-        verbalizer = {text: text for text in _labels(every, label, name)}
+        verbalizer = {text: text for text in _labels(all_rows, label, name)}
     words = {str(each): str(word) for each, word in verbalizer.items()}
-    if unknown := [part for part in parts if part not in Task.__dataclass_fields__]:
+    if unknown := [attribute for attribute in attributes if attribute not in Task.__dataclass_fields__]:
         hint = nearest(unknown[0], Task.__dataclass_fields__)
         raise UserError(f"task {name}: no part '{unknown[0]}'; {hint}")
-    task = Task(name, Rows(found, label), template, words, label, **parts)
+    task = Task(name, Rows(by_split, label), template, words, label, **attributes)
     columns = _columns(task)
-    read = {split: [_part(row, columns) for row in table] for split, table in found.items()}
-    return replace(task, source=Rows(read, label))
+    tables = {split: [_selected(row, columns) for row in table] for split, table in by_split.items()}
+    return replace(task, source=Rows(tables, label))
 
 
 def as_task(given: Given) -> Task:
-    """The task that was named, by name or by file, or that was given as it is, or as its rows.
+    """The task that ``given`` stands for: a task itself, its name, its task file, or its rows.
 
     >>> as_task("movies").choices
     ('negative', 'positive')
@@ -92,14 +92,14 @@ def as_task(given: Given) -> Task:
 
 
 def task_files(task: Task) -> dict[str, str]:
-    """The task file of a task, and the rows of its splits: file name -> content.
+    """The contents of a task file and of the JSONL files with its splits, by file name.
 
     Raises:
-        UserError: a row cannot be read, or holds what JSON has no word for.
+        UserError: a row cannot be read, or has a value that JSON cannot represent.
     """
     _check_name(task.name)
-    columns, parts = _columns(task), task.source.parts
-    splits = [split for split in SPLITS if split in parts or "all" in parts]
+    columns, stored = _columns(task), task.source.stored_splits
+    splits = [split for split in SPLITS if split in stored or "all" in stored]
     files = {
         f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.source.load(split))
         for split in splits
@@ -124,14 +124,14 @@ def _check_name(name: str) -> None:
 
 
 def listed(table: Any, where: str) -> list[Any]:
-    """A table's rows as they are; those of a frame as mappings.
+    """The rows of a table as a list; those of a data frame become mappings.
 
     >>> listed("so glad", "inputs")
     Traceback (most recent call last):
         ...
     mpt.errors.UserError: inputs: give a list or a pandas frame, not 'so glad'
     """
-    pandas: Any = sys.modules.get("pandas")  # who has a frame has imported it
+    pandas: Any = sys.modules.get("pandas")  # imported already if the table is a data frame
     if pandas and isinstance(table, pandas.DataFrame):
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if isinstance(table, (str, bytes, Mapping)) or not isinstance(table, Iterable):
@@ -140,7 +140,7 @@ def listed(table: Any, where: str) -> list[Any]:
 
 
 def labelled(table: Any, label: str, where: str, text: str = "text") -> list[Mapping[str, Any]]:
-    """A table's rows as mappings; of a pair, the columns are ``text`` and ``label``."""
+    """The rows of a table as mappings; a pair becomes the columns ``text`` and ``label``."""
     rows = listed(table, where)
     for number, row in enumerate(rows):
         if isinstance(row, (tuple, list)) and len(row) == 2:
@@ -153,7 +153,7 @@ def labelled(table: Any, label: str, where: str, text: str = "text") -> list[Map
 
 
 def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[str]:
-    """The different labels of rows, in order."""
+    """The distinct labels of the rows, sorted."""
     if bare := [number for number, row in enumerate(rows) if label not in row]:
         columns = ", ".join(map(str, rows[bare[0]]))
         raise UserError(f"task {name}: row {bare[0]} has no column '{label}'; it has {columns}: set label=")
@@ -164,17 +164,17 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
 
 
 def _columns(task: Task) -> set[str]:
-    """The columns that a task reads, by any of its templates."""
+    """The columns that a task uses, with any of its templates."""
     versions = [task, *(task.with_template(name) for name in task.templates)]
     return {task.label, task.group, *(column for version in versions for column in version.columns)}
 
 
-def _part(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
+def _selected(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
     return {column: value for column, value in row.items() if column in columns}
 
 
 def _line(record: Record, columns: set[str]) -> str:
     try:
-        return json.dumps(_part(record.columns, columns), allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(_selected(record.columns, columns), allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"{record.where}: {first_line(error)}; make it a text or a number") from None

@@ -1,4 +1,4 @@
-"""All tasks there are: the packaged ones by name, and the user's own files by path."""
+"""Finds tasks: packaged ones by name, and the user's task files by path."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from mpt.tasks.continual import SEQUENCES
 
 @cache
 def packaged_tasks() -> Mapping[str, Task]:
-    """Every task of the modules in ``tasks/``, by name.
+    """All tasks that the modules in ``tasks/`` define, by name.
 
     Raises:
         ValueError: two tasks share a name.
     """
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for module in pkgutil.iter_modules(mpt.tasks.__path__):
         for task in importlib.import_module(f"mpt.tasks.{module.name}").TASKS:
-            if task.name in found:
+            if task.name in tasks:
                 raise ValueError(f"tasks/{module.name}.py: task '{task.name}' is registered twice")
-            found[task.name] = task
-    return found
+            tasks[task.name] = task
+    return tasks
 
 
 def find_task(name: str) -> Task:
-    """A packaged task by name, or a user's task file by path; ``:NAME`` behind it picks a template.
+    """Finds a packaged task by name, or reads a task file by path; a suffix ``:NAME`` selects a template.
 
     Raises:
-        UserError: there is none of that name, or the file is at fault.
+        UserError: there is no such task, or the file has a mistake.
 
     >>> find_task("movies").instruction
     'Decide whether the feeling of this piece of a movie review is positive or negative.\\n'
@@ -50,7 +50,7 @@ def find_task(name: str) -> Task:
 
 
 def is_packaged(task: Task) -> bool:
-    """Whether a task is what its name stands for among the packaged ones.
+    """Whether a task is identical to the packaged task of its name.
 
     >>> is_packaged(find_task("movies"))
     True
@@ -62,7 +62,7 @@ def is_packaged(task: Task) -> bool:
 
 
 def sequence(names: Sequence[str]) -> list[str]:
-    """The names of tasks in order; that of a sequence of the papers stands for its tasks'."""
+    """The names of tasks in order, where the name of a packaged sequence is replaced by its tasks."""
     return [task for name in names for task in SEQUENCES.get(name, (name,))]
 
 

@@ -38,8 +38,8 @@ class ModelConfig:
     """How the frozen matrices are stored: as they are, or rounded to 8 bits, which takes a quarter of
     float32's memory."""
     remat: Literal["elementwise", "layers", "nothing"] = "elementwise"
-    """What the backward pass recomputes instead of storing: "elementwise" is fastest, "layers" takes the least
-    memory, "nothing" stores all activations."""
+    """What the backward pass recomputes instead of storing: "elementwise" is fastest, "layers" takes the
+    least memory, "nothing" stores all activations."""
     decoder_prompt: int = 0
     """For encoder-decoder models: how many of the prompt's vectors, its last ones, are put before the
     decoder's input. The others are put before the encoder's."""
@@ -60,8 +60,8 @@ class PromptConfig:
     vocabulary; of the task's class words, followed by sampled tokens; of the option `text`; or uniform random
     numbers between -0.5 and 0.5. A text is repeated or cut to the prompt's length."""
     text: str = ""
-    """The initial text for `start: text`. Teachers that start from the same text stay close enough for their mean
-    to be a usable prompt."""
+    """The initial text for `start: text`. Teachers that start from the same text stay close enough for their
+    mean to be a usable prompt."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class TrainConfig:
     """Adam's peak learning rate for the instruction embedding that follows the prompt of a target task, if
     there is one; with 0 it stays as it is. Pretraining never trains it."""
     warmup: float = 0.1
-    """Fraction of the steps over which the learning rate rises from zero; it falls to zero over the others."""
+    """Fraction of the steps over which the learning rate rises from zero; it falls to zero over the
+    others."""
     decay: Literal["cosine", "linear"] = "cosine"
     """How the learning rate falls after the warmup."""
     weight_decay: float = 0.0
@@ -99,18 +100,18 @@ class TrainConfig:
     shares: tuple[float, ...] = ()
     """Sampling weight of each task, in the order of the tasks; by default its number of examples."""
     share_cap: int = 2**18
-    """Largest number of examples that counts towards a task's sampling weight, so that huge tasks do not crowd
-    out small ones."""
+    """Largest number of examples that counts towards a task's sampling weight, so that huge tasks do not
+    crowd out small ones."""
     temperature: float = 1.0
     """Flattens the sampling weights: each is raised to the power 1/temperature."""
     balanced: bool = False
-    """Whether to read the classes of a task in turn, so that a batch has equally many examples of each. Otherwise
-    a small batch pulls the prompt towards the class that it happens to have most of."""
+    """Whether to read the classes of a task in turn, so that a batch has equally many examples of each.
+    Otherwise a small batch pulls the prompt towards the class that it happens to have most of."""
     save_every: int = 10
     """Steps between checkpoints; a run that is killed loses at most this many."""
     bad_steps: int = 10
-    """A step whose loss or gradient is not finite is skipped; after this many in a row the run stops. A few can
-    happen by chance, but a run that has diverged has nothing else."""
+    """A step whose loss or gradient is not finite is skipped; after this many in a row the run stops. A few
+    can happen by chance, but a run that has diverged has nothing else."""
 
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
@@ -142,8 +143,8 @@ class DistillConfig(TrainConfig):
     the input, which tell the model what the task is and are trained for a new task. A shorter instruction is
     repeated; of a longer one the end is kept. 0 leaves it out, as in MPT."""
     cache_teachers: bool = False
-    """Whether to compute the teachers' outputs once per example and keep them on disk, at about
-    (vocabulary + length x width) x 4 bytes each. Faster if examples are read more than once."""
+    """Whether to compute the teachers' outputs once per example and keep them on disk, at about (vocabulary +
+    length x width) x 4 bytes each. Faster if examples are read more than once."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ class MeshConfig:
     """Number of shards that a batch is split into (data parallelism); -1 takes all devices that the other two
     axes leave."""
     fsdp: int = 1
-    """Number of further shards of the batch, each of which also stores only its share of the frozen weights: for
-    models that barely fit one device."""
+    """Number of further shards of the batch, each of which also stores only its share of the frozen weights:
+    for models that barely fit one device."""
     tensor: int = 1
     """Number of devices that compute each layer jointly (tensor parallelism). It must divide the number of
     attention heads and of feed-forward units."""
@@ -195,7 +196,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """Options of `mpt adapt` that all methods share; ``mpt.methods.AdaptConfig`` adds those of each method."""
+    """Options of `mpt adapt` that all methods share; ``mpt.methods.AdaptConfig`` adds those of each."""
 
     out: str = "runs/adapt"
     """Directory of the run, for its config, checkpoints, prompts and metrics."""
@@ -203,13 +204,14 @@ class AdaptOptions:
     task: str = ""
     """The target task: a name from `mpt tasks`, or a task file."""
     also: tuple[str, ...] = ()
-    """Further target tasks, trained at the same time; from a universal prompt, all use the same shared part."""
+    """Further target tasks, trained at the same time; from a universal prompt, all use the same shared
+    part."""
     prompt: str = ""
     """Run directory of the universal prompt to start from; if left out, the prompt starts as `vectors` says.
     SPoT and ATTEMPT use the teachers of that run."""
     method: str = "prompt"
-    """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal prompt, also
-    the task's factors); each other method has a section of options with its name."""
+    """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
+    prompt, also the task's factors); each other method has a section of options with its name."""
     freeze_shared: bool = False
     """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
     v, and the instruction embedding if there is one."""
@@ -223,7 +225,8 @@ class AdaptOptions:
     shots: int = 16
     """Number of training examples per class (for free text, per task); 0 takes all."""
     shots_per: Literal["class", "task"] = "class"
-    """Whether `shots` counts the examples of each class, or those of the whole task whatever their classes."""
+    """Whether `shots` counts the examples of each class, or those of the whole task whatever their
+    classes."""
     seeds: tuple[int, ...] = (0,)
     """Random seeds; each draws its own training examples and trains its own prompt."""
     max_length: int = 128
@@ -241,8 +244,8 @@ class AdaptOptions:
     """The split of the final score. Use "validation" while hyperparameters are still being chosen, so that no
     test example is read."""
     calibrate: bool = False
-    """Whether to apply batch calibration (Zhou et al. 2024), which removes the model's bias towards some classes. It
-    uses the scored examples without their labels."""
+    """Whether to apply batch calibration (Zhou et al. 2024), which removes the model's bias towards some
+    classes. It uses the scored examples without their labels."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
@@ -266,8 +269,8 @@ class ContinualConfig:
     """The tasks in the order in which they are learned: names from `mpt tasks`, task files, or a sequence
     from the literature by its name, such as four_1."""
     prompt: str = ""
-    """Run directory of the universal prompt that all methods start from; if left out, prompts start as `vectors`
-    says."""
+    """Run directory of the universal prompt that all methods start from; if left out, prompts start as
+    `vectors` says."""
     methods: tuple[ContinualMethod, ...] = ()
     """The methods to run; by default all that apply. "factors" and "shared" need a universal prompt."""
     vectors: PromptConfig = PromptConfig()
@@ -275,8 +278,8 @@ class ContinualConfig:
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
     """How each task is trained."""
     kl_weight: float = 1.0
-    """For the method "shared": coefficient of KL(teacher || student), with the prompts of earlier tasks as teachers;
-    the task loss has coefficient 1."""
+    """For the method "shared": coefficient of KL(teacher || student), with the prompts of earlier tasks as
+    teachers; the task loss has coefficient 1."""
     hidden_weight: float = 1.0
     """For the method "shared": coefficient of the mean squared error between the hidden states of teacher and
     student. If this and `kl_weight` are both 0, nothing protects the earlier tasks."""

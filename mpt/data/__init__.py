@@ -1,1 +1,1 @@
-"""Records become examples, and examples batches of token ids."""
+"""Turns records into text-to-text examples, and examples into batches of token ids."""

@@ -1,4 +1,4 @@
-"""How many rows TFDS's data sets have, told without fetching them."""
+"""Numbers of rows of TensorFlow Datasets, known without downloading them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Of the data sets that the packaged tasks read, as TFDS's catalog has them: most builders bring no
-# counts with them, and some cannot be made without TensorFlow.
+# The data sets that the packaged tasks read, with the sizes in TFDS's catalog: most builders carry no
+# counts, and some cannot be created without TensorFlow.
 ROWS: dict[str, dict[str, int]] = {
     "ag_news_subset": {"train": 120_000, "test": 7_600},
     "gem/e2e_nlg": {"train": 33_525, "validation": 4_299, "test": 4_693},
@@ -44,7 +44,7 @@ ROWS: dict[str, dict[str, int]] = {
 
 
 def prepared(name: str) -> Any:
-    """The builder of a data set that is prepared on this machine; None where it is not."""
+    """Returns the builder of a data set that is prepared on this machine; None if it is not."""
     from tensorflow_datasets.core import DatasetNotFoundError, read_only_builder
 
     try:
@@ -54,13 +54,14 @@ def prepared(name: str) -> Any:
 
 
 def tfds_rows(name: str, expression: str) -> int | None:
-    """The rows of a split expression; None where that cannot be told.
+    """Number of rows of a split expression; None if it is unknown.
 
-    They are told by the data set prepared here, by ``ROWS``, or by what its builder knows.
+    The number comes from the data set if it is prepared on this machine, else from ``ROWS``, else from the
+    metadata of its builder.
 
     Args:
         name: the builder and its config, such as "glue/sst2".
-        expression: such as "train[1000:]".
+        expression: a TFDS split, such as "train[1000:]".
     """
     import tensorflow_datasets as tfds
 
@@ -79,7 +80,7 @@ def tfds_rows(name: str, expression: str) -> int | None:
 
 
 def _splits(known: Mapping[str, int]) -> Any:
-    """Splits of which nothing but the sizes is true."""
+    """Makes TFDS split metadata that holds nothing but the sizes."""
     from tensorflow_datasets.core import ShardedFileTemplate, SplitInfo
     from tensorflow_datasets.core.splits import SplitDict
 

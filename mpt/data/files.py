@@ -1,4 +1,4 @@
-"""Files of rows, told apart by their endings, read line by line, here or from a remote store."""
+"""Reads JSONL, CSV, TSV and Parquet files row by row, from disk or from a remote store."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from mpt.data.records import Fault, Record
 from mpt.errors import first_line, install
 from mpt.system.paths import is_remote
 
-# UTF-8, and without the byte-order mark that spreadsheets put in front of it.
+# UTF-8; a byte-order mark at the start, as spreadsheets write it, is dropped.
 ENCODING = "utf-8-sig"
 
-# Characters of one cell. A quote that nothing closes would otherwise take in the rest of the file.
+# Maximum number of characters in a cell: an unclosed quote would otherwise swallow the rest of the file.
 LONGEST_CELL = 10**8
 
-# NUL, and what stands for a byte that is no UTF-8.
+# NUL, and the lone surrogates that stand for bytes that are not UTF-8.
 UNREADABLE = re.compile("[\0\udc80-\udcff]")
 
 
 def read_file(path: str | Path) -> Iterator[Record | Fault]:
-    """The rows of a JSONL, CSV, TSV or Parquet file, one after another; a fault where one cannot be read.
+    """Yields the rows of a JSONL, CSV, TSV or Parquet file, and a fault for each that cannot be read.
 
-    Only the row at hand is in memory; of a Parquet file, the row group.
+    Only one row is in memory at a time; for a Parquet file, one row group.
 
     Args:
-        path: a local path, or a URL that fsspec knows. ``.gz`` behind the ending means compressed.
+        path: a local path, or a URL that fsspec supports. A name that ends in ``.gz`` is decompressed.
     """
     name = str(path)
     try:
@@ -76,16 +76,16 @@ def _opened(path: str) -> IOBase:
         raise
     except ImportError as error:
         raise Fault("unreadable file", path, f"{error}: {install('gcs,s3')}") from None
-    except Exception as error:  # each store's client raises kinds of its own
+    except Exception as error:  # each store's client raises its own types
         raise Fault("unreadable file", path, f"cannot be opened: {first_line(error)}") from None
 
 
 def _lines(path: str, file: IOBase, newline: str | None) -> Iterator[str]:
-    """A file's lines; bytes that are no UTF-8 come as lone surrogates, for ``_unreadable`` to find."""
-    whole: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
+    """Yields a file's lines, with lone surrogates for bytes that are not UTF-8; see ``_unreadable``."""
+    stream: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
     number = 0
     try:
-        with TextIOWrapper(whole, ENCODING, errors="surrogateescape", newline=newline) as text:
+        with TextIOWrapper(stream, ENCODING, errors="surrogateescape", newline=newline) as text:
             for line in text:
                 number += 1
                 yield line
@@ -95,12 +95,12 @@ def _lines(path: str, file: IOBase, newline: str | None) -> Iterator[str]:
 
 
 def _unreadable(where: str, text: str) -> Fault | None:
-    found = UNREADABLE.search(text)
-    if not found:
+    match = UNREADABLE.search(text)
+    if not match:
         return None
-    if found[0] == "\0":
+    if match[0] == "\0":
         return Fault("not UTF-8", where, "a NUL character; save it as UTF-8")
-    return Fault("not UTF-8", where, f"not UTF-8 (byte 0x{ord(found[0]) & 0xFF:02x}); save it as UTF-8")
+    return Fault("not UTF-8", where, f"not UTF-8 (byte 0x{ord(match[0]) & 0xFF:02x}); save it as UTF-8")
 
 
 def _read_jsonl(path: str, file: IOBase) -> Iterator[Record | Fault]:
@@ -111,7 +111,7 @@ def _read_jsonl(path: str, file: IOBase) -> Iterator[Record | Fault]:
 
 
 def parse_line(where: str, line: str) -> Record | Fault:
-    """A line of JSON that must be an object."""
+    """Parses a line of JSON, which must be an object."""
     try:
         row = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
         if "\\u" in line:
@@ -142,13 +142,13 @@ def _constant(name: str) -> Any:
 
 
 def _read_table(path: str, file: IOBase, delimiter: str) -> Iterator[Record | Fault]:
-    """Rows under a header line; a quoted cell may hold line ends."""
+    """Yields the rows below a header line; a quoted cell may contain line breaks."""
     header = None
     for where, cells in _table_rows(path, file, delimiter):
         if isinstance(cells, Fault):
             yield cells
             if header is None:
-                return  # what is below means nothing
+                return  # without a header, the rows below have no meaning
         elif header is None:
             header = cells
             yield from header_faults(where, header)
@@ -161,7 +161,7 @@ def _read_table(path: str, file: IOBase, delimiter: str) -> Iterator[Record | Fa
 
 
 def _table_rows(path: str, file: IOBase, delimiter: str) -> Iterator[tuple[str, list[str] | Fault]]:
-    """Each row that is not blank, with the line that it starts on."""
+    """Yields each row that is not blank, with the file and line at which it starts."""
     csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))
     rows = csv.reader(_lines(path, file, newline=""), delimiter=delimiter, strict=True)
     while True:

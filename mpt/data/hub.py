@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets` library: by their name on the hub, or saved in a folder."""
+"""Sources that Hugging Face's `datasets` library reads: a data set on the hub, or one saved in a folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mpt.system.paths import is_remote
 
 @dataclass(frozen=True)
 class Hub(Source):
-    """A data set on the hub, fetched once; no code that comes with it is run.
+    """A data set on the hub, downloaded once; code that comes with it is never run.
 
     Attributes:
-        name: its name, such as "nyu-mll/glue".
-        splits: our split, or "all" -> the data set's split expression.
-        config: which of its configs, if it has several.
+        name: the data set's name, such as "nyu-mll/glue".
+        splits: maps a split of the task, or "all", to a split expression of the data set.
+        config: the name of the data set's config, if it has several.
     """
 
     name: str
@@ -30,16 +30,16 @@ class Hub(Source):
     label: str = "label"
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.splits)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         datasets = _library()
         try:
-            found = datasets.load_dataset(self.name, self.config or None, split=self.splits[part])
-        except Exception as error:  # the hub's client raises many kinds, all meaning that it did not come
-            raise UserError(f"cannot load {self} ({part}): {first_line(error)}") from None
-        yield from _records(f"{self} {part}", found)
+            dataset = datasets.load_dataset(self.name, self.config or None, split=self.splits[stored_split])
+        except Exception as error:  # the hub's client raises many types; all mean that the download failed
+            raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from None
+        yield from _records(f"{self} {stored_split}", dataset)
 
     def __str__(self) -> str:
         return f"hub data set {self.name}" + (f" ({self.config})" if self.config else "")
@@ -47,12 +47,12 @@ class Hub(Source):
 
 @dataclass(frozen=True)
 class Saved(Source):
-    """A folder that ``save_to_disk`` of the `datasets` library has written.
+    """A data set that ``save_to_disk`` of the `datasets` library has written into a folder.
 
     Attributes:
         folder: a local path or a URL.
-        splits: our split, or "all" -> the split's name in the folder. Left out, they have the same
-            names; a folder without splits is one whole.
+        splits: maps a split of the task, or "all", to a split of the folder. If left out, the names are the
+            same; a folder without splits is one split named "all".
     """
 
     folder: str
@@ -60,28 +60,28 @@ class Saved(Source):
     label: str = "label"
 
     @cached_property
-    def _found(self) -> Mapping[str, Any]:
-        """The folder's splits by name."""
+    def _by_split(self) -> Mapping[str, Any]:
+        """The folder's data sets, by the name of their split."""
         datasets = _library()
         try:
-            found = datasets.load_from_disk(self.folder)
-        except Exception as error:  # of many kinds, from Arrow's to a remote store's
+            dataset = datasets.load_from_disk(self.folder)
+        except Exception as error:  # of many types, from Arrow's to a remote store's
             raise UserError(f"cannot load {self}: {first_line(error)}") from None
-        return found if isinstance(found, datasets.DatasetDict) else {"all": found}
+        return dataset if isinstance(dataset, datasets.DatasetDict) else {"all": dataset}
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         return not is_remote(self.folder)
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        return tuple(self.splits or self._found)
+    def stored_splits(self) -> tuple[str, ...]:
+        return tuple(self.splits or self._by_split)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
-        name = self.splits.get(part, part)
-        if name not in self._found:
-            raise UserError(f"{self} has no split '{name}'; it has {', '.join(self._found)}")
-        yield from _records(f"{self} {name}", self._found[name])
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
+        name = self.splits.get(stored_split, stored_split)
+        if name not in self._by_split:
+            raise UserError(f"{self} has no split '{name}'; it has {', '.join(self._by_split)}")
+        yield from _records(f"{self} {name}", self._by_split[name])
 
     def __str__(self) -> str:
         return f"saved data set {self.folder}"
@@ -95,12 +95,12 @@ def _library() -> Any:
     return datasets
 
 
-def _records(name: str, found: Any) -> Iterator[Record | Fault]:
-    """The rows as they are stored: no picture or sound in them is decoded."""
+def _records(name: str, dataset: Any) -> Iterator[Record | Fault]:
+    """Yields the rows as they are stored, without decoding images or audio."""
     labels = {
         column: feature
-        for column, feature in found.features.items()
+        for column, feature in dataset.features.items()
         if isinstance(feature, _library().ClassLabel)
     }
-    for row in arrow_records(name, found.with_format("arrow").iter(1024)):
+    for row in arrow_records(name, dataset.with_format("arrow").iter(1024)):
         yield row if isinstance(row, Fault) else row._replace(columns=with_label_names(row.columns, labels))

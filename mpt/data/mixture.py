@@ -1,9 +1,9 @@
-"""Which rows make which batch: a pure function of (seed, step), so any step can be resumed."""
+"""Chooses the rows of each batch as a pure function of (seed, step), so that a run can resume anywhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.config.options import TrainConfig
-from mpt.data.batches import collate_parts
+from mpt.data.batches import collate_microbatches
 from mpt.data.stored import StoredRows
 from mpt.errors import UserError
 from mpt.types import Batch, Layout, Row, Shards
@@ -25,55 +25,56 @@ def training_batches(
     layout: Layout = "decoder",
     shards: Shards | None = None,
 ) -> grain.MapDataset[Batch]:
-    """The batches of a run, each in ``config.parts``; batch ``i`` depends on the arguments and ``i`` only.
+    """The batches of a training stage, each split into ``config.parts`` microbatches.
+
+    Batch ``i`` depends on nothing but the arguments and ``i``.
 
     Args:
-        rows: the rows of each task; task ``j`` reads prompt ``j``.
-        config: its steps, its batch size (rows over all tasks and devices) and its sampling.
-        shards: those of every batch that this process reads; see ``collate_parts``.
+        rows: the rows of each task; task ``j`` uses prompt ``j``.
+        config: gives the number of steps, the batch size (over all tasks and devices) and the sampling.
+        shards: the shards of every batch that this process reads; see ``collate_microbatches``.
 
     Raises:
-        UserError: ``config.shares`` are not one for each task, or the rows of a batch cannot be dealt
-            out equally.
+        UserError: ``config.shares`` does not have one entry per task, or a batch cannot be split equally.
     """
-    share, size = shares(list(map(len, rows)), config), config.batch_size
-    if shards and size % (hands := config.parts * shards.count):
+    weights, size = shares(list(map(len, rows)), config), config.batch_size
+    if shards and size % (groups := config.parts * shards.count):
         raise UserError(
             f"batch_size: {size} rows cannot be dealt out to {config.parts} parts × {shards.count} shards "
-            f"(data × fsdp of the mesh); make it a multiple of {hands}, or choose another mesh"
+            f"(data × fsdp of the mesh); make it a multiple of {groups}, or choose another mesh"
         )
-    quotas = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
-    # A stream's own place per step: rows come back only when the stream has gone around.
+    draw_tasks = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
+    # Each step reads its own stretch of a task's stream, so that no row repeats before its epoch ends.
     stride = -(-size // len(rows)) if config.sampling == "equal" else size
     orders = [_order(task, seed + j, config.balanced) for j, task in enumerate(rows)]
-    first = np.cumsum([0, *map(len, rows)])
+    offsets = np.cumsum([0, *map(len, rows)])  # from an index within a task to a number over all tasks
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
-        tasks = quotas(share, size, rng)
+        tasks = draw_tasks(weights, size, rng)
         taken = [0] * len(rows)
         chosen = []
         for task in tasks:
-            place = int(orders[task][step * stride + taken[task]])
-            chosen.append(rows[task][place]._replace(number=int(first[task]) + place))
+            index = int(orders[task][step * stride + taken[task]])
+            chosen.append(rows[task][index]._replace(number=int(offsets[task]) + index))
             taken[task] += 1
-        return collate_parts(chosen, tasks, config.parts, layout, shards)
+        return collate_microbatches(chosen, tasks, config.parts, layout, shards)
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
 
 
 def _order(rows: Sequence[Row], seed: int, balanced: bool) -> Any:
-    """Places of a task's rows, shuffled anew each time around; ``balanced`` takes its classes in turn."""
+    """An endless stream of row indices, shuffled in each epoch; ``balanced`` takes the classes in turn."""
     if not balanced:
         return grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
     labels = rows.labels if isinstance(rows, StoredRows) else np.array([row.label for row in rows])
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return grain.MapDataset.mix(
-        [grain.MapDataset.source(places.tolist()).seed(seed).shuffle().repeat() for places in classes]
+        [grain.MapDataset.source(members.tolist()).seed(seed).shuffle().repeat() for members in classes]
     )
 
 
 def in_steps(config: TrainConfig, counts: Sequence[int]) -> TrainConfig:
-    """``config`` with its steps: as given, or those of its epochs over tasks of ``counts`` rows.
+    """``config`` with the number of steps that its epochs take over tasks of ``counts`` rows, if it has any.
 
     >>> in_steps(TrainConfig(epochs=2.0, batch_size=8), [100, 33]).steps
     34
@@ -83,9 +84,9 @@ def in_steps(config: TrainConfig, counts: Sequence[int]) -> TrainConfig:
 
 
 def shares(counts: Sequence[int], config: TrainConfig) -> Float[np.ndarray, " J"]:
-    """Each task's share of the rows drawn: as given, or by its rows.
+    """The probability of drawing each task: from ``config.shares``, or else from its number of rows.
 
-    Rows count up to a cap, and to the power 1/temperature (Raffel et al. 2020, section 3.5.2).
+    Numbers of rows are capped, then raised to the power 1/temperature (Raffel et al. 2020, section 3.5.2).
 
     >>> shares([100, 400], TrainConfig(temperature=2.0)).round(3)
     array([0.333, 0.667])
@@ -97,23 +98,20 @@ def shares(counts: Sequence[int], config: TrainConfig) -> Float[np.ndarray, " J"
     return weights / weights.sum()
 
 
-Quota = Callable[[np.ndarray, int, np.random.Generator], list[int]]
-
-
 def _equal(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """Tasks in turn."""
+    """The task of each row: all tasks in turn."""
     return [row % len(share) for row in range(batch_size)]
 
 
 def _proportional(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """Each row's task drawn by ``share``."""
+    """The task of each row, drawn with the probabilities ``share``."""
     return sorted(rng.choice(len(share), size=batch_size, p=share).tolist())
 
 
 def _stochastic(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """K of 2..J tasks drawn with replacement by ``share``; each gets an equal part of the batch.
+    """The task of each row: 2 to J tasks, drawn with replacement, have equal parts of the batch.
 
-    MPT's stochastic task sampling (Wang et al. 2023, section 3.2), as its authors' later code has it.
+    MPT's stochastic task sampling (Wang et al. 2023, section 3.2), as in its authors' later code.
     """
     count = rng.integers(2, len(share), endpoint=True) if len(share) > 2 else len(share)
     drawn = rng.choice(len(share), size=count, p=share)
@@ -126,15 +124,18 @@ def few_shot(
     seed: int,
     per: Literal["class", "task"] = "class",
 ) -> list[int]:
-    """Places of ``count`` rows of each label, or in all, drawn without replacement; all, if fewer exist.
+    """Indices of ``count`` rows of each label, drawn without replacement; all rows, if there are fewer.
+
+    Args:
+        per: "task" draws ``count`` rows in all, whatever their labels.
 
     >>> labels = [0, 0, 0, 1, 1]
-    >>> [labels[place] for place in few_shot(labels, 2, seed=0)]
+    >>> [labels[i] for i in few_shot(labels, 2, seed=0)]
     [0, 0, 1, 1]
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     if per == "task":
         return order[:count].tolist()
     shuffled = np.asarray(labels)[order]
-    kept = [order[shuffled == label][:count] for label in np.unique(shuffled)]
-    return np.concatenate(kept).tolist() if kept else []
+    drawn = [order[shuffled == label][:count] for label in np.unique(shuffled)]
+    return np.concatenate(drawn).tolist() if drawn else []

@@ -1,4 +1,4 @@
-"""A row of data: a record, or what is wrong with it."""
+"""A record is one row of a data source; a fault says why a row cannot be used."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from mpt.errors import UserError
 
 
 class Record(NamedTuple):
-    """One row of a source, and where it stands, for error messages."""
+    """One row of a source; ``where`` names its file and line in error messages."""
 
     where: str
     columns: Mapping[str, Any]
 
 
 class Fault(UserError):
-    """What keeps a row, or a whole file, from being used.
+    """The reason why a row, or a whole file, cannot be used.
 
-    Readers yield it in the record's place and go on: who trains raises the first one, who checks
-    collects them all.
+    Readers yield a fault instead of the record and continue: training raises the first fault, `mpt tasks
+    check` collects them all.
 
     Attributes:
-        kind: what faults alike share, in a few words.
+        kind: a short name for faults of the same kind, by which they are counted.
     """
 
     def __init__(self, kind: str, where: str, reason: str):

@@ -1,4 +1,4 @@
-"""Where records come from: files, packaged data, TensorFlow Datasets, and Python's own rows."""
+"""Sources of records: files, data in Python packages, TensorFlow Datasets, and rows held in Python."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from mpt.system.paths import is_remote
 
 
 class Source(ABC):
-    """Anything that gives the records of a split.
+    """A data set that gives the records of the splits "train", "validation" and "test".
 
-    Its parts are splits, or one part "all": a whole that is split by a hash of each row's text.
+    It stores these splits; or one split named "all", whose rows are assigned to the three by a hash of their
+    text.
 
     Attributes:
-        label: the column that the split must not depend on.
-        group: the column whose rows must stay together; every row by itself where empty.
+        label: the column that the hash leaves out.
+        group: a column that is hashed alone, so that rows which share its value fall into the same split;
+            if empty, the whole row is hashed.
     """
 
     label: str = "label"
@@ -34,47 +36,47 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def parts(self) -> tuple[str, ...]:
-        """The names that ``rows`` knows."""
+    def stored_splits(self) -> tuple[str, ...]:
+        """The names of the stored splits, for ``rows``."""
 
     @abstractmethod
-    def rows(self, part: str) -> Iterator[Record | Fault]:
-        """The rows of a part, one after another; a fault for each that cannot be read."""
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
+        """Yields the rows of a stored split, and a fault for each that cannot be read."""
 
     def version(self, split: str) -> str | None:
-        """What is another whenever the split's rows may be others; None where that cannot be told."""
+        """A text that changes whenever the rows of a split may have changed; None if that is unknown."""
         return None
 
     @property
-    def here(self) -> bool:
-        """Whether the rows can be read without fetching them."""
+    def is_local(self) -> bool:
+        """Whether the rows can be read without downloading them."""
         return False
 
     def count(self, split: str) -> int | None:
-        """The rows of a split, told without fetching them; None where that cannot be told."""
-        return sum(1 for _ in self.load(split)) if self.here else None
+        """Number of rows of a split; None if it is unknown until the rows are downloaded."""
+        return sum(1 for _ in self.load(split)) if self.is_local else None
 
-    def _part(self, split: str) -> str:
-        """The part that a split is, or is made of.
+    def _stored_split(self, split: str) -> str:
+        """The stored split that holds the rows of a split: the one of that name, or else "all".
 
         Raises:
             UserError: there is no such split.
         """
-        part = split if split in self.parts else "all"
-        if part not in self.parts:
-            have = ", ".join(self.parts)
+        stored_split = split if split in self.stored_splits else "all"
+        if stored_split not in self.stored_splits:
+            have = ", ".join(self.stored_splits)
             raise UserError(f"{self} has no {split} split; it has {have}: name it in the task's source")
-        return part
+        return stored_split
 
     def load(self, split: str) -> Iterator[Record]:
-        """The records of "train", "validation" or "test", one after another.
+        """Yields the records of "train", "validation" or "test".
 
         Raises:
             UserError: there is no such split, or a row cannot be read.
         """
-        part = self._part(split)
-        rows = self.rows(part)
-        for row in split_by_hash(rows, split, self.label, self.group) if part != split else rows:
+        stored_split = self._stored_split(split)
+        rows = self.rows(stored_split)
+        for row in split_by_hash(rows, split, self.label, self.group) if stored_split != split else rows:
             if isinstance(row, Fault):
                 raise row
             yield row
@@ -82,29 +84,29 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Files(Source):
-    """JSONL, CSV, TSV or Parquet files: one per split, or one file that is split by a hash.
+    """JSONL, CSV, TSV or Parquet files: one file per split, or one file for all three.
 
     Attributes:
-        paths: split, or "all" -> a local path or a URL.
+        paths: maps a split, or "all", to a local path or a URL.
     """
 
     paths: Mapping[str, Path | str]
     label: str = "label"
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.paths)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
-        return read_file(self.paths[part])
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
+        return read_file(self.paths[stored_split])
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         return not any(map(is_remote, self.paths.values()))
 
     def version(self, split: str) -> str | None:
-        path = self.paths[self._part(split)]
-        return None if is_remote(path) else changed(Path(path))
+        path = self.paths[self._stored_split(split)]
+        return None if is_remote(path) else file_state(Path(path))
 
     def __str__(self) -> str:
         return ", ".join(str(path) for path in self.paths.values())
@@ -112,11 +114,11 @@ class Files(Source):
 
 @dataclass(frozen=True)
 class Rows(Source):
-    """Rows that Python holds or makes.
+    """Rows that are held or generated in Python.
 
     Attributes:
-        tables: split, or "all" -> the rows, or a function that gives a fresh iterator of them; each row
-            is a mapping from its columns' names.
+        tables: maps a split, or "all", to its rows, or to a function that returns a new iterator over them;
+            each row is a mapping from column names to values.
     """
 
     tables: Mapping[str, Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]]
@@ -124,22 +126,22 @@ class Rows(Source):
     group: str = ""
 
     def __post_init__(self):
-        for part, table in self.tables.items():
+        for split, table in self.tables.items():
             if isinstance(table, Iterator):
-                raise UserError(f"{part} rows: an iterator is read once only; give a list, or a function")
+                raise UserError(f"{split} rows: an iterator is read once only; give a list, or a function")
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.tables)
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         return True
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
-        table = self.tables[part]
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
+        table = self.tables[stored_split]
         for number, row in enumerate(table() if callable(table) else table):
-            where = f"{part} row {number}"
+            where = f"{stored_split} row {number}"
             if isinstance(row, Mapping) and all(isinstance(name, str) for name in row):
                 yield Record(where, row)
             else:
@@ -151,11 +153,11 @@ class Rows(Source):
 
 @dataclass(frozen=True)
 class Packaged(Source):
-    """Data that pinned Python packages carry.
+    """Data that comes inside Python packages of a fixed version.
 
     Attributes:
         packages: names in ``mpt.system.assets.ASSETS``.
-        read: reads the records out of the folders of these assets.
+        read: a function from the folders of these packages to the records.
     """
 
     packages: tuple[str, ...]
@@ -164,14 +166,14 @@ class Packaged(Source):
     group: str = ""
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def stored_splits(self) -> tuple[str, ...]:
         return ("all",)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         yield from self.read(*map(asset_dir, self.packages))
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         return all(map(unpacked, self.packages))
 
     def version(self, split: str) -> str | None:
@@ -184,12 +186,13 @@ class Packaged(Source):
 
 @dataclass(frozen=True)
 class Tfds(Source):
-    """A data set of TensorFlow Datasets, read by random access, without TensorFlow.
+    """A data set of TensorFlow Datasets, read by random access and without TensorFlow.
 
     Attributes:
         name: the builder and its config, such as "glue/sst2".
-        splits: our split, or "all" -> the data set's split expression.
-        unfold: what a row stands for: one record, several, or none. Each row is a record where left out.
+        splits: maps a split of the task, or "all", to a split expression of the data set.
+        unfold: a function from a row to its records, which may be several or none; if left out, each row is
+            one record.
     """
 
     name: str
@@ -198,13 +201,13 @@ class Tfds(Source):
     label: str = "label"
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.splits)
 
-    def rows(self, part: str) -> Iterator[Record | Fault]:
+    def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         import tensorflow_datasets as tfds
 
-        rows = self._rows(part)
+        rows = self._rows(stored_split)
         labels = {
             name: feature
             for name, feature in rows.dataset_info.features.items()
@@ -213,56 +216,57 @@ class Tfds(Source):
         for i, row in enumerate(rows):
             columns = with_label_names(decoded(row), labels)
             for record in self.unfold(columns) if self.unfold else [columns]:
-                yield Record(f"{self} {part} row {i}", record)
+                yield Record(f"{self} {stored_split} row {i}", record)
 
-    def _rows(self, part: str) -> Any:
+    def _rows(self, stored_split: str) -> Any:
         import tensorflow_datasets as tfds
 
         try:
-            return tfds.data_source(self.name, split=self.splits[part])
+            return tfds.data_source(self.name, split=self.splits[stored_split])
         except ModuleNotFoundError as error:
             missing = str(error).rpartition(": ")[2]
             remedy = "install that package; once the data set is prepared, it is read without"
             raise UserError(f"cannot prepare {self}: {missing}; {remedy}") from error
         except (tfds.core.DatasetNotFoundError, OSError, ValueError, AssertionError) as error:
-            raise UserError(f"cannot load {self} ({part}): {first_line(error)}") from error
+            raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from error
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         return prepared(self.name) is not None
 
     def count(self, split: str) -> int | None:
-        """The data set's rows; an ``unfold`` may make more or fewer of them."""
-        part = self._part(split)
-        return tfds_rows(self.name, self.splits[part]) if part == split else super().count(split)
+        """Number of rows of the data set, before ``unfold``."""
+        stored = self._stored_split(split)
+        return tfds_rows(self.name, self.splits[stored]) if stored == split else super().count(split)
 
     def version(self, split: str) -> str | None:
-        part = self._part(split)
-        info = self._rows(part).dataset_info
-        written = changed(Path(info.data_dir) / "dataset_info.json")
-        return f"{info.full_name} {self.splits[part]} {written} {code_of(self.unfold)}"
+        stored_split = self._stored_split(split)
+        info = self._rows(stored_split).dataset_info
+        written = file_state(Path(info.data_dir) / "dataset_info.json")
+        return f"{info.full_name} {self.splits[stored_split]} {written} {code_of(self.unfold)}"
 
     def __str__(self) -> str:
         return f"TFDS {self.name}"
 
 
-def changed(path: Path) -> str:
-    """The state of a file: its place, its size and when it was written."""
+def file_state(path: Path) -> str:
+    """The path, size and modification time of a file, as one text that changes with the file."""
     state = path.stat() if path.exists() else None
     return f"{path.absolute()} {state.st_size} {state.st_mtime_ns}" if state else str(path.absolute())
 
 
 def code_of(function: Callable[..., Any] | None) -> str:
-    """A digest of the module that a function comes from."""
+    """SHA-256 of the source file that defines a function; empty for None."""
     file = inspect.getsourcefile(function) if function else None
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def with_label_names(columns: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its class numbers as names: by name, a label means the same in every version.
+    """Replaces class numbers by class names, whose meaning does not depend on the data set's version.
 
     Args:
-        labels: column -> its feature, which names the numbers. -1, a hidden label, stays.
+        labels: maps each label column to its feature, which knows the names. The number -1, which stands for
+            a hidden label, stays.
     """
     named = {
         name: feature.int2str(columns[name])
@@ -273,11 +277,11 @@ def with_label_names(columns: Mapping[str, Any], labels: Mapping[str, Any]) -> d
 
 
 def decoded(value: Any) -> Any:
-    """A TFDS row with its bytes as text, its arrays as lists and its NumPy scalars as Python's."""
+    """Converts a TFDS row to Python values: bytes become text, arrays lists, NumPy scalars numbers."""
     if isinstance(value, dict):
-        return {name: decoded(part) for name, part in value.items()}
+        return {name: decoded(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [decoded(part) for part in value]
+        return [decoded(item) for item in value]
     if hasattr(value, "tolist"):
         return decoded(value.tolist())
     return value.decode() if isinstance(value, bytes) else value

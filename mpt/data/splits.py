@@ -1,4 +1,4 @@
-"""One whole becomes three splits, by a hash of each row's text, in little memory."""
+"""Splits a data set into train, validation and test by a hash of each row's text, in little memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SPLITS = ("train", "validation", "test")
 
 
 class Seen:
-    """The texts met so far, by 64 bits of their digests: a table that grows on disk, not in memory.
+    """The texts seen so far and their splits, in a table on disk that is keyed by 64 bits of their digests.
 
-    Two texts of ten million have the same digest with a chance of 3 in a million.
+    Among ten million texts, the chance that any two have the same key is 3 in a million.
     """
 
     def __init__(self):
-        # SQLite's own temporary file; it is gone when the connection is closed.
+        # An empty name makes a temporary database, which is deleted when the connection is closed.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"  # KiB
             "CREATE TABLE seen (digest INTEGER PRIMARY KEY, split TEXT); BEGIN;"
         )
 
-    def first(self, digest: bytes, split: str = "") -> str | None:
-        """The split in which the text was met before; None for a new one, which is kept."""
+    def earlier_split(self, digest: bytes, split: str = "") -> str | None:
+        """The split in which a text was seen before; None if it is new, and then it is added to ``split``."""
         key = int.from_bytes(digest[:8], signed=True)
         new = self._table.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, split)).rowcount
         if new:
@@ -45,23 +45,23 @@ class Seen:
 def split_by_hash(
     rows: Iterable[Record | Fault], split: str, label: str, group: str = ""
 ) -> Iterator[Record | Fault]:
-    """The rows of one split, without duplicates, and every fault; see ``splits_by_hash``."""
-    for place, row in splits_by_hash(rows, label, group):
-        if place == split or isinstance(row, Fault):
+    """Yields the rows of one split, without duplicates, and all faults; see ``splits_by_hash``."""
+    for assigned, row in splits_by_hash(rows, label, group):
+        if assigned == split or isinstance(row, Fault):
             yield row
 
 
 def splits_by_hash(
     rows: Iterable[Record | Fault], label: str, group: str = ""
 ) -> Iterator[tuple[str | None, Record | Fault]]:
-    """Each row with its split: 70 % train, 10 % validation, 20 % test; None for duplicates and faults.
+    """Yields each row with its split: 70 % train, 10 % validation, 20 % test; None for duplicates and faults.
 
-    A row's place depends on nothing but its text, so it stays when rows are added or moved, and the
+    The split of a row depends only on its text, so it stays the same when rows are added or moved, and the
     same text is never in two splits.
 
     Args:
-        label: the column left out of the hash.
-        group: hash this column alone, so that rows sharing it stay together.
+        label: the column that is left out of the hash.
+        group: if given, only this column is hashed, so that rows which share its value share their split.
 
     >>> rows = [Record(str(i), {"text": text, "label": i}) for i, text in enumerate(["so", "we", "so"])]
     >>> [split for split, _ in splits_by_hash(rows, "label")]
@@ -74,13 +74,14 @@ def splits_by_hash(
                 continue
             text = {name: value for name, value in row.columns.items() if name != label}
             digest = digest_of(text)
-            if seen.first(digest) is not None:
+            if seen.earlier_split(digest) is not None:
                 yield None, row
                 continue
-            share = digest_of(row.columns[group]) if group else digest
-            tenth = int.from_bytes(share[:4]) % 10
+            key = digest_of(row.columns[group]) if group else digest
+            tenth = int.from_bytes(key[:4]) % 10
             yield SPLITS[(tenth >= 7) + (tenth >= 8)], row
 
 
 def digest_of(value: Any) -> bytes:
+    """SHA-256 of a value, written as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).digest()

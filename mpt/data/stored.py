@@ -1,4 +1,4 @@
-"""Tokenised rows on disk: made once for a source, a template and a tokenizer, then read in place."""
+"""Tokenised rows on disk: written once per source, template and tokenizer, then read through memory maps."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from mpt.data.tokenise import encode, tokenizer_hash
 from mpt.system.assets import cache_dir
 from mpt.types import Layout, Row
 
-FORMAT = 1  # of the files; another one makes them anew
+FORMAT = 1  # version of the files; a new version writes them again
 
-# Rows that are tokenised at a time, and such chunks before worker processes are worth their start.
-CHUNK, ALONE = 2048, 12
+CHUNK = 2048  # rows that are tokenised at a time
+SERIAL_CHUNKS = 12  # chunks after which starting worker processes pays off
 
 
 class StoredRows(Sequence[Row]):
-    """Rows that stay on disk: the system keeps in memory what is read often.
+    """Tokenised rows in memory-mapped files: the operating system keeps in memory what is read often.
 
     Args:
-        folder: holds ``tokens``, all rows' inputs and targets end to end, ``rows``, each one's start,
-            length of input, length of target and label, and ``choices.json``, which all rows share.
+        folder: holds ``tokens``, the inputs and targets of all rows end to end; ``rows``, the offset, input
+            length, target length and label of each row; and ``choices.json``, the choices of all rows.
     """
 
     def __init__(self, folder: Path):
-        # Plain arrays over the mapped files: a memmap's own slices cost ten times as much.
+        # Plain arrays over the mapped files, because slicing a memmap costs ten times as much.
         self._tokens = np.asarray(np.memmap(folder / "tokens", np.int32, "r"))
         self._rows = np.asarray(np.memmap(folder / "rows", np.int64, "r")).reshape(-1, 4)
         self._choices = tuple(json.loads((folder / "choices.json").read_text()))
@@ -46,23 +46,24 @@ class StoredRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, place: int) -> Row:  # type: ignore[override]
-        start, inputs, targets, label = self._rows[place].tolist()
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        start, inputs, targets, label = self._rows[index].tolist()
         middle = start + inputs
         return Row(self._tokens[start:middle], self._tokens[middle : middle + targets], self._choices, label)
 
     @property
     def labels(self) -> Int[np.ndarray, " R"]:
+        """The label of each of the R rows."""
         return self._rows[:, 3]
 
 
 def stored_rows(
     task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
 ) -> StoredRows:
-    """A split's rows, tokenised unless they are there already.
+    """The rows of a split, tokenised unless they are in the cache already.
 
-    They are kept in the cache folder, by what they depend on. Rows of a source that cannot tell its
-    version are kept for as long as this process reads them.
+    The cache folder holds them under a hash of everything that they depend on. If the source does not know
+    its version, the files are deleted when this process no longer reads them.
     """
     tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout)
 
@@ -73,24 +74,24 @@ def stored_rows(
     if version is None:
         with TemporaryDirectory() as scratch:
             write(Path(scratch))
-            return StoredRows(Path(scratch))  # what is mapped outlives its name
-    reads = [task.template, dict(task.verbalizer), task.label]
-    depends = [FORMAT, version, split, reads, tokenizer_hash(tokenizer), max_length, layout]
-    folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]
+            return StoredRows(Path(scratch))  # mapped files stay readable after they are deleted
+    wording = [task.template, dict(task.verbalizer), task.label]
+    key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
+    folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent) as scratch:
-            write(made := Path(scratch) / "made")
-            with contextlib.suppress(OSError):  # another process was quicker
-                os.rename(made, folder)
+            write(complete := Path(scratch) / "made")
+            with contextlib.suppress(OSError):  # another process was faster
+                os.rename(complete, folder)
     return StoredRows(folder)
 
 
 def _in_chunks(tokenised: partial[list[Row]], examples: Iterable[Example]) -> Iterator[list[Row]]:
-    """The rows of many examples at a time, in order; by worker processes where there are very many."""
+    """Yields chunks of rows in order; worker processes tokenise them if there are many."""
     examples = iter(examples)
     chunks = iter(lambda: list(islice(examples, CHUNK)), [])
-    yield from map(tokenised, islice(chunks, ALONE))
+    yield from map(tokenised, islice(chunks, SERIAL_CHUNKS))
     if more := list(islice(chunks, 1)):
         workers: Any = joblib.Parallel(n_jobs=-1, return_as="generator", pre_dispatch="2*n_jobs")
         yield from workers(joblib.delayed(tokenised)(chunk) for chunk in chain(more, chunks))

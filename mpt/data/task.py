@@ -1,4 +1,4 @@
-"""What to learn: a task turns records of a source into text-to-text examples."""
+"""A task turns the records of a source into text-to-text examples."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Example:
     """One text-to-text example.
 
     Attributes:
-        template: the text with ``{field}`` places.
-        fields: what goes there. Kept apart so that truncation can shorten a field and leave the
-            template's own words whole.
+        template: the input text with placeholders such as ``{field}``.
+        fields: the texts of the placeholders. They are kept apart so that truncation shortens a field and
+            never the words of the template.
         target: the text to produce.
         choices: the class words to choose from; empty for free text.
-        references: every text that counts as right, the target first.
-        group: what it is scored together with, where a metric counts groups.
+        references: all texts that count as correct, the target first.
+        group: the name of the group that it is scored with, for metrics that score groups.
     """
 
     template: str
@@ -40,33 +40,36 @@ class Example:
 
     @property
     def inputs(self) -> str:
+        """The input text: the template with its fields filled in."""
         return self.template.format_map(self.fields)
 
     @property
     def label(self) -> int:
-        """The target's place among the choices."""
+        """The index of the target among the choices."""
         return self.choices.index(self.target)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A source, and how its records read.
+    """A source of records, and how they are worded as examples.
 
     Attributes:
         name: unique among tasks.
-        source: where the records come from.
-        template: the input text; ``{column}`` stands for a record's column.
-        verbalizer: a record's label -> the words that the model says for it; empty for free text. Where
-            a metric asks for a positive class, it is the last.
-        label: the column with the label, or with the target text if there is no verbalizer: a list of
-            texts, if several count as right.
-        metrics: names in ``mpt.metrics.METRICS``; the first is the one that tables show.
-        group: the column that names what an example is scored together with.
-        templates: other templates by name; ``mnli:question`` is the task ``mnli`` with that of them.
-        instruction: what the task is, in words: the hard prompt, and a start for soft ones.
-        url: where the data set is described.
-        scoring: what a class's words are compared by: the "sum" of their tokens' log-probabilities, or
-            the "mean", which does not favour the shorter of them.
+        source: the source of the records.
+        template: the input text; ``{column}`` is replaced by that column of a record.
+        verbalizer: maps a record's label to the class words that the model produces for it; empty for free
+            text. For metrics that need a positive class, it is the last one.
+        label: the column with the label; without a verbalizer, the column with the target text, or with a
+            list of texts that all count as correct.
+        metrics: names in ``mpt.metrics.METRICS``; tables show the first.
+        group: the column with the name of the group that an example is scored with.
+        templates: further templates by name; ``mnli:question`` is the task ``mnli`` with its template
+            ``question``.
+        instruction: a description of the task for the model: the hard prompt, and an initial value for soft
+            prompts.
+        url: a page that describes the data set.
+        scoring: how the words of a class are scored: by the "sum" of their tokens' log-probabilities, or by
+            the "mean", which does not favour short words.
 
     >>> from mpt.data.sources import Rows
     >>> source = Rows({"train": [{"text": "A joy.", "label": 1}]})
@@ -89,11 +92,11 @@ class Task:
     templates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        for name, spec, conversion in self._places:
+        for name, spec, conversion in self._placeholders:
             if not name.isidentifier() or spec or conversion:
-                place = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+                placeholder = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise UserError(
-                    f"task {self.name}: template: '{{{place}}}' is not a column name; "
+                    f"task {self.name}: template: '{{{placeholder}}}' is not a column name; "
                     "write {column} with a plain name, and {{ }} for braces"
                 )
         if not self.columns:
@@ -103,28 +106,29 @@ class Task:
         words = list(self.verbalizer.values())
         if len(set(words)) < len(words):
             raise UserError(f"task {self.name}: verbalizer: two labels share one word; give each its own")
-        for metric, part in NEEDS.items():
-            if metric in self.metrics and not getattr(self, part):
-                raise UserError(f"task {self.name}: metric {metric} needs a {part}; give the task one")
+        for metric, attribute in NEEDS.items():
+            if metric in self.metrics and not getattr(self, attribute):
+                raise UserError(f"task {self.name}: metric {metric} needs a {attribute}; give the task one")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the template names, each once."""
-        return tuple(dict.fromkeys(name for name, _, _ in self._places))
+        """The columns that the template uses, without repetition."""
+        return tuple(dict.fromkeys(name for name, _, _ in self._placeholders))
 
     @property
-    def _places(self) -> list[tuple[str, str, str]]:
-        """Each place's column, format and conversion; a good template has neither of the latter."""
+    def _placeholders(self) -> list[tuple[str, str, str]]:
+        """The column, format and conversion of each placeholder; a valid template has only columns."""
         try:
-            parts = list(string.Formatter().parse(self.template))
+            pieces = list(string.Formatter().parse(self.template))
         except ValueError as error:
             raise UserError(f"task {self.name}: template: {error}; write {{{{ }}}} for braces") from None
         return [
-            (name, spec or "", conversion or "") for _, name, spec, conversion in parts if name is not None
+            (name, spec or "", conversion or "") for _, name, spec, conversion in pieces if name is not None
         ]
 
     @property
     def choices(self) -> tuple[str, ...]:
+        """The class words, in the order of the verbalizer; empty for free text."""
         return tuple(self.verbalizer.values())
 
     @property
@@ -133,10 +137,10 @@ class Task:
         return self.metrics[0]
 
     def with_template(self, name: str) -> Task:
-        """This task with another of its templates.
+        """Returns this task with another of its templates.
 
         Raises:
-            UserError: it has none of that name.
+            UserError: the task has no template of that name.
         """
         if name not in self.templates:
             hint = nearest(name, self.templates) if self.templates else "it has one template only"
@@ -144,7 +148,7 @@ class Task:
         return replace(self, name=f"{self.name}:{name}", template=self.templates[name])
 
     def examples(self, split: str) -> Iterator[Example]:
-        """The examples of ``split``, "train", "validation" or "test", one after another.
+        """Yields the examples of a split, "train", "validation" or "test".
 
         Raises:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
@@ -156,27 +160,31 @@ class Task:
             raise UserError(f"task {self.name}: the {split} split of {self.source} is empty")
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
-        """``count`` examples of a split, drawn without replacement, in random order; all of them for 0."""
+        """Draws ``count`` examples of a split without replacement, in random order; 0 draws all."""
         length = sum(1 for _ in self.source.load(split))
         drawn = np.random.default_rng(seed).permutation(length)[: count or length]
-        places = {int(place): order for order, place in enumerate(drawn)}
-        found = [(places[i], example) for i, example in enumerate(self.examples(split)) if i in places]
-        return [example for _, example in sorted(found, key=lambda pair: pair[0])]
+        order = {int(index): rank for rank, index in enumerate(drawn)}
+        ranked = [(order[i], example) for i, example in enumerate(self.examples(split)) if i in order]
+        return [example for _, example in sorted(ranked, key=lambda pair: pair[0])]
 
     def example(self, record: Record, target: str | None = None) -> Example:
-        """A record as text; its target is read from the record unless it is given."""
+        """Turns a record into an example; the target is read from the record unless it is given."""
         fields = {name: self.text(record, name) for name in self.columns}
-        right = self.references(record) if target is None else (target,)
+        correct = self.references(record) if target is None else (target,)
         group = self.text(record, self.group) if self.group and target is None else ""
-        return Example(self.template, fields, right[0], self.choices, right, group)
+        return Example(self.template, fields, correct[0], self.choices, correct, group)
 
     def records(self, name: str, inputs: Iterable[Any]) -> list[Record]:
-        """Unlabelled inputs as records: each an object with the columns, or the text of the only one.
+        """Turns unlabelled inputs into records.
 
         Args:
-            name: what the inputs are called in error messages.
+            name: the name of the inputs in error messages.
+            inputs: mappings from column names to values; or texts, if the template uses only one column.
+
+        Raises:
+            UserError: an input is neither.
         """
-        found = []
+        records = []
         for i, value in enumerate(inputs):
             if isinstance(value, str) and len(self.columns) == 1:
                 value = {self.columns[0]: value}
@@ -184,11 +192,11 @@ class Task:
                 ways = "a text or " if len(self.columns) == 1 else ""
                 wanted = f"{ways}an object with {', '.join(self.columns)}"
                 raise UserError(f"{name}[{i}]: task {self.name} takes {wanted}")
-            found.append(Record(f"{name}[{i}]", value))
-        return found
+            records.append(Record(f"{name}[{i}]", value))
+        return records
 
     def text(self, record: Record, column: str) -> str:
-        """A record's column as text."""
+        """Returns a column of a record as text; raises a ``Fault`` if it is missing or not a text."""
         if column not in record.columns:
             have = ", ".join(map(str, record.columns))
             reason = f"no column '{column}', which task {self.name} needs; it has {have}"
@@ -201,10 +209,10 @@ class Task:
         return str(value).strip()
 
     def references(self, record: Record) -> tuple[str, ...]:
-        """The target, and what else counts as right."""
-        several = record.columns.get(self.label)
-        if not self.verbalizer and isinstance(several, (list, tuple)) and several:
-            return tuple(str(text).strip() for text in several)
+        """All texts that count as correct for a record; the first is the target."""
+        texts = record.columns.get(self.label)
+        if not self.verbalizer and isinstance(texts, (list, tuple)) and texts:
+            return tuple(str(text).strip() for text in texts)
         return (self._target(record),)
 
     def _target(self, record: Record) -> str:

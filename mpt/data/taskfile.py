@@ -1,4 +1,4 @@
-"""A user's task file: a task written in YAML, and all that is wrong with it."""
+"""Reads task files, in which users describe a task in YAML, and reports everything that is wrong in them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ KEYS = {
     "scoring": (str,),
     "group": (str,),
 }
-LIBRARIES = ("tfds", "hub", "saved")  # where a source that is no file comes from
+LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
 SOURCE_KEYS = (*SPLITS, "all", *LIBRARIES, "config")
-Faulty = tuple[tuple[Any, ...], str]  # the keys that lead to it, and what is wrong
+Faulty = tuple[tuple[Any, ...], str]  # the path of keys to a mistake, and what is wrong there
 
 
 def is_task_file(name: str) -> bool:
+    """Whether a task is named by a task file, not by the name of a packaged task."""
     return name.endswith((".yaml", ".yml"))
 
 
 def from_anywhere(name: str) -> str:
-    """A task's name such that a saved config finds it from any folder.
+    """Makes the name of a task valid in every folder: the path of a task file becomes absolute.
 
     >>> from_anywhere("movies"), Path(from_anywhere("reviews.yaml")).is_absolute()
     ('movies', True)
@@ -48,10 +49,10 @@ def from_anywhere(name: str) -> str:
 
 
 def read_task(path: Path) -> Task:
-    """A task from a YAML file; its data files are named relative to it.
+    """Reads a task from a YAML file, which names its data files relative to itself.
 
     Raises:
-        UserError: names the file, the line and the key at fault.
+        UserError: the file has a mistake; the error names the file, the line and the key.
     """
     task, faults = parse_task(path)
     if faults or task is None:
@@ -60,30 +61,30 @@ def read_task(path: Path) -> Task:
 
 
 def parse_task(path: Path) -> tuple[Task | None, list[Fault]]:
-    """What the sound keys of a task file say, and every fault of the others.
+    """Reads the valid keys of a task file, and collects a fault for each of the others.
 
     Returns:
-        No task where its source or its template is at fault.
+        The task, or None if its source or its template is invalid; and the faults.
 
     Raises:
-        UserError: the file is no YAML.
+        UserError: the file is not YAML.
     """
-    found, lines = read_yaml(path), _lines(path)
+    content, lines = read_yaml(path), _lines(path)
     faults, wrong = [], set()
-    for keys, reason in _faults(path.stem, found):
+    for keys, reason in _faults(path.stem, content):
         wrong.update(keys[:1])
         known = next(keys[:depth] for depth in range(len(keys), -1, -1) if keys[:depth] in lines)
         where = f"{path}:{lines[known]}" if known else str(path)
         faults.append(Fault("faulty task file", where, reason))
-    sound = {key: value for key, value in found.items() if key not in wrong}
+    valid = {key: value for key, value in content.items() if key not in wrong}
     try:
-        return (_task(path, sound) if {"source", "template"} <= sound.keys() else None), faults
-    except UserError as error:  # the keys are sound, and do not go together
+        return (_task(path, valid) if {"source", "template"} <= valid.keys() else None), faults
+    except UserError as error:  # each key is valid, but their combination is not
         return None, faults or [Fault("faulty task file", str(path), str(error))]
 
 
 def _lines(path: Path) -> dict[tuple[Any, ...], int]:
-    """The line of each key, by the keys that lead to it."""
+    """The line number of each key, by the path of keys to it."""
     lines: dict[tuple[Any, ...], int] = {(): 1}
     for key, value in YAML(typ="safe", pure=True).compose(path.read_text(encoding="utf-8")).value:
         lines[key.value,] = key.start_mark.line + 1
@@ -92,9 +93,9 @@ def _lines(path: Path) -> dict[tuple[Any, ...], int]:
     return lines
 
 
-def _faults(name: str, found: Mapping[Any, Any]) -> Iterator[Faulty]:
+def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
     checks = {"source": _source_faults, "metric": _metric_faults, "verbalizer": _verbalizer_faults}
-    for key, value in found.items():
+    for key, value in content.items():
         if key not in KEYS:
             yield (key,), f"unknown key '{key}'; {nearest(str(key), KEYS)}"
         elif not isinstance(value, KEYS[key]):
@@ -107,15 +108,15 @@ def _faults(name: str, found: Mapping[Any, Any]) -> Iterator[Faulty]:
         elif key in checks:
             yield from checks[key](name, value)
     for key in ("source", "template"):
-        if key not in found:
+        if key not in content:
             yield (), f"missing key '{key}'"
 
 
-def _refused(name: str, keys: tuple[Any, ...], **part: Any) -> Iterator[Faulty]:
-    """What a task has against one of its parts, the others being sound."""
-    parts: dict[str, Any] = {"template": "{text}"} | part
+def _refused(name: str, keys: tuple[Any, ...], **attribute: Any) -> Iterator[Faulty]:
+    """Yields the error, if any, that a task with this attribute raises when all others are valid."""
+    attributes: dict[str, Any] = {"template": "{text}"} | attribute
     try:
-        Task(name, Files({}), **parts)
+        Task(name, Files({}), **attributes)
     except UserError as error:
         yield keys, str(error)
 
@@ -168,42 +169,42 @@ def _source_faults(name: str, value: str | dict[Any, Any]) -> Iterator[Faulty]:
 
 
 def _words(verbalizer: Mapping[Any, Any]) -> dict[str, str]:
-    """Labels and words as a record would spell them: YAML reads ``true`` and ``1`` as more than text."""
+    """Labels and words as text, as in records: YAML reads ``true`` and ``1`` as other types."""
     return {str(label): str(word) for label, word in verbalizer.items()}
 
 
-def _task(path: Path, found: Mapping[str, Any]) -> Task:
-    """The task of keys that are sound."""
-    template, metric = found["template"], found.get("metric", "accuracy")
+def _task(path: Path, keys: Mapping[str, Any]) -> Task:
+    """Makes a task of the valid keys of its file."""
+    template, metric = keys["template"], keys.get("metric", "accuracy")
     templates = template if isinstance(template, dict) else {}
-    label = found.get("label", "label")
+    label = keys.get("label", "label")
     return Task(
         name=path.stem,
-        source=_source(found["source"], label, path),
+        source=_source(keys["source"], label, path),
         # The first of several is the default.
         template=next(iter(templates.values()), str(template)),
-        verbalizer=_words(found.get("verbalizer", {})),
+        verbalizer=_words(keys.get("verbalizer", {})),
         label=label,
         metrics=tuple(metric) if isinstance(metric, list) else (metric,),
         templates=templates,
-        **{key: found[key] for key in ("instruction", "url", "scoring", "group") if key in found},
+        **{key: keys[key] for key in ("instruction", "url", "scoring", "group") if key in keys},
     )
 
 
 def _source(source: str | dict[str, str], label: str, path: Path) -> Source:
-    """``reviews.csv``, ``{train: a.jsonl, test: b.jsonl}``, or ``{tfds: glue/sst2, train: …}``."""
+    """The source that, for example, ``reviews.csv`` or ``{tfds: glue/sst2, train: …}`` describes."""
 
-    def beside(file: str) -> str:
+    def relative_to_task(file: str) -> str:
         return file if is_remote(file) else str(path.parent / file)
 
     if isinstance(source, str):
-        return Files({"all": beside(source)}, label)
+        return Files({"all": relative_to_task(source)}, label)
     splits = {split: name for split, name in source.items() if split in (*SPLITS, "all")}
-    same = {split: split for split in SPLITS}
+    same_names = {split: split for split in SPLITS}
     if "tfds" in source:
-        return Tfds(source["tfds"], splits or same, label=label)
+        return Tfds(source["tfds"], splits or same_names, label=label)
     if "hub" in source:
-        return Hub(source["hub"], splits or same, source.get("config", ""), label)
+        return Hub(source["hub"], splits or same_names, source.get("config", ""), label)
     if "saved" in source:
-        return Saved(beside(source["saved"]), splits, label)
-    return Files({split: beside(file) for split, file in splits.items()}, label)
+        return Saved(relative_to_task(source["saved"]), splits, label)
+    return Files({split: relative_to_task(file) for split, file in splits.items()}, label)

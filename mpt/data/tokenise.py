@@ -1,4 +1,4 @@
-"""Examples become rows of token ids, cut to length."""
+"""Tokenises examples into rows of token ids, truncated to a maximum length."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def encode(
     max_length: int,
     layout: Layout = "decoder",
 ) -> list[Row]:
-    """Tokenises examples.
+    """Tokenises examples into rows.
 
-    For a decoder, targets follow the input after a space; class words end there, and free text ends
-    with the end-of-text token. For an encoder-decoder, inputs and targets are texts of their own, and
-    all of them end with that token.
+    For a decoder, the target follows the input after a space; free text ends with the end-of-text token,
+    class words do not. For an encoder-decoder, inputs and targets are separate texts, and all of them end
+    with that token.
 
     Args:
-        max_length: most tokens of an input; a longer one loses the end of its longest field, never
-            the template's words.
+        max_length: maximum number of tokens of an input; a longer one loses the end of its longest field,
+            never words of the template.
+        layout: whether the model is a decoder or an encoder-decoder.
     """
     end: Any = tokenizer.eos_token_id
     space, ending = (" ", []) if layout == "decoder" else ("", [end])
@@ -48,10 +49,10 @@ def encode(
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what the tokenizer makes of text: its vocabulary, rules and special tokens."""
+    """SHA-256 of all that determines a tokenizer's output: its vocabulary, rules and special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    whole = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    serialised = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(serialised.encode()).hexdigest()
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -60,7 +61,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
 
 
 def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
-    """The input's ids, with its longest field cut at the end until it fits."""
+    """The token ids of an input whose longest field is cut at the end until the input fits."""
     fields = dict(example.fields)
     while True:
         inputs = _ids(tokenizer, [replace(example, fields=fields).inputs])[0]

@@ -146,7 +146,7 @@ def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
 
 def with_data(task: Task, run: AnyPath) -> Task:
     """A task of a run, which its card tells of, read again from where the run's config says."""
-    if task.source.parts:
+    if task.source.stored_splits:
         return task
     config = read_yaml(run / "config.yaml")
     named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])

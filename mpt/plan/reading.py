@@ -79,7 +79,7 @@ class Reading:
         """
         task, layout = find_task(name), pretrained.backbone.layout
         rows = {split: _count(task, split) for split in SPLITS}
-        if not task.source.here or pretrained.tokenizer.name_or_path == GUESSED:
+        if not task.source.is_local or pretrained.tokenizer.name_or_path == GUESSED:
             labels = CLASS_TOKENS if task.choices else TEXT_TOKENS
             return cls(task, rows, max_length, labels, False, max_length, layout == "decoder")
         first = list(islice(task.examples("train"), AMONG))
@@ -97,7 +97,7 @@ class Reading:
 
 def _count(task: Task, split: str) -> int | None:
     """The rows of a split; None also where there is no such split, which not every run needs."""
-    return task.source.count(split) if {split, "all"} & set(task.source.parts) else None
+    return task.source.count(split) if {split, "all"} & set(task.source.stored_splits) else None
 
 
 def drawn(reading: Reading, shots: int, per: Literal["class", "task"] = "class") -> int | None:

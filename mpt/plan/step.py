@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from mpt.data.batches import collate_parts
+from mpt.data.batches import collate_microbatches
 from mpt.loading.shapes import abstract_backbone
 from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
@@ -126,7 +126,7 @@ def _weights(frozen: nnx.State, replicated: Sharding) -> nnx.State:
 
 def _batch(job: Job, model: Prompted, rows: int, parts: int, shards: Shards | None = None) -> Batch:
     row = Row([0] * job.inputs, [0] * job.labels)
-    return collate_parts([row] * rows, [0] * rows, parts, model.backbone.layout, shards)
+    return collate_microbatches([row] * rows, [0] * rows, parts, model.backbone.layout, shards)
 
 
 def _placed(tree: Any, sharding: Sharding) -> Any:

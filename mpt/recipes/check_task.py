@@ -116,7 +116,7 @@ def _surveyed(task: Task, faults: Faults) -> tuple[dict[str, Survey], int]:
                 dropped += 1
                 continue
             example = task.example(row)
-            surveys[split].add(example, row.where, seen.first(digest_of(example.inputs), split))
+            surveys[split].add(example, row.where, seen.earlier_split(digest_of(example.inputs), split))
     return {split: survey for split, survey in surveys.items() if survey.rows}, dropped
 
 
@@ -124,7 +124,7 @@ def _placed(task: Task) -> Iterator[tuple[str | None, Record | Fault]]:
     """All rows with their splits; None for faults, and for duplicates in what is split by a hash."""
     source = task.source
     try:
-        parts = source.parts
+        parts = source.stored_splits
     except UserError as error:
         yield None, Fault("unreadable data", task.name, str(error))
         return

@@ -154,7 +154,7 @@ def _held(
     for name in filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())]):
         try:
             task = find_task(str(name))
-            if task.name not in named and not task.source.here:
+            if task.name not in named and not task.source.is_local:
                 raise UserError("its data is not on this machine; --targets with its name fetches it")
             if task.name not in named:
                 held[task.name] = _rows(task, rows, max_length, pretrained)
@@ -168,7 +168,7 @@ def _held(
 
 def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> Held:
     """Validation rows; training rows of a task that has no others."""
-    split = "validation" if {"validation", "all"} & set(task.source.parts) else "train"
+    split = "validation" if {"validation", "all"} & set(task.source.stored_splits) else "train"
     drawn = task.sample(split, count)
     encoded = encode(drawn, pretrained.tokenizer, max_length, pretrained.backbone.layout)
     return Held(task, drawn, encoded, split)

@@ -59,10 +59,10 @@ def test_a_row_may_stand_for_several_records():
 
 
 def test_prepared_rows_are_counted_as_tfds_does(toy):
-    assert toy.here
+    assert toy.is_local
     assert {split: toy.count(split) for split in toy.splits} == {"train": 5, "test": 3}
     assert Tfds("toy", {"train": "train[1:]"}).count("train") == 4
-    assert not Tfds("nothing_like_it", {"train": "train"}).here
+    assert not Tfds("nothing_like_it", {"train": "train"}).is_local
 
 
 def test_unknown_split_is_named(toy):
