@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from flax.nnx.filterlib import Filter
@@ -20,7 +18,7 @@ from mpt.sharding import dealt, homes_of, placed
 from mpt.training.losses import Objective
 from mpt.training.optim import Adam, LearningRates
 from mpt.training.session import Session
-from mpt.training.step import StepSpec, train_step
+from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.types import Batch
 
 Probe = Callable[[Prompted], dict[str, float]]
@@ -56,7 +54,7 @@ def fit(
         objective: the loss terms of a batch; ``weights`` are their coefficients.
         stage: the folder of the run where metrics and checkpoints go.
         tasks: task name of each prompt, for metrics and error messages.
-        trainable: what is trained, an NNX filter; the prompt where left out. The model itself stays as it is.
+        trainable: what is trained, an NNX filter; by default the prompt. The model itself stays as it is.
         weight_rate: Adam's peak learning rate for weights, where any are trained.
         prepare: completes each batch before its step.
         probe: a validation pass over the model, before the first step, every ``probe_every`` steps and after
@@ -69,23 +67,35 @@ def fit(
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
-    params = jax.tree.map(jnp.copy, params)  # a step uses its arrays up, and the model's are to stay
-    session = Session(run, stage, config, tasks, batches, prepare, best)
-    params, opt_state, frozen = placed((params, optimizer(learning_rates).init(params), frozen))
-    params, opt_state = session.resume((params, opt_state))
-    spec = StepSpec(graph, objective, optimizer, len(tasks), homes_of((params, opt_state)))
+    frozen = placed(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
-    if probe and session.step == 0:
-        session.record_validation(probe(model))
-    with session:
+    with Session(
+        run,
+        stage,
+        TrainState.initial(params, optimizer(learning_rates)),
+        batches,
+        tasks,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        max_nonfinite=config.bad_steps,
+    ) as session:
+        spec = StepSpec(graph, objective, optimizer, len(tasks), homes_of(session.state))
+        if probe and session.step == 0:
+            session.write(probe(model))
         for batch in session.batches():
-            done = train_step(spec, params, opt_state, frozen, dealt(batch), coefficients, learning_rates)
-            params, opt_state = done.trainable, done.opt_state
-            session.record(done)
-            if probe and session.due(probe_every):
-                session.record_validation(probe(nnx.merge(graph, params, frozen)))
-            session.save((params, opt_state))
-        params, _ = session.best((params, opt_state))
+            batch = dealt(prepare(batch) if prepare else batch)
+            session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
+            score = None
+            if probe and session.is_due(probe_every):
+                figures = probe(nnx.merge(graph, session.state.trainable, frozen))
+                session.write(figures)
+                score = float(np.mean(list(figures.values()))) if best else None
+            stop = session.stop_signal()
+            if stop or score is not None or session.is_due(config.save_every):
+                session.save(score)
+            if stop:
+                raise session.stopped(stop)
+        params, _ = session.best_state() if best else session.state
     return Trained(nnx.merge(graph, params, frozen), session.seconds)
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the steps of a training stage: checkpoints, metrics, progress, signals, steps left out."""
+"""What surrounds the steps of a training stage: checkpoints, metrics, progress, signals, non-finite steps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import Any, TypeVar
+from types import TracebackType
 
 import grain
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from mpt.config.options import TrainConfig
 from mpt.rundir.checkpoint import Resumed
 from mpt.rundir.directory import RunDir
 from mpt.system.paths import run_title
@@ -22,127 +21,136 @@ from mpt.system.progress import Progress
 from mpt.system.signals import Stopped, deferred
 from mpt.training.losses import Term
 from mpt.training.nonfinite import NonFiniteSteps
-from mpt.training.step import Stepped
+from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
-
-Arrays = TypeVar("Arrays")
 
 
 class Session:
-    """A stage's training from its newest checkpoint, if there is one, to its last step.
+    """A training stage from its newest checkpoint, or from its start, to its last step.
 
-    A context manager, once ``resume`` has been called.
+    A context manager: entering restores the newest checkpoint and drops the metrics written after it; leaving
+    waits for checkpoints that are being written, and closes all files.
 
     Args:
-        run: where metrics and checkpoints go, to the folder ``stage``.
-        config: steps, and how often to save.
-        tasks: the name of each prompt's task.
-        batches: one for each step.
-        prepare: completes each batch before its step.
-        best: the state of the best validation pass is kept, beside the newest.
+        run: the run directory.
+        stage: the folder in it where metrics and checkpoints go.
+        state: parameters and optimizer state before the first step.
+        batches: a batch for each step.
+        tasks: the task name of each prompt.
+        steps: number of steps of the stage.
+        batch_size: rows of a step.
+        max_nonfinite: at so many non-finite steps in a row the run ends.
+
+    Attributes:
+        state: parameters and optimizer state after the last recorded step.
+        step: number of the step under way, or of the last one done.
+        seconds: time spent in steps, also before an interruption.
     """
 
     def __init__(
         self,
         run: RunDir,
         stage: str,
-        config: TrainConfig,
-        tasks: Sequence[str],
+        state: TrainState,
         batches: grain.MapDataset[Batch],
-        prepare: Callable[[Batch], Batch] | None = None,
-        best: bool = False,
+        tasks: Sequence[str],
+        *,
+        steps: int,
+        batch_size: int,
+        max_nonfinite: int,
     ):
-        self._run, self._stage, self._config, self._tasks = run, stage, config, tasks
-        self._title = f"{run_title(run.path)}: {stage}"
         self._checkpoints, self._metrics = run.checkpoints(stage), run.metrics(stage)
+        self._folder, self._title = f"{run.path}/{stage}", f"{run_title(run.path)}: {stage}"
         self._reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
-        self._prepare, self._best = prepare, best
-        self._open = ExitStack()
-        self._began = 0.0
-        self._score: float | None = None
-        self.step, self.seconds = 0, 0.0
-
-    def resume(self, arrays: Arrays) -> Arrays:
-        """The arrays of the newest checkpoint; ``arrays`` themselves, where there is none."""
-        if resumed := self._checkpoints.restore(arrays):
-            self.step, arrays, position, self.seconds = resumed
-            self._reader.set_state(position)
-        self._metrics.rewind(self.step)
-        left_out = sum("bad_steps" in line for line in self._metrics.read())
-        self._nonfinite = NonFiniteSteps(self._tasks, self._config.bad_steps, left_out)
-        return arrays
+        self._tasks, self._steps, self._batch_size = tasks, steps, batch_size
+        self._max_nonfinite = max_nonfinite
+        self._resources = ExitStack()
+        self.state, self.step, self.seconds = state, 0, 0.0
 
     def __enter__(self) -> Session:
-        self._open.enter_context(closing(self._checkpoints))
-        self._open.enter_context(self._metrics)
-        self._progress = self._open.enter_context(Progress(self._title, self._config.steps, self.step))
-        self._asked = self._open.enter_context(deferred())
+        if resumed := self._checkpoints.restore(self.state):
+            self.step, self.state, position, self.seconds = resumed
+            self._reader.set_state(position)
+        self._metrics.rewind(self.step)
+        nonfinite = sum("bad_steps" in line for line in self._metrics.read())
+        self._nonfinite = NonFiniteSteps(self._tasks, self._max_nonfinite, nonfinite)
+        self._resources.enter_context(closing(self._checkpoints))
+        self._resources.enter_context(self._metrics)
         return self
 
-    def __exit__(self, *raised: Any) -> None:
-        self._open.__exit__(*raised)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.__exit__(kind, error, trace)
 
     def batches(self) -> Iterator[Batch]:
-        """The batch of each step that is left; ``step`` is its number."""
-        for step in range(self.step + 1, self._config.steps + 1):
-            self.step, self._began, self._score = step, time.perf_counter(), None
-            batch = next(self._reader)
-            yield self._prepare(batch) if self._prepare else batch
+        """The batch of each step that is left. From here on signals wait until the end of a step."""
+        self._progress = self._resources.enter_context(Progress(self._title, self._steps, self.step))
+        self._signal: Callable[[], int] = self._resources.enter_context(deferred())
+        for step in range(self.step + 1, self._steps + 1):
+            self.step, self._began = step, time.perf_counter()
+            yield next(self._reader)
 
     def record(self, done: Stepped) -> None:
-        """Writes down a step's losses and speed, and counts it if it was left out.
+        """Takes over the state after a step, and writes down the step's losses and speed.
 
         Raises:
             UserError: too many steps in a row are not finite.
         """
+        self.state = TrainState(done.trainable, done.opt_state)
         by_prompt = jax.device_get(done.by_prompt)
         losses = {name: float(value) for name, value in done.losses.items()} | by_task(self._tasks, by_prompt)
         took = time.perf_counter() - self._began
-        self.seconds += took
-        speed = self._config.batch_size / took
-        left_out = self._nonfinite.count(self.step, None if done.finite else by_prompt.sum)
-        self._metrics.write(self.step, {**losses, **left_out, "rows_per_second": speed})
+        self.seconds, speed = self.seconds + took, self._batch_size / took
+        nonfinite = self._nonfinite.count(self.step, None if done.finite else by_prompt.sum)
+        self.write({**losses, **nonfinite, "rows_per_second": speed})
         self._progress.step(f"loss {losses['loss']:.3f}, {speed:.1f} rows/s")
         if self._nonfinite.too_many:
             # The update before the first of them may be what spoilt the state.
-            good = self._checkpoints.forget_after(self.step - self._nonfinite.in_a_row - 1)
-            raise self._nonfinite.error(f"{self._run.path}/{self._stage}", self.step, good)
+            kept = self._checkpoints.forget_after(self.step - self._nonfinite.in_a_row - 1)
+            raise self._nonfinite.error(self._folder, self.step, kept)
 
-    def due(self, every: int) -> bool:
-        """Whether a validation pass follows this step: one in ``every``, and the last."""
-        return self.step % every == 0 or self.step == self._config.steps
-
-    def record_validation(self, figures: Mapping[str, float]) -> None:
-        """Writes down the figures of a validation pass; the mean of them tells which is the best."""
+    def write(self, figures: Mapping[str, float]) -> None:
+        """Adds a line of metrics for this step."""
         self._metrics.write(self.step, figures)
-        if self._best and self.step:
-            self._score = float(np.mean(list(figures.values())))
 
-    def save(self, arrays: Any) -> None:
-        """Saves the state behind a step, if it is due, and stops there, if that was asked for.
+    def is_due(self, every: int) -> bool:
+        """Whether something that comes every so many steps, and after the last one, comes after this step."""
+        return self.step % every == 0 or self.step == self._steps
+
+    def save(self, score: float | None) -> None:
+        """Saves a checkpoint, unless this step was not finite.
+
+        Args:
+            score: ranks the checkpoint for ``best_state``: the higher, the better.
 
         Raises:
-            UserError: a checkpoint cannot be written.
-            Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does.
+            UserError: the checkpoint, or the one before, cannot be written.
         """
-        stop, last = _agreed(self._asked()), self.step == self._config.steps
-        due = self.step % self._config.save_every == 0 or last or stop or self._score is not None
-        if due and not self._nonfinite.in_a_row:
-            self._metrics.flush()
-            state = Resumed(self.step, arrays, self._reader.get_state(), self.seconds)
-            self._checkpoints.save(state, self._score)
-        if stop == signal.SIGINT:
-            raise KeyboardInterrupt
-        if stop:
-            raise Stopped(
-                f"{self._title}: stopped at step {self.step} of {self._config.steps} as asked (SIGTERM); "
-                "the same command goes on from there"
-            )
+        if self._nonfinite.in_a_row:
+            return
+        self._metrics.flush()
+        position = self._reader.get_state()
+        self._checkpoints.save(Resumed(self.step, self.state, position, self.seconds), score)
 
-    def best(self, arrays: Arrays) -> Arrays:
-        """The arrays as they were at the best validation pass, where that is asked for and there was one."""
-        resumed = self._checkpoints.restore(arrays, best=True) if self._best else None
-        return resumed.arrays if resumed else arrays
+    def stop_signal(self) -> int:
+        """The signal that any process has received, 0 for none: all of them stop at the same step."""
+        received = self._signal()
+        return int(np.max(process_allgather(np.int32(received)))) if is_multiprocess() else received
+
+    def stopped(self, number: int) -> BaseException:
+        """What to raise after a signal: ``KeyboardInterrupt`` for Ctrl-C, ``Stopped`` for SIGTERM."""
+        if number == signal.SIGINT:
+            return KeyboardInterrupt()
+        return Stopped(
+            f"{self._title}: stopped at step {self.step} of {self._steps} as asked (SIGTERM); "
+            "the same command goes on from there"
+        )
+
+    def best_state(self) -> TrainState:
+        """The state of the checkpoint with the highest score; of the newest one, where none has a score."""
+        resumed = self._checkpoints.restore(self.state, best=True)
+        return resumed.arrays if resumed else self.state
 
 
 def by_task(tasks: Sequence[str], losses: Term) -> dict[str, float]:
@@ -153,13 +161,8 @@ def by_task(tasks: Sequence[str], losses: Term) -> dict[str, float]:
     {'task tone': 2.0, 'task colour': 1.5}
     """
     totals: dict[str, np.ndarray] = {}
-    for task, one in zip(tasks, np.stack(losses, axis=1)):
-        totals[task] = totals.get(task, np.zeros(2)) + one
+    for task, sum_and_weight in zip(tasks, np.stack(losses, axis=1)):
+        totals[task] = totals.get(task, np.zeros(2)) + sum_and_weight
     if len(totals) < 2:
         return {}
     return {f"task {task}": float(total / weight) for task, (total, weight) in totals.items() if weight}
-
-
-def _agreed(asked: int) -> int:
-    """What any process has been asked for: all of them stop, and save, at the same step."""
-    return int(np.max(process_allgather(np.int32(asked)))) if is_multiprocess() else asked

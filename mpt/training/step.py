@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from mpt.sharding import each_shard, everywhere, kept_at, over_shards
+from mpt.sharding import each_shard, everywhere, kept_at, over_shards, placed
 from mpt.training.losses import Objective, Term
 from mpt.training.nonfinite import is_finite, select
 from mpt.training.optim import LearningRates
@@ -39,6 +39,27 @@ class StepSpec:
     optimizer: Callable[[LearningRates], optax.GradientTransformation]
     prompts: int = 0
     homes: tuple[Sharding, ...] | None = None
+
+
+class TrainState(NamedTuple):
+    """What a step replaces.
+
+    Attributes:
+        trainable: the parameters that are trained.
+        opt_state: the optimizer's state.
+    """
+
+    trainable: nnx.State
+    opt_state: optax.OptState
+
+    @classmethod
+    def initial(cls, trainable: nnx.State, optimizer: optax.GradientTransformation) -> TrainState:
+        """The state before the first step, on the mesh in use.
+
+        It holds copies of the parameters: a step uses its arrays up, and those of the model stay as they are.
+        """
+        copies = jax.tree.map(jnp.copy, trainable)
+        return placed(cls(copies, optimizer.init(copies)))
 
 
 class Stepped(NamedTuple):

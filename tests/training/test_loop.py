@@ -49,10 +49,10 @@ def low_rank(pretrained) -> Prompted:
     return Prompted(backbone, SoftPrompt(teachers()))
 
 
-NO_RATES = LearningRates.of({}, steps=1, warmup=0.0)
+NO_LEARNING_RATES = LearningRates.of({}, steps=1, warmup=0.0)
 
 
-def descent(rates: LearningRates) -> optax.GradientTransformation:
+def descent(learning_rates: LearningRates) -> optax.GradientTransformation:
     """Moves by the gradient itself."""
     return optax.sgd(1.0)
 
@@ -66,7 +66,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request, pretrained, tmp_path_factory):
-    """A model before and after ten steps, and its run."""
+    """A model before ten steps, the trained one, the first one again, and the run."""
     make, objective, weights, trainable = KINDS[request.param]
     model = make(pretrained)
     before = arrays(model)
@@ -75,7 +75,7 @@ def trained(request, pretrained, tmp_path_factory):
     batches = training_batches(ROWS, config, 0)
     options = {"weights": weights, "trainable": trainable, "weight_rate": 0.01}
     after = fit(model, batches, config, objective, run=run, stage="x", **options)
-    return before, arrays(after.model), run, trainable
+    return before, arrays(after.model), arrays(model), run, trainable
 
 
 def arrays(model) -> dict[tuple, tuple[type, np.ndarray]]:
@@ -84,15 +84,22 @@ def arrays(model) -> dict[tuple, tuple[type, np.ndarray]]:
 
 
 def test_only_what_is_trained_moves(trained):
-    before, after, _, trainable = trained
+    before, after, _, _, trainable = trained
     assert before.keys() == after.keys()
     for path, (kind, value) in before.items():
         same = np.array_equal(value, after[path][1])
         assert same is not issubclass(kind, trainable), path
 
 
+def test_model_that_is_given_stays_as_it_is(trained):
+    """Steps use their arrays up: they are copies."""
+    before, _, given, _, _ = trained
+    for path, (_, value) in before.items():
+        np.testing.assert_array_equal(value, given[path][1])
+
+
 def test_checkpoints_hold_no_frozen_weight(trained):
-    before, _, run, trainable = trained
+    before, _, _, run, trainable = trained
     moved = sum(value.size for kind, value in before.values() if issubclass(kind, trainable))
     folders = [folder for folder in (run.path / "x" / "checkpoints").iterdir() if folder.is_dir()]
     assert sorted(folder.name for folder in folders) == ["10", "5"]
@@ -113,27 +120,27 @@ def test_optimizer_state_is_of_what_is_trained_alone(pretrained, kind):
 
 
 @pytest.mark.parametrize("kind", ["soft", "distilled", pytest.param("lora", marks=pytest.mark.full)])
-def test_parts_give_the_step_of_the_whole(pretrained, kind):
-    """Loss and gradient; the rows' targets differ in number, so parts weigh differently."""
+def test_microbatches_give_the_step_of_the_whole_batch(pretrained, kind):
+    """Loss and gradient; rows have different numbers of target tokens, so microbatches weigh differently."""
     make, objective, weights, what = KINDS[kind]
     rows = [[Row([3 + i % 7] * (1 + i % 5), [20, 21, 22][: 1 + i % 3]) for i in range(30)]] * J
-    found = []
-    for parts in (1, 4):
+    steps = []
+    for microbatches in (1, 4):
         graph, trainable, frozen = nnx.split(make(pretrained), what, ...)
         spec = StepSpec(graph, objective, descent, prompts=J)
-        batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=parts), 0)[0]
+        batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=microbatches), 0)[0]
         start = jax.tree.map(np.array, trainable)
-        state = descent(NO_RATES).init(trainable)
-        done = train_step(spec, trainable, state, frozen, batch, weights, NO_RATES)
-        found.append((jax.tree.map(np.subtract, start, done.trainable), done))
-    (gradient, whole), (in_parts, of_parts) = found
+        state = descent(NO_LEARNING_RATES).init(trainable)
+        done = train_step(spec, trainable, state, frozen, batch, weights, NO_LEARNING_RATES)
+        steps.append((jax.tree.map(np.subtract, start, done.trainable), done))
+    (gradient, whole), (summed, in_microbatches) = steps
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest), gradient, in_parts
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest), gradient, summed
     )
     for name, value in whole.losses.items():
-        np.testing.assert_allclose(of_parts.losses[name], value, rtol=1e-5)
-    np.testing.assert_allclose(of_parts.by_prompt, whole.by_prompt, rtol=1e-5)
+        np.testing.assert_allclose(in_microbatches.losses[name], value, rtol=1e-5)
+    np.testing.assert_allclose(in_microbatches.by_prompt, whole.by_prompt, rtol=1e-5)
     np.testing.assert_allclose(whole.by_prompt.mean, whole.losses["task"], rtol=1e-5)
 
 
@@ -141,13 +148,13 @@ def test_step_reads_the_batch_once(pretrained):
     """Forward and backward are the only loops over the layers: terms' weights cost no pass of their own."""
     graph, trainable, frozen = nnx.split(soft(pretrained), PromptParam, ...)
     batch = training_batches(ROWS, TrainConfig(steps=1, batch_size=8), 0)[0]
-    spec, state = StepSpec(graph, task_loss, descent), descent(NO_RATES).init(trainable)
-    lowered = train_step.lower(spec, trainable, state, frozen, batch, {"task": 1.0}, NO_RATES)
+    spec, state = StepSpec(graph, task_loss, descent), descent(NO_LEARNING_RATES).init(trainable)
+    lowered = train_step.lower(spec, trainable, state, frozen, batch, {"task": 1.0}, NO_LEARNING_RATES)
     assert lowered.compile().as_text().count(" while(") == 2
 
 
 def test_runs_of_one_shape_share_a_compiled_step(pretrained, tiny_model, tmp_path):
-    """Other rates, schedules, coefficients, rows and numbers of steps, and the backbone loaded anew."""
+    """Other learning rates, schedules, coefficients, rows, numbers of steps, and a backbone loaded again."""
     again = load_pretrained(str(tiny_model))
     runs = [
         (pretrained, TrainConfig(steps=2, batch_size=8, learning_rate=0.1), 0, {"task": 1.0}),
@@ -180,8 +187,8 @@ def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
     for task in options["tasks"]:
-        own = [line[f"task {task}"] for line in lines if f"task {task}" in line]
-        assert np.mean(own[-3:]) < own[0] - 1
+        losses = [line[f"task {task}"] for line in lines if f"task {task}" in line]
+        assert np.mean(losses[-3:]) < losses[0] - 1
 
 
 @pytest.fixture
@@ -192,9 +199,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def probed(pretrained, run, config, looks, **options):
-    """A training whose looks after steps 0, 1, 2... are what ``looks`` makes of these numbers."""
-    seen = iter(range(config.steps + 1))
+def validated(pretrained, run, config, figure, **options):
+    """A training whose validation figure after step s, from 0 on, is ``figure(s)``."""
+    steps = iter(range(config.steps + 1))
     return fit(
         soft(pretrained),
         training_batches(ROWS, config, 0),
@@ -203,7 +210,7 @@ def probed(pretrained, run, config, looks, **options):
         weights={"task": 1.0},
         run=run,
         stage="x",
-        probe=lambda model: {"validation": looks(next(seen))},
+        probe=lambda model: {"validation": figure(next(steps))},
         **options,
     )
 
@@ -221,28 +228,28 @@ def test_signal_takes_effect_at_the_end_of_the_step(
     config = TrainConfig(steps=5, batch_size=8, save_every=2)
     run, before = RunDir.open(tmp_path / "run", PretrainConfig()), signal.getsignal(number)
 
-    def look(step: int) -> float:
+    def figure(step: int) -> float:
         if step == 3:
             signal.raise_signal(number)
         return 0.5
 
     with pytest.raises(raised, match=text):
-        probed(pretrained, run, config, look)
+        validated(pretrained, run, config, figure)
     assert [line["step"] for line in run.metrics("x").read()] == [0, 1, 1, 2, 2, 3, 3]
     assert (run.path / "x" / "checkpoints" / "3").is_dir()
     assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("best", [True, False])
-def test_best_look_can_be_what_is_kept(pretrained, tmp_path, best):
-    """The state at the best of the looks, as a run that ends there has it; also after an interruption."""
-    looks, config = [0.0, 0.2, 0.9, 0.4, 0.3], TrainConfig(steps=4, batch_size=8, save_every=3)
+def test_state_of_the_best_validation_pass_can_be_kept(pretrained, tmp_path, best):
+    """The result is the state at the best figure, also when the finished run is started again."""
+    figures, config = [0.0, 0.2, 0.9, 0.4, 0.3], TrainConfig(steps=4, batch_size=8, save_every=3)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
-    kept = probed(pretrained, run, config, lambda step: looks[step], best=best).model
+    kept = validated(pretrained, run, config, lambda step: figures[step], best=best).model
     found = run.checkpoints("x").restore(_state_of(pretrained, config), best=True)
     assert found.step == (2 if best else 4)
     np.testing.assert_array_equal(kept.prompt.compose(), found.arrays[0]["prompt"]["vectors"][...])
-    again = probed(pretrained, run, config, lambda step: pytest.fail("it had finished"), best=best).model
+    again = validated(pretrained, run, config, pytest.fail, best=best).model
     np.testing.assert_array_equal(kept.prompt.compose(), again.prompt.compose())
 
 
@@ -273,7 +280,7 @@ def test_adam_warms_up_and_falls_to_nothing(pretrained):
     assert 0 < sizes[0] < 0.05
 
 
-def test_parameter_without_a_rate_is_named():
+def test_parameter_without_a_learning_rate_is_named():
     class Stranger(nnx.Module):
         def __init__(self):
             self.stranger = PromptParam(np.ones(2))
