@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The one training loop: what happens around a step, in the order in which it happens."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def fit(
     probe_every: int = 1,
     best: bool = False,
 ) -> Trained:
-    """Trains a part of the model through all ``batches``, from the newest checkpoint if there is one.
+    """Trains some parameters of a model on all ``batches``, from the newest checkpoint if there is one.
 
     Args:
-        objective: the loss terms of a batch; ``weights`` are their coefficients.
+        objective: the loss terms of a batch; ``weights`` are their coefficients, by name.
         stage: the folder of the run where metrics and checkpoints go.
         tasks: task name of each prompt, for metrics and error messages.
         trainable: what is trained, an NNX filter; by default the prompt. The model itself stays as it is.
         weight_rate: Adam's peak learning rate for weights, where any are trained.
         prepare: completes each batch before its step.
-        probe: a validation pass over the model, before the first step, every ``probe_every`` steps and after
-            the last; its time does not count as training.
-        best: gives the model as it was at the best validation pass, not after the last step.
+        probe: a validation pass, which returns figures by name. It comes before the first step, every
+            ``probe_every`` steps and after the last one; its time does not count as training.
+        best: returns the model at the validation pass with the highest mean figure, not after the last step.
 
     Raises:
         UserError: a checkpoint cannot be written, or too many steps in a row are not finite.
-        Stopped: as SIGTERM asks; ``KeyboardInterrupt``, as Ctrl-C does. The last step is saved.
+        Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the step under way is saved.
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)

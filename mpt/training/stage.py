@@ -1,4 +1,4 @@
-"""A training stage: what is trained, on which rows, towards what. Recipes make it, one runner trains it."""
+"""A training stage: a model, its training rows and its objective. Recipes make it, ``fit`` trains it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.spending import Spending, keep_spending
 from mpt.types import Batch, Layout, Row
 
-SAMPLE = 200  # rows of each prompt whose tokens are counted
+SAMPLE = 200  # rows of each prompt from which mean lengths are estimated
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How many training rows a prompt has, and how long they are.
+    """The number of a prompt's training rows, and their lengths in tokens.
 
     Attributes:
-        rows: their number; None where it cannot be told.
-        text: tokens that the model reads of a row, the mean; ``labels`` are those that it predicts.
-        longest: the most tokens that an input can have.
+        rows: number of rows; None where it is not known before the data is read.
+        text: mean number of tokens that the model reads of a row.
+        labels: mean number of tokens that it predicts.
+        longest: the most tokens that an input has.
     """
 
     rows: int | None
@@ -45,7 +46,7 @@ class Lengths:
 
     @classmethod
     def of(cls, rows: Sequence[Row], layout: Layout) -> Lengths:
-        """Those of tokenised rows, as a sample of them tells."""
+        """The lengths of tokenised rows; the means are estimated from a sample."""
         sample = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:SAMPLE].tolist()]
         text = float(np.mean([text_length(row, layout) for row in sample]))
         labels = float(np.mean([len(row.targets) for row in sample]))
@@ -57,15 +58,15 @@ class Stage:
     """One training job of a run.
 
     Attributes:
-        name: the folder of the run that its metrics and checkpoints go to.
-        model: the backbone behind the prompts to train; its arrays may be shapes alone.
-        rows: the training rows of each prompt; where nothing will be trained, their lengths are enough.
+        name: the folder of the run where metrics and checkpoints go.
+        model: the backbone and the prompts to train; a plan gives shapes in place of arrays.
+        rows: the training rows of each prompt; a plan gives their lengths instead.
         train: steps, batch size, sampling and learning rates.
         objective: the loss terms of a batch; ``weights`` are their coefficients.
-        tasks: the name of each prompt's task.
+        tasks: the task name of each prompt.
         trainable: what is trained of the model, an NNX filter.
         weight_rate: Adam's peak learning rate for weights, where any are trained.
-        seed: draws the batches.
+        seed: random seed of the batches.
         prepare: completes each batch before its step.
     """
 
@@ -83,31 +84,30 @@ class Stage:
 
     @cached_property
     def lengths(self) -> list[Lengths]:
-        """Those of each prompt's rows."""
+        """The lengths of each prompt's training rows."""
         layout = self.model.backbone.layout
-        return [rows if isinstance(rows, Lengths) else Lengths.of(rows, layout) for rows in self.rows]
+        return [each if isinstance(each, Lengths) else Lengths.of(each, layout) for each in self.rows]
 
     @cached_property
     def steps(self) -> int | None:
-        """The steps of the stage; None where it has epochs, of rows whose number cannot be told."""
-        counts = [one.rows for one in self.lengths if one.rows is not None]
+        """Number of steps; None if it is given in epochs and the number of rows is not known."""
+        counts = [lengths.rows for lengths in self.lengths if lengths.rows is not None]
         if self.train.epochs and len(counts) < len(self.lengths):
             return None
         return in_steps(self.train, counts).steps
 
     @cached_property
     def trained(self) -> int:
-        """How many numbers it trains, of all prompts together."""
+        """Number of trained parameters, of all prompts together."""
         return parameter_count(nnx.state(self.model, self.trainable))
 
     @property
     def flops(self) -> float:
-        """Necessary FLOPs of a step, on rows of the mean length; see ``mpt.models.cost``."""
+        """Necessary FLOPs of a step on rows of the mean length; see ``mpt.models.cost``."""
         prompts, length = self.model.prompt.extent(self.train.batch_size)
         cost = self._cost(prompts, length)
-        if any(
-            isinstance(part, Weight) for _, part in nnx.to_flat_state(nnx.state(self.model, self.trainable))
-        ):
+        trained = nnx.to_flat_state(nnx.state(self.model, self.trainable))
+        if any(isinstance(parameter, Weight) for _, parameter in trained):
             return cost.finetuning
         if not isinstance(self.model, Distilled):
             return cost.step
@@ -116,22 +116,21 @@ class Stage:
 
     @property
     def finetuning_flops(self) -> float:
-        """Those of a step that reads the same rows without a prompt, and trains every weight."""
+        """FLOPs of a step that reads the same rows without a prompt, and trains every weight."""
         return self._cost(0, 0).finetuning
 
     def _cost(self, prompts: int, length: int) -> Cost:
-        counts = [one.rows for one in self.lengths]
-        known = [count for count in counts if count is not None]
-        drawn_alike = self.train.sampling == "equal" or len(known) < len(counts)
-        share = None if drawn_alike else shares(known, self.train)
-        text, labels = (
-            [float(np.average(values, weights=share))] * self.train.batch_size
-            for values in ([one.text for one in self.lengths], [one.labels for one in self.lengths])
-        )
-        return batch_cost(self.model.backbone, prompts, length, text, labels)
+        """The cost of a step whose rows all have the mean length over the tasks, as sampling weighs them."""
+        counts = [lengths.rows for lengths in self.lengths if lengths.rows is not None]
+        alike = self.train.sampling == "equal" or len(counts) < len(self.lengths)
+        task_shares = None if alike else shares(counts, self.train)
+        text = float(np.average([lengths.text for lengths in self.lengths], weights=task_shares))
+        labels = float(np.average([lengths.labels for lengths in self.lengths], weights=task_shares))
+        rows = self.train.batch_size
+        return batch_cost(self.model.backbone, prompts, length, [text] * rows, [labels] * rows)
 
     def spending(self) -> Spending:
-        """What it takes, as reports tell it. Its rows must be here."""
+        """The cost of the stage, for reports; the number of its rows has to be known."""
         assert self.steps is not None
         return Spending(
             prompts=len(self.rows),
@@ -148,10 +147,10 @@ class Stage:
 def train_stage(
     stage: Stage, run: RunDir, probe: Probe | None = None, probe_every: int = 1, best: bool = False
 ) -> Trained:
-    """Trains a stage, or goes on with it where it was interrupted; see ``fit``.
+    """Trains a stage, or continues it where it was interrupted; see ``fit`` for the other arguments.
 
     Args:
-        run: where its cost, metrics and checkpoints go.
+        run: the run directory, whose folder of the stage receives its cost, metrics and checkpoints.
     """
     rows = [each for each in stage.rows if not isinstance(each, Lengths)]
     train = in_steps(stage.train, list(map(len, rows)))

@@ -11,7 +11,7 @@ from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 from mpt.training.optim import Adam, LearningRates, clipped, learning_rate
 
 J, P, D = 3, 4, 5
-RATES = {"vectors": 0.3, "factors": 0.4, "words": 0.5}
+LEARNING_RATES = {"vectors": 0.3, "factors": 0.4, "words": 0.5}
 
 
 def state(prompt) -> nnx.State:
@@ -24,10 +24,10 @@ def soft(scale: float = 1.0, prompts: int = J) -> nnx.State:
 
 def run(params, gradients, **options):
     """The parameters after a step for each gradient."""
-    optimizer = Adam(**options)(LearningRates.of(RATES, steps=len(gradients), warmup=0.0))
-    memory = optimizer.init(params)
+    optimizer = Adam(**options)(LearningRates.of(LEARNING_RATES, steps=len(gradients), warmup=0.0))
+    opt_state = optimizer.init(params)
     for gradient in gradients:
-        updates, memory = optimizer.update(gradient, memory, params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
     return params
 
@@ -36,29 +36,29 @@ def leaf(tree) -> np.ndarray:
     return np.asarray(jax.tree.leaves(tree)[0])
 
 
-def test_each_part_of_a_prompt_moves_at_its_own_rate():
-    """Adam's first step moves each number by its rate."""
+def test_each_group_of_parameters_has_its_own_learning_rate():
+    """Adam's first step moves each number by its learning rate."""
     prompt = MultitaskPrompt.start(jnp.ones((P, D)), J, 1, jax.random.key(0), jnp.ones((J, 2, D)))
     params = nnx.split(prompt, nnx.Any(PromptParam, Words), ...)[1]
     moved = run(params, [jax.tree.map(jnp.ones_like, params)])
     steps = {name: float((1 - part[...]).max()) for name, part in moved.items()}
-    rates = {
-        "shared": RATES["vectors"],
-        "u": RATES["factors"],
-        "v": RATES["factors"],
-        "words": RATES["words"],
+    expected = {
+        "shared": LEARNING_RATES["vectors"],
+        "u": LEARNING_RATES["factors"],
+        "v": LEARNING_RATES["factors"],
+        "words": LEARNING_RATES["words"],
     }
-    assert steps == pytest.approx(rates, rel=1e-4)
+    assert steps == pytest.approx(expected, rel=1e-4)
 
 
 def test_defaults_are_plain_adam():
     params, gradients = soft(), [soft(2.0), soft(-1.0)]
     schedule = optax.warmup_cosine_decay_schedule(0.3, 0.3, 0, 3)
     optimizer = optax.adam(schedule)
-    memory, expected = optimizer.init(params), params
+    opt_state, expected = optimizer.init(params), params
     with jax.numpy_dtype_promotion("standard"):
         for gradient in gradients:
-            updates, memory = optimizer.update(gradient, memory, expected)
+            updates, opt_state = optimizer.update(gradient, opt_state, expected)
             expected = optax.apply_updates(expected, updates)
     np.testing.assert_array_equal(leaf(run(params, gradients)), leaf(expected))
 
@@ -78,7 +78,7 @@ def test_schedules_are_those_of_optax(warmup):
             assert float(found) == pytest.approx(float(expected(count)), rel=1e-5, abs=1e-8)
 
 
-def test_weight_decay_takes_its_share():
+def test_weight_decay_is_in_proportion_to_the_learning_rate():
     params = soft()
     still = [jax.tree.map(jnp.zeros_like, params)]
     np.testing.assert_allclose(
@@ -105,7 +105,7 @@ def test_independent_prompts_are_clipped_as_if_each_were_alone(scale):
         assert np.linalg.norm(leaf(expected)) == pytest.approx(min(1, np.linalg.norm(leaf(alone))), rel=1e-5)
 
 
-def test_prompts_with_a_part_in_common_are_clipped_together():
+def test_prompts_that_share_parameters_are_clipped_together():
     prompt = MultitaskPrompt.start(jnp.full((P, D), 10.0), J, 1, jax.random.key(0))
     found = clipped(1.0).update(state(prompt), optax.EmptyState())[0]
     assert optax.global_norm(found) == pytest.approx(1, rel=1e-5)

@@ -35,15 +35,17 @@ def test_outputs_are_the_teachers(pretrained, teachers, batches, tmp_path):
     teach = jax.jit(Distilled(pretrained.backbone, start, teachers).teach)
     for batch in batches:
         taught = cache.attach(batch).taught
-        for part in range(2):
-            one, ours = (jax.tree.map(lambda array, i=part: array[i], tree) for tree in (batch, taught))
-            expected = teach(jax.tree.map(jax.numpy.asarray, one))
-            for found, wanted, mask in (
-                (ours.logits, expected.logits, one.labelled),
-                (ours.hidden[0], expected.hidden[0], one.text),
+        for index in range(2):
+            microbatch, cached = (
+                jax.tree.map(lambda array, i=index: array[i], tree) for tree in (batch, taught)
+            )
+            expected = teach(jax.tree.map(jax.numpy.asarray, microbatch))
+            for ours, theirs, mask in (
+                (cached.logits, expected.logits, microbatch.labelled),
+                (cached.hidden[0], expected.hidden[0], microbatch.text),
             ):
                 mask = np.asarray(mask)
-                np.testing.assert_allclose(found[mask], np.asarray(wanted)[mask], atol=2e-5)
+                np.testing.assert_allclose(ours[mask], np.asarray(theirs)[mask], atol=2e-5)
 
 
 def test_each_row_is_computed_once_and_kept(pretrained, teachers, batches, tmp_path, monkeypatch):
@@ -59,12 +61,12 @@ def test_each_row_is_computed_once_and_kept(pretrained, teachers, batches, tmp_p
 @pytest.mark.full
 def test_pretraining_with_them_is_the_same(tmp_path, plain_pretrain):
     """To rounding: a step without them compiles teachers and student together."""
-    found = []
+    prompts = []
     for cached in (False, True):
         stage = plain_pretrain["universal"] | {"cache_teachers": cached}
         keys = plain_pretrain | {"out": str(tmp_path / str(cached)), "universal": stage}
         run = pretrain(from_plain(PretrainConfig, keys, "test"))
-        found.append(load_file(run / "prompts" / "universal.safetensors"))
+        prompts.append(load_file(run / "prompts" / "universal.safetensors"))
     assert (run / "universal" / "taught" / "logits.npy").is_file()
-    for name, values in found[0].items():
-        np.testing.assert_allclose(values, found[1][name], atol=1e-3)
+    for name, values in prompts[0].items():
+        np.testing.assert_allclose(values, prompts[1][name], atol=1e-3)
