@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.task import Example, Scoring, Task
 from mpt.errors import UserError
-from mpt.inference.generate import generate
+from mpt.inference.generate import generate_behind_prompt
 from mpt.metrics import METRICS, Truth
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import everywhere
@@ -105,9 +105,7 @@ def written(
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
     for places, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        vectors, index, shift = model.prompt.prefix(batch, model.backbone)
-        batch = batch._replace(prompt_index=index)
-        found = generate(model.backbone, batch, vectors, max_new_tokens=LONGEST_TEXT, stop=[end], shift=shift)
+        found = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=[end])
         for place, ids in zip(places, found):
             texts[place] = str(tokenizer.decode(ids)).strip()
     return texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from mpt.models.attention import KV
 from mpt.models.backbone import Backbone, DecodingState
+from mpt.prompts.prompted import Prompted
 from mpt.sharding import everywhere
 from mpt.types import Batch
 
@@ -89,6 +91,7 @@ def generate(
     stop: Sequence[int],
     method: Method = GREEDY,
     shift: Float[Array, "N D"] | None = None,
+    prefix_kv: KV | None = None,
 ) -> list[list[int]]:
     """Generates a text behind each row's prompt and inputs.
 
@@ -100,16 +103,30 @@ def generate(
         stop: tokens that end a text.
         method: how the next token is chosen.
         shift: added to the embeddings of the inputs.
+        prefix_kv: every layer's keys and values in front of each prompt; see ``Backbone``.
 
     Returns:
         The new tokens of each row, without the stop token.
     """
     graph, weights = nnx.split(backbone)
     ends = tuple(stop) or (NO_TOKEN,)
-    tokens = np.asarray(_generate(graph, weights, batch, prompts, shift, max_new_tokens, ends, method))
+    tokens = np.asarray(
+        _generate(graph, weights, batch, prompts, shift, prefix_kv, max_new_tokens, ends, method)
+    )
     stopped = np.isin(tokens, ends)
     lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), max_new_tokens)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
+
+
+def generate_behind_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
+    """Generates a text for each row of ``batch`` with the model's prompt in front of its inputs.
+
+    Args:
+        options: ``max_new_tokens``, ``stop`` and ``method`` of ``generate``.
+    """
+    prefix = model.prompt.prefix(batch, model.backbone)
+    batch = batch._replace(prompt_index=prefix.prompt_index)
+    return generate(model.backbone, batch, prefix.vectors, shift=prefix.shift, prefix_kv=prefix.kv, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "max_new_tokens", "stop"))
@@ -119,12 +136,13 @@ def _generate(
     batch: Batch,
     prompts: Float[Array, "J P D"],
     shift: Float[Array, "N D"] | None,
+    prefix_kv: KV | None,
     max_new_tokens: int,
     stop: tuple[int, ...],
     method: Method,
 ) -> Int[Array, "B max_new_tokens"]:
     backbone = nnx.merge(graph, weights)
-    logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift)
+    logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv)
     if isinstance(method, Beam):
         return everywhere(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
     return everywhere(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))

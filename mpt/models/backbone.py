@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mpt.models.attention import KVCache
+from mpt.models.attention import KV, KVCache
 from mpt.models.layers import Weight
 from mpt.types import Batch, Layout, Output
 
@@ -50,12 +50,21 @@ class Backbone(Protocol):
         """The embedding table, [V, D], as it is stored; ``embed`` gives its rows as the layers see them."""
         ...
 
+    @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        """The number of decoding layers, and the number and width of the key and value heads in each."""
+        ...
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         """The embeddings of tokens as the first layer sees them; a soft prompt has vectors in their place."""
         ...
 
     def __call__(
-        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> Output:
         """Runs each row with its prompt in front; logits at the label positions only.
 
@@ -63,6 +72,8 @@ class Backbone(Protocol):
             batch: the rows; ``batch.prompt_index`` says which prompt each of them has.
             prompts: the distinct prompts of the batch.
             shift: added to the embeddings of ``batch.tokens``.
+            prefix_kv: keys and values [layers, J, P, K, H] of every decoding layer in front of each prompt,
+                at the first positions of its rows; None: there are none.
         """
         ...
 
@@ -72,6 +83,7 @@ class Backbone(Protocol):
         prompts: Float[Array, "J P D"],
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs each row's inputs with its prompt in front.
 

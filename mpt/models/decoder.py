@@ -192,6 +192,10 @@ class Decoder(nnx.Module):
     def embedding(self) -> Weight:
         return self.ends["embedding"]
 
+    @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        return self.spec.layers, self.spec.kv_heads, self.spec.head_dim
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         rows = look_up(unsharded(self.ends), "embedding", tokens).astype(self.dtype)
         return rows * jnp.asarray(self.spec.embed_scale, rows.dtype)
@@ -203,10 +207,14 @@ class Decoder(nnx.Module):
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
     def __call__(
-        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> Output:
         """Runs each row's text behind the row's prompt; logits at the label positions only."""
-        hidden, _, _ = self._run_batch(batch, prompts, shift)
+        hidden, _, _ = self._run_batch(batch, prompts, shift, prefix_kv)
         return Output(self.logits(hidden[batch.positions]), (hidden,))
 
     def prefill(
@@ -215,14 +223,15 @@ class Decoder(nnx.Module):
         prompts: Float[Array, "J P D"],
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs prompts and texts: each row's next-token logits, and a KV cache with ``spare_slots``."""
-        hidden, prompt, text = self._run_batch(batch, prompts, shift)
+        hidden, prompt, text = self._run_batch(batch, prompts, shift, prefix_kv)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
         cache = prompt.take_rows(batch.prompt_index).concat(text)
         slot = jnp.asarray(cache.positions.shape[1], jnp.int32)
-        state = DecodingState(cache.with_spare_slots(spare_slots), prompts.shape[1] + lengths, slot)
+        state = DecodingState(cache.with_spare_slots(spare_slots), prompt.positions.shape[1] + lengths, slot)
         return self.logits(hidden[last]), state
 
     def decode_step(
@@ -240,30 +249,50 @@ class Decoder(nnx.Module):
         cache = state.cache.updated(KVCache(kv, positions), state.slot)
         return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1)
 
+    def prompt_kv(self, prompts: Float[Array, "J P D"]) -> KV:
+        """Every layer's keys and values of prompts, [layers, J, P, K, H]; rows see nothing else of them."""
+        positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])
+
+        def attention(q: Float[Array, "J P N H"], kv: KV, w: Layer, _: None) -> Float[Array, "J P N H"]:
+            return attend(q, kv, visible(positions, positions, w["window"]), *self.spec.scoring)
+
+        _, kv = self._run_layers(prompts.astype(self.dtype), positions, attention)
+        copies = kv_copies(self.spec.kv_heads)
+        return KV(*(part[..., ::copies, :] for part in kv))
+
     def _run_batch(
-        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        shift: Float[Array, "N D"] | None,
+        prefix_kv: KV | None,
     ) -> tuple[Float[Array, "N D"], KVCache, KVCache]:
         """The final hidden states of the texts, and the KV caches of the prompts and of the texts.
 
         Prompts and texts run end to end, as one sequence of S positions. In a layer each prompt attends
-        to itself, and each row's text to its prompt and itself.
+        to its prefix and itself, and each row's text to its prefix, its prompt and itself. The prefix is a
+        part of the prompt's cache.
         """
         count, length, width = *prompts.shape[:2], batch.grid.shape[1]
-        prompt_tokens = count * length
-        prompt_at, text_at = jnp.arange(length)[None], length + jnp.arange(width)[None]
-        positions = jnp.concatenate([jnp.tile(prompt_at[0], count), length + batch.cells % width])
+        prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
+        prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
+        prompt_tokens, prompt_length = count * length, prefix_length + length
+        prompt_at, text_at = jnp.arange(prompt_length)[None], prompt_length + jnp.arange(width)[None]
+        vectors_at = prompt_at[:, prefix_length:]
+        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + batch.cells % width])
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
             prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
             return prompt, gather(flat[prompt_tokens:], batch.grid, batch.cells)
 
-        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
+        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, prefix: KV | None) -> Float[Array, "S N H"]:
             (prompt_q, text_q), *split_kv = map(split, (q, *kv))
             prompt, text = (KV(*part) for part in zip(*split_kv))
+            prompt = prefix.concat(prompt) if prefix else prompt
             scoring, window = self.spec.scoring, w["window"]
-            mask = visible(prompt_at, prompt_at, window)
+            mask = visible(vectors_at, prompt_at, window)
             prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
-            if count == 1 and length:
+            if count == 1 and prompt_length:
                 # All texts attend to the one prompt in a single product, and to themselves row by row.
                 to_text = attend_partially(text_q, text, visible(text_at, text_at, window), *scoring)
                 at = positions[None, prompt_tokens:]
@@ -279,8 +308,9 @@ class Decoder(nnx.Module):
 
         vectors = prompts.astype(self.dtype).reshape(prompt_tokens, self.spec.d_model)
         text = shifted(self.embed(batch.tokens), shift)
-        x, kv = self._run_layers(jnp.concatenate([vectors, text]), positions, attention)
+        x, kv = self._run_layers(jnp.concatenate([vectors, text]), positions, attention, prefix_kv)
         prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
+        prompt = prefix_kv.concat(prompt) if prefix_kv else prompt
         # Tokens decoded later must not attend to the padding behind a short text.
         text_at = jnp.where(batch.filled, text_at, NOWHERE)
         return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text, text_at)
@@ -338,18 +368,22 @@ def block(
         )
     if angles is not None:
         q, k = (rotate(y, angles) for y in (q, k))
-    # Repeated to as many KV heads as ``tensor`` divides: each query head finds its own on its device.
-    copies = kv_copies(spec.kv_heads)
-    k, v = (jnp.repeat(y, copies, axis=-2) if copies > 1 else y for y in (k, v))
-    q, k, v = (
-        by_tensor(y, heads, "head_dim") for y, heads in ((q, "heads"), (k, "kv_heads"), (v, "kv_heads"))
-    )
-    kv = KV(k, v)
+    q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
     h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
     x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
     h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
     return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
+
+
+def sharded_heads(kv: KV) -> KV:
+    """Keys and values whose heads are dealt out over ``tensor``, so that each query head's are on its device.
+
+    They are repeated to the least number of heads that ``tensor`` divides.
+    """
+    copies = kv_copies(kv.k.shape[-2])
+    k, v = (jnp.repeat(part, copies, axis=-2) if copies > 1 else part for part in kv)
+    return KV(by_tensor(k, "kv_heads", "head_dim"), by_tensor(v, "kv_heads", "head_dim"))
 
 
 def norm(spec: DecoderSpec, w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... D"]:

@@ -178,6 +178,10 @@ class T5(nnx.Module):
     def embedding(self) -> Weight:
         return self.ends["embedding"]
 
+    @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        return self.spec.decoder_layers, self.spec.heads, self.spec.head_dim
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         return look_up(unsharded(self.ends), "embedding", tokens).astype(self.dtype)
 
@@ -187,14 +191,19 @@ class T5(nnx.Module):
         return score(unsharded(self.ends), "embedding" if self.spec.tied else "head", x)
 
     def __call__(
-        self, batch: Batch, prompts: Float[Array, "J P D"], shift: Float[Array, "N D"] | None = None
+        self,
+        batch: Batch,
+        prompts: Float[Array, "J P D"],
+        shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> Output:
         """Encodes each row's prompt and text, and decodes its targets; logits at each target."""
         length = self.spec.decoder_prompt + batch.targets.shape[1]
         encoded, text, decoder_prompt = self._encode(batch, prompts, shift, length)
         previous = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
         x = jnp.concatenate([decoder_prompt, self.embed(previous)], axis=1)
-        x, _ = self._decode(x, jnp.arange(x.shape[1])[None], encoded)
+        prefix, first = self._prefix(prefix_kv, batch.prompt_index)
+        x, _ = self._decode(x, first + jnp.arange(x.shape[1])[None], encoded, prefix)
         hidden = x[:, decoder_prompt.shape[1] :]
         return Output(self.logits(hidden), (text, hidden))
 
@@ -204,15 +213,20 @@ class T5(nnx.Module):
         prompts: Float[Array, "J P D"],
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
+        prefix_kv: KV | None = None,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Encodes prompts and texts: each row's first logits, and a KV cache with ``spare_slots``."""
         rows, length = len(batch.targets), self.spec.decoder_prompt + 1
         encoded, _, decoder_prompt = self._encode(batch, prompts, shift, length + spare_slots)
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
-        positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
-        x, cache = self._decode(jnp.concatenate([decoder_prompt, begin], axis=1), positions, encoded)
-        slot = jnp.asarray(length, jnp.int32)
-        state = DecodingState(cache.with_spare_slots(spare_slots), jnp.full(rows, length), slot, encoded)
+        prefix, first = self._prefix(prefix_kv, batch.prompt_index)
+        positions = jnp.broadcast_to(first + jnp.arange(length), (rows, length))
+        x, cache = self._decode(jnp.concatenate([decoder_prompt, begin], axis=1), positions, encoded, prefix)
+        cache = prefix.concat(cache) if prefix else cache
+        slot = jnp.asarray(first + length, jnp.int32)
+        state = DecodingState(
+            cache.with_spare_slots(spare_slots), jnp.full(rows, first + length), slot, encoded
+        )
         return self.logits(x[:, -1]), state
 
     def decode_step(
@@ -224,6 +238,14 @@ class T5(nnx.Module):
         x, new = self._decode(x, state.position[:, None], state.encoded, state.cache)
         cache = state.cache.updated(new, state.slot)
         return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1, state.encoded)
+
+    def _prefix(self, prefix_kv: KV | None, prompt_index: Int[Array, " B"]) -> tuple[KVCache | None, int]:
+        """The cache in front of the decoder's text, with each row's prefix if there is one; its length."""
+        if prefix_kv is None:
+            return None, 0
+        kv = KV(*(part.astype(self.dtype) for part in prefix_kv)).take_rows(prompt_index)
+        length = kv.k.shape[-3]
+        return KVCache(kv, jnp.arange(length)[None]), length
 
     def _encode(
         self,

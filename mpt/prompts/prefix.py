@@ -1,4 +1,4 @@
-"""What a prompt offers: all that stands before a batch's texts, or is added to them."""
+"""The interface of prompts: what stands in front of a batch's texts, or is added to them."""
 
 from __future__ import annotations
 
@@ -9,41 +9,46 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from mpt.models.attention import KV
 from mpt.models.backbone import Backbone
 from mpt.types import Batch
 
 
 class Prefix(NamedTuple):
-    """A batch's prompts.
+    """The prompts of a batch.
 
     Attributes:
-        vectors: the prompts, those of tasks or those of rows.
-        prompt_index: which of them each row reads.
-        shift: what is added to the embedded text tokens.
+        vectors: the distinct prompts, one per task or one per row.
+        prompt_index: the index of each row's prompt.
+        shift: what is added to the embeddings of the text tokens.
+        kv: keys and values [layers, J, P, K, H] of every layer, in front of the vectors.
     """
 
     vectors: Float[Array, "J P D"]
     prompt_index: Int[Array, " B"]
     shift: Float[Array, "N D"] | None = None
+    kv: KV | None = None
 
 
 @runtime_checkable
 class Prompt(Protocol):
-    """What every prompt offers."""
+    """The interface of every prompt."""
 
-    def prefix(self, batch: Batch, backbone: Backbone) -> Prefix: ...
+    def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
+        """The prompts of a batch, and which of them each row has."""
+        ...
 
     def extent(self, rows: int) -> tuple[int, int]:
-        """How many prompts a step of so many rows computes, and the vectors of each."""
+        """The number of distinct prompts in a step of ``rows`` rows, and the length of each."""
         ...
 
 
 class PlainPrompt(nnx.Module):
-    """A prompt that looks at no text: free vectors in front of it, however they are made."""
+    """A prompt that does not depend on the text: vectors in front of it, however they are composed."""
 
     @abstractmethod
     def compose(self) -> Float[Array, "J P D"]:
-        """One ready prompt per task."""
+        """The prompt of each task."""
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return Prefix(self.compose(), batch.prompt_index)
@@ -54,13 +59,13 @@ class PlainPrompt(nnx.Module):
 
 
 def places(batch: Batch) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
-    """Each token's row, and its place in that row's text; what fills up counts as the last row's."""
-    row, place = jnp.divmod(batch.cells, batch.grid.shape[1])
-    return jnp.minimum(row, len(batch.grid) - 1), place
+    """The row of each token, and its position in that row's text; padding tokens count to the last row."""
+    row, position = jnp.divmod(batch.cells, batch.grid.shape[1])
+    return jnp.minimum(row, len(batch.grid) - 1), position
 
 
 def of_inputs(batch: Batch, backbone: Backbone) -> Bool[Array, " N"]:
-    """True at the rows' inputs. A decoder reads targets behind them, which no prompt may look at."""
+    """True at the tokens of the inputs; a decoder's targets are behind them, and no prompt may use those."""
     if backbone.layout == "encoder-decoder":
         return batch.text
     last = jnp.asarray(batch.positions)[places(batch)[0], 0]

@@ -1,4 +1,4 @@
-"""Where the prompt joins the backbone."""
+"""A backbone together with the prompt that stands in front of its texts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from mpt.types import Batch, Output
 
 
 class Prompted(nnx.Module):
-    """A frozen backbone behind a trained prompt."""
+    """A frozen backbone with a trained prompt in front of every row."""
 
     def __init__(self, backbone: Backbone, prompt: Prompt):
         self.backbone, self.prompt = backbone, prompt
 
     def __call__(self, batch: Batch) -> Output:
-        vectors, index, shift = self.prompt.prefix(batch, self.backbone)
-        return self.backbone(batch._replace(prompt_index=index), vectors, shift)
+        """The logits at the label positions of a batch, and its final hidden states."""
+        prefix = self.prompt.prefix(batch, self.backbone)
+        batch = batch._replace(prompt_index=prefix.prompt_index)
+        return self.backbone(batch, prefix.vectors, prefix.shift, prefix.kv)
 
 
 class Distilled(Prompted):
-    """A student that also knows its teachers: the same backbone behind other, frozen prompts."""
+    """A student with its teachers: the same backbone with other, frozen prompts, one per task."""
 
     def __init__(self, backbone: Backbone, prompt: Prompt, teachers: Float[Array, "J P D"]):
         super().__init__(backbone, prompt)
         self.teachers = Weight(teachers)
 
     def teach(self, batch: Batch) -> Output:
+        """The teachers' outputs on a batch, without a gradient."""
         return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...]))

@@ -16,7 +16,7 @@ from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.task import Example
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
-from mpt.inference.generate import SamplingParams, generate
+from mpt.inference.generate import SamplingParams, generate_behind_prompt
 from mpt.inference.predict import Ready, open_run, trained
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt
@@ -156,18 +156,11 @@ class Engine:
         filler, layout = count - len(rows), model.backbone.layout
         inputs = [row._replace(targets=[end]) for row in [*rows, *[rows[0]] * filler]]
         batch = collate(inputs, [*index, *[index[0]] * filler], layout, filled_up(1)(inputs, layout))
-        vectors, prompt_index, shift = model.prompt.prefix(batch, model.backbone)
         settings = zip(*wishes, *[Wish(0.0, 1.0, 0, 0)] * filler)
         kinds = (jnp.float32, jnp.float32, jnp.int32, jnp.int32)
         sampling = SamplingParams(*(jnp.array(part, kind) for part, kind in zip(settings, kinds)))
-        found = generate(
-            model.backbone,
-            batch._replace(prompt_index=prompt_index),
-            vectors,
-            max_new_tokens=self._longest_text,
-            stop=[end],
-            method=sampling,
-            shift=shift,
+        found = generate_behind_prompt(
+            model, batch, max_new_tokens=self._longest_text, stop=[end], method=sampling
         )
         return [
             Text(str(tokenizer.decode(ids)), len(ids) < wish.max_new_tokens, len(row.inputs), len(ids))

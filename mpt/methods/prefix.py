@@ -1,0 +1,92 @@
+"""Prefix tuning (Li & Liang, ACL 2021): trained keys and values in front of the text, in every layer.
+
+With X the states of a row of task j that enter layer l, the layer's attention becomes, for each head,
+
+    softmax(X Wq [K_jl; X Wk]' / sqrt(H)) [V_jl; X Wv]
+
+where K_jl and V_jl, P rows each, are trained; positions of the text begin at P. A soft prompt is the special
+case in which they are what the frozen layers make of P vectors. The paper computes them by a network while
+it trains; here they are trained directly, as PEFT does without ``prefix_projection``.
+
+Keys are stored as a KV cache has them: behind the norm of keys and the rotary embedding, where a model has
+these. A layer with a window attends to the part of the prefix that is within it.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mpt.errors import UserError
+from mpt.models.attention import KV
+from mpt.models.backbone import Backbone
+from mpt.models.decoder import Decoder
+from mpt.prompts.prefix import Prefix
+from mpt.prompts.saved import saved_as
+from mpt.prompts.soft import PromptParam
+from mpt.types import Batch
+
+
+@saved_as("prefix")
+class PrefixPrompt(nnx.Module):
+    """The keys and values of a prefix in every layer, one prefix per task.
+
+    An encoder-decoder has them in its decoder's self-attention.
+
+    Args:
+        keys: initial keys, which stay [J, layers, P, K, H].
+        values: initial values, of the same shape.
+    """
+
+    def __init__(self, keys: Float[Array, "J layers P K H"], values: Float[Array, "J layers P K H"]):
+        self.keys, self.values = PromptParam(keys), PromptParam(values)
+
+    @classmethod
+    def from_vectors(cls, backbone: Backbone, vectors: Float[Array, "J P D"]) -> PrefixPrompt:
+        """A prefix that acts exactly as soft prompts do: the keys and values that the layers make of them.
+
+        Raises:
+            UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values.
+        """
+        if not isinstance(backbone, Decoder):
+            raise UserError(
+                "method prefix: a prefix starts from text in decoder-only models; start an "
+                "encoder-decoder's from random numbers"
+            )
+        graph, weights = nnx.split(backbone)
+        made = jax.jit(lambda weights, vectors: nnx.merge(graph, weights).prompt_kv(vectors))(
+            weights, vectors
+        )
+        return cls(*(jnp.moveaxis(part, 0, 1).astype(jnp.float32) for part in made))
+
+    @classmethod
+    def from_tokens(cls, backbone: Backbone, ids: Int[Array, "J P"]) -> PrefixPrompt:
+        """A prefix that acts exactly as tokens in front of the text do: instructions or examples.
+
+        Raises:
+            UserError: the backbone is an encoder-decoder.
+        """
+        return cls.from_vectors(backbone, backbone.embed(ids))
+
+    @classmethod
+    def random(
+        cls, backbone: Backbone, prompts: int, length: int, key: Array, scale: float = 0.02
+    ) -> PrefixPrompt:
+        """Prefixes of normally distributed keys and values with the standard deviation ``scale``."""
+        layers, heads, width = backbone.kv_shape
+        shape = (prompts, layers, length, heads, width)
+        keys, values = (scale * jax.random.normal(part, shape) for part in jax.random.split(key))
+        return cls(keys, values)
+
+    def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
+        """No vectors in front of the text, but keys and values."""
+        kv = KV(*(jnp.moveaxis(part[...], 0, 1) for part in (self.keys, self.values)))
+        vectors = jnp.zeros((len(self.keys[...]), 0, backbone.embedding.shape[-1]))
+        return Prefix(vectors, batch.prompt_index, kv=kv)
+
+    def extent(self, rows: int) -> tuple[int, int]:
+        """The number of prefixes and their length; costs take them for vectors, which cost a little more."""
+        prompts, _, length, _, _ = self.keys.shape
+        return prompts, length
