@@ -1,9 +1,9 @@
-"""A run's prompts, written for other libraries."""
+"""Exports the prompts of a run to the formats of other libraries."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +12,9 @@ import numpy as np
 from mpt.errors import UserError
 from mpt.inference.predict import trained
 from mpt.interop.embeddings import write_embeddings
-from mpt.interop.peft_folder import write_multitask, write_plain
+from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
 from mpt.loading.hf import load_tokenizer
+from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import load_prompt
 from mpt.rundir.directory import whole_folder
@@ -24,10 +25,10 @@ Format = Literal["peft", "embeddings"]
 
 
 def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyPath:
-    """Writes a run's prompts and returns their folder.
+    """Writes the prompts of a run and returns their folder.
 
-    Each of the run's prompts has a number and a name there, ``0-TASK``: the number is its place among
-    the tasks of a universal prompt, or among the seeds of an adaptation.
+    Each of them is named ``0-TASK`` there: the number is its index among the tasks of a universal prompt, or
+    among the seeds of an adaptation.
 
     Args:
         run: the run directory of `adapt`, `pretrain` or `import`.
@@ -35,7 +36,7 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
         out: the folder; named by the format, inside the run, where left out.
 
     Raises:
-        UserError: the run has no prompt, or one whose format has no place for its decoder's part.
+        UserError: the run has no prompt, or one that the format cannot hold.
     """
     model, name = trained(run)
     prompt, card = load_prompt(run, name)
@@ -44,28 +45,50 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
             f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
             f"{model.decoder_prompt}), which no other library reads when it generates; train without it"
         )
-    if not isinstance(prompt, PlainPrompt):
+    if not isinstance(prompt, PlainPrompt | PrefixPrompt):
         raise UserError(
             f"{run}: what it holds is more than a prompt ({card.kind}), which no other library reads; "
             "export a run of `--method prompt`, spot or ulpt"
         )
     _, layout = load_tokenizer(model.name)
+    if isinstance(prompt, PrefixPrompt):
+        _check_prefix(run, format, layout)
     out = out or run / format
     names = [f"{i}-{re.sub('[^A-Za-z0-9_.-]+', '_', task)}" for i, task in enumerate(card.prompts)]
-    collapsed = dict(zip(names, np.asarray(prompt.compose())))
     with whole_folder(out) as folder:
-        if format == "peft":
-            write_peft(folder, prompt, collapsed, card.backbone, layout)
+        if isinstance(prompt, PrefixPrompt):
+            write_peft_prefixes(folder, names, prompt, card.backbone)
+        elif format == "peft":
+            write_peft_prompts(folder, names, prompt, card.backbone, layout)
         else:
-            write_embeddings(folder, collapsed, card, layout)
+            write_embeddings(folder, dict(zip(names, np.asarray(prompt.compose()))), card, layout)
     return out
 
 
-def write_peft(
-    folder: Path, prompt: PlainPrompt, collapsed: Mapping[str, np.ndarray], backbone: str, layout: Layout
+def _check_prefix(run: AnyPath, format: Format, layout: Layout) -> None:
+    """Raises an error where a format has no place for a prefix in every layer."""
+    if format == "embeddings":
+        raise UserError(
+            f"{run}: it holds keys and values of every layer, which are no embeddings; give --format peft"
+        )
+    if layout == "encoder-decoder":
+        raise UserError(
+            f"{run}: PEFT gives an encoder-decoder's layers each other's keys and values, so that no file of "
+            "its says what this prefix is; use it with mpt"
+        )
+
+
+def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, backbone: str) -> None:
+    """Writes a folder for each prefix."""
+    for name, keys, values in zip(names, np.asarray(prompt.keys[...]), np.asarray(prompt.values[...])):
+        write_prefix(folder / name, keys, values, backbone)
+
+
+def write_peft_prompts(
+    folder: Path, names: Sequence[str], prompt: PlainPrompt, backbone: str, layout: Layout
 ) -> None:
-    """A folder per prompt, and one with the factors of all where there are factors and nothing else."""
-    for name, vectors in collapsed.items():
+    """Writes a folder for each prompt, and one with the factors of all where a prompt is only factors."""
+    for name, vectors in zip(names, np.asarray(prompt.compose())):
         write_plain(folder / name, vectors, backbone, layout)
     if isinstance(prompt, MultitaskPrompt) and prompt.words is None:
         write_multitask(folder / "multitask", prompt, backbone, layout)

@@ -1,4 +1,4 @@
-"""A prompt of PEFT's becomes a run directory, with which `evaluate`, `predict` and `adapt` work."""
+"""Imports a prompt of PEFT as a run directory, which `evaluate`, `predict` and `adapt` take."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.methods.prefix import PrefixPrompt
+from mpt.prompts import MultitaskPrompt
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import whole_folder, write_whole
 from mpt.system.paths import AnyPath
@@ -21,13 +23,13 @@ from mpt.system.paths import AnyPath
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """What a run that was imported came from.
+    """The origin of an imported run.
 
     Attributes:
-        folder: PEFT's.
+        folder: the folder that PEFT wrote.
         model: the backbone.
-        tasks: of the prompts, in the order of PEFT's task ids; ``task`` is the first.
-        max_length: most tokens of an input.
+        tasks: the tasks of the prompts, in the order of PEFT's task ids; ``task`` is the first.
+        max_length: the largest number of tokens of an input.
     """
 
     folder: str
@@ -40,44 +42,61 @@ class ImportConfig:
 def import_adapter(
     folder: Path, model: str, tasks: Sequence[str], out: AnyPath, max_length: int
 ) -> list[str]:
-    """Reads the prompts in ``folder`` and writes them as a universal prompt into the run ``out``.
+    """Reads the prompts in ``folder`` and writes them into the run ``out``.
+
+    Soft prompts become a universal prompt, which `adapt` can start from; a prefix one that was adapted.
 
     Returns:
-        What the user should know of it, a line each.
+        Remarks for the user, a line each.
 
     Raises:
         UserError: the folder holds no prompt, or one that does not fit the backbone or the tasks.
     """
     adapter = read_adapter(folder)
     names = tuple(map(from_anywhere, tasks))
-    found = [find_task(name) for name in names]
-    count = len(adapter.prompt.u[...])
-    if len({task.name for task in found}) != count or len(found) != count:
+    library = [find_task(name) for name in names]
+    if not len({task.name for task in library}) == len(library) == adapter.tasks:
         raise UserError(
-            f"{folder}: it holds the prompts of {count} tasks, and --task names {len(found)}; "
+            f"{folder}: it holds the prompts of {adapter.tasks} tasks, and --task names {len(library)}; "
             "name each of its tasks once, in their order"
         )
     config = ImportConfig(str(folder), ModelConfig(model), names, names[0], max_length)
     with whole_folder(out) as run:
         pretrained = load_pretrained(model)
         _check_fit(folder, adapter, pretrained)
-        save_prompt(run, "universal", adapter.prompt, _card(adapter, pretrained, found, max_length))
+        name = "universal" if isinstance(adapter.prompt, MultitaskPrompt) else "adapted"
+        save_prompt(run, name, adapter.prompt, _card(adapter, pretrained, library, max_length))
         write_whole(run / "config.yaml", dump_config(config))
     return _remarks(adapter, model)
 
 
 def _check_fit(folder: Path, adapter: Adapter, pretrained: Pretrained) -> None:
+    """Raises an error unless the prompts have the layout and the shape that a backbone takes."""
     layout, width = pretrained.backbone.layout, pretrained.backbone.embedding.shape[-1]
     if adapter.layout != layout:
         raise UserError(
             f"{folder}: a prompt for a model of type {adapter.layout}, and {pretrained.name} is of type "
             f"{layout}; name the backbone that it was trained on"
         )
+    if isinstance(adapter.prompt, PrefixPrompt):
+        _check_prefix(folder, adapter.prompt, pretrained)
+        return
     own = adapter.prompt.shared.shape[-1]
     if own != width:
         raise UserError(
             f"{folder}: its vectors are {own} wide, and the embeddings of {pretrained.name} {width}; "
             "name the backbone that it was trained on"
+        )
+
+
+def _check_prefix(folder: Path, prompt: PrefixPrompt, pretrained: Pretrained) -> None:
+    """Raises an error unless a prefix has the keys and values of the backbone's layers."""
+    _, layers, _, heads, width = prompt.keys.shape
+    if (layers, heads, width) != pretrained.backbone.kv_shape:
+        ours = "{} layers of {} heads of width {}".format(*pretrained.backbone.kv_shape)
+        raise UserError(
+            f"{folder}: keys and values of {layers} layers of {heads} heads of width {width}, and "
+            f"{pretrained.name} has {ours}; name the backbone that it was trained on"
         )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import FOLDER
-from runs import adapted_run, universal_run
+from golden import FOLDER, normal
+from runs import adapted_run, run_of, universal_run
 from safetensors.numpy import load_file
 from toys import refused, tree
 
 from mpt import cli
-from mpt.interop.peft_folder import write_plain
+from mpt.interop.peft_folder import write_plain, write_prefix
+from mpt.loading.hf import load_pretrained
+from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts.saved import load_prompt
 
 
@@ -53,6 +56,42 @@ def test_vectors_come_back_bit_for_bit(tmp_path, tiny_model, toy, index):
     again = load_file(back / "peft" / "0-tone" / "adapter_model.safetensors")["prompt_embeddings"]
     expected = np.asarray(load_prompt(made, "adapted")[0].compose())[index]
     np.testing.assert_array_equal(again, expected)
+
+
+@pytest.fixture
+def prefix_run(tmp_path, tiny_model):
+    """A run whose prompt has keys and values in every layer of the tiny model."""
+    layers, heads, width = load_pretrained(str(tiny_model)).backbone.kv_shape
+    parts = (jnp.asarray(normal(seed, 1, layers, 3, heads, width)) for seed in (0, 1))
+    return run_of(tmp_path / "a", tiny_model, PrefixPrompt(*parts), "tone")
+
+
+def test_a_prefix_comes_back_bit_for_bit_and_is_evaluated(prefix_run, tmp_path, tiny_model, toy, capsys):
+    back, file = tmp_path / "back", "prompts/adapted.safetensors"
+    run("export", prefix_run, "--format", "peft")
+    rest = ("--model", tiny_model, "--task", toy["tone"], "--out", back, "--max-length", 24)
+    run("import", prefix_run / "peft" / "0-tone", *rest)
+    assert (back / file).read_bytes() == (prefix_run / file).read_bytes()
+    capsys.readouterr()
+    run("evaluate", back, "--rows", 8)
+    assert json.loads(capsys.readouterr().out)["task"] == "tone"
+
+
+def test_a_prefix_that_does_not_fit_is_refused(prefix_run, tmp_path, tiny_model, toy, capsys):
+    error = refused(capsys, "export", str(prefix_run), "--format", "embeddings")
+    assert "keys and values of every layer, which are no embeddings; give --format peft" in error
+    write_prefix(tmp_path / "deep", *np.ones((2, 5, 3, 2, 8), np.float32), "")
+    rest = ("--model", str(tiny_model), "--task", toy["tone"], "--out", str(tmp_path / "out"))
+    error = refused(capsys, "import", str(tmp_path / "deep"), *rest)
+    assert "keys and values of 5 layers of 2 heads of width 8, and " in error
+    assert "has 2 layers of " in error
+
+
+def test_an_encoder_decoders_prefix_is_not_exported(tmp_path, tiny_t5, capsys):
+    layers, heads, width = load_pretrained(str(tiny_t5)).backbone.kv_shape
+    ones = jnp.ones((1, layers, 3, heads, width))
+    made = run_of(tmp_path / "a", tiny_t5, PrefixPrompt(ones, ones), "tone")
+    assert "no file of its says what this prefix is; use it with mpt" in refused(capsys, "export", str(made))
 
 
 def test_an_imported_prompt_is_evaluated_predicted_with_and_adapted(

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from mpt.errors import UserError
-from mpt.interop.peft_folder import CONFIG, VECTORS, read_adapter, write_multitask, write_plain
+from mpt.interop.peft_folder import (
+    CONFIG,
+    VECTORS,
+    read_adapter,
+    write_multitask,
+    write_plain,
+    write_prefix,
+)
+from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt
 
 V, D, T = 3, 32, 2
@@ -84,7 +92,6 @@ def test_half_precision_is_read(tmp_path):
     "key, value, message",
     [
         ("peft_type", "LORA", "peft_type is LORA; mpt imports prompts only: PROMPT_TUNING, P_TUNING, "),
-        ("peft_type", "PREFIX_TUNING", "peft_type is PREFIX_TUNING; mpt imports prompts only"),
         ("peft_type", None, "peft_type is None; "),
         ("task_type", "SEQ_CLS", "task_type is SEQ_CLS; mpt imports prompts only: CAUSAL_LM, SEQ_2_SEQ_LM"),
         ("num_virtual_tokens", "3", "num_virtual_tokens is '3'"),
@@ -116,6 +123,62 @@ def test_wrong_tensors_are_told(folder, change, message):
     save_file(tensors, folder / VECTORS)
     with pytest.raises(UserError, match=message):
         read_adapter(folder)
+
+
+@given(*[st.integers(1, 4)] * 4)
+def test_a_prefix_comes_back_and_has_pefts_layout(tmp_path_factory, layers, length, heads, width):
+    """A row has each layer's keys, head by head, and then its values."""
+    folder = tmp_path_factory.mktemp("prefix")
+    keys, values = vectors(2, layers, length, heads, width)
+    write_prefix(folder, keys, values, "owner/name")
+    rows = load_file(folder / VECTORS)["prompt_embeddings"].reshape(length, layers, 2, heads, width)
+    for (i, p, k, h), number in np.ndenumerate(keys):
+        assert (rows[p, i, 0, k, h], rows[p, i, 1, k, h]) == (number, values[i, p, k, h])
+    adapter = read_adapter(folder)
+    assert isinstance(adapter.prompt, PrefixPrompt)
+    np.testing.assert_array_equal(adapter.prompt.keys[...], keys[None])
+    np.testing.assert_array_equal(adapter.prompt.values[...], values[None])
+    assert (adapter.layout, adapter.backbone, adapter.tasks) == ("decoder", "owner/name", 1)
+    assert adapter.left_out == 0
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("num_layers", None, "num_layers is None; save the adapter again"),
+        ("num_layers", 3, r"prompt_embeddings is \(3, 64\), adapter_config.json says \(3, 96\)"),
+        ("num_attention_heads", 3, "token_dim is 16 for 3 heads"),
+        ("token_dim", 8, r"prompt_embeddings is \(3, 64\), adapter_config.json says \(3, 32\)"),
+        ("num_virtual_tokens", 4, r"prompt_embeddings is \(3, 64\), adapter_config.json says \(4, 64\)"),
+    ],
+)
+def test_a_wrong_config_of_a_prefix_is_told(tmp_path, key, value, message):
+    write_prefix(tmp_path, *vectors(2, 2, 3, 2, 8), "")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(config | {key: value}))
+    with pytest.raises(UserError, match=message):
+        read_adapter(tmp_path)
+
+
+def test_a_prefix_of_an_encoder_decoder_is_read_as_peft_reads_it(tmp_path):
+    """Layer i of L gets what the file has of layer 2i mod L; tests/parity has peft's own answers."""
+    keys, values = vectors(2, 5, 3, 2, 8)
+    write_prefix(tmp_path, keys, values, "")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    changed = config | {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 2}
+    (tmp_path / CONFIG).write_text(json.dumps(changed))
+    adapter = read_adapter(tmp_path)
+    assert adapter.layout == "encoder-decoder"
+    for found, part in ((adapter.prompt.keys, keys), (adapter.prompt.values, values)):
+        np.testing.assert_array_equal(found[...][0], part[[0, 2, 4, 1, 3]])
+
+
+def test_a_projected_prefix_is_read(tmp_path):
+    """PEFT saves what its network has made, so it is read as any other."""
+    write_prefix(tmp_path, *vectors(2, 2, 3, 2, 8), "")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(config | {"prefix_projection": True}))
+    assert read_adapter(tmp_path).prompt.keys.shape == (1, 2, 3, 2, 8)
 
 
 def test_a_pickle_is_never_read(folder):
