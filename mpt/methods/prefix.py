@@ -14,19 +14,46 @@ these. A layer with a window attends to the part of the prefix that is within it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from mpt.config.options import at_least_1
 from mpt.errors import UserError
+from mpt.methods.examples import in_context
+from mpt.methods.record import Method, Start
+from mpt.methods.setting import Setting
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.prompts.prefix import Prefix
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
+from mpt.training.stage import Lengths
 from mpt.types import Batch
+
+
+@dataclass(frozen=True)
+class PrefixConfig:
+    """Prefix tuning: trained keys and values in front of the text, in every layer."""
+
+    start: Literal["vectors", "examples", "random"] = "vectors"
+    """The initial keys and values: those that the layers make of a prompt's initial vectors (see `vectors`; of a
+    universal prompt, where one is given), those of training examples, or random numbers."""
+    length: int = 0
+    """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples` it is as long as these."""
+    tokens: int = 128
+    """With `start: examples`: the most tokens that the instruction and the examples take."""
+    rate: float = 0.002
+    """Adam's peak learning rate for keys and values."""
+
+    def __post_init__(self):
+        at_least_1(tokens=self.tokens)
 
 
 @saved_as("prefix")
@@ -90,3 +117,32 @@ class PrefixPrompt(nnx.Module):
         """The number of prefixes and their length; costs take them for vectors, which cost a little more."""
         prompts, _, length, _, _ = self.keys.shape
         return prompts, length
+
+
+def start(setting: Setting) -> Start:
+    """The prefix acts as the text does that it starts from, until it is trained."""
+    options: PrefixConfig = setting.options
+    backbone, origin = setting.pretrained.backbone, setting.origin
+    if options.start == "vectors":
+        prompt = PrefixPrompt.from_vectors(backbone, setting.starting_vectors(options.length))
+    elif options.start == "examples":
+        prompt, origin = PrefixPrompt.from_tokens(backbone, _examples(setting)), "examples in context"
+    else:
+        length = options.length or setting.vectors.length
+        prompt = PrefixPrompt.random(backbone, len(setting.tasks), length, setting.key)
+        origin = "random numbers"
+    return Start(Prompted(backbone, prompt), origin, weight_rate=options.rate)
+
+
+def _examples(setting: Setting) -> Int[Array, "J P"]:
+    """Each prompt's examples as tokens, cut at the front to the length of the shortest."""
+    budget, tokenizer = setting.options.tokens, setting.pretrained.tokenizer
+    texts = [
+        [0] * budget if isinstance(rows, Lengths) else in_context(task, rows, tokenizer, budget, seed)
+        for task, rows, seed in zip(setting.tasks, setting.rows, setting.seeds)
+    ]
+    length = min(map(len, texts))
+    return jnp.asarray([text[-length:] for text in texts])
+
+
+METHOD = Method("prefix", "prefix tuning", start, PrefixConfig, ("rate",))

@@ -14,6 +14,7 @@ NAMES = (
     "ulpt",
     "dept",
     "adept",
+    "prefix",
     "lora",
     "full",
     "examples",

@@ -24,6 +24,7 @@ OPTIONS = {
     "ulpt": {"ulpt": {"rank": 3}},
     "dept": {"dept": {"length": 2, "rank": 3}},
     "adept": {"adept": {"length": 2, "width": 5}},
+    "prefix": {"prefix": {"start": "examples", "tokens": 60}},
     "lora": {"lora": {"rank": 2, "rate": 0.01}},
     "full": {"full": {"rate": 0.001}},
     "examples": {"examples": {"tokens": 100}},
@@ -40,7 +41,7 @@ PARAMETERS = {
     "lora": 2 * 2 * (64 + 48 + 48 + 64),
 }
 # The tiny model is compiled for each method anew: none needs more steps than show that it learns.
-KIND = {"attempt": "attempt", "dept": "dept", "adept": "adept", "lora": "lora"}
+KIND = {"attempt": "attempt", "dept": "dept", "adept": "adept", "prefix": "prefix", "lora": "lora"}
 
 
 @pytest.fixture(scope="module")
