@@ -11,7 +11,7 @@ from golden import normal, tiny
 
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities
-from mpt.inference.generate import generate, generate_behind_prompt
+from mpt.inference.generate import generate_behind_prompt
 from mpt.loading.hf import load_pretrained
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import PromptParam, SoftPrompt
@@ -27,9 +27,13 @@ TASKS = [1, 0, 1]
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "gemma3_text", "gpt2"]
 
 
+# All that the backbone makes of a batch behind a prompt.
+outputs = nnx.jit(lambda model, batch: model(batch))
+
+
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return load_pretrained(str(tiny.save("llama", tmp_path_factory.mktemp("llama")))).backbone
+def backbone(pretrained):
+    return pretrained.backbone
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +65,8 @@ def naive_logits(backbone, keys, values, ids: list[int]) -> jax.Array:
             q = rotated(h @ w["q"][i, :, n])
             k = jnp.concatenate([keys[i, :, group], rotated(h @ w["k"][i, :, group])])
             v = jnp.concatenate([values[i, :, group], h @ w["v"][i, :, group]])
-            seen = [
-                jax.nn.softmax(k[: p + 1] @ q[t] / spec.head_dim**0.5) @ v[: p + 1] for t, p in enumerate(at)
-            ]
-            out += jnp.stack(seen) @ w["out"][i, n]
+            scores = jnp.where(np.arange(len(k)) <= at[:, None], q @ k.T / spec.head_dim**0.5, -jnp.inf)
+            out += jax.nn.softmax(scores, axis=-1) @ v @ w["out"][i, n]
         x += out
         h = norm(x, w["mlp_norm"][i])
         x += (jax.nn.silu(h @ w["gate"][i]) * (h @ w["up"][i])) @ w["down"][i]
@@ -80,11 +82,9 @@ def naive_targets(backbone, prompt, row: Row, task: int) -> jax.Array:
 
 def test_logits_are_the_formulas(backbone, prompt):
     """Of rows of both prefixes in one batch; and of those of one prefix, which take another way."""
-    model = nnx.jit(lambda model, batch: model(batch).logits)
-    together = tiny.collate(ROWS, TASKS)
-    found = model(Prompted(backbone, prompt), together)
+    found = outputs(Prompted(backbone, prompt), tiny.collate(ROWS, TASKS)).logits
     ones = PrefixPrompt(prompt.keys[...][1:], prompt.values[...][1:])
-    alone = model(Prompted(backbone, ones), tiny.collate(ROWS, [0] * len(ROWS)))
+    alone = outputs(Prompted(backbone, ones), tiny.collate(ROWS, [0] * len(ROWS))).logits
     for i, (row, task) in enumerate(zip(ROWS, TASKS)):
         expected = naive_targets(backbone, prompt, row, task)
         np.testing.assert_allclose(found[i, : len(row.targets)], expected, rtol=0, atol=2e-5)
@@ -135,7 +135,7 @@ def test_a_prefix_made_of_a_text_acts_as_the_text(family, tmp_path):
     prefix = PrefixPrompt.from_tokens(backbone, ids)
     models = [Prompted(backbone, prompt) for prompt in (prefix, SoftPrompt(backbone.embed(ids)))]
     batch = tiny.collate(ROWS, TASKS)
-    found, expected = (nnx.jit(lambda model: model(batch))(model) for model in models)
+    found, expected = (outputs(model, batch) for model in models)
     np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=1e-5)
     bare = tiny.collate([row._replace(targets=[0]) for row in ROWS], TASKS)
     texts, wanted = (generate_behind_prompt(model, bare, max_new_tokens=6, stop=[END]) for model in models)
@@ -153,9 +153,9 @@ def test_vectors_may_stand_behind_a_prefix(backbone):
     """Keys and values of a text's first half in front of the other half's vectors: the whole text."""
     vectors = backbone.embed(jnp.array([[20, 21, 22, 23, 24], [30, 31, 32, 33, 34]]))
     kv, batch = backbone.prompt_kv(vectors[:, :2]), tiny.collate(ROWS, TASKS)
-    np.testing.assert_allclose(
-        backbone(batch, vectors[:, 2:], None, kv).logits, backbone(batch, vectors).logits, rtol=0, atol=1e-5
-    )
+    read = nnx.jit(lambda backbone, vectors, kv: backbone(batch, vectors, None, kv).logits)
+    found, expected = read(backbone, vectors[:, 2:], kv), read(backbone, vectors, None)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_an_encoder_decoders_prefix_is_its_decoders(tmp_path):
@@ -166,9 +166,10 @@ def test_an_encoder_decoders_prefix_is_its_decoders(tmp_path):
     model, layout = Prompted(backbone, prompt), backbone.layout
     written = generate_behind_prompt(model, tiny.collate(rows, [1, 0], layout), max_new_tokens=4, stop=[])
     scored = [row._replace(targets=text) for row, text in zip(rows, written)]
-    output = model(tiny.collate(scored, [1, 0], layout))
+    output = outputs(model, tiny.collate(scored, [1, 0], layout))
     assert np.argmax(output.logits, axis=-1).tolist() == written
-    bare = backbone(tiny.collate(scored, [1, 0], layout), jnp.zeros((J, 0, tiny.WIDTH)))
+    none = SoftPrompt(jnp.zeros((J, 0, tiny.WIDTH)))
+    bare = outputs(Prompted(backbone, none), tiny.collate(scored, [1, 0], layout))
     np.testing.assert_array_equal(output.hidden[0], bare.hidden[0])
     assert np.abs(output.logits - bare.logits).max() > 0.1
     with pytest.raises(UserError, match="a prefix starts from text in decoder-only models"):
@@ -178,10 +179,9 @@ def test_an_encoder_decoders_prefix_is_its_decoders(tmp_path):
 def test_a_prefix_of_no_length_changes_nothing(backbone):
     layers, heads, width = backbone.kv_shape
     empty, batch = jnp.zeros((1, layers, 0, heads, width)), tiny.collate(ROWS, [0, 0, 0])
-    found = Prompted(backbone, PrefixPrompt(empty, empty))(batch).logits
-    np.testing.assert_allclose(found, backbone(batch, jnp.zeros((1, 0, tiny.WIDTH))).logits, atol=1e-6)
-    bare = batch._replace(prompt_index=jnp.zeros(3, jnp.int32))
-    assert len(generate(backbone, bare, jnp.zeros((1, 0, tiny.WIDTH)), max_new_tokens=1, stop=[])) == 3
+    prompts = PrefixPrompt(empty, empty), SoftPrompt(jnp.zeros((1, 0, tiny.WIDTH)))
+    found, expected = (outputs(Prompted(backbone, prompt), batch).logits for prompt in prompts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_a_prefix_is_trained_and_has_a_learning_rate(backbone):
