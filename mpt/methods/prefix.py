@@ -43,10 +43,10 @@ class PrefixConfig:
     """Prefix tuning: trained keys and values in front of the text, in every layer."""
 
     start: Literal["vectors", "examples", "random"] = "vectors"
-    """The initial keys and values: those that the layers make of a prompt's initial vectors (see `vectors`; of a
-    universal prompt, where one is given), those of training examples, or random numbers."""
+    """The initial keys and values: those that the layers make of a prompt's initial vectors (see `vectors`;
+    of a universal prompt, where one is given), those of training examples, or random numbers."""
     length: int = 0
-    """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples` it is as long as these."""
+    """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples`, it has theirs."""
     tokens: int = 128
     """With `start: examples`: the most tokens that the instruction and the examples take."""
     rate: float = 0.002
@@ -68,7 +68,7 @@ class PrefixPrompt(nnx.Module):
     """
 
     def __init__(self, keys: Float[Array, "J layers P K H"], values: Float[Array, "J layers P K H"]):
-        self.keys, self.values = PromptParam(keys), PromptParam(values)
+        self.keys, self.values = PromptParam(keys, group="weights"), PromptParam(values, group="weights")
 
     @classmethod
     def from_vectors(cls, backbone: Backbone, vectors: Float[Array, "J P D"]) -> PrefixPrompt:

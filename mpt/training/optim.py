@@ -23,7 +23,6 @@ GROUPS = {
     **dict.fromkeys(("u", "v", "scale"), "factors"),
     "words": "words",
     **dict.fromkeys(("a", "b", "net_down", "net_up", "norm_scale", "norm_bias"), "weights"),
-    **dict.fromkeys(("keys", "values"), "weights"),  # of a prefix in every layer
 }
 
 
