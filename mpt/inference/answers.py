@@ -1,4 +1,4 @@
-"""What prompts answered on the rows that they were scored on: kept with the run, and read again."""
+"""Saves the answers to scored examples in the run, and reads them again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from mpt.metrics.answers import same_content
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
 
-KEPT = 500  # rows of each prompt: a hundred kilobytes or so, and enough to see what goes wrong
+KEPT = 500  # examples per prompt: about a hundred kilobytes, and enough to see what goes wrong
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One scored row.
+    """The answer to one scored example.
 
     Attributes:
-        task: its name; ``seed`` is what drew the training rows.
-        targets: what is right, the first being what was asked for.
-        probabilities: of each class word; empty for free text.
+        task: the name of the task.
+        seed: the seed of the training examples.
+        input: the input text.
+        targets: all texts that count as correct; the first is the target.
+        prediction: the model's answer.
+        probabilities: the probability of each class word; empty for free text.
     """
 
     task: str
@@ -34,20 +37,20 @@ class Answered:
     probabilities: dict[str, float]
 
     @property
-    def right(self) -> bool:
-        """As a class word must be; a text may differ in case, articles and punctuation."""
+    def is_correct(self) -> bool:
+        """Whether the answer is correct; free text may differ in case, articles and punctuation."""
         if self.probabilities:
             return self.prediction == self.targets[0]
         return any(same_content(text, self.prediction) for text in self.targets)
 
     @property
-    def share(self) -> float:
-        """The probability of what was predicted; 0 for free text."""
+    def confidence(self) -> float:
+        """The probability of the predicted class word; 0 for free text."""
         return self.probabilities.get(self.prediction, 0.0)
 
 
 def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example], answers: Answers) -> None:
-    """Writes predictions/TASK-seedN.jsonl, of the first rows."""
+    """Writes the answers to the first examples to predictions/TASK-seedN.jsonl in the run."""
     lines = [
         Answered(
             task.name,
@@ -56,8 +59,8 @@ def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example
             list(example.references or (example.target,)),
             answers.texts[row],
             {}
-            if answers.shares is None
-            else {word: round(float(p), 4) for word, p in zip(example.choices, answers.shares[row])},
+            if answers.probabilities is None
+            else {word: round(float(p), 4) for word, p in zip(example.choices, answers.probabilities[row])},
         )
         for row, example in enumerate(examples[:KEPT])
     ]
@@ -67,10 +70,10 @@ def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example
 
 
 def kept_answers(run: AnyPath) -> dict[str, dict[int, list[Answered]]]:
-    """Task -> seed -> its rows."""
-    found: dict[str, dict[int, list[Answered]]] = {}
+    """Reads the saved answers of a run, by task and seed."""
+    by_task: dict[str, dict[int, list[Answered]]] = {}
     for file in sorted((run / "predictions").glob("*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             row = Answered(**json.loads(line))
-            found.setdefault(row.task, {}).setdefault(row.seed, []).append(row)
-    return found
+            by_task.setdefault(row.task, {}).setdefault(row.seed, []).append(row)
+    return by_task

@@ -1,4 +1,4 @@
-"""What a prompted backbone makes of rows: the probability of each choice, or a text."""
+"""Answers of a prompted backbone: the probabilities of a row's choices, or a generated text."""
 
 from __future__ import annotations
 
@@ -36,50 +36,52 @@ def choice_probabilities(
     batch_size: int = BATCH,
     sizing: Sizing = Sizes.of,
 ) -> Float[np.ndarray, "B C"]:
-    """p(choice) for each row, normalised over the row's choices; 0 where a row has fewer than others.
+    """The probability of each choice of each row, normalised over the row's choices; 0 beyond its last.
 
-    A choice's score is the sum, or the mean, of its tokens' log-probabilities. Where every choice is
-    one token, one pass per row gives all of them; else each choice is read behind the row.
+    The score of a choice is the sum, or the mean, of its tokens' log-probabilities. If every choice is a
+    single token, one forward pass per row scores all of them; otherwise each choice takes its own.
 
     Args:
-        prompt: the prompt that all rows are read behind, or each row's.
-        scoring: see ``Task``.
-        sizing: the sizes of a batch's arrays; each distinct one is compiled once.
+        prompt: the index of the prompt of all rows, or of each row's.
+        scoring: "sum" or "mean"; see ``Task``.
+        batch_size: number of rows in a batch.
+        sizing: a function from the rows of a batch to the sizes of its arrays; each distinct result is
+            compiled once.
     """
     graph, state = nnx.split(model)
     prompts = np.broadcast_to(prompt, len(rows)).tolist()
     width = max(len(row.choices) for row in rows)
     scores = np.full((len(rows), width), -np.inf, np.float32)
-    there = np.arange(width) < np.array([len(row.choices) for row in rows])[:, None]
+    is_choice = np.arange(width) < np.array([len(row.choices) for row in rows])[:, None]
     if all(len(choice) == 1 for row in rows for choice in row.choices):
         ids = np.zeros(scores.shape, np.int32)
-        ids[there] = [choice[0] for row in rows for choice in row.choices]
-        for places, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
-            asked = np.zeros((batch_size, bucket(width, 1)), np.int32)
-            asked[: len(places), :width] = ids[places]
-            found = np.asarray(_token_scores(graph, state, batch, asked))[: len(places), :width]
-            scores[places] = np.where(there[places], found, -np.inf)
+        ids[is_choice] = [choice[0] for row in rows for choice in row.choices]
+        for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
+            batch_ids = np.zeros((batch_size, bucket(width, 1)), np.int32)
+            batch_ids[: len(indices), :width] = ids[indices]
+            log_p = np.asarray(_token_scores(graph, state, batch, batch_ids))[: len(indices), :width]
+            scores[indices] = np.where(is_choice[indices], log_p, -np.inf)
     else:
-        spread = [row._replace(targets=choice) for row in rows for choice in row.choices]
+        per_choice = [row._replace(targets=choice) for row in rows for choice in row.choices]
         prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
-        flat = np.zeros(len(spread), np.float32)
-        for places, batch in in_batches(spread, prompts, batch_size, model.backbone.layout, sizing):
-            flat[places] = np.asarray(target_scores(graph, state, batch))[: len(places)]
+        flat = np.zeros(len(per_choice), np.float32)
+        for indices, batch in in_batches(per_choice, prompts, batch_size, model.backbone.layout, sizing):
+            flat[indices] = np.asarray(target_scores(graph, state, batch))[: len(indices)]
         if scoring == "mean":
-            flat /= [len(row.targets) for row in spread]
-        scores[there] = flat
-    return softmax(scores, axis=-1)  # not JAX's, which would compile for each number of rows
+            flat /= [len(row.targets) for row in per_choice]
+        scores[is_choice] = flat
+    return softmax(scores, axis=-1)  # not JAX's softmax, which would be compiled for each number of rows
 
 
 def in_batches(
     rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout, sizing: Sizing = Sizes.of
 ) -> Iterator[tuple[range, Batch]]:
-    """The rows in batches, each with its rows' places; a short last one is filled up."""
+    """Yields batches of ``size`` rows with the indices of these rows; the last one is padded with copies."""
     for start in range(0, len(rows), size):
-        places = range(start, min(start + size, len(rows)))
-        filled = [*places, *[start] * (size - len(places))]
-        taken = [rows[i] for i in filled]
-        yield places, collate(taken, [prompts[i] for i in filled], layout, sizing(taken, layout))
+        indices = range(start, min(start + size, len(rows)))
+        padded = [*indices, *[start] * (size - len(indices))]
+        selected = [rows[i] for i in padded]
+        yield indices, collate(selected, [prompts[i] for i in padded], layout, sizing(selected, layout))
 
 
 @jax.jit(static_argnums=0)
@@ -92,49 +94,50 @@ def _token_scores(
 
 @jax.jit(static_argnums=0)
 def target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, " B"]:
+    """The log-probability of each row's target, summed over its tokens."""
     log_p = jax.nn.log_softmax(nnx.merge(graph, state)(batch).logits)
-    taken = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
-    return everywhere(jnp.sum(taken, axis=-1, where=batch.labelled))
+    target_log_p = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
+    return everywhere(jnp.sum(target_log_p, axis=-1, where=batch.labelled))
 
 
 def written(
     model: Prompted, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
 ) -> list[str]:
-    """The text that the model writes for each row, greedily, up to the end-of-text token."""
+    """The text that the model generates for each row, greedily, up to the end-of-text token."""
     end: Any = tokenizer.eos_token_id
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
-    for places, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        found = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=[end])
-        for place, ids in zip(places, found):
-            texts[place] = str(tokenizer.decode(ids)).strip()
+    for indices, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
+        generated = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=[end])
+        for index, ids in zip(indices, generated):
+            texts[index] = str(tokenizer.decode(ids)).strip()
     return texts
 
 
 class Answers(NamedTuple):
-    """What a model makes of rows.
+    """A model's answers to rows.
 
     Attributes:
-        texts: the likeliest class word of each row, or the text written for it.
-        shares: the probability of each class word; None of free text.
+        texts: the likeliest class word of each row, or the text that was generated for it.
+        probabilities: the probability of each class word; None for free text.
     """
 
     texts: list[str]
-    shares: Float[np.ndarray, "B C"] | None
+    probabilities: Float[np.ndarray, "B C"] | None
 
 
-def calibrated(shares: Float[np.ndarray, "B C"]) -> Float[np.ndarray, "B C"]:
-    """Probabilities without the model's liking for some classes, whatever the text (batch calibration).
+def calibrated(probabilities: Float[np.ndarray, "B C"]) -> Float[np.ndarray, "B C"]:
+    """Batch calibration: removes the model's bias towards some classes from its probabilities.
 
-    log p(c|x) minus its mean over the rows, normalised again. No label is looked at, but there must be many
-    rows, and their classes about as frequent. Zhou et al. (ICLR 2024) take the mean of probabilities; that of
-    their logarithms still tells rows apart where a prompt is nearly sure of one class.
+    It subtracts from log p(c|x) its mean over the rows, and normalises again. It reads no labels, but needs
+    many rows, and classes that are about equally frequent. Zhou et al. (ICLR 2024) use the mean of the
+    probabilities; the mean of their logarithms still separates rows if a prompt is nearly sure of one class.
 
     >>> calibrated(np.array([[0.9, 0.1], [0.6, 0.4]])).round(2)
     array([[0.71, 0.29],
            [0.29, 0.71]])
     """
-    scores = np.log(np.maximum(shares, np.finfo(np.float32).tiny))
+    scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     return softmax(scores - scores.mean(axis=0), axis=-1)
 
 
@@ -146,28 +149,33 @@ def answers(
     prompt: int = 0,
     calibrate: bool = False,
 ) -> Answers:
-    """The class words that the model finds likeliest, perhaps ``calibrated``, or the texts that it writes."""
+    """The model's answers to rows: the likeliest class words, or generated texts.
+
+    Args:
+        prompt: the index of the prompt.
+        calibrate: whether to apply batch calibration to the probabilities; see ``calibrated``.
+    """
     if not task.choices:
         return Answers(written(model, rows, tokenizer, prompt), None)
-    shares = choice_probabilities(model, rows, prompt, task.scoring)
+    probabilities = choice_probabilities(model, rows, prompt, task.scoring)
     if calibrate:
-        shares = calibrated(shares)
-    return Answers([task.choices[i] for i in shares.argmax(axis=1)], shares)
+        probabilities = calibrated(probabilities)
+    return Answers([task.choices[i] for i in probabilities.argmax(axis=1)], probabilities)
 
 
 def predictions(
     model: Prompted, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
 ) -> list[str]:
-    """The texts of the model's answers."""
+    """The model's answers to rows, as texts; see ``answers``."""
     return answers(model, task, rows, tokenizer, prompt).texts
 
 
 def grade(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Each of the task's metrics of what was predicted for labelled examples.
+    """Computes each of the task's metrics on predictions for labelled examples.
 
     Raises:
-        UserError: there are no examples, or their targets do not suit a metric.
-        ValueError: there is not one prediction to each example.
+        UserError: there are no examples, or a metric cannot use their targets.
+        ValueError: the numbers of predictions and examples differ.
     """
     if not examples:
         raise UserError(f"task {task.name}: there are no rows to grade")

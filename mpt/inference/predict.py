@@ -1,4 +1,4 @@
-"""A trained prompt at work: scores on labelled rows, predictions for new ones."""
+"""Uses a trained prompt: scores it on labelled rows, and predicts for new ones."""
 
 from __future__ import annotations
 
@@ -28,25 +28,34 @@ from mpt.prompts.source import for_tasks
 from mpt.system.paths import AnyPath
 from mpt.types import Row
 
-CHUNK = 256  # lines read before their predictions are written
+CHUNK = 256  # lines that are read before their predictions are written
 
 
 class Ready(NamedTuple):
-    """Prompts behind their backbone, and the place of the one for ``task``."""
+    """A trained prompt that is loaded with its backbone.
+
+    Attributes:
+        pretrained: the backbone and its tokenizer.
+        model: the backbone with all prompts of the run.
+        prompt_index: the index of the prompt for ``task``.
+        task: the task.
+        max_length: maximum number of tokens of an input.
+    """
 
     pretrained: Pretrained
     model: Prompted
-    place: int
+    prompt_index: int
     task: Task
     max_length: int
 
     def encode(self, examples: Sequence[Example]) -> list[Row]:
+        """Tokenises examples as the backbone reads them."""
         layout = self.pretrained.backbone.layout
         return encode(examples, self.pretrained.tokenizer, self.max_length, layout)
 
     def unlabelled(self, record: Record) -> Example:
-        """A new row as text."""
-        # It has no target: any will do, as only the input is read.
+        """The example of a new record, which has no label."""
+        # Any target will do, because only the input is read.
         return self.task.example(record, next(iter(self.task.verbalizer.values()), ""))
 
 
@@ -57,17 +66,17 @@ def open_run(
 
     Args:
         run: the run directory of `adapt` or `pretrain`.
-        task: the task, its name or its file; may be left out if the run knows only one. A task that a
-            universal prompt has not seen gets the start of an adaptation.
-        index: which of an adaptation's prompts, one per seed.
-        pretrained: the run's backbone, where it is loaded already.
+        task: the task, its name or its file; it may be left out if the run has only one. For a task that a
+            universal prompt was not trained on, the prompt is the initial one of an adaptation.
+        index: the index of an adaptation's prompt; there is one per seed.
+        pretrained: the run's backbone, if it is loaded already.
 
     Raises:
-        UserError: the run holds no finished prompt, or none for that task, or not on that backbone.
+        UserError: the run has no finished prompt, none for that task, or one for another backbone.
     """
-    model_config, config = _opened(run)
-    name, place = _place(run, config, index)
-    load_prompt(run, name)  # a missing prompt is told before the backbone is loaded
+    model_config, config = _read_config(run)
+    name, prompt_index = _prompt_file(run, config, index)
+    load_prompt(run, name)  # so that a missing prompt is reported before the backbone is loaded
     pretrained = pretrained or load_pretrained(**asdict(model_config))
     prompt, card = load_prompt(run, name, pretrained)
     if not task and len(card.templates) > 1:
@@ -75,24 +84,24 @@ def open_run(
     wanted, backbone = _task(task, card), pretrained.backbone
     if name != "universal":
         if len(card.templates) > 1 and wanted.name in card.prompts:  # the targets of one seed
-            place = card.prompts.index(wanted.name)
+            prompt_index = card.prompts.index(wanted.name)
         if wanted.name not in card.prompts:
             raise UserError(f"{run}: adapted to {card.prompts[0]}, not to {wanted.name}; adapt to it first")
-        if not 0 <= place < len(card.prompts):
+        if not 0 <= prompt_index < len(card.prompts):
             raise UserError(f"{run}: no prompt {index}; it has {len(card.prompts)}, one per seed, from 0")
     elif wanted.name in card.prompts:
-        place = card.prompts.index(wanted.name)
+        prompt_index = card.prompts.index(wanted.name)
     else:
         assert isinstance(prompt, MultitaskPrompt)
-        prompt, place = for_tasks(prompt, [wanted], pretrained), 0
+        prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
     if isinstance(prompt, Lora):
         backbone, prompt = prompt.beside(backbone), SoftPrompt(prompt.vectors[...])
     assert isinstance(prompt, Prompt)
-    return Ready(pretrained, Prompted(backbone, prompt), place, wanted, card.max_length)
+    return Ready(pretrained, Prompted(backbone, prompt), prompt_index, wanted, card.max_length)
 
 
-def _place(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
-    """The file that holds a run's prompt, and where in it the prompt is."""
+def _prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
+    """The name of the file that holds a run's prompt, and the prompt's index within it."""
     method = METHODS.get(config.get("method", ""))
     if method and method.keep is None:
         raise UserError(f"{run}: {method.title} keeps no model; its figures are in results.json")
@@ -105,17 +114,17 @@ def _place(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
 
 
 def trained(run: AnyPath) -> tuple[ModelConfig, str]:
-    """The backbone that a run used, and the name of the prompt that came out.
+    """The backbone that a run used, and the name of the file with the prompt that it trained.
 
     Raises:
-        UserError: it is no run directory.
+        UserError: it is not a run directory.
     """
-    model_config, config = _opened(run)
-    return model_config, _place(run, config, 0)[0]
+    model_config, config = _read_config(run)
+    return model_config, _prompt_file(run, config, 0)[0]
 
 
-def _opened(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
-    """The backbone of a run, and its whole config."""
+def _read_config(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
+    """The options of a run's backbone, and all its options as plain values."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: no run directory (it has no config.yaml)")
     config = read_yaml(run / "config.yaml")
@@ -123,7 +132,7 @@ def _opened(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def _task(task: str | Task, card: Card) -> Task:
-    """The task, of the card or of elsewhere; the prompt's only one where none is named."""
+    """The task of that name, from the prompt's card if it is there; without a name, the card's only task."""
     if isinstance(task, Task):
         return task
     if task:
@@ -132,40 +141,40 @@ def _task(task: str | Task, card: Card) -> Task:
 
 
 def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
-    """The task's metric on a split, with what it was found on."""
+    """Scores a run on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
     ready = open_run(run, task, index)
     return scored(ready, with_data(ready.task, run), split, rows)
 
 
 def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
-    """The metric of ``rows`` rows of a split, or all for 0, with what it was found on."""
-    drawn = task.sample(split, rows)
-    found = predictions(ready.model, task, ready.encode(drawn), ready.pretrained.tokenizer, ready.place)
-    return {"task": task.name, "split": split, "rows": len(drawn), **grade(task, drawn, found)}
+    """Scores a loaded prompt on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
+    examples = task.sample(split, rows)
+    tokenizer = ready.pretrained.tokenizer
+    texts = predictions(ready.model, task, ready.encode(examples), tokenizer, ready.prompt_index)
+    return {"task": task.name, "split": split, "rows": len(examples), **grade(task, examples, texts)}
 
 
 def with_data(task: Task, run: AnyPath) -> Task:
-    """A task of a run, which its card tells of, read again from where the run's config says."""
+    """The task with its data: a prompt's card has none, so the task is looked up in the run's config."""
     if task.source.stored_splits:
         return task
     config = read_yaml(run / "config.yaml")
     named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])
     stem, _, _ = task.name.partition(":")
-    likely = [name for name in sequence(list(named)) if Path(name.partition(":")[0]).stem == stem]
-    found = (known for known in map(find_task, likely) if known.name == task.name)
-    return next(found, None) or find_task(task.name)
+    candidates = [name for name in sequence(list(named)) if Path(name.partition(":")[0]).stem == stem]
+    matching = (known for known in map(find_task, candidates) if known.name == task.name)
+    return next(matching, None) or find_task(task.name)
 
 
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
-    """One JSON line per input line: a label and each label's probability, or a text.
+    """Yields one JSON line per input line: the label and the probability of each label, or a text.
 
     Args:
-        lines: JSON objects with the template's columns; or, if the template has one column, that
-            column's bare text.
-        where: the input's name, for error messages.
+        lines: JSON objects with the columns of the template; or plain texts, if it has only one column.
+        where: the name of the input in error messages.
 
     Raises:
-        UserError: a line is neither, or lacks a column.
+        UserError: a line is neither, or a column is missing.
     """
     numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
     while chunk := list(islice(numbered, CHUNK)):
@@ -174,21 +183,21 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
 
 
 def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Of each record a label with each label's probability, or a text."""
-    _, model, place, task, _ = ready
+    """Predicts for each record: the label and the probability of each label, or a text."""
+    _, model, prompt_index, task, _ = ready
     if not records:
         return []
     rows = ready.encode([ready.unlabelled(record) for record in records])
     if task.choices:
-        found = choice_probabilities(model, rows, place, task.scoring)
-        return [classified(task, shares.tolist()) for shares in found]
-    return [{"prediction": text} for text in written(model, rows, ready.pretrained.tokenizer, place)]
+        probabilities = choice_probabilities(model, rows, prompt_index, task.scoring)
+        return [classified(task, of_row.tolist()) for of_row in probabilities]
+    return [{"prediction": text} for text in written(model, rows, ready.pretrained.tokenizer, prompt_index)]
 
 
-def classified(task: Task, shares: Iterable[float]) -> dict[str, Any]:
-    """The likeliest label, and each label's probability; ``shares`` are those of the choices."""
-    found = {label: round(float(p), 6) for label, p in zip(task.verbalizer, shares)}
-    return {"prediction": max(found, key=found.__getitem__), "probabilities": found}
+def classified(task: Task, probabilities: Iterable[float]) -> dict[str, Any]:
+    """The likeliest label, and the probability of each label, from the probabilities of the choices."""
+    by_label = {label: round(float(p), 6) for label, p in zip(task.verbalizer, probabilities)}
+    return {"prediction": max(by_label, key=by_label.__getitem__), "probabilities": by_label}
 
 
 def _record(task: Task, line: str, where: str) -> Record:

@@ -94,10 +94,10 @@ def _mistakes(task: str, by_seed: BySeed) -> Iterator[Html]:
     """The task's worst mistakes; all seeds were scored on the same rows."""
     missed = []
     for seeds in zip(*by_seed.values()):
-        wrong = [row for row in seeds if not row.right]
+        wrong = [row for row in seeds if not row.is_correct]
         if wrong:
-            surest = max(wrong, key=lambda row: row.share)
-            missed.append(_Missed(surest, len(wrong), surest.share))
+            surest = max(wrong, key=lambda row: row.confidence)
+            missed.append(_Missed(surest, len(wrong), surest.confidence))
     rows = min(map(len, by_seed.values()))
     told = f"{task}: {len(missed):,} of {rows:,} rows were missed"
     told += f" by at least one of {len(by_seed)} seeds" if len(by_seed) > 1 else ""
@@ -118,7 +118,7 @@ def _shown(missed: _Missed, seeds: int) -> Html:
     right = " or ".join(f"“{target}”" for target in row.targets[:3])
     said = f"Right: {right}. Answered: “{row.prediction}”"
     if row.probabilities:
-        said += f", with {100 * row.share:.0f} %"
+        said += f", with {100 * row.confidence:.0f} %"
         said += f" ({100 * row.probabilities[row.targets[0]]:.0f} % for the right one)"
     said += f"; wrong for {missed.wrong} of {seeds} seeds." if seeds > 1 else "."
     return quote(text, faint(said))

@@ -1,5 +1,6 @@
-"""`mpt serve`: the prompts of several runs behind one backbone, over HTTP.
+"""`mpt serve`: serves the prompts of several runs over HTTP with one backbone.
 
-``app`` speaks HTTP and ``protocol`` reads and words what is said; ``batcher`` gathers what many clients
-ask into batches; ``engine`` answers a batch; ``metrics`` counts; ``server`` starts and stops it all.
+``app`` has the HTTP routes, and ``protocol`` the bodies of requests and answers; ``batcher`` collects the
+requests of many clients into batches; ``engine`` computes a batch; ``metrics`` counts for Prometheus;
+``server`` starts and stops the whole.
 """

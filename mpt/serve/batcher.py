@@ -1,7 +1,7 @@
-"""What many clients ask, gathered into batches by one worker.
+"""Dynamic batching: one worker thread collects the jobs of many clients into batches.
 
-Jobs wait in a queue with a bound. One thread takes the oldest, waits a moment for others of its kind,
-and answers them together: the backbone does one thing at a time, and does it for as many as it can.
+Jobs wait in a bounded queue. The worker takes the oldest one, waits a moment for more jobs with the same key,
+and answers them in one batch.
 """
 
 from __future__ import annotations
@@ -19,53 +19,56 @@ log = logging.getLogger("mpt.serve")
 
 @runtime_checkable
 class Job(Protocol):
-    """Something to be answered."""
+    """Something that the batcher can have answered."""
 
     @property
     def key(self) -> Hashable:
-        """Jobs of one key can be answered together."""
+        """Only jobs with the same key can share a batch."""
         ...
 
 
 class Waiting(NamedTuple):
+    """A job in the queue."""
+
     job: Job
     future: Future[Any]
-    since: float  # seconds of the monotonic clock
+    since: float  # the monotonic clock when it was queued, in seconds
 
 
 class Full(Exception):
-    """There is no room for these jobs now."""
+    """The queue does not have enough capacity left for these jobs."""
 
 
 class Closed(Exception):
-    """No job is taken any more, or none yet."""
+    """The batcher has not started yet, or is closing."""
 
 
 class Batcher:
-    """A bounded queue and its worker.
+    """A bounded queue of jobs, and its worker thread.
 
-    Every job that is taken is answered, with a result or an exception, unless its future is cancelled.
+    Every job that is accepted is answered with a result or an exception, unless its future is cancelled.
 
     Args:
-        answer: answers jobs of one key, each with a result or an exception.
-        most: jobs of a batch.
-        wait: seconds that a batch's first job waits for others.
-        room: jobs that may wait.
-        prepare: is run through by the worker before it takes jobs; closing ends it between two items.
-        seen: is told the jobs of each batch and the seconds that it took.
+        answer: a function from jobs with the same key to a result or an exception for each.
+        max_batch: maximum number of jobs in a batch.
+        wait: seconds that the first job of a batch waits for others.
+        capacity: maximum number of jobs in the queue.
+        prepare: returns an iterable that the worker exhausts before it accepts jobs; closing the batcher ends
+            it between two items.
+        on_batch: is called after each batch with its number of jobs and its duration in seconds.
     """
 
     def __init__(
         self,
         answer: Callable[[Sequence[Any]], Sequence[Any]],
-        most: int,
+        max_batch: int,
         wait: float,
-        room: int,
+        capacity: int,
         prepare: Callable[[], Iterable[object]] = tuple,
-        seen: Callable[[int, float], object] = lambda jobs, seconds: None,
+        on_batch: Callable[[int, float], object] = lambda jobs, seconds: None,
     ):
-        self._answer, self._most, self._wait, self._room = answer, most, wait, room
-        self._prepare, self._seen = prepare, seen
+        self._answer, self._max_batch, self._wait, self._capacity = answer, max_batch, wait, capacity
+        self._prepare, self._on_batch = prepare, on_batch
         self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._closed, self.ready = False, False
@@ -77,40 +80,41 @@ class Batcher:
 
     @property
     def finished(self) -> bool:
-        """Whether it has closed, or failed to start, and nothing is left to do."""
+        """Whether the worker has ended: after closing and answering all jobs, or after failing to start."""
         return self._worker.ident is not None and not self._worker.is_alive()
 
     def start(self) -> None:
+        """Starts the worker."""
         self._worker.start()
 
     def close(self) -> None:
-        """Takes no more jobs; those taken are still answered."""
+        """Accepts no more jobs; those accepted before are still answered."""
         with self._changed:
             self._closed, self.ready = True, False
             self._changed.notify_all()
 
     def join(self) -> None:
-        """Waits until all taken jobs are answered."""
+        """Waits until all accepted jobs are answered."""
         self._worker.join()
 
     def put(self, jobs: Sequence[Job]) -> list[Future[Any]]:
-        """Takes all of these jobs, or none.
+        """Queues all of these jobs, or none.
 
         Raises:
-            Full: there is no room for them.
-            Closed: it has not started yet, or is closing.
+            Full: they exceed the queue's capacity.
+            Closed: the batcher has not started yet, or is closing.
         """
         with self._changed:
             if not self.ready:
                 raise Closed
-            if len(self._waiting) + len(jobs) > self._room:
+            if len(self._waiting) + len(jobs) > self._capacity:
                 self._drop_cancelled()
-            if len(self._waiting) + len(jobs) > self._room:
+            if len(self._waiting) + len(jobs) > self._capacity:
                 raise Full
-            taken = [Waiting(job, Future(), time.monotonic()) for job in jobs]
-            self._waiting += taken
+            queued = [Waiting(job, Future(), time.monotonic()) for job in jobs]
+            self._waiting += queued
             self._changed.notify_all()
-            return [waiting.future for waiting in taken]
+            return [waiting.future for waiting in queued]
 
     def _work(self) -> None:
         try:
@@ -127,7 +131,7 @@ class Batcher:
             self._answer_all([waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()])
 
     def _gather(self) -> list[Waiting]:
-        """The next batch, oldest first; none when closed and all is answered."""
+        """Waits for the next batch, oldest first; an empty one means that the batcher is closed and done."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -137,12 +141,12 @@ class Batcher:
                         return []
                     continue
                 first = self._waiting[0]
-                alike = [waiting for waiting in self._waiting if waiting.job.key == first.job.key]
-                left = first.since + self._wait - time.monotonic()
-                if len(alike) >= self._most or left <= 0 or self._closed:
+                same_key = [waiting for waiting in self._waiting if waiting.job.key == first.job.key]
+                remaining = first.since + self._wait - time.monotonic()
+                if len(same_key) >= self._max_batch or remaining <= 0 or self._closed:
                     break
-                self._changed.wait(left)
-            batch = alike[: self._most]
+                self._changed.wait(remaining)
+            batch = same_key[: self._max_batch]
             chosen = {id(waiting) for waiting in batch}
             self._waiting = deque(waiting for waiting in self._waiting if id(waiting) not in chosen)
             return batch
@@ -159,7 +163,7 @@ class Batcher:
         except Exception as error:  # one bad batch must not end the server
             log.exception("a batch of %d failed", len(batch))
             results = [error] * len(batch)
-        self._seen(len(batch), time.monotonic() - began)
+        self._on_batch(len(batch), time.monotonic() - began)
         for waiting, result in zip(batch, results):
             if isinstance(result, Exception):
                 waiting.future.set_exception(result)

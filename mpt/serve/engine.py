@@ -1,7 +1,7 @@
-"""The prompts of several runs behind one backbone, and their answers to batches of rows.
+"""The prompts of several runs on one backbone, which answer batches of requests.
 
-Compiled programs are the scarce thing: a batch's arrays are filled up to a few numbers of rows and a few
-lengths of text, and all of these are compiled before the first request.
+Compilation is slow, so batches are padded to a few numbers of rows and a few lengths of text, and all of
+these are compiled before the first request.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ from mpt.serve.group import Group, grouped
 from mpt.system.paths import AnyPath
 from mpt.types import Layout, Row
 
-SHORTEST = 32  # cells of the narrowest grid
+SHORTEST = 32  # tokens per row in the narrowest grid
 
 
-class Wish(NamedTuple):
-    """How one text is to be written; the names are those of ``mpt.inference.generate.SamplingParams``."""
+class TextSampling(NamedTuple):
+    """How one text is generated; ``mpt.inference.generate.SamplingParams`` has the same fields for a batch.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the likeliest token at each step.
+        top_p: tokens are drawn from the smallest set that has at least this probability.
+        seed: the same seed draws the same text.
+        max_new_tokens: maximum number of tokens to generate.
+    """
 
     temperature: float
     top_p: float
@@ -36,144 +43,161 @@ class Wish(NamedTuple):
     max_new_tokens: int
 
 
-class Chosen(NamedTuple):
-    """The probability of each choice, and how many tokens of text were read."""
-
-    shares: list[float]
-    read: int
+PADDING = TextSampling(0.0, 1.0, 0, 0)  # for rows that fill up a batch: nothing is generated
 
 
-class Text(NamedTuple):
-    """What was written behind ``read`` tokens, in ``wrote`` of them; ``ended`` is the model's own end."""
+class ClassProbabilities(NamedTuple):
+    """The answer to a request to classify.
+
+    Attributes:
+        probabilities: the probability of each class word.
+        tokens_read: number of tokens of the input.
+    """
+
+    probabilities: list[float]
+    tokens_read: int
+
+
+class GeneratedText(NamedTuple):
+    """The answer to a request to generate.
+
+    Attributes:
+        text: the generated text.
+        ended: whether the model ended it, rather than the maximum number of tokens.
+        tokens_read: number of tokens of the input.
+        tokens_written: number of tokens of ``text``.
+    """
 
     text: str
     ended: bool
-    read: int
-    wrote: int
+    tokens_read: int
+    tokens_written: int
 
 
-class Place(NamedTuple):
-    """Where a task's prompt is: in which group, and where there."""
+class ServedTask(NamedTuple):
+    """A task and its prompt, which is number ``member`` of a group."""
 
     ready: Ready
     group: Group
-    number: int
+    member: int
 
 
 @dataclass(frozen=True)
 class Request:
-    """A row to be classified or, with a wish, to be written on."""
+    """One example, for which to generate a text if there are sampling parameters, else to classify it."""
 
-    place: Place
+    served: ServedTask
     example: Example
-    wish: Wish | None = None
+    sampling: TextSampling | None = None
 
     @property
     def key(self) -> Hashable:
-        """Requests of one key can be answered together."""
-        group, task = self.place.group, self.place.ready.task
-        return (id(group), "write") if self.wish else (id(group), task.scoring, group.one_token(task))
+        """Only requests with the same key can share a batch."""
+        group, task = self.served.group, self.served.ready.task
+        return (id(group), "write") if self.sampling else (id(group), task.scoring, group.one_token(task))
 
 
 class Engine:
-    """The tasks of several runs.
+    """Answers batches of requests for the tasks of several runs.
 
     Args:
         runs: run directories of `adapt`, `pretrain` or `import`.
-        most: rows of a batch.
-        longest_text: tokens of a text that is written.
+        max_batch: maximum number of rows in a batch.
+        max_new_tokens: maximum number of tokens in a generated text.
 
     Raises:
-        UserError: the runs differ in their backbone, or know a task of the same name.
+        UserError: the runs have different backbones, or two of them have a task of the same name.
     """
 
-    def __init__(self, runs: Sequence[AnyPath], most: int, longest_text: int):
+    def __init__(self, runs: Sequence[AnyPath], max_batch: int, max_new_tokens: int):
         self.pretrained, opened = open_runs(runs)
-        self.places = {
-            ready.task.name: Place(ready, group, number)
+        self.tasks = {
+            ready.task.name: ServedTask(ready, group, member)
             for group in grouped(opened.values(), self.pretrained)
-            for number, ready in enumerate(group.members)
+            for member, ready in enumerate(group.members)
         }
-        self._longest_text = longest_text
-        self._counts = [*(4**i for i in range(most) if 4**i < most), most]
+        self._max_new_tokens = max_new_tokens
+        self._batch_sizes = [*(4**i for i in range(max_batch) if 4**i < max_batch), max_batch]
 
-    def find(self, task: str) -> Place:
-        """Where the task of that name is.
+    def find(self, task: str) -> ServedTask:
+        """The served task of that name.
 
         Raises:
-            UserError: it is not served.
+            UserError: there is none.
         """
-        if task not in self.places:
-            raise UserError(f"task '{task}' is not served here; {nearest(task, self.places)}")
-        return self.places[task]
+        if task not in self.tasks:
+            raise UserError(f"task '{task}' is not served here; {nearest(task, self.tasks)}")
+        return self.tasks[task]
 
-    def answer(self, requests: Sequence[Request]) -> list[Chosen | Text | UserError]:
-        """Answers requests of one key, at most a batch's."""
-        rows = [request.place.ready.encode([request.example])[0] for request in requests]
-        # A decoder cannot go on from nothing.
-        read = [i for i, row in enumerate(rows) if len(row.inputs)]
-        solve = self._write if requests[0].wish else self._classify
-        found = solve([requests[i] for i in read], [rows[i] for i in read]) if read else []
-        answers = dict(zip(read, found))
-        nothing = UserError("a text is empty: there is nothing to read")
-        return [answers.get(i, nothing) for i in range(len(rows))]
+    def answer(self, requests: Sequence[Request]) -> list[ClassProbabilities | GeneratedText | UserError]:
+        """Answers requests that have the same key, at most ``max_batch`` of them."""
+        rows = [request.served.ready.encode([request.example])[0] for request in requests]
+        # A decoder cannot continue an empty text.
+        indices = [i for i, row in enumerate(rows) if len(row.inputs)]
+        solve = self._generate if requests[0].sampling else self._classify
+        results = solve([requests[i] for i in indices], [rows[i] for i in indices]) if indices else []
+        answers = dict(zip(indices, results))
+        empty = UserError("a text is empty: there is nothing to read")
+        return [answers.get(i, empty) for i in range(len(rows))]
 
     def warm(self) -> Iterator[None]:
-        """Compiles the programs that requests will ask for, one by one, by running each on filler."""
-        kinds: dict[Hashable, Request] = {}
-        for place in self.places.values():
-            for wish in (None, Wish(0.0, 1.0, 0, 0)):
-                request = Request(place, Example("", {}, ""), wish)
-                if wish or place.ready.task.choices:
-                    kinds.setdefault(request.key, request)
-        for request in kinds.values():
-            group = request.place.group
-            choices = group.choices[request.place.ready.task.name]
-            solve = self._write if request.wish else self._classify
+        """Compiles all programs that requests can need, one per step of the iterator, by running them."""
+        by_key: dict[Hashable, Request] = {}
+        for served in self.tasks.values():
+            for sampling in (None, PADDING):
+                request = Request(served, Example("", {}, ""), sampling)
+                if sampling or served.ready.task.choices:
+                    by_key.setdefault(request.key, request)
+        for request in by_key.values():
+            group = request.served.group
+            choices = group.choices[request.served.ready.task.name]
+            solve = self._generate if request.sampling else self._classify
             for cells in powers(SHORTEST, group.longest):
                 row = Row([0] * (cells // 2 + 1), [0], choices)
-                for count in self._counts:
+                for size in self._batch_sizes:
                     yield
-                    solve([request] * count, [row] * count)
+                    solve([request] * size, [row] * size)
 
-    def _classify(self, requests: Sequence[Request], rows: Sequence[Row]) -> Sequence[Chosen]:
-        place, count = requests[0].place, self._count(len(rows))
-        model, index = place.group.narrowed([request.place.number for request in requests], count)
-        task = place.ready.task
-        sizing = filled_up(1 if place.group.one_token(task) else place.group.longest_choice)
-        shares = choice_probabilities(model, rows, index, task.scoring, count, sizing)
+    def _classify(self, requests: Sequence[Request], rows: Sequence[Row]) -> Sequence[ClassProbabilities]:
+        served, size = requests[0].served, self._batch_size(len(rows))
+        model, prompt_index = served.group.narrowed([request.served.member for request in requests], size)
+        task = served.ready.task
+        sizing = padded(1 if served.group.one_token(task) else served.group.longest_choice)
+        probabilities = choice_probabilities(model, rows, prompt_index, task.scoring, size, sizing)
         return [
-            Chosen(found[: len(row.choices)].tolist(), len(row.inputs)) for found, row in zip(shares, rows)
+            ClassProbabilities(of_row[: len(row.choices)].tolist(), len(row.inputs))
+            for of_row, row in zip(probabilities, rows)
         ]
 
-    def _write(self, requests: Sequence[Request], rows: Sequence[Row]) -> Sequence[Text]:
-        tokenizer, count = self.pretrained.tokenizer, self._count(len(rows))
+    def _generate(self, requests: Sequence[Request], rows: Sequence[Row]) -> Sequence[GeneratedText]:
+        tokenizer, size = self.pretrained.tokenizer, self._batch_size(len(rows))
         end: Any = tokenizer.eos_token_id
-        group = requests[0].place.group
-        wishes = [request.wish for request in requests if request.wish]
-        places = [request.place.number for request in requests]
-        model, index = group.narrowed(places, count)
-        filler, layout = count - len(rows), model.backbone.layout
-        inputs = [row._replace(targets=[end]) for row in [*rows, *[rows[0]] * filler]]
-        batch = collate(inputs, [*index, *[index[0]] * filler], layout, filled_up(1)(inputs, layout))
-        settings = zip(*wishes, *[Wish(0.0, 1.0, 0, 0)] * filler)
-        kinds = (jnp.float32, jnp.float32, jnp.int32, jnp.int32)
-        sampling = SamplingParams(*(jnp.array(part, kind) for part, kind in zip(settings, kinds)))
-        found = generate_behind_prompt(
-            model, batch, max_new_tokens=self._longest_text, stop=[end], method=sampling
+        group = requests[0].served.group
+        sampling = [request.sampling for request in requests if request.sampling]
+        model, index = group.narrowed([request.served.member for request in requests], size)
+        padding, layout = size - len(rows), model.backbone.layout
+        inputs = [row._replace(targets=[end]) for row in [*rows, *[rows[0]] * padding]]
+        batch = collate(inputs, [*index, *[index[0]] * padding], layout, padded(1)(inputs, layout))
+        columns = zip(*sampling, *[PADDING] * padding)
+        dtypes = (jnp.float32, jnp.float32, jnp.int32, jnp.int32)
+        settings = SamplingParams(*(jnp.array(column, dtype) for column, dtype in zip(columns, dtypes)))
+        generated = generate_behind_prompt(
+            model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=settings
         )
         return [
-            Text(str(tokenizer.decode(ids)), len(ids) < wish.max_new_tokens, len(row.inputs), len(ids))
-            for ids, wish, row in zip(found, wishes, rows)
+            GeneratedText(
+                str(tokenizer.decode(ids)), len(ids) < params.max_new_tokens, len(row.inputs), len(ids)
+            )
+            for ids, params, row in zip(generated, sampling, rows)
         ]
 
-    def _count(self, rows: int) -> int:
-        """The number of rows that so many are filled up to."""
-        return next(count for count in self._counts if count >= rows)
+    def _batch_size(self, rows: int) -> int:
+        """The number of rows that a batch of ``rows`` rows is padded to."""
+        return next(size for size in self._batch_sizes if size >= rows)
 
 
-def filled_up(targets: int) -> Sizing:
-    """Batches whose texts all take a power of two of cells, and whose targets take ``targets``."""
+def padded(targets: int) -> Sizing:
+    """A function that pads the texts of a batch to a power of two, and its targets to ``targets``."""
 
     def sizing(rows: Sequence[Row], layout: Layout) -> Sizes:
         cells = bucket(max(Sizes.of(rows, layout).cells, SHORTEST), 1)
@@ -183,7 +207,7 @@ def filled_up(targets: int) -> Sizing:
 
 
 def powers(first: int, last: int) -> list[int]:
-    """``first`` doubled again and again, until it holds ``last``.
+    """``first`` and its doubles, up to the first that is at least ``last``.
 
     >>> powers(32, 65)
     [32, 64, 128]
@@ -192,7 +216,11 @@ def powers(first: int, last: int) -> list[int]:
 
 
 def open_runs(runs: Sequence[AnyPath]) -> tuple[Pretrained, Mapping[str, Ready]]:
-    """The one backbone of several runs, and their tasks by name."""
+    """Opens runs that have the same backbone: returns that backbone, and their tasks by name.
+
+    Raises:
+        UserError: the runs have different backbones, or two of them have a task of the same name.
+    """
     first, _ = trained(runs[0])
     cards = {}
     for run in runs:
@@ -203,9 +231,9 @@ def open_runs(runs: Sequence[AnyPath]) -> tuple[Pretrained, Mapping[str, Ready]]
         if cards[run].backbone_hash != cards[runs[0]].backbone_hash:
             different = ["name"]
         if different:
-            what = f"model.{different[0]}"
+            option = f"model.{different[0]}"
             raise UserError(
-                f"{run}: {what} is {getattr(config, different[0])}, and {getattr(first, different[0])} in "
+                f"{run}: {option} is {getattr(config, different[0])}, and {getattr(first, different[0])} in "
                 f"{runs[0]}; a server has one backbone: start another for this run"
             )
     pretrained, opened = load_pretrained(**asdict(first)), {}

@@ -1,4 +1,4 @@
-"""Prompts whose rows can share a batch."""
+"""Groups of prompts whose rows can share a batch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from mpt.types import Ids
 
 
 def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
-    """Plain prompts of one length share batches; what is more than a prompt has its own."""
-    alike: dict[Hashable, list[Ready]] = {}
+    """Groups plain prompts by their length; every other prompt gets a group of its own."""
+    by_key: dict[Hashable, list[Ready]] = {}
     for ready in opened:
         prompt, key = ready.model.prompt, ready.task.name
         if isinstance(prompt, PlainPrompt) and ready.model.backbone is pretrained.backbone:
             key = prompt.compose().shape[1]
-        alike.setdefault(key, []).append(ready)
-    return [Group(members, isinstance(key, int)) for key, members in alike.items()]
+        by_key.setdefault(key, []).append(ready)
+    return [Group(members, isinstance(key, int)) for key, members in by_key.items()]
 
 
 class Group:
-    """Tasks whose rows are read by one program.
+    """Tasks whose rows can share a batch.
 
     Args:
-        members: the tasks' prompts.
-        plain: they are plain prompts of one length on one backbone; else there is only one.
+        members: the tasks, each with its prompt.
+        plain: whether the prompts are plain vectors of one length on one backbone; otherwise there is only
+            one member.
 
     Attributes:
-        choices: each task's class words as tokens.
-        longest_choice: tokens of the longest of these.
-        longest: tokens of the longest text, with a class word behind it.
+        choices: the token ids of each task's class words.
+        longest_choice: number of tokens of the longest class word.
+        longest: maximum number of tokens of a text and a class word that follows it.
     """
 
     def __init__(self, members: Sequence[Ready], plain: bool):
@@ -48,32 +49,32 @@ class Group:
         self._stacked = _stacked(members) if plain else None
 
     def one_token(self, task: Task) -> bool:
-        """Whether each of the task's class words is one token: then one pass gives all of them."""
+        """Whether every class word of a task is a single token, so that one pass scores all of them."""
         return all(len(ids) == 1 for ids in self.choices[task.name])
 
-    def narrowed(self, places: Sequence[int], rows: int) -> tuple[Prompted, list[int]]:
-        """The backbone behind the prompts in use, and each row's among them.
+    def narrowed(self, members: Sequence[int], batch_size: int) -> tuple[Prompted, list[int]]:
+        """The model with only those prompts that a batch uses, and the index of each row's among them.
 
-        So many tasks cost no more than a batch's rows. The number of prompts follows from the number of
-        rows, so that it adds no programs.
+        So a batch costs the same however many tasks are served. The number of prompts is determined by the
+        batch size, so that no further programs need to be compiled.
 
         Args:
-            places: each row's prompt among all members.
-            rows: rows of the batch, filled up.
+            members: the index of each row's prompt among all members.
+            batch_size: number of rows of the batch, with padding.
         """
         model = self.members[0].model
         if self._stacked is None:
-            return model, [self.members[place].place for place in places]
-        used, index = np.unique(places, return_inverse=True)
-        shown = np.resize(used, min(len(self.members), rows))
-        return Prompted(model.backbone, SoftPrompt(self._stacked[shown])), index.tolist()
+            return model, [self.members[i].prompt_index for i in members]
+        used, index = np.unique(members, return_inverse=True)
+        selected = np.resize(used, min(len(self.members), batch_size))
+        return Prompted(model.backbone, SoftPrompt(self._stacked[selected])), index.tolist()
 
 
 def _stacked(members: Sequence[Ready]) -> jnp.ndarray:
     prompts = []
     for ready in members:
         assert isinstance(ready.model.prompt, PlainPrompt)
-        prompts.append(ready.model.prompt.compose()[ready.place])
+        prompts.append(ready.model.prompt.compose()[ready.prompt_index])
     return jnp.stack(prompts)
 
 

@@ -1,4 +1,4 @@
-"""How a server listens, and what it lets in."""
+"""Options of `mpt serve`: the address to listen on, and the limits on requests."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How a server listens, and what it lets in."""
+    """Options of `mpt serve`."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Only this machine reaches the default."""
+    """Address to listen on; the default can be reached from this machine only."""
     port: int = 8000
-    """Port to listen on; 0 takes a free one and prints it."""
+    """Port to listen on; 0 chooses a free one, which is printed."""
     max_batch: int = 16
-    """Rows that are computed together at most: the throughput of a processor hardly grows beyond."""
+    """Maximum number of rows in a batch; on a CPU, throughput hardly grows beyond the default."""
     wait_ms: float = 10.0
-    """How long the first row of a batch waits for others, in milliseconds: little beside a batch's time."""
+    """Milliseconds that the first row of a batch waits for others; the default is short compared with the
+    time that a batch takes."""
     queue: int = 256
-    """Rows that may wait; a request that finds no room is told to come again (429)."""
+    """Maximum number of rows in the queue; a request that does not fit is told to retry (status 429)."""
     timeout: float = 30.0
-    """Seconds that a request may take; then it is told to come again (503)."""
+    """Maximum number of seconds for a request; after that it is told to retry (status 503)."""
     max_tokens: int = 64
-    """Tokens that a completion may have, as many as `mpt predict` writes."""
+    """Maximum number of tokens in a completion; the default is what `mpt predict` generates."""
     max_rows: int = 64
-    """Texts that one request may hold; more would keep the others waiting."""
+    """Maximum number of texts in a request, so that a single client does not hold up the others."""
     max_bytes: int = 1_048_576
-    """Bytes that a request's body may have: 64 texts of 16 KB."""
+    """Maximum number of bytes in a request's body; the default allows 64 texts of 16 KB."""
     token_file: Path | None = None
-    """File with the bearer token that clients must show; else MPT_SERVE_TOKEN is read. None: all may ask."""
+    """File with the bearer token that clients must send. If left out, the token is read from the environment
+    variable MPT_SERVE_TOKEN; without one, everybody who reaches the address is served."""
 
     def __post_init__(self):
-        least = {"port": 0, "wait_ms": 0, "timeout": 0.001, "queue": self.max_rows}
+        minimum = {"port": 0, "wait_ms": 0, "timeout": 0.001, "queue": self.max_rows}
         for name in (
             "port",
             "max_batch",
@@ -50,25 +52,27 @@ class ServeOptions:
             "max_rows",
             "max_bytes",
         ):
-            if getattr(self, name) < least.get(name, 1):
+            if getattr(self, name) < minimum.get(name, 1):
                 option = f"--{name.replace('_', '-')}"
                 why = " (--max-rows, or such a request could never be let in)" if name == "queue" else ""
                 raise UserError(
-                    f"{option} is {getattr(self, name)}; it must be {least.get(name, 1)} or more{why}"
+                    f"{option} is {getattr(self, name)}; it must be {minimum.get(name, 1)} or more{why}"
                 )
         if self.port > 65535:
             raise UserError(f"--port is {self.port}; ports end at 65535")
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can ask."""
+        """Whether the server can be reached from this machine only."""
         return self.host in LOOPBACK
 
     def token(self, environment: Mapping[str, str] = os.environ) -> str:
-        """What clients must show; nothing where none is set. Never an argument, which `ps` would show.
+        """The bearer token that clients must send; empty if none is set.
+
+        It is never a command-line argument, because `ps` would show it.
 
         Raises:
-            UserError: the file cannot be read, or the token is empty or has blanks in it.
+            UserError: the file cannot be read, or the token is empty or contains white space.
         """
         if self.token_file:
             where = str(self.token_file)

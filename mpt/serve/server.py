@@ -1,4 +1,4 @@
-"""Starting and stopping: a socket, the batches' worker, and the end that loses nothing."""
+"""Starts the server, and stops it without losing a request that it has accepted."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from mpt.system.paths import AnyPath
 
 
 class Server(uvicorn.Server):
-    """A server that, when asked to stop, refuses what is new (503) and answers what it has taken."""
+    """A server that, when told to stop, refuses new requests (503) and answers those it has accepted."""
 
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
-        self._service, self._asked, self._told = service, False, False
+        self._service, self._stopping, self._announced = service, False, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._asked:  # the second time, it does not wait
+        if self._stopping:  # a second signal stops at once
             super().handle_exit(sig, frame)
-        self._asked = True
+        self._stopping = True
 
     async def on_tick(self, counter: int) -> bool:
         batcher = self._service.batcher
-        if batcher.ready and not self._told:
-            self._told = True
+        if batcher.ready and not self._announced:
+            self._announced = True
             print("mpt: ready", file=sys.stderr, flush=True)
-        if self._asked:
+        if self._stopping:
             batcher.close()
         return await super().on_tick(counter) or batcher.finished
 
 
 def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
-    """Serves the prompts of runs until it is told to stop.
+    """Serves the prompts of runs until the process is told to stop.
 
     Raises:
-        UserError: the runs cannot be served together, or the address cannot be listened on.
+        UserError: the runs cannot share a server, or the address is not available.
     """
     token = options.token()
     if not options.local and not token:
@@ -56,12 +56,12 @@ def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
-            # What is taken is answered within the time of a request; a client that does not read is left.
+            # Accepted requests end within their time limit; a client that does not read is not waited for.
             timeout_graceful_shutdown=math.ceil(options.timeout),
         )
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{listener.getsockname()[1]}"
-        print(f"mpt: {', '.join(engine.places)} at {address}; warming up", file=sys.stderr, flush=True)
+        print(f"mpt: {', '.join(engine.tasks)} at {address}; warming up", file=sys.stderr, flush=True)
         Server(config, service).run([listener])
     if failure := service.batcher.failure:
         raise UserError(f"the server could not start: {first_line(failure)}")

@@ -76,12 +76,12 @@ def test_calibration_takes_off_what_a_model_likes_whatever_the_text(model, pretr
         answers(model, task, rows(SINGLE), pretrained.tokenizer, calibrate=calibrate)
         for calibrate in (False, True)
     )
-    logs = np.log(plain.shares)
+    logs = np.log(plain.probabilities)
     weighed = np.exp(logs - logs.mean(axis=0))
-    np.testing.assert_allclose(fair.shares, weighed / weighed.sum(axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(fair.probabilities, weighed / weighed.sum(axis=1, keepdims=True), rtol=1e-5)
     assert fair.texts == [task.choices[i] for i in weighed.argmax(axis=1)]
     same = answers(model, task, rows(SINGLE)[:1] * 4, pretrained.tokenizer, calibrate=True)
-    np.testing.assert_allclose(same.shares, 1 / 3, rtol=1e-5)
+    np.testing.assert_allclose(same.probabilities, 1 / 3, rtol=1e-5)
 
 
 def test_grade_is_the_share_of_examples_whose_choice_is_likeliest(model, pretrained):

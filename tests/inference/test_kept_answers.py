@@ -28,7 +28,11 @@ def test_texts_may_differ_in_what_squad_lets_pass(tmp_path):
     assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["hub_qa_short-seed7.jsonl"]
     ((name, by_seed),) = kept_answers(tmp_path).items()
     assert name == "hub/qa:short"
-    assert [(row.right, row.share) for row in by_seed[7]] == [(True, 0.0), (True, 0.0), (False, 0.0)]
+    assert [(row.is_correct, row.confidence) for row in by_seed[7]] == [
+        (True, 0.0),
+        (True, 0.0),
+        (False, 0.0),
+    ]
     (section,) = answer_sections({name: by_seed})  # no classes: no confusion
     assert section.title == "Mistakes" and "1 of 3 rows were missed" in "".join(section.parts)
 

@@ -28,10 +28,10 @@ def test_answers_make_the_score(adapted):
     assert task == "mood" and list(by_seed) == [0, 1]
     for score, rows in zip(result.scores, by_seed.values()):
         assert len(rows) == 16
-        assert sum(row.right for row in rows) / 16 == pytest.approx(score)
+        assert sum(row.is_correct for row in rows) / 16 == pytest.approx(score)
         assert {row.prediction for row in rows} <= {"good", "bad"}
         assert all(abs(sum(row.probabilities.values()) - 1) < 1e-3 for row in rows)
-        assert all(row.share == max(row.probabilities.values()) for row in rows)
+        assert all(row.confidence == max(row.probabilities.values()) for row in rows)
 
 
 def test_cost_is_that_of_the_steps(universal):

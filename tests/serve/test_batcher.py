@@ -39,7 +39,7 @@ def start(gate):
     made = []
 
     def start(**keys) -> Batcher:
-        made.append(Batcher(gate, **{"most": 4, "wait": 0.0, "room": 8} | keys))
+        made.append(Batcher(gate, **{"max_batch": 4, "wait": 0.0, "capacity": 8} | keys))
         made[-1].start()
         while not made[-1].ready and not made[-1].finished:
             pass
@@ -70,7 +70,7 @@ def test_jobs_that_wait_are_answered_together_and_oldest_first(start, gate):
 
 def test_a_batch_waits_for_others_but_not_once_it_is_full(start, gate):
     gate.open.set()
-    batcher = start(wait=60.0, most=2)
+    batcher = start(wait=60.0, max_batch=2)
     early = batcher.put([Job(1)])
     late = batcher.put([Job(2)])
     assert [future.result(20) for future in early + late] == [1, 2]
@@ -116,7 +116,7 @@ def test_closing_answers_what_is_taken_and_refuses_the_rest(start, gate):
 
 def test_one_jobs_fault_is_its_own(start, gate):
     gate.open.set()
-    good, bad = start(wait=60.0, most=2).put([Job(1), Job(-2)])
+    good, bad = start(wait=60.0, max_batch=2).put([Job(1), Job(-2)])
     assert good.result(20) == 1
     assert isinstance(bad.exception(20), ValueError)
 
@@ -125,7 +125,7 @@ def test_a_failed_batch_does_not_end_the_worker():
     def answer(jobs):
         return [1 // job.number for job in jobs]
 
-    batcher = Batcher(answer, most=4, wait=0.0, room=8)
+    batcher = Batcher(answer, max_batch=4, wait=0.0, capacity=8)
     batcher.start()
     while not batcher.ready:
         pass
@@ -140,7 +140,7 @@ def test_a_failed_start_is_told():
     def prepare():
         raise MemoryError("no room")
 
-    batcher = Batcher(list, most=4, wait=0.0, room=8, prepare=prepare)
+    batcher = Batcher(list, max_batch=4, wait=0.0, capacity=8, prepare=prepare)
     batcher.start()
     batcher.join()
     assert str(batcher.failure) == "no room"
@@ -158,7 +158,7 @@ def test_closing_ends_the_preparation(gate):
             begun.set()
             assert go.wait(20)
 
-    batcher = Batcher(gate, most=4, wait=0.0, room=8, prepare=prepare)
+    batcher = Batcher(gate, max_batch=4, wait=0.0, capacity=8, prepare=prepare)
     batcher.start()
     assert begun.wait(20)
     batcher.close()
@@ -171,6 +171,8 @@ def test_closing_ends_the_preparation(gate):
 def test_batches_are_seen(start, gate):
     seen = []
     gate.open.set()
-    futures = start(wait=60.0, most=2, seen=lambda jobs, seconds: seen.append(jobs)).put([Job(1), Job(2)])
+    futures = start(wait=60.0, max_batch=2, on_batch=lambda jobs, seconds: seen.append(jobs)).put(
+        [Job(1), Job(2)]
+    )
     assert [future.result(20) for future in futures] == [1, 2]
     assert seen == [2]

@@ -17,16 +17,16 @@ from mpt.inference.evaluate import LONGEST_TEXT
 from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
-from mpt.serve.engine import Engine, Request, Wish
+from mpt.serve.engine import Engine, Request, TextSampling
 from mpt.types import Row
 
-GREEDY = Wish(0.0, 1.0, 0, 8)
+GREEDY = TextSampling(0.0, 1.0, 0, 8)
 ROWS = [{"text": text, "more": "and"} for text in ("so great", "it is red and red", "a", "we glad")]
 
 
-def asked(engine: Engine, task: str, row: dict, wish: Wish | None = None) -> Request:
-    place = engine.find(task)
-    return Request(place, place.ready.unlabelled(Record("here", row)), wish)
+def asked(engine: Engine, task: str, row: dict, sampling: TextSampling | None = None) -> Request:
+    served = engine.find(task)
+    return Request(served, served.ready.unlabelled(Record("here", row)), sampling)
 
 
 def predicted(run, task: str, row: dict) -> dict:
@@ -40,7 +40,7 @@ def test_tasks_share_a_batch_and_are_classified_as_predict_does(engine, runs):
     assert len({request.key for request in requests}) == 1
     for task, row, answer in zip(tasks, ROWS, engine.answer(requests)):
         expected = predicted(runs[task], task, row)["probabilities"]
-        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+        np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)
 
 
 @pytest.mark.parametrize("task", ["long", "mood"], ids=["several tokens", "more than a prompt"])
@@ -49,38 +49,38 @@ def test_others_are_classified_in_turn(engine, runs, task):
     assert requests[0].key != asked(engine, "tone", ROWS[0]).key
     for row, answer in zip(ROWS, engine.answer(requests)):
         expected = predicted(runs[task], task, row)["probabilities"]
-        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+        np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)
 
 
 def test_texts_are_those_of_predict(runs):
     engine, run = Engine([runs["title"]], 4, LONGEST_TEXT), runs["title"]
-    wish = GREEDY._replace(max_new_tokens=LONGEST_TEXT)
-    answers = engine.answer([asked(engine, "title", row, wish) for row in ROWS])
+    sampling = GREEDY._replace(max_new_tokens=LONGEST_TEXT)
+    answers = engine.answer([asked(engine, "title", row, sampling) for row in ROWS])
     for row, answer in zip(ROWS, answers):
         assert answer.text.strip() == predicted(run, "title", row)["prediction"]
         (read,) = open_run(run).encode([engine.find("title").ready.unlabelled(Record("", row))])
-        assert answer.read == len(read.inputs)
-        assert answer.ended == (answer.wrote < LONGEST_TEXT)
+        assert answer.tokens_read == len(read.inputs)
+        assert answer.ended == (answer.tokens_written < LONGEST_TEXT)
 
 
 def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):
-    tasks, mosts = ["title", "tone", "colour"], [3, 8, 1]
+    tasks, limits = ["title", "tone", "colour"], [3, 8, 1]
     requests = [
         asked(engine, task, row, GREEDY._replace(max_new_tokens=most))
-        for task, row, most in zip(tasks, ROWS, mosts)
+        for task, row, most in zip(tasks, ROWS, limits)
     ]
     assert len({request.key for request in requests}) == 1
-    together = engine.answer(requests)
-    assert together == [engine.answer([request])[0] for request in requests]
-    assert [answer.wrote for answer in together] == mosts
+    batched = engine.answer(requests)
+    assert batched == [engine.answer([request])[0] for request in requests]
+    assert [answer.tokens_written for answer in batched] == limits
 
 
 def test_a_drawn_text_depends_on_its_seed_alone(engine):
-    def wish(seed: int) -> Request:
-        return asked(engine, "title", ROWS[0], Wish(1.0, 0.9, seed, 8))
+    def request(seed: int) -> Request:
+        return asked(engine, "title", ROWS[0], TextSampling(1.0, 0.9, seed, 8))
 
-    (alone,) = engine.answer([wish(3)])
-    greedy, other, again = engine.answer([asked(engine, "tone", ROWS[1], GREEDY), wish(4), wish(3)])
+    (alone,) = engine.answer([request(3)])
+    greedy, other, again = engine.answer([asked(engine, "tone", ROWS[1], GREEDY), request(4), request(3)])
     assert alone == again != other
     assert greedy == engine.answer([asked(engine, "tone", ROWS[1], GREEDY)])[0]
 
@@ -104,7 +104,7 @@ def test_an_empty_text_is_refused_beside_others(tmp_path, tiny_model):
     engine = Engine([run], 4, 8)
     bad, good = engine.answer([asked(engine, "tone", {"text": text}) for text in ("", "so great")])
     assert "empty" in str(bad)
-    assert len(good.shares) == 2
+    assert len(good.probabilities) == 2
 
 
 def test_no_request_compiles_what_warming_has_not(engine):
@@ -116,8 +116,8 @@ def test_no_request_compiles_what_warming_has_not(engine):
         for count in (1, 2, 3, 4):
             for task in ("tone", "long"):
                 engine.answer([asked(engine, task, row) for row in ROWS[:count]])
-            wishes = [GREEDY, Wish(0.7, 0.5, 9, 2), GREEDY, GREEDY]
-            engine.answer([asked(engine, "title", *pair) for pair in zip(ROWS[:count], wishes)])
+            sampling = [GREEDY, TextSampling(0.7, 0.5, 9, 2), GREEDY, GREEDY]
+            engine.answer([asked(engine, "title", *pair) for pair in zip(ROWS[:count], sampling)])
     finally:
         jax.monitoring.clear_event_listeners()
     assert not [event for event in programs if "backend_compile" in event]
@@ -127,10 +127,10 @@ def test_no_request_compiles_what_warming_has_not(engine):
 def test_an_encoder_decoder_is_served_too(tmp_path, tiny_t5):
     run = universal_run(tmp_path, tiny_t5)
     engine = Engine([run], 2, 4)
-    shares = engine.answer([asked(engine, task, ROWS[0]) for task in ("tone", "colour")])
-    for task, answer in zip(("tone", "colour"), shares):
+    answers = engine.answer([asked(engine, task, ROWS[0]) for task in ("tone", "colour")])
+    for task, answer in zip(("tone", "colour"), answers):
         expected = predicted(run, task, ROWS[0])["probabilities"]
-        np.testing.assert_allclose(answer.shares, list(expected.values()), atol=2e-6)
+        np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)
     texts = engine.answer([asked(engine, "tone", row, GREEDY._replace(max_new_tokens=4)) for row in ROWS[:2]])
     assert texts == [
         engine.answer([asked(engine, "tone", row, GREEDY._replace(max_new_tokens=4))])[0] for row in ROWS[:2]
