@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if arguments is None and name in train.TRAINING:
         quiet()
-        from mpt.system.processes import together
+        from mpt.system.processes import run_distributed
 
-        return together(lambda: _run(name, rest))
+        return run_distributed(lambda: _run(name, rest))
     return _run(name, rest)
 
 

@@ -1,1 +1,1 @@
-"""A run directory: its files, checkpoints and trackers."""
+"""The directory of a run: its files, checkpoints and experiment trackers."""

@@ -1,7 +1,7 @@
-"""What a stopped run needs to go on, bit for bit: prompts, optimizer, data position, clock.
+"""Checkpoints, with all that a run needs to resume bit for bit: prompts, optimizer, data position, clock.
 
-There is no state of a random generator among it: a step draws nothing, and what is random before it (the
-starts, which rows make a batch) is a function of the config's seeds and the step.
+They hold no state of a random generator: a step draws no random numbers, and whatever is random before it
+(initial values, the rows of a batch) is a function of the config's seeds and the step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from mpt.system.paths import AnyPath, is_remote
 
 
 class Resumed(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint.
+
+    Attributes:
+        step: the number of steps done.
+        arrays: a pytree with the prompts and the optimizer's state.
+        data: the position in the training data.
+        seconds: the training time so far.
+    """
 
     step: int
     arrays: Any
@@ -33,10 +40,14 @@ class Resumed(NamedTuple):
 
 
 class Checkpoints:
-    """The newest checkpoints of one training stage, and the best; saved in the background.
+    """The latest checkpoints of a training stage and the best one, saved in the background.
 
-    The frozen backbone is never in them. Each has checksums, so that one whose bytes have changed is
-    found out. A save takes its name when it is whole: what a crash leaves behind is cleared away.
+    They never contain the frozen backbone. Each has a checksum, so that damage is detected. A checkpoint gets
+    its name once it is complete; what a crash leaves behind is removed.
+
+    Args:
+        folder: the folder of the checkpoints.
+        keep: how many of the latest checkpoints are kept.
     """
 
     def __init__(self, folder: AnyPath, keep: int = 2):
@@ -53,13 +64,13 @@ class Checkpoints:
         self._failed = False
 
     def save(self, resumed: Resumed, score: float | None = None) -> None:
-        """Saves; ``resumed.arrays`` is any pytree of arrays.
+        """Saves a checkpoint in the background.
 
         Args:
-            score: the higher, the better; the best is kept.
+            score: if given, the checkpoint with the highest score is kept.
 
         Raises:
-            UserError: this one, or the one before, cannot be written.
+            UserError: this checkpoint, or the one before, cannot be written.
         """
         leaves = jax.tree.leaves(resumed.arrays)
         position = {"data": resumed.data, "seconds": resumed.seconds}
@@ -70,33 +81,34 @@ class Checkpoints:
         metrics = None if score is None else {"score": score}
         try:
             self._manager.save(resumed.step, args=items, metrics=metrics)
-        except Exception as error:  # whatever the storage below raises
+        except Exception as error:  # of many types, from Orbax and the storage
             raise self._failure(error) from error
 
     def restore(self, like: Any, best: bool = False) -> Resumed | None:
-        """The newest checkpoint that is whole, or the ``best``; None if there is none at all.
+        """Restores the latest checkpoint that is not damaged; None if there are no checkpoints.
 
-        Damaged ones that were looked at before it are removed.
+        Damaged checkpoints that were tried before it are removed.
 
         Args:
-            like: arrays in the structure and the shardings to restore to.
+            like: arrays with the structure and the shardings to restore to.
+            best: tries the checkpoint with the highest score first.
 
         Raises:
-            UserError: there are checkpoints, and all are damaged.
+            UserError: all checkpoints are damaged.
         """
         self._manager.wait_until_finished()
         steps = sorted(self._manager.all_steps(), reverse=True)
-        if best and (first := self._manager.best_step()) is not None:
-            steps.sort(key=lambda step: step != first)
-        for place, step in enumerate(steps):
+        if best and (best_step := self._manager.best_step()) is not None:
+            steps.sort(key=lambda step: step != best_step)
+        for tried, step in enumerate(steps):
             try:
                 resumed = self._read(step, like)
-            except Exception as error:  # damaged files make Orbax and TensorStore raise all sorts
+            except Exception as error:  # damaged files make Orbax and TensorStore raise many types
                 warn(f"{self._folder / str(step)}: this checkpoint is damaged ({first_line(error)[:100]})")
                 continue
-            for damaged in steps[:place]:
+            for damaged in steps[:tried]:
                 self._manager.delete(damaged)
-            if place:
+            if tried:
                 warn(f"{self._folder}: damaged checkpoints are removed; the one of step {step} is taken")
             return resumed
         if steps:
@@ -106,22 +118,22 @@ class Checkpoints:
         return None
 
     def forget_after(self, step: int) -> int | None:
-        """Removes later checkpoints than ``step``'s, and returns the newest one's step."""
+        """Removes all checkpoints after ``step``, and returns the step of the latest one that is left."""
         self._manager.wait_until_finished()
-        for later in [found for found in self._manager.all_steps() if found > step]:
+        for later in [saved for saved in self._manager.all_steps() if saved > step]:
             self._manager.delete(later)
         return self._manager.latest_step()
 
     def close(self) -> None:
-        """Waits for the saves under way.
+        """Waits for saves that are still running.
 
         Raises:
-            UserError: the last one could not be written.
+            UserError: the last checkpoint could not be written.
         """
         try:
             self._manager.close()
         except Exception as error:
-            if not self._failed:  # or it has been told
+            if not self._failed:  # otherwise it has been reported already
                 raise self._failure(error) from error
 
     def _read(self, step: int, like: Any) -> Resumed:
@@ -130,17 +142,17 @@ class Checkpoints:
         items = ocp.args.Composite(
             arrays=ocp.args.PyTreeRestore(leaves, restore_args=restore), position=ocp.args.JsonRestore()
         )
-        with redirect_stderr(io.StringIO()):  # where one file is damaged, the readers of others cry out
-            found = self._manager.restore(step, args=items)
-        arrays, position = found["arrays"], found["position"]
+        with redirect_stderr(io.StringIO()):  # if a file is damaged, the readers of the others print errors
+            restored = self._manager.restore(step, args=items)
+        arrays, position = restored["arrays"], restored["position"]
         if position.pop("checksum") != _checksum(step, arrays, position):
             raise ValueError("its checksum is another")
         return Resumed(step, jax.tree.unflatten(structure, arrays), position["data"], position["seconds"])
 
     def _failure(self, error: Exception) -> UserError:
         self._failed = True
-        whole = ocp.utils.checkpoint_steps(self._folder)  # in a bucket, others may lie beside them
-        last = f"the last good one is of step {max(whole)}" if whole else "there is none yet"
+        complete = ocp.utils.checkpoint_steps(self._folder)  # a bucket may also hold incomplete ones
+        last = f"the last good one is of step {max(complete)}" if complete else "there is none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({first_line(error)}); {last}. "
             "With room on the disk, the same command goes on"
@@ -152,7 +164,7 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def _drop_damaged_scores(folder: AnyPath) -> None:
-    """Orbax reads them all at once, and would stop at a damaged one; the state beside it may be whole."""
+    """Deletes damaged scores, at which Orbax would fail although the checkpoint itself may be intact."""
     for file in folder.glob("*/metrics/metrics"):
         try:
             float(_score(json.loads(file.read_bytes())))
@@ -162,20 +174,21 @@ def _drop_damaged_scores(folder: AnyPath) -> None:
 
 
 def _checksum(step: int, leaves: list[Array], position: dict[str, Any]) -> int:
-    """Of all that a checkpoint holds; what it was saved from and is restored to may be other meshes."""
+    """A checksum of everything in a checkpoint, which does not depend on the mesh."""
     sums = [int(value) for value in _sums(leaves)]
     return zlib.crc32(json.dumps([step, sums, position], sort_keys=True).encode())
 
 
 @jax.jit
 def _sums(leaves: list[Array]) -> list[UInt32[Array, ""]]:
-    """Each array's bits: the sum, modulo 2^32, of its elements times odd numbers.
+    """A checksum of each array: the sum, modulo 2^32, of its elements' bits times odd numbers.
 
-    A changed element always shows; sums of whole numbers do not depend on an order, so nor on a sharding.
+    It changes whenever a single element does. A sum of integers does not depend on their order, and so not on
+    the sharding.
     """
 
-    def added(leaf: Array) -> UInt32[Array, ""]:
+    def weighted_sum(leaf: Array) -> UInt32[Array, ""]:
         bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}").astype(jnp.uint32).ravel()
         return jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)
 
-    return [added(leaf) for leaf in leaves]
+    return [weighted_sum(leaf) for leaf in leaves]

@@ -1,4 +1,4 @@
-"""A run directory: what was run, how it went, and what came out."""
+"""The directory of a run: its config, its metrics and its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mpt.rundir.tracking import Trackers, check_installed
 from mpt.system.paths import AnyPath, is_remote, replace_whole, run_path, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
 
-FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which takes its time
+FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which are slow
 
 
 class RunDir:
@@ -38,89 +38,93 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
-        """Starts a run here, or goes on with the same one.
+        """Starts a run in a folder, or resumes the run that is there.
 
         Args:
-            free: options that may change from one time to the next; the last ones are kept.
+            path: the run directory.
+            config: the options of the run.
+            free: keys that may differ when a run is resumed; their latest values are saved.
 
         Raises:
-            UserError: another config has been run here, the folder holds something else, or a tracker is
-                asked for that is not installed.
+            UserError: the folder holds a run with another config, or something else; or a tracker is not
+                installed.
         """
         check_installed(config.track)
-        folder, tracked = run_path(path), config.track and is_primary()
-        run = cls(folder, Trackers(config.track, folder, to_plain(config)) if tracked else None)
+        folder, has_trackers = run_path(path), config.track and is_primary()
+        run = cls(folder, Trackers(config.track, folder, to_plain(config)) if has_trackers else None)
         saved = run.path / "config.yaml"
         if saved.exists():
-            # Through the dataclass: an option that a later version has added stands at its default.
-            before, now = to_plain(load_config(type(config), saved)), to_plain(config)
-            fixed = [{name: plain[name] for name in plain if name not in free} for plain in (before, now)]
-            if changed := differences(*map(_anywhere, fixed)):
+            # Read as a dataclass, so that options added by a later version have their defaults.
+            old, new = to_plain(load_config(type(config), saved)), to_plain(config)
+            fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
+            if changed := differences(*map(_without_mesh, fixed)):
                 raise UserError(
                     f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
                     "give another folder with --out, or remove this one"
                 )
-            if any(before[name] != now[name] for name in free):
+            if any(old[name] != new[name] for name in free):
                 wait_for_all()
                 write_whole(saved, dump_config(config))
         elif run.path.exists() and not (run.path.is_dir() and _is_empty(run.path)):
             raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
         else:
-            wait_for_all()  # before one of several processes writes what the others look for
+            wait_for_all()  # all processes must have looked for the file before one writes it
             write_whole(saved, dump_config(config))
         return run
 
     def metrics(self, stage: str) -> Metrics:
+        """The metrics of a training stage."""
         return Metrics(self.path / stage, self._trackers)
 
     def conclude(self, figures: Mapping[str, float]) -> None:
-        """Tells the trackers what came out."""
+        """Sends the final figures of the run to its trackers."""
         if self._trackers:
             self._trackers.conclude(figures)
 
     def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of a training stage."""
         return Checkpoints(self.path / stage / "checkpoints")
 
 
-def _anywhere(plain: Any) -> Any:
-    """A config without the meshes: they say where a run is computed, not what it is."""
+def _without_mesh(plain: Any) -> Any:
+    """A config without its meshes, which say where a run is computed and do not change its results."""
     if not isinstance(plain, dict):
         return plain
-    return {name: _anywhere(value) for name, value in plain.items() if name != "mesh"}
+    return {name: _without_mesh(value) for name, value in plain.items() if name != "mesh"}
 
 
 def _is_empty(folder: AnyPath) -> bool:
-    """But for what a run leaves that is killed as it writes its config."""
+    """Whether a folder is empty, but for what a run leaves that was killed while it wrote its config."""
     return all(path.name.startswith(".config.yaml.") for path in folder.iterdir())
 
 
 class Metrics:
-    """The figures of a training stage: one JSON object per line, TensorBoard events, and what tracks the run.
+    """The metrics of a training stage, for metrics.jsonl, TensorBoard and the run's trackers.
 
-    A context manager, once ``rewind`` has been called.
+    It is a context manager; ``rewind`` must be called before it is entered.
     """
 
     def __init__(self, folder: AnyPath, trackers: Trackers | None = None):
         self._folder, self._file, self._trackers = folder, folder / "metrics.jsonl", trackers
-        self._lines: list[str] = []  # all of them, where a file cannot grow
+        self._lines: list[str] = []  # all lines, for stores that cannot append to a file
         self._events: EventsWriter | None = None
         self._flushed = 0.0
 
     def rewind(self, step: int) -> None:
-        """Forgets what was written after ``step``, before a run goes on from there."""
+        """Drops the metrics after ``step``, before a run resumes from there."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self.read() if line["step"] <= step] if step else []
-        self._lines = [json.dumps(line) + "\n" for line in kept]
+        earlier = [line for line in self.read() if line["step"] <= step] if step else []
+        self._lines = [json.dumps(line) + "\n" for line in earlier]
         write_whole(self._file, "".join(self._lines))
         if not is_primary():
             return
-        # Not tensorboardX's SummaryWriter: its thread dies on a full disk, and who feeds it hangs.
+        # Not tensorboardX's SummaryWriter: on a full disk its thread dies, and its callers hang.
         self._events = EventsWriter(str(self._folder / "events"))
-        forget = SessionLog(status=SessionLog.SessionStatus.START)
-        self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=forget))
+        restart = SessionLog(status=SessionLog.SessionStatus.START)
+        self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=restart))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds a line; figures that are not finite, which JSON has no word for, are left out."""
+        """Adds the figures of a step, except those that are not finite, which JSON cannot represent."""
         if not is_primary():
             return
         finite = {name: value for name, value in figures.items() if math.isfinite(value)}
@@ -142,12 +146,12 @@ class Metrics:
             self._trackers.log(self._folder.name, step, finite)
 
     def flush(self) -> None:
-        """What was written can be read from here on: a checkpoint must not be ahead of it."""
+        """Makes all written lines readable; this must come before a checkpoint of the same step."""
         if is_remote(self._file) and is_primary():
             upload(self._file, "".join(self._lines).encode())
 
     def read(self) -> list[dict[str, float]]:
-        """All lines; a last one that a crash left unfinished is dropped."""
+        """Reads all lines, except a last one that a crash has left incomplete."""
         if not self._file.exists():
             return []
         lines = self._file.read_text().splitlines(keepends=True)
@@ -165,35 +169,35 @@ class Metrics:
 
 
 def write_whole(path: AnyPath, content: str | bytes) -> None:
-    """Writes a file that is whole, or as it was: under a temporary name, where that is needed.
+    """Replaces a file atomically: whatever happens, it has either its old content or all of the new one.
 
-    Of several processes the first one writes, and all find it written.
+    Only the primary process writes, and all processes wait for it.
     """
-    with one_writes() as mine:
-        if mine:
+    with one_writes() as is_writer:
+        if is_writer:
             replace_whole(path, content)
 
 
 @contextmanager
 def whole_folder(path: AnyPath) -> Iterator[Path]:
-    """A folder to fill; it takes the name ``path`` when the block has ended well, or leaves nothing.
+    """A context that gives an empty folder to fill, which becomes ``path`` if the block succeeds.
 
-    To a bucket its files go one after another.
+    If the block fails, nothing is left. In a bucket, the files are written one after another.
 
     Raises:
-        UserError: something is there already.
+        UserError: ``path`` exists already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
     if is_remote(path):
         with TemporaryDirectory() as scratch:
             yield Path(scratch)
-            for file in sorted(found for found in Path(scratch).rglob("*") if found.is_file()):
+            for file in sorted(file for file in Path(scratch).rglob("*") if file.is_file()):
                 upload(path / file.relative_to(scratch), file.read_bytes())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        filled = Path(scratch) / path.name  # the scratch folder itself is closed to others
+        filled = Path(scratch) / path.name  # not the scratch folder itself, which other users may not read
         filled.mkdir()
         yield filled
         os.replace(filled, path)

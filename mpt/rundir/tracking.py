@@ -1,8 +1,8 @@
-"""Weights & Biases and MLflow: a run's config, metrics and final figures, where they are asked for.
+"""Sends a run's config, metrics and final figures to Weights & Biases or MLflow.
 
-Each is one run of the tracker's for one run directory, whose id is kept in tracking.json: what goes on
-here goes on there. Where it is sent to, and under what name, is told by the tracker's own environment
-variables; without any, both keep everything on this machine.
+Each run directory has one run in the tracker, whose id is kept in tracking.json, so that a resumed run is
+resumed there as well. The tracker's own environment variables say where the data goes and under what name;
+without them, both trackers keep everything on this machine.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from mpt.system.paths import AnyPath, is_remote, replace_whole, run_title
 
 FILE = "tracking.json"
 PROJECT = "mpt"
-FLUSH_EVERY = 30.0  # seconds between messages to MLflow, each of which is waited for
-PARAMETERS, LONGEST = 100, 500  # MLflow's: parameters of a message, characters of one
+FLUSH_EVERY = 30.0  # seconds between messages to MLflow, each of which blocks training
+PARAMETERS, LONGEST = 100, 500  # MLflow's limits: parameters in a message, characters in a parameter
 
 
 class Tracker(ABC):
-    """A run in a tracker."""
+    """A run in an experiment tracker; ``id`` identifies it there."""
 
     id: str
 
     @abstractmethod
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        """Takes a stage's figures at a step; a step that comes twice, after an interruption, is the same."""
+        """Records a stage's figures at a step; a step that is repeated after an interruption counts once."""
 
     @abstractmethod
     def conclude(self, figures: Mapping[str, float]) -> None:
-        """Takes a run's final figures."""
+        """Records a run's final figures."""
 
     @abstractmethod
     def close(self, finished: bool) -> None:
-        """Sends what is left; ``finished`` is False where the run stops before its end."""
+        """Sends what is left and ends the run; ``finished`` is False if it was stopped early."""
 
 
 class Wandb(Tracker):
-    """A run of Weights & Biases; offline, in the run directory if that is here, where no key is known."""
+    """A run of Weights & Biases; without an API key it is offline, and kept in a local run directory."""
 
     def __init__(self, run: AnyPath, config: Mapping[str, Any], known: str):
         import wandb
 
         online = wandb.api.api_key is not None
-        self._folder, self._before = run, {}
+        self._folder, self._offsets = run, {}
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=known or None,
@@ -66,12 +66,12 @@ class Wandb(Tracker):
         self.id = self._run.id
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        if stage not in self._before:
+        if stage not in self._offsets:
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-            self._before[stage] = _lines_before(self._folder, stage)
+            self._offsets[stage] = _lines_before(self._folder, stage)
         named = {f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in figures.items()}}
-        # A count of W&B's own that never falls, over all stages: it drops what it has had already.
-        self._run.log(named, step=self._before[stage] + step)
+        # W&B's own step, which must grow over all stages; it drops steps that it has seen already.
+        self._run.log(named, step=self._offsets[stage] + step)
 
     def conclude(self, figures: Mapping[str, float]) -> None:
         self._run.summary.update(dict(figures))
@@ -81,7 +81,7 @@ class Wandb(Tracker):
 
 
 def _lines_before(run: AnyPath, stage: str) -> int:
-    """How many lines of metrics the run's other stages have, which are through."""
+    """Number of lines of metrics of the run's other stages, which have finished before."""
     files = [file for file in run.glob("*/metrics.jsonl") if file.parent.name != stage]
     return sum(len(file.read_text().splitlines()) + 1 for file in files)
 
@@ -99,12 +99,12 @@ class Mlflow(Tracker):
             self._client.update_run(known, "RUNNING")
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        existing = self._client.get_experiment_by_name(name)
+        experiment = existing.experiment_id if existing else self._client.create_experiment(name)
         self.id = self._client.create_run(experiment, run_name=run_title(run)).info.run_id
-        flat = [Param(key, str(value)[:LONGEST]) for key, value in flattened(config).items()]
-        for place in range(0, len(flat), PARAMETERS):
-            self._client.log_batch(self.id, params=flat[place : place + PARAMETERS])
+        params = [Param(key, str(value)[:LONGEST]) for key, value in flattened(config).items()]
+        for start in range(0, len(params), PARAMETERS):
+            self._client.log_batch(self.id, params=params[start : start + PARAMETERS])
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         self._wait(step, {f"{stage}/{name}": value for name, value in figures.items()})
@@ -126,9 +126,9 @@ class Mlflow(Tracker):
         ]
 
     def _send(self) -> None:
-        most = 1000  # metrics of a message
-        for place in range(0, len(self._waiting), most):
-            self._client.log_batch(self.id, metrics=self._waiting[place : place + most])
+        limit = 1000  # metrics in a message
+        for start in range(0, len(self._waiting), limit):
+            self._client.log_batch(self.id, metrics=self._waiting[start : start + limit])
         self._waiting, self._sent = [], time.monotonic()
 
 
@@ -139,11 +139,14 @@ TRACKERS: dict[TrackerName, Callable[[AnyPath, Mapping[str, Any], str], Tracker]
 
 
 class Trackers:
-    """A run's trackers: begun with its first figures; one that fails is given up, and training goes on.
+    """The trackers of a run, which start with its first figures.
+
+    A tracker that fails is dropped with a warning, and training goes on.
 
     Args:
+        names: the trackers to use.
         run: the run directory.
-        config: the run's, as plain types.
+        config: the run's config as plain values.
     """
 
     def __init__(self, names: Sequence[TrackerName], run: AnyPath, config: Mapping[str, Any]):
@@ -151,17 +154,18 @@ class Trackers:
         self._open: dict[TrackerName, Tracker] = {}
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Records a stage's figures at a step in all trackers."""
         self._begin()
         self._each(lambda tracker: tracker.log(stage, step, figures))
 
     def conclude(self, figures: Mapping[str, float]) -> None:
-        """Takes the final figures, and ends the run there."""
+        """Records the final figures, and marks the run as finished."""
         self._begin()
         self._each(lambda tracker: tracker.conclude(figures))
         self._end(finished=True)
 
     def stop(self) -> None:
-        """Ends the run there as one that is not finished; it goes on with the next figures."""
+        """Marks the run as stopped early; it is resumed with the next figures."""
         self._end(finished=False)
 
     def _begin(self) -> None:
@@ -182,7 +186,7 @@ class Trackers:
     def _try(self, name: TrackerName, use: Callable[[], None]) -> None:
         try:
             use()
-        except Exception as error:  # whatever a tracker's own code, or its server, makes of it
+        except Exception as error:  # of many types, from the tracker's code or its server
             self._open.pop(name, None)
             warn(f"track: {name} is given up, and the run goes on without it: {first_line(error)}")
 
@@ -192,10 +196,10 @@ class Trackers:
 
 
 def check_installed(names: Sequence[TrackerName]) -> None:
-    """Refuses a tracker that cannot be imported.
+    """Checks that the trackers can be imported.
 
     Raises:
-        UserError: says how to install it.
+        UserError: one is not installed; the error says how to install it.
     """
     for name in names:
         if find_spec(name) is None:
@@ -203,13 +207,13 @@ def check_installed(names: Sequence[TrackerName]) -> None:
 
 
 def flattened(config: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """A nested config by dotted names.
+    """A nested config as a flat mapping with dotted names.
 
     >>> flattened({"out": "x", "train": {"steps": 3}})
     {'out': 'x', 'train.steps': 3}
     """
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         inner = flattened(value, f"{key}{name}.") if isinstance(value, Mapping) else {f"{key}{name}": value}
-        found |= inner
-    return found
+        flat |= inner
+    return flat

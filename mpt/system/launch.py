@@ -1,4 +1,4 @@
-"""Several processes of one run on this machine: started together, heard together, ended together."""
+"""Runs one command in several processes on this machine: starts them, merges their output, stops them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from mpt.errors import UserError
 from mpt.system.processes import PROCESS, PROCESSES
 
-PATIENCE = 5  # seconds that the others have to end by themselves
+PATIENCE = 5  # seconds until a process that was told to stop is killed
 
 
 def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
-    """Runs ``mpt ARGUMENTS`` in several processes, and shows what each prints behind its number.
+    """Runs ``mpt ARGUMENTS`` in several processes, and prints the output of each after its number.
 
     Args:
-        devices: how many devices each simulates on the CPU; 0 leaves the devices as they are.
+        processes: how many processes.
+        devices: number of devices that each process simulates on the CPU; 0 uses the machine's devices.
 
     Raises:
-        UserError: one has failed; the others have been stopped.
+        UserError: a process has failed, and the others have been stopped.
     """
     if processes < 1:
         raise UserError(f"launch: --processes must be 1 or more, not {processes}")
@@ -34,7 +35,7 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
     environment = os.environ | {
         "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
         PROCESSES: str(processes),
-        "PYTHONUNBUFFERED": "1",  # each line is heard when it is said
+        "PYTHONUNBUFFERED": "1",  # so that each line arrives when it is printed
     }
     if devices:
         environment |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
@@ -51,11 +52,11 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
         for number in range(processes)
     ]
     ended: queue.Queue[int] = queue.Queue()
-    last = [""] * processes
+    last_lines = [""] * processes
 
     def listen(number: int) -> None:
         for line in started[number].stdout or ():
-            last[number] = line.strip() or last[number]
+            last_lines[number] = line.strip() or last_lines[number]
             sys.stdout.write(f"[{number}] {line}")
             sys.stdout.flush()
         started[number].wait()
@@ -68,14 +69,14 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
             number = ended.get()
             if status := started[number].returncode:
                 how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-                said = f": {last[number]}" if last[number] else ""
-                raise UserError(f"process {number} of {processes} {how}, the others were stopped{said}")
+                output = f": {last_lines[number]}" if last_lines[number] else ""
+                raise UserError(f"process {number} of {processes} {how}, the others were stopped{output}")
     finally:
         stop(started)
 
 
 def stop(processes: Sequence[subprocess.Popen]) -> None:
-    """Ends those that still run: asked first, killed if that does not help."""
+    """Terminates the processes that still run, and kills those that do not end in time."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -87,7 +88,7 @@ def stop(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens to."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]

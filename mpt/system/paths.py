@@ -1,6 +1,7 @@
-"""Where runs lie: in a folder that this process sees, or in a bucket of Google Cloud Storage.
+"""Paths of runs: local folders, or locations in a bucket of Google Cloud Storage.
 
-A bucket has no folders, renames nothing and adds to nothing; what is written appears when it is whole.
+A bucket has no folders, and its objects can be neither renamed nor appended to; an object becomes visible
+once it is complete.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from mpt.errors import UserError, first_line, install
 
 AnyPath = Path | epath.Path
 
-# A process must see what another has just written.
+# Without a cache, so that a process sees what another has just written.
 fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
-# Where an account may not look up what kind of bucket it is, gcsfs would try again at every access, and warn.
+# Otherwise gcsfs looks up the type of a bucket at every access, and warns if the account may not.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
@@ -27,10 +28,10 @@ def is_remote(path: str | AnyPath) -> bool:
 
 
 def run_path(name: str | AnyPath) -> AnyPath:
-    """The run directory of that name.
+    """The path of the run directory ``name``.
 
     Raises:
-        UserError: it is a URL of a store that no run can lie in, or that cannot be reached.
+        UserError: it is a URL of a store that is not supported, or that cannot be reached.
 
     >>> run_path("runs/glue").is_absolute(), str(run_path("runs/glue"))
     (False, 'runs/glue')
@@ -44,7 +45,7 @@ def run_path(name: str | AnyPath) -> AnyPath:
         path.exists()
     except ImportError:
         raise UserError(f"{name}: gs:// needs the package gcsfs: {install('gcs')}") from None
-    except Exception as error:  # the store's client raises kinds of its own
+    except Exception as error:  # the store's client raises its own types
         raise UserError(f"{name}: cannot be read ({first_line(error)})") from None
     return path
 
@@ -62,18 +63,18 @@ def upload(path: AnyPath, content: bytes) -> None:
     """Writes a file into a bucket.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     try:
         path.write_bytes(content)
-    except Exception as error:  # the store's client raises kinds of its own
+    except Exception as error:  # the store's client raises its own types
         raise UserError(
             f"{path}: cannot be written ({first_line(error)}); look at the bucket's name and its permissions"
         ) from None
 
 
 def replace_whole(path: AnyPath, content: str | bytes) -> None:
-    """Writes a file that is whole, or as it was: under a temporary name, where that is needed."""
+    """Replaces a file atomically: whatever happens, it has either its old content or all of the new one."""
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):
         return upload(path, data)

@@ -1,6 +1,6 @@
-"""One run in several processes: how they find each other, who of them writes, and how they end together.
+"""Runs in several processes: how they join, which one writes, and how all end when one fails.
 
-Every process runs the same program on its own devices and its own share of the data. The first one
+Every process runs the same program on its own devices and its own share of the data. The primary process
 writes for all of them, into a folder that all can read.
 """
 
@@ -15,16 +15,17 @@ from contextlib import contextmanager
 import jax
 from jax.experimental import multihost_utils
 
-# Where `mpt launch` says who a process is; the coordinator's address stands in JAX's own variable.
+# Environment variables in which `mpt launch` numbers the processes; the coordinator's address is in JAX's
+# own.
 PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
-HEARTBEAT = 20  # seconds without a sign of life until a process counts as dead
+HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
 
 
-def together(work: Callable[[], int]) -> int:
-    """Does ``work`` as one of a run's processes, if it has several, and returns the exit status.
+def run_distributed(work: Callable[[], int]) -> int:
+    """Joins the other processes of the run, if there are any, does ``work`` and returns its exit status.
 
-    They are those of `mpt launch`, or those that JAX's cluster detection finds: SLURM's, Open MPI's, a
-    Cloud TPU's or GKE's. One that fails ends at once, and so do the others, which miss it.
+    The processes are those of `mpt launch`, or those that JAX's cluster detection finds for SLURM, Open MPI,
+    Cloud TPU or GKE. A process that fails ends at once; the others notice it and end as well.
     """
     _join()
     if not is_multiprocess():
@@ -36,41 +37,41 @@ def together(work: Callable[[], int]) -> int:
         status = 1
     if status:
         sys.stderr.flush()
-        os._exit(status)  # a plain exit would wait for the others, as they for this one
+        os._exit(status)  # a normal exit would wait for the others, which wait for this one
     return status
 
 
 def _join() -> None:
     launched = {}
     if PROCESS in os.environ:
-        count, own = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
-        launched = {"num_processes": count, "process_id": own, "cluster_detection_method": "deactivate"}
+        count, number = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
+        launched = {"num_processes": count, "process_id": number, "cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **launched)
-    except ValueError:  # no cluster is around this process
+    except ValueError:  # this process is not part of a cluster
         return
     if not is_primary():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open until the end
 
 
 def is_multiprocess() -> bool:
-    """Whether the run has other processes."""
+    """Whether the run has more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_primary() -> bool:
-    """Whether this process writes for all."""
+    """Whether this process writes for all processes of the run."""
     return not is_multiprocess() or jax.process_index() == 0
 
 
 @contextmanager
 def one_writes() -> Iterator[bool]:
-    """A block that writes where it gives True; no process leaves it before that one has written."""
+    """A context that gives True in the process that shall write; all others wait at its end for that one."""
     yield is_primary()
     wait_for_all()
 
 
 def wait_for_all() -> None:
-    """Goes on when every process has come this far."""
+    """Waits until every process of the run has called this."""
     if is_multiprocess():
         multihost_utils.sync_global_devices("mpt")

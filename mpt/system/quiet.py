@@ -1,4 +1,4 @@
-"""The libraries' chatter, kept off the screen, and what JAX compiles, kept for the next time."""
+"""Silences the messages of libraries, and sets up JAX's compilation cache."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 
 
 def quiet() -> None:
-    """Sets what JAX and transformers read when they are imported; what is set already stays."""
-    from mpt.system.assets import cache_dir  # not above: `mpt --help` is to answer at once
+    """Sets environment variables for JAX and transformers before they are imported; existing ones stay."""
+    from mpt.system.assets import cache_dir  # not at the top, so that `mpt --help` answers at once
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     warnings.filterwarnings("ignore", module="(orbax|grain|jax|flax|tensorflow|tqdm)")
     for library in ("absl", "gcsfs"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # what fails is raised, too
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # failures are raised as exceptions anyway
     hide_compiler()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
 
 
 def hide_compiler() -> None:
-    """Keeps JAX from starting the TPU compiler, where it is installed and no TPU is.
+    """Keeps JAX from loading the TPU compiler on a machine without a TPU.
 
-    That would fail, and the library say so at length on every start. It is told of a library that is none.
+    Loading it would fail, and log the failure at length on every start. So JAX is given the path of a file
+    that is not a library.
     """
     vendors = (Path(file).read_text().strip() for file in glob("/sys/bus/pci/devices/*/vendor"))
     if "0x1ae0" not in vendors:  # Google's

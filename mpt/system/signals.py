@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training stops at the end of a step, and is saved there."""
+"""Handles Ctrl-C and SIGTERM, so that training stops at the end of a step and saves a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 class Stopped(SystemExit):
-    """SIGTERM has asked the process to stop, as a cluster does that takes its machine back.
+    """The process was told to stop by SIGTERM, as clusters do before they take a machine back.
 
-    No error, as ``KeyboardInterrupt`` is none. The text says how far the run has come.
+    Like ``KeyboardInterrupt``, it is not an error. Its text says how far the run has got.
     """
 
 
@@ -25,33 +25,34 @@ AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _stop}
 
 @contextmanager
 def stops_on_sigterm() -> Iterator[None]:
-    """SIGTERM raises ``Stopped``, as Ctrl-C raises ``KeyboardInterrupt``."""
+    """A context in which SIGTERM raises ``Stopped``, as Ctrl-C raises ``KeyboardInterrupt``."""
     with _handlers({signal.SIGTERM: _stop}):
         yield
 
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], int]]:
-    """Gives the function that tells which signal has come; 0 for none. A second one acts at once.
+    """A context that defers signals; it gives a function that returns the signal received so far, or 0.
 
-    An exception in the middle of a save, or of a write that a thread waits for, can hang a library.
+    A second signal acts at once. Signals are deferred because an exception in the middle of a save, or of a
+    write that a thread waits for, can make a library hang.
     """
-    came = [0]
+    received = [0]
 
     def note(number: int, _) -> None:
-        came[0] = number
-        for each, handler in AT_ONCE.items():
-            signal.signal(each, handler)
+        received[0] = number
+        for other, handler in AT_ONCE.items():
+            signal.signal(other, handler)
 
     with _handlers(dict.fromkeys(AT_ONCE, note)):
-        yield lambda: came[0]
-    if came[0]:  # too late for the block to see it
-        signal.raise_signal(came[0])
+        yield lambda: received[0]
+    if received[0]:  # possibly after the block has last looked
+        signal.raise_signal(received[0])
 
 
 @contextmanager
 def _handlers(handlers: Mapping[signal.Signals, Callable[..., Any]]) -> Iterator[None]:
-    """Handles signals so; only the main thread may, others leave them as they are."""
+    """A context with these signal handlers; it does nothing outside the main thread, which alone can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
