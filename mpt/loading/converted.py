@@ -1,4 +1,4 @@
-"""Packaged GGUF models as Hugging Face folders in the cache: they open several times as fast."""
+"""Converts packaged GGUF models to Hugging Face folders in the cache, which open several times as fast."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mpt.version import __version__
 
 
 def converted(path: Path) -> Path:
-    """The folder that holds what the GGUF file ``path`` holds, in float32; made at the first call."""
-    # What another version of mpt has made is not trusted: it may have read the file otherwise.
-    made_by = hashlib.sha256(f"{path.absolute()} {path.stat().st_size} {__version__}".encode()).hexdigest()
-    folder = cache_dir() / "converted" / f"{path.stem}-{made_by[:16]}"
+    """The Hugging Face folder of the GGUF file ``path``, in float32; the first call converts it."""
+    # A folder of another version of mpt is not used, as it may have read the file differently.
+    key = hashlib.sha256(f"{path.absolute()} {path.stat().st_size} {__version__}".encode()).hexdigest()
+    folder = cache_dir() / "converted" / f"{path.stem}-{key[:16]}"
     if folder.is_dir():
         return folder
     config, tokenizer, tensors = open_gguf(path)
@@ -27,6 +27,6 @@ def converted(path: Path) -> Path:
             tokenizer.save_pretrained(filled)
             save_file({name: tensors[name] for name in tensors}, filled / "model.safetensors")
     except OSError:
-        if not folder.is_dir():  # else another process was first
+        if not folder.is_dir():  # otherwise another process was faster
             raise
     return folder

@@ -1,7 +1,7 @@
-"""The families of models that mpt runs: what their configs and their tensors' names mean.
+"""The families of models that mpt runs: how to read their configs and their tensors' names.
 
-To add a family, write how its config becomes a spec, and what its tensors are called where that
-differs from a table below; then name both in ``FAMILIES``.
+To add a family, write a function that turns its config into a spec, and a table of its tensors' names if it
+differs from those below; then add both to ``FAMILIES``.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ T5_TABLE: Table = {
 
 
 def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
-    """Llama 2 and 3, SmolLM2; and what the families after it have in common with it."""
+    """Llama 2 and 3 and SmolLM2; the families below build on it."""
     get = config.to_dict().get
     head_dim = get("head_dim") or config.hidden_size // config.num_attention_heads
     attention = ("q", "k", "v", "out") if get("attention_bias") else ()
@@ -163,7 +163,7 @@ def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 
 def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
-    # The soft caps stand in the config, but the third generation's attention has none.
+    # The config still has the soft caps, but the third generation's attention does not use them.
     return replace(gemma2(config, tensors), qk_norm=True, attention_cap=None)
 
 
@@ -191,7 +191,7 @@ def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 def t5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
     """T5 1.0, 1.1, LM-adapted, Flan and ByT5."""
-    # transformers sets the config's flag whatever the file says; the tensors tell the truth.
+    # transformers sets this flag of the config whatever the file says, so the tensors decide.
     tied = "lm_head.weight" not in tensors
     scaled = config.to_dict().get("scale_decoder_outputs", tied)
     return T5Spec(
@@ -223,7 +223,7 @@ def umt5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
 
 
 def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
-    """Each layer's rotation: one for all, or one per kind of layer."""
+    """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
     parameters: dict[str, Any] = config.rope_parameters
     if "rope_theta" in parameters:
         return (Rope.from_hf(parameters),) * config.num_hidden_layers
@@ -231,7 +231,7 @@ def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
 
 
 def _windows(config: PreTrainedConfig) -> tuple[int, ...]:
-    """How many positions each layer sees; empty where every layer sees all."""
+    """The attention window of each layer, in positions; empty if every layer sees all positions."""
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
     if window is None:
         return ()
@@ -247,13 +247,13 @@ def _activation(name: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of one ``model_type`` are read.
+    """How to read the models of one ``model_type``.
 
     Attributes:
-        module: the backbone.
-        spec: from a config and the names of the checkpoint's tensors to the backbone's spec.
-        table: the tensors' names.
-        prefix: what stands before the names; headless checkpoints do without it.
+        module: the class of the backbone.
+        spec: a function from a config and the names of the checkpoint's tensors to the backbone's spec.
+        table: the names of the tensors.
+        prefix: a prefix of these names, which checkpoints without a head leave out.
     """
 
     module: type[Decoder] | type[T5]
@@ -262,10 +262,10 @@ class Family:
     prefix: str = ""
 
     def table_of(self, spec: DecoderSpec | T5Spec, tensors: Collection[str]) -> Table:
-        """The table in the names of one checkpoint."""
+        """The table for one checkpoint, with the prefix that its names have."""
         prefix = self.prefix if any(name.startswith(self.prefix) for name in tensors) else ""
         table = {name if name == "lm_head.weight" else prefix + name: to for name, to in self.table.items()}
-        # Some tools store a tied head a second time.
+        # Some tools store a tied head once more.
         return table | {"lm_head.weight": None} if spec.tied else table
 
 

@@ -1,6 +1,6 @@
-"""GGUF files of the Llama family, presented as a Hugging Face folder would be.
+"""Reads GGUF files of the Llama family as if they were Hugging Face folders.
 
-Tensors keep their quantised form on disk and are dequantised one at a time, when read.
+Tensors stay quantised on disk and are dequantised one at a time, when they are read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
-# How text is cut before byte-pair merging, by the name that the file gives it (llama.cpp's list).
+# How text is split before byte-pair merging, by the name in the file (from llama.cpp's list).
 DIGITS_ALONE = {"smollm", "refact", "command-r"}
 PLAIN = {"gpt-2", "default"}
 CONTROL, USER_DEFINED = 3, 4
@@ -50,7 +50,7 @@ class GGUFTensors:
         array = dequantize(tensor.data, tensor.tensor_type)
         kind = tensor.name.split(".")[-2]
         if kind in self._heads:
-            # Rows are stored for interleaved rotation; ours is the half-rotation.
+            # Rows are stored in the order for interleaved rotation; ours rotates halves.
             rows, columns = array.shape
             pairs = array.reshape(self._heads[kind], -1, 2, columns)
             array = pairs.swapaxes(1, 2).reshape(rows, columns)
@@ -60,24 +60,26 @@ class GGUFTensors:
         return iter(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
         return tuple(int(size) for size in reversed(self._tensors[name].shape))
 
     def file(self, name: str) -> Path:
+        """The file that holds a tensor."""
         return self._path
 
 
 def _renamed(name: str) -> str:
     """ "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
     *block, kind, suffix = name.split(".")
-    place = f"model.layers.{block[1]}." if block else ""
-    return f"{place}{NAMES.get(kind, kind)}.{suffix}"
+    prefix = f"model.layers.{block[1]}." if block else ""
+    return f"{prefix}{NAMES.get(kind, kind)}.{suffix}"
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GGUFTensors]:
-    """Config, tokenizer and tensors of a GGUF file.
+    """Opens a GGUF file: its config, its tokenizer and its tensors.
 
     Raises:
-        UserError: the file is no GGUF, its architecture is not Llama's, or its tokenizer is unknown.
+        UserError: the file is not GGUF, or has another architecture or tokenizer than Llama's.
     """
     try:
         reader = GGUFReader(path)
@@ -94,47 +96,47 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    own = {name.removeprefix("llama."): value for name, value in fields.items()}
-    heads, width = own["attention.head_count"], own["embedding_length"]
+    values = {name.removeprefix("llama."): value for name, value in fields.items()}
+    heads, width = values["attention.head_count"], values["embedding_length"]
     return LlamaConfig(
-        vocab_size=len(own["tokenizer.ggml.tokens"]),
+        vocab_size=len(values["tokenizer.ggml.tokens"]),
         hidden_size=width,
-        intermediate_size=own["feed_forward_length"],
-        num_hidden_layers=own["block_count"],
+        intermediate_size=values["feed_forward_length"],
+        num_hidden_layers=values["block_count"],
         num_attention_heads=heads,
-        num_key_value_heads=own.get("attention.head_count_kv", heads),
-        head_dim=own.get("attention.key_length", width // heads),
-        max_position_embeddings=own["context_length"],
-        rms_norm_eps=own["attention.layer_norm_rms_epsilon"],
-        rope_parameters={"rope_type": "default", "rope_theta": own.get("rope.freq_base", 10_000.0)},
+        num_key_value_heads=values.get("attention.head_count_kv", heads),
+        head_dim=values.get("attention.key_length", width // heads),
+        max_position_embeddings=values["context_length"],
+        rms_norm_eps=values["attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": values.get("rope.freq_base", 10_000.0)},
         tie_word_embeddings=tied,
-        bos_token_id=own.get("tokenizer.ggml.bos_token_id"),
-        eos_token_id=own.get("tokenizer.ggml.eos_token_id"),
+        bos_token_id=values.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=values.get("tokenizer.ggml.eos_token_id"),
     )
 
 
 def _tokenizer(path: Path, fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
-    kind, cut = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or cut not in DIGITS_ALONE | PLAIN:
+    kind, splitting = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "default")
+    if kind != "gpt2" or splitting not in DIGITS_ALONE | PLAIN:
         raise UserError(
-            f"{path}: tokenizer '{kind}/{cut}' is not supported; give a Hugging Face folder instead"
+            f"{path}: tokenizer '{kind}/{splitting}' is not supported; give a Hugging Face folder instead"
         )
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    whole = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if cut in DIGITS_ALONE else []
-    whole.pre_tokenizer = pre_tokenizers.Sequence([*digits, bytes_only])
-    whole.decoder = decoders.ByteLevel()
-    whole.add_special_tokens([token for token, kind in zip(tokens, types) if kind == CONTROL])
-    whole.add_tokens([token for token, kind in zip(tokens, types) if kind == USER_DEFINED])
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if splitting in DIGITS_ALONE else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, bytes_only])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([token for token, kind in zip(tokens, types) if kind == CONTROL])
+    tokenizer.add_tokens([token for token, kind in zip(tokens, types) if kind == USER_DEFINED])
 
     def special(name: str) -> str | None:
         number = fields.get(f"tokenizer.ggml.{name}_token_id")
         return None if number is None else tokens[number]
 
     return PreTrainedTokenizerFast(
-        tokenizer_object=whole,
+        tokenizer_object=tokenizer,
         bos_token=special("bos"),
         eos_token=special("eos"),
         unk_token=special("unknown"),

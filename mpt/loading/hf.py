@@ -1,4 +1,4 @@
-"""Pretrained models: a name, a Hugging Face folder or a GGUF file becomes a frozen backbone."""
+"""Loads pretrained models, from a name, a Hugging Face folder or a GGUF file, as frozen backbones."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Pretrained:
     """A backbone with its tokenizer.
 
     Attributes:
-        name: what the user called it.
-        backbone: frozen weights and how they compute.
-        tokenizer: text to token ids.
-        hash: SHA-256 of the weight files; a prompt fits only the backbone it was trained on.
+        name: the name that the user gave.
+        backbone: the model with its frozen weights.
+        tokenizer: turns text into token ids.
+        hash: SHA-256 of the weight files; a prompt works only with the backbone that it was trained on.
     """
 
     name: str
@@ -61,16 +61,16 @@ def load_pretrained(
 
     Args:
         name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
-        dtype: type of the weights and activations.
-        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them.
+        dtype: data type of the weights and activations.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them as they are.
         remat: what the backward pass recomputes; see ``REMAT``.
-        decoder_prompt: of an encoder-decoder: how many of each prompt's last vectors stand in front
-            of the decoder's text instead of the encoder's.
-        shardings: from a weight's logical axes and shape to where it lives; the mesh in use says it
-            where left out, and without a mesh that is the default device.
+        decoder_prompt: for encoder-decoders: how many of each prompt's vectors, its last ones, are put before
+            the decoder's text instead of the encoder's.
+        shardings: a function from a weight's logical axes and shape to its sharding; if left out, that of the
+            current mesh, or the default device.
 
     Raises:
-        UserError: nothing is there, or it is not a model that mpt can run.
+        UserError: there is no such model, or mpt cannot run it.
     """
     path = locate(name)
     config, tokenizer, tensors = _open(path)
@@ -91,7 +91,7 @@ def load_pretrained(
 
 
 def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
-    """A model's tokenizer, and how the model reads texts; the weights stay on disk."""
+    """A model's tokenizer, and whether it is a decoder or an encoder-decoder; no weights are loaded."""
     config, tokenizer, _ = _open(locate(name))
     return tokenizer, FAMILIES[config.model_type].module.layout
 
@@ -99,12 +99,16 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
 def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
     if path.suffix != ".gguf":
         return open_folder(path)
-    # A user's own file may be many gigabytes: it is read as it is.
+    # A user's file may have many gigabytes, so it is read without conversion.
     return open_folder(converted(path)) if path.is_relative_to(cache_dir()) else open_gguf(path)
 
 
 def locate(name: str) -> Path:
-    """The folder or file that ``name`` stands for, fetched if need be."""
+    """The folder or file of a model, which is downloaded if necessary.
+
+    Raises:
+        UserError: there is no model of that name, or it cannot be downloaded.
+    """
     if name in PACKAGED:
         package, member = PACKAGED[name]
         return asset_dir(package) / member
@@ -119,13 +123,17 @@ def locate(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-    except Exception as error:  # the hub's client raises many kinds, all meaning that it did not come
+    except Exception as error:  # the hub's client raises many types; all mean that the download failed
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
 
 
 def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, SafetensorsFolder]:
-    """Config, tokenizer and tensors of a Hugging Face model folder."""
+    """Opens a Hugging Face model folder: its config, its tokenizer and its tensors.
+
+    Raises:
+        UserError: a file is missing or unreadable, or mpt does not support the model's type.
+    """
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json; give a Hugging Face model folder or a .gguf file")
     config = AutoConfig.from_pretrained(path)
@@ -143,14 +151,14 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
 
 
 class SafetensorsFolder:
-    """The tensors of a folder's safetensors file, or of the files that its index lists."""
+    """The tensors in the safetensors file, or files, of a folder."""
 
     def __init__(self, folder: Path):
         index = folder / "model.safetensors.index.json"
         files = ["model.safetensors"]
         if index.is_file():
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        self._places: dict[str, tuple[Path, tuple[int, ...]]] = {}
+        self._entries: dict[str, tuple[Path, tuple[int, ...]]] = {}
         for file in (folder / name for name in files):
             if not file.is_file():
                 raise UserError(
@@ -159,33 +167,36 @@ class SafetensorsFolder:
             try:
                 with safe_open(file, "numpy") as tensors:
                     for name in tensors.keys():  # noqa: SIM118, it is no dictionary
-                        self._places[name] = (file, tuple(tensors.get_slice(name).get_shape()))
+                        self._entries[name] = (file, tuple(tensors.get_slice(name).get_shape()))
             except SafetensorError as error:
                 raise UserError(
                     f"{file}: not a readable safetensors file ({error}); fetch it again"
                 ) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._entries)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        # Opened anew each time: closing it gives back the pages that it has mapped.
+        # Opened for each tensor, because closing the file releases the memory that it has mapped.
         with safe_open(self.file(name), "numpy") as tensors:
             return tensors.get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._places[name][1]
+        """The shape of a tensor."""
+        return self._entries[name][1]
 
     def file(self, name: str) -> Path:
-        return self._places[name][0]
+        """The file that holds a tensor."""
+        return self._entries[name][0]
 
 
 def files_hash(files: list[Path]) -> str:
-    """One SHA-256 over the files' digests, in their order."""
+    """SHA-256 over the digests of several files, in their order."""
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
 @functools.cache
 def file_hash(path: Path) -> str:
+    """SHA-256 of a file; it is computed once per process."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The shapes of well-known models, as their public config.json files give them: to plan without weights."""
+"""The shapes of well-known models, from their public config.json files, for plans without weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _T5_1_1 = {
     "xxl": _t5(4096, 24, 64, 64, 10240, **_V1_1),
 }
 
-# By the part of the name behind the owner.
+# By the part of the name after the owner.
 SHAPES: dict[str, dict[str, Any]] = {
     "t5-small": _t5(512, 6, 8, 64, 2048),
     "t5-base": _t5(768, 12, 12, 64, 3072),
@@ -76,8 +76,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def place(name: str) -> Path | None:
-    """The folder or file of a model that is on this machine already; None where it is not."""
+def local_path(name: str) -> Path | None:
+    """The folder or file of a model that is on this machine already; None if it is not."""
     if name in PACKAGED:
         package, member = PACKAGED[name]
         folder = unpacked(package)
@@ -97,14 +97,14 @@ def abstract_backbone(
     remat: str = "elementwise",
     decoder_prompt: int = 0,
 ) -> Backbone:
-    """A model without its weights: shapes only, in no memory; nothing is fetched.
+    """A model with the shapes of its weights but no values; it takes no memory and downloads nothing.
 
     Args:
-        name: as ``load_pretrained`` has it, and the others too. A model that is not on this machine must
-            be one of ``SHAPES``.
+        name: the name of a model, as for ``load_pretrained``; so are the other arguments. A model that is not
+            on this machine must be in ``SHAPES``.
 
     Raises:
-        UserError: it is neither here nor known, or of a family that mpt does not run.
+        UserError: the model is neither on this machine nor known, or mpt does not support its family.
     """
     config, tensors = _described(name)
     if config.model_type not in FAMILIES:
@@ -126,26 +126,26 @@ def abstract_backbone(
 
 
 def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:
-    """A model's config and what its family must know of the tensors' names."""
-    here = place(name)
-    if here and here.suffix == ".gguf":
-        config, _, stored = open_gguf(here)
+    """A model's config, and those names of its tensors that its family needs to know."""
+    path = local_path(name)
+    if path and path.suffix == ".gguf":
+        config, _, stored = open_gguf(path)
         return config, set(stored)
-    if here and list(here.glob("*.safetensors")):
-        return AutoConfig.from_pretrained(here), set(SafetensorsFolder(here))
-    if here and (here / "config.json").is_file():
-        facts = json.loads((here / "config.json").read_text())
+    if path and list(path.glob("*.safetensors")):
+        return AutoConfig.from_pretrained(path), set(SafetensorsFolder(path))
+    if path and (path / "config.json").is_file():
+        facts = json.loads((path / "config.json").read_text())
     else:
         facts = _known(name)
-    # The file, not the config made of it, says whether there is a head of its own.
+    # Only the file, not the config object, tells whether the model has a separate head.
     tensors = set() if facts.get("tie_word_embeddings", True) else {"lm_head.weight"}
     kind, rest = facts["model_type"], {key: value for key, value in facts.items() if key != "model_type"}
     return AutoConfig.for_model(kind, **rest), tensors
 
 
 def _known(name: str) -> dict[str, Any]:
-    known = name.rpartition("/")[2]
-    if known not in SHAPES:
-        hint = nearest(known, SHAPES)
+    model = name.rpartition("/")[2]
+    if model not in SHAPES:
+        hint = nearest(model, SHAPES)
         raise UserError(f"model '{name}' is not here, and its shape is not known; {hint}, or give a folder")
-    return SHAPES[known]
+    return SHAPES[model]

@@ -1,7 +1,7 @@
-"""A strict way from a checkpoint's tensors to a backbone's weights: all of them, each once, in shape.
+"""Loads the tensors of a checkpoint into a backbone, strictly: all of them, each once, in the right shape.
 
-Tensors are read one at a time and written straight into their (stacked, sharded) place, so that
-beside the model itself no more than one tensor is ever held.
+Tensors are read one at a time and written directly into the (stacked, sharded) weights, so that no more than
+one tensor is in memory beside the model itself.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from mpt.errors import UserError
 
 Model = TypeVar("Model", bound=nnx.Module)
 
-# Checkpoint name, with "{}" for the layer -> path in the model and an einops pattern; or None for a
-# tensor that is known and not needed. Several paths share out the pattern's leading axis "x".
+# Maps a name in the checkpoint, with "{}" for the layer, to a path in the model and an einops pattern; or to
+# None for a tensor that is not needed. If there are several paths, the pattern's leading axis "x" is split
+# between them.
 Table = Mapping[str, tuple[str, str] | None]
 
-# From a weight's logical axes and shape to where it lives.
+# A function from a weight's logical axes and shape to its sharding.
 Shardings = Callable[[tuple[str, ...], tuple[int, ...]], jax.sharding.Sharding]
 
 
 @runtime_checkable
 class Tensors(Protocol):
-    """A checkpoint, read lazily by name."""
+    """A checkpoint whose tensors are read by name, when they are needed."""
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -45,14 +46,14 @@ class Tensors(Protocol):
 
 
 class Source(NamedTuple):
-    """Where a weight, or one layer of it, comes from."""
+    """The tensor that a weight, or one layer of it, comes from; ``part`` is its index along the axis "x"."""
 
     name: str
     layout: str
     part: int | None
 
 
-# Of each target, by layer; None where it has no layers.
+# The sources of each target, by layer; the layer is None for weights outside the layers.
 Sources = dict[str, dict[int | None, Source]]
 
 
@@ -67,15 +68,15 @@ def load_weights(
     """Fills an abstract model from a checkpoint.
 
     Args:
-        model: a model whose weights are shapes only (``nnx.eval_shape``).
+        model: a model whose weights have only shapes (``nnx.eval_shape``).
         tensors: the checkpoint.
-        table: what the checkpoint's names mean.
-        sizes: the lengths that the table's patterns need.
+        table: maps the names of the checkpoint to those of the model.
+        sizes: the lengths of axes that the patterns of the table need.
         where: the file or folder, for error messages.
-        shardings: where each weight is to live; None for the default device.
+        shardings: gives the sharding of each weight; None for the default device.
 
     Raises:
-        UserError: names every tensor that is missing, left over or wrongly shaped, and its file.
+        UserError: tensors are missing, left over or of the wrong shape; the error names them and their files.
     """
     graph, state = nnx.split(model)
     targets = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
@@ -91,7 +92,7 @@ def load_weights(
         for layer, (name, layout, part) in sources[target].items():
             lengths = tuple(_lengths(layout, sizes).items())
             value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
-            value.block_until_ready()  # else tensors are read faster than they are written, and pile up
+            value.block_until_ready()  # else tensors are read faster than written, and fill the memory
         return leaf.replace(value)
 
     leaves = {path: fill(".".join(map(str, path)), leaf) for path, leaf in nnx.to_flat_state(state)}
@@ -110,10 +111,10 @@ def _write(
     part: int | None,
     sharding: jax.sharding.Sharding | None,
 ) -> Array:
-    """Writes a tensor, or a part of it, into a weight's memory or into one layer of it."""
+    """Writes a tensor, or part ``part`` of it, into a weight or one layer of it, in place."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
     arranged = arranged if part is None else arranged[part]
-    if layer is not None:  # not .at[].set(), whose scatter copies the whole
+    if layer is not None:  # not .at[].set(), whose scatter copies the array
         arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
     return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
 
@@ -121,7 +122,7 @@ def _write(
 def _sources(
     tensors: Tensors, table: Table, targets: Mapping[str, nnx.Variable]
 ) -> tuple[Sources, list[str]]:
-    """Each target's sources by layer (None where it has no layers), and the tensors without a place."""
+    """The sources of each target, and an error text for each tensor that does not fit."""
     patterns = [(re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")), to) for name, to in table.items()]
     sources: Sources = {target: {} for target in targets}
     faults = []
@@ -165,21 +166,21 @@ def _misshapen(
     faults = {}
     for target, layers in sources.items():
         for layer, (name, layout, part) in layers.items():
-            wanted = targets[target].shape[0 if layer is None else 1 :]
+            expected = targets[target].shape[0 if layer is None else 1 :]
             shape = tensors.shape(name)
             stand_in = np.broadcast_to(np.int8(0), shape)
             try:
                 arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
             except EinopsError:
                 arranged = None
-            if arranged is None or arranged[0 if part is None else 1 :] != wanted:
+            if arranged is None or arranged[0 if part is None else 1 :] != expected:
                 faults[name] = (
                     f"'{name}' in {tensors.file(name).name} has shape {shape}, "
-                    f"the config asks for {wanted} laid out as '{layout}'"
+                    f"the config asks for {expected} laid out as '{layout}'"
                 )
     return list(faults.values())
 
 
 def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Those of ``sizes`` that a pattern speaks of."""
+    """The sizes of those axes that a pattern names."""
     return {name: size for name, size in sizes.items() if re.search(rf"\b{name}\b", layout)}

@@ -1,4 +1,4 @@
-"""Metrics of predictions, by name. The libraries that compute them are imported when used."""
+"""Metrics of predictions, by name. The libraries that compute them are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ METRICS: dict[str, Metric] = {
     "exact_match": best_of(same_words),
     "squad_em": best_of(same_content),
     "squad_f1": best_of(shared_content),
-    # A row is an answer option, and its group the question.
+    # Each row is an answer option, and its group is the question.
     "multirc_em": questions_right,
     "multirc_f1": f1,
-    # A row is a query; its right texts are all mentions of the entity. The rules are SQuAD's.
+    # Each row is a query, and its correct texts are all mentions of the entity. The rules are SQuAD's.
     "record_em": best_of(same_content),
     "record_f1": best_of(shared_content),
     "bleu": bleu,
@@ -34,5 +34,5 @@ METRICS: dict[str, Metric] = {
     "rougeL": rouge("rougeL"),
 }
 
-# The field of ``Task`` that a metric cannot do without.
+# The attribute of ``Task`` that a metric needs.
 NEEDS = {"f1": "verbalizer", "multirc_em": "group", "multirc_f1": "verbalizer"}

@@ -1,4 +1,4 @@
-"""Metrics of short answers: the best score that any of the right ones gives, on average over rows."""
+"""Metrics of short answers: the best score against any of the correct texts, averaged over rows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def best_of(score: Callable[[str, str], float]) -> Metric:
-    """The metric that a score of (right text, predicted text) makes."""
+    """Makes a metric: the mean over rows of the best score(correct text, predicted text)."""
 
     def metric(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
         pairs = zip(truths, predictions, strict=True)
-        return fmean(max(score(text, found) for text in truth.texts) for truth, found in pairs)
+        return fmean(max(score(text, predicted) for text in truth.texts) for truth, predicted in pairs)
 
     return metric
 
 
-def same_words(right: str, found: str) -> bool:
-    """Alike but for case and white space.
+def same_words(correct: str, predicted: str) -> bool:
+    """Whether two texts are equal up to case and white space.
 
     >>> same_words("9 apples", "9  Apples")
     True
     """
-    return right.lower().split() == found.lower().split()
+    return correct.lower().split() == predicted.lower().split()
 
 
 def content_words(text: str) -> list[str]:
-    """Words in lower case, without punctuation and articles, as SQuAD v1.1's evaluation script has them.
+    """The words of a text in lower case, without punctuation and articles, as in SQuAD v1.1's evaluation.
 
     >>> content_words("The U.S. Army, a friend")
     ['us', 'army', 'friend']
@@ -41,16 +41,17 @@ def content_words(text: str) -> list[str]:
     return re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(NO_PUNCTUATION)).split()
 
 
-def same_content(right: str, found: str) -> bool:
-    return content_words(right) == content_words(found)
+def same_content(correct: str, predicted: str) -> bool:
+    """Whether two texts are equal up to case, white space, punctuation and articles."""
+    return content_words(correct) == content_words(predicted)
 
 
-def shared_content(right: str, found: str) -> float:
-    """F1 of the words found; 0 where no word is left, as in SQuAD v1.1's evaluation script.
+def shared_content(correct: str, predicted: str) -> float:
+    """F1 of the words of two texts; 0 if one has no words left, as in SQuAD v1.1's evaluation script.
 
     >>> shared_content("the cat", "a black cat")
     0.6666666666666666
     """
-    wanted, got = Counter(content_words(right)), Counter(content_words(found))
-    shared = (wanted & got).total()
-    return 2 * shared / (wanted.total() + got.total()) if shared else 0.0
+    expected, actual = Counter(content_words(correct)), Counter(content_words(predicted))
+    shared = (expected & actual).total()
+    return 2 * shared / (expected.total() + actual.total()) if shared else 0.0

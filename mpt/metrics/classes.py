@@ -1,4 +1,4 @@
-"""Metrics of class words."""
+"""Metrics of predicted classes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mpt.metrics.truth import Truth, targets
 
 
 def accuracy(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """The share of rows that are right.
+    """The fraction of rows that are predicted correctly.
 
     >>> accuracy([Truth(("good",)), Truth(("bad",))], ["good", "good"])
     0.5
     """
-    return fmean(right == found for right, found in zip(targets(truths), predictions, strict=True))
+    return fmean(target == text for target, text in zip(targets(truths), predictions, strict=True))
 
 
 def f1(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """F1 of the positive class, the last of the choices; 0 where it is neither right nor predicted.
+    """F1 of the positive class, the last of the choices; 0 if it is neither correct nor predicted anywhere.
 
     GLUE takes "equivalent" (MRPC) and "duplicate" (QQP), the labels 1, as positive.
 
@@ -29,16 +29,16 @@ def f1(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
     from sklearn.metrics import f1_score
 
     positive = truths[0].choices[-1]
-    right, found = ([text == positive for text in texts] for texts in (targets(truths), predictions))
-    if not any(right + found):  # of which scikit-learn would warn
+    expected, predicted = ([text == positive for text in texts] for texts in (targets(truths), predictions))
+    if not any(expected + predicted):  # scikit-learn would warn
         return 0.0
-    return float(f1_score(right, found))
+    return float(f1_score(expected, predicted))
 
 
 def macro_f1(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """The mean over classes of each one's F1, as SuperGLUE scores CB.
+    """The mean of the F1 of all classes, as SuperGLUE scores CB.
 
-    A class that is neither right nor predicted in any row has no F1, and is left out.
+    A class that is neither correct nor predicted in any row has no F1, and is left out.
     """
     from sklearn.metrics import f1_score
 
@@ -46,22 +46,22 @@ def macro_f1(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
 
 
 def matthews(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """Matthews' correlation, as GLUE scores CoLA; 0 where all rows are, or are said to be, of one class."""
+    """Matthews' correlation, as GLUE scores CoLA; 0 if all targets, or all predictions, are of one class."""
     from sklearn.metrics import matthews_corrcoef
 
-    right = targets(truths)
-    if len({*right, *predictions}) == 1:  # of which scikit-learn would warn
+    expected = targets(truths)
+    if len({*expected, *predictions}) == 1:  # scikit-learn would warn
         return 0.0
-    return float(matthews_corrcoef(right, predictions))
+    return float(matthews_corrcoef(expected, predictions))
 
 
 def questions_right(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """The share of groups with every row right: MultiRC's exact match, a group being a question.
+    """The fraction of groups in which every row is correct: MultiRC's exact match, with questions as groups.
 
     >>> questions_right([Truth(("yes",), "q1"), Truth(("no",), "q1"), Truth(("no",), "q2")], ["yes"] * 3)
     0.0
     """
-    right: dict[str, bool] = {}
-    for truth, found in zip(truths, predictions, strict=True):
-        right[truth.group] = right.get(truth.group, True) and found == truth.texts[0]
-    return fmean(right.values())
+    all_correct: dict[str, bool] = {}
+    for truth, predicted in zip(truths, predictions, strict=True):
+        all_correct[truth.group] = all_correct.get(truth.group, True) and predicted == truth.texts[0]
+    return fmean(all_correct.values())

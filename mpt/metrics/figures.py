@@ -1,4 +1,4 @@
-"""What is made of metrics' figures."""
+"""Averages and standard errors of metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from statistics import fmean
 
 
 def benchmark_average(figures: Mapping[str, Mapping[str, float]]) -> float:
-    """The mean over tasks, a task with several metrics counting as their mean.
+    """The mean over tasks, where a task with several metrics counts as their mean.
 
-    So GLUE (Wang et al., 2018) and SuperGLUE (Wang et al., 2019, "Scoring") make one number of their
-    tasks. MNLI is one task there, with two figures, its matched and its mismatched accuracy; the
-    diagnostic sets do not count.
+    GLUE (Wang et al., 2018) and SuperGLUE (Wang et al., 2019, "Scoring") are averaged in this way. In GLUE,
+    MNLI is one task with two metrics, its matched and its mismatched accuracy; diagnostic sets do not count.
 
     Args:
-        figures: each task's figures, by the metric's name.
+        figures: the metrics of each task, by name.
 
     >>> benchmark_average({"cola": {"matthews": 0.5}, "mrpc": {"f1": 0.9, "accuracy": 0.8}})
     0.675
@@ -24,7 +23,7 @@ def benchmark_average(figures: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def standard_error(share: float, count: int) -> float:
-    """The binomial standard error of a share found on ``count`` rows.
+    """The binomial standard error of a fraction that was measured on ``count`` rows.
 
     >>> round(standard_error(0.8, 400), 3)
     0.02

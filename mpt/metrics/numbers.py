@@ -12,7 +12,7 @@ from mpt.metrics.truth import Truth, targets
 
 
 def number(text: str, default: float) -> float:
-    """The number that a text spells, or the default.
+    """The finite number that a text spells, or ``default`` if it spells none.
 
     >>> [number(text, -1.0) for text in ("3.8", "a lot", "nan")]
     [3.8, -1.0, -1.0]
@@ -39,22 +39,24 @@ def spearman(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
 
 
 def correlation(measure: Callable[..., Any], truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """A correlation of scipy's; 0 where it is not defined: the truths or the predictions are all alike.
+    """Computes a correlation of SciPy; 0 if it is undefined, as all targets or all predictions are equal.
 
-    A predicted text that is no number counts as -1, which is off STS-B's scale of 0 to 5, as in T5's
+    A predicted text that is not a number counts as -1, which is outside STS-B's scale of 0 to 5, as in T5's
     ``string_to_float``.
 
     Raises:
-        UserError: a target is no number.
+        UserError: a target is not a number.
     """
-    right = [number(text, math.nan) for text in targets(truths)]
-    for text, value in zip(targets(truths), right):
+    expected = [number(text, math.nan) for text in targets(truths)]
+    for text, value in zip(targets(truths), expected):
         if math.isnan(value):
             raise UserError(f"pearson and spearman need numbers as targets; '{text}' is none")
-    found = [number(text, -1.0) for text in predictions]
-    if len(set(right)) == 1 or len(set(found)) == 1:
+    predicted = [number(text, -1.0) for text in predictions]
+    if len(set(expected)) == 1 or len(set(predicted)) == 1:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nearly alike, or too large to square
-        value = float(measure(right, found).statistic)
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # values that are nearly equal, or too large to square
+        value = float(measure(expected, predicted).statistic)
     return value if math.isfinite(value) else 0.0

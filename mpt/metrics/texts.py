@@ -11,30 +11,30 @@ from mpt.metrics.truth import Metric, Truth
 
 
 def bleu(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """BLEU (Papineni et al., 2002) of all rows together: 1 to 4 words, sacrebleu's "13a" tokens, cased."""
+    """Corpus BLEU (Papineni et al., 2002): 1 to 4 words, sacrebleu's "13a" tokens, case-sensitive."""
     from sacrebleu.metrics import BLEU
 
     return of_corpus(BLEU(force=True), truths, predictions)  # "force" silences advice to detokenise
 
 
 def chrf(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """chrF2 (Popović, 2015) of all rows together: 1 to 6 characters, recall twice as important."""
+    """Corpus chrF2 (Popović, 2015): 1 to 6 characters, with recall twice as important as precision."""
     from sacrebleu.metrics import CHRF
 
     return of_corpus(CHRF(), truths, predictions)
 
 
 def of_corpus(metric: Any, truths: Sequence[Truth], predictions: Sequence[str]) -> float:
-    """A metric of sacrebleu's. It wants all first references, all second ones, …; a row may lack some."""
+    """Computes a corpus metric of sacrebleu, which takes all first references, all second ones, and so on."""
     references = list(zip_longest(*(truth.texts for truth in truths)))
     return metric.corpus_score(predictions, references).score / 100
 
 
 def rouge(kind: Literal["rouge1", "rouge2", "rougeL"]) -> Metric:
-    """ROUGE (Lin, 2004): F1 of words, of pairs, or of the longest common subsequence.
+    """ROUGE (Lin, 2004): F1 of words, of pairs of words, or of the longest common subsequence.
 
-    It is the mean over rows of the best reference's. Words are runs of a-z and 0-9 in lower case, as in
-    the original script, and are not stemmed.
+    It is the mean over rows of the F1 with the best reference. Words are runs of a-z and 0-9 in lower case,
+    as in the original script, and are not stemmed.
     """
 
     def metric(truths: Sequence[Truth], predictions: Sequence[str]) -> float:
@@ -42,6 +42,6 @@ def rouge(kind: Literal["rouge1", "rouge2", "rougeL"]) -> Metric:
 
         scorer = RougeScorer([kind])
         pairs = zip(truths, predictions, strict=True)
-        return fmean(scorer.score_multi(truth.texts, found)[kind].fmeasure for truth, found in pairs)
+        return fmean(scorer.score_multi(truth.texts, text)[kind].fmeasure for truth, text in pairs)
 
     return metric

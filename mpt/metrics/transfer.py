@@ -1,6 +1,6 @@
-"""Figures of tasks learned one after another (Lopez-Paz & Ranzato, NeurIPS 2017, section 2).
+"""Metrics of continual learning (Lopez-Paz & Ranzato, NeurIPS 2017, section 2).
 
-All are made of a matrix whose entry [i, j] is the metric on task j once task i has been learned.
+All are computed from a matrix R whose entry [i, j] is the metric on task j after task i has been learned.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Matrix = Float[np.ndarray, "J J"]
 
 
 def average_accuracy(matrix: Matrix) -> float:
-    """ACC = 1/T Σ_j R[T, j]: how well all tasks are known at the end.
+    """ACC = 1/T Σ_j R[T, j]: the mean over all tasks after the last one.
 
     >>> average_accuracy(np.array([[0.5, 0.25], [0.75, 1.0]]))
     0.875
@@ -21,7 +21,7 @@ def average_accuracy(matrix: Matrix) -> float:
 
 
 def backward_transfer(matrix: Matrix) -> float:
-    """BWT = 1/(T-1) Σ_{j<T} R[T, j] - R[j, j]: what later tasks gave to earlier ones; below 0, forgetting.
+    """BWT = 1/(T-1) Σ_{j<T} R[T, j] - R[j, j]: how later tasks changed earlier ones; below 0 is forgetting.
 
     >>> backward_transfer(np.array([[0.5, 0.25], [0.75, 1.0]]))
     0.25
@@ -30,10 +30,10 @@ def backward_transfer(matrix: Matrix) -> float:
 
 
 def forward_transfer(matrix: Matrix, before: Float[np.ndarray, " J"]) -> float:
-    """FWT = 1/(T-1) Σ_{j>1} R[j-1, j] - b[j]: what earlier tasks gave to a task before it was learned.
+    """FWT = 1/(T-1) Σ_{j>1} R[j-1, j] - b[j]: how earlier tasks helped a task before it was learned.
 
     Args:
-        before: b, each task's metric before anything was learned.
+        before: b, the metric on each task before anything was learned.
 
     >>> forward_transfer(np.array([[0.5, 0.25], [0.75, 1.0]]), np.array([0.5, 0.125]))
     0.125

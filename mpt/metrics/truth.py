@@ -1,4 +1,4 @@
-"""What a metric is given."""
+"""The type of correct answers, and of the metrics that take them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Truth(NamedTuple):
-    """What is right for one example.
+    """The correct answers to one example.
 
     Attributes:
-        texts: any of them is right; the target comes first.
-        group: what it is scored together with; see ``Task``.
+        texts: all texts that count as correct; the target comes first.
+        group: the name of the group that the example is scored with; see ``Task``.
         choices: the class words, the last being the positive class; empty for free text.
     """
 
@@ -20,9 +20,10 @@ class Truth(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-# Takes (truths, predictions), a row each, and gives a share, 1 being perfect.
+# A function from truths and predictions, one per row, to a score; 1 is perfect.
 Metric = Callable[[Sequence[Truth], Sequence[str]], float]
 
 
 def targets(truths: Sequence[Truth]) -> list[str]:
+    """The target of each row."""
     return [truth.texts[0] for truth in truths]

@@ -19,7 +19,7 @@ from mpt.data.task import Task
 from mpt.data.tokenise import encode
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_tokenizer
-from mpt.loading.shapes import abstract_backbone, place
+from mpt.loading.shapes import abstract_backbone, local_path
 from mpt.training.stage import SAMPLE, Lengths
 
 AMONG = 2000  # the rows whose tokens are counted are drawn from the first so many
@@ -35,7 +35,7 @@ def outline(config: ModelConfig) -> Pretrained:
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
-    here = place(name)
+    here = local_path(name)
     try:
         return load_tokenizer(str(here))[0] if here else None
     except UserError:  # a folder with a config alone
