@@ -1,7 +1,7 @@
-"""Where attention goes: from labels, and from an encoder's text, to the prompt's positions.
+"""Attention weights on the prompt's positions: from labels, and from an encoder's text.
 
-Training never asks for attention's weights, so the backbones do not give them. Here the same layers run
-once more in the plain formulation, each row with its prompt in front, and tell what they look at.
+Training needs no attention weights, so the backbones do not return them. Here the same layers run again in
+the plain formulation, each row with its prompt in front, and record their attention weights.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from mpt.models.layers import Layer, feed_forward, linear, look_up, rms_norm, va
 from mpt.models.t5 import T5, buckets, decoder_layer, position_bias, self_attention
 from mpt.types import Batch
 
-# From where to where -> the share of attention's mass, averaged over heads and over the positions that
-# look, by layer and row.
+# The fraction of attention on each position of the prompt, by the source of the attention; averaged over
+# heads and over the source's positions, for each layer and row.
 Mass = dict[str, Float[Array, "_layers B _P"]]
-Seen = dict[str, Float[Array, "B _P"]]  # by one layer
+LayerMass = dict[str, Float[Array, "B _P"]]  # the same for one layer
 
 
 def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:
-    """How much of attention goes to each position of the prompt.
+    """The fraction of attention on each position of the prompt.
 
     Returns:
-        Of a decoder, "labels": from the positions that predict a target. Of an encoder-decoder "text",
-        from the text's positions in the encoder; "labels", from the decoder to what was encoded; and, if
-        a part of the prompt stands before the decoder's text, "labels, decoder", to that.
+        For a decoder, "labels": from the positions that predict a target. For an encoder-decoder, "text":
+        from the positions of the text in the encoder; "labels": from the decoder to the encoder's output;
+        and, if some prompt vectors are before the decoder's text, "labels, decoder": from the decoder to
+        those.
     """
     graph, state = nnx.split(backbone)
     return _prompt_mass(graph, state, jax.tree.map(jnp.asarray, batch), prompts)
@@ -41,16 +42,16 @@ def prompt_mass(backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"]
 @partial(jax.jit, static_argnums=0)
 def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: Float[Array, "J P D"]) -> Mass:
     backbone = nnx.merge(graph, state)
-    own = prompts.astype(backbone.dtype)[batch.prompt_index]
+    row_prompts = prompts.astype(backbone.dtype)[batch.prompt_index]
     if isinstance(backbone, Decoder):
-        return _decoder(backbone, batch, own)
+        return _decoder(backbone, batch, row_prompts)
     assert isinstance(backbone, T5)
-    return _encoder_decoder(backbone, batch, own)
+    return _encoder_decoder(backbone, batch, row_prompts)
 
 
-def _decoder(backbone: Decoder, batch: Batch, own: Float[Array, "B P D"]) -> Mass:
-    spec, (length, width) = backbone.spec, (own.shape[1], batch.grid.shape[1])
-    x = jnp.concatenate([own, _rows(backbone, batch)], axis=1)
+def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
+    spec, (length, width) = backbone.spec, (row_prompts.shape[1], batch.grid.shape[1])
+    x = jnp.concatenate([row_prompts, _rows(backbone, batch)], axis=1)
     positions = jnp.arange(x.shape[1])[None]
     labels = length + batch.cells[batch.positions] % width
     if spec.positions:
@@ -58,45 +59,47 @@ def _decoder(backbone: Decoder, batch: Batch, own: Float[Array, "B P D"]) -> Mas
     angles, scoring = spec.angles(positions), spec.scoring
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        seen: Seen = {}
+        mass_of_layer: LayerMass = {}
 
-        def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            asked = jnp.take_along_axis(q, labels[..., None, None], axis=1)
-            weights = attention_weights(asked, kv.k, visible(labels, positions, w["window"]), *scoring)
-            seen["labels"] = mean_mass(weights[..., :length], batch.labelled)
+        def attend_and_record(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
+            label_queries = jnp.take_along_axis(q, labels[..., None, None], axis=1)
+            weights = attention_weights(
+                label_queries, kv.k, visible(labels, positions, w["window"]), *scoring
+            )
+            mass_of_layer["labels"] = mean_mass(weights[..., :length], batch.labelled)
             return attend(q, kv, visible(positions, positions, w["window"]), *scoring)
 
-        x, _ = block(spec, w, x, jax.tree.map(lambda part: part[w["rope"]], angles), look)
-        return x, seen
+        x, _ = block(spec, w, x, jax.tree.map(lambda x: x[w["rope"]], angles), attend_and_record)
+        return x, mass_of_layer
 
     return jax.lax.scan(layer, x, values(backbone.layers) | spec.layer_constants())[1]
 
 
-def _encoder_decoder(backbone: T5, batch: Batch, own: Float[Array, "B P D"]) -> Mass:
-    length = own.shape[1] - backbone.spec.decoder_prompt
-    encoded, text = _encoder(backbone, batch, own[:, :length])
-    mass = text | _decoder_of_t5(backbone, batch, own[:, length:], encoded, length)
+def _encoder_decoder(backbone: T5, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
+    length = row_prompts.shape[1] - backbone.spec.decoder_prompt
+    encoded, text = _encoder(backbone, batch, row_prompts[:, :length])
+    mass = text | _decoder_of_t5(backbone, batch, row_prompts[:, length:], encoded, length)
     return mass if backbone.spec.decoder_prompt else {name: mass[name] for name in ("text", "labels")}
 
 
 def _encoder(backbone: T5, batch: Batch, prompt: Float[Array, "B P D"]) -> tuple[Float[Array, "B S D"], Mass]:
-    """What was encoded, and the mass from the text to the prompt."""
+    """The encoder's output, and the attention from the text to the prompt."""
     spec, length = backbone.spec, prompt.shape[1]
     x = jnp.concatenate([prompt, _rows(backbone, batch)], axis=1)
-    positions, there = jnp.arange(x.shape[1])[None], _encoded(batch, length)
+    positions, is_encoded = jnp.arange(x.shape[1])[None], _encoded(batch, length)
     bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        seen: Seen = {}
+        mass_of_layer: LayerMass = {}
         bias = position_bias(_table(backbone, "encoder_bias", w), bucket)
 
-        def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            weights = attention_weights(q, kv.k, there, scale=1.0, bias=bias)
-            seen["text"] = mean_mass(weights[:, :, length:, :length], batch.filled)
-            return attend(q, kv, there, scale=1.0, bias=bias)
+        def attend_and_record(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
+            weights = attention_weights(q, kv.k, is_encoded, scale=1.0, bias=bias)
+            mass_of_layer["text"] = mean_mass(weights[:, :, length:, :length], batch.filled)
+            return attend(q, kv, is_encoded, scale=1.0, bias=bias)
 
-        x, _ = self_attention(spec, w, x, look)
-        return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), seen
+        x, _ = self_attention(spec, w, x, attend_and_record)
+        return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), mass_of_layer
 
     x, mass = jax.lax.scan(layer, x, values(backbone.encoder))
     return rms_norm(x, backbone.ends["encoder_norm"][...], spec.norm_eps), mass
@@ -105,42 +108,42 @@ def _encoder(backbone: T5, batch: Batch, prompt: Float[Array, "B P D"]) -> tuple
 def _decoder_of_t5(
     backbone: T5, batch: Batch, prompt: Float[Array, "B Q D"], encoded: Float[Array, "B S D"], length: int
 ) -> Mass:
-    """The mass from the labels to the encoder's prompt, and to the decoder's own."""
+    """The attention from the labels to the prompt vectors of the encoder, and to those of the decoder."""
     spec, count = backbone.spec, prompt.shape[1]
     shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=spec.start_token)
     x = jnp.concatenate([prompt, backbone.embed(shifted)], axis=1)
-    positions, there = jnp.arange(x.shape[1])[None], _encoded(batch, length)
+    positions, is_encoded = jnp.arange(x.shape[1])[None], _encoded(batch, length)
     mask = visible(positions, positions)
     bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=False)
 
     def layer(x: Float[Array, "B S D"], w: Layer):
-        seen: Seen = {}
+        mass_of_layer: LayerMass = {}
         bias = position_bias(_table(backbone, "decoder_bias", w), bucket)
 
-        def look(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
+        def attend_and_record(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
             weights = attention_weights(q, kv.k, mask, scale=1.0, bias=bias)
-            seen["labels, decoder"] = mean_mass(weights[:, :, count:, :count], batch.labelled)
+            mass_of_layer["labels, decoder"] = mean_mass(weights[:, :, count:, :count], batch.labelled)
             return attend(q, kv, mask, scale=1.0, bias=bias)
 
-        def look_across(q: Float[Array, "B S N H"]) -> Float[Array, "B S N H"]:
+        def cross_attend_and_record(q: Float[Array, "B S N H"]) -> Float[Array, "B S N H"]:
             kv = KV(linear(w, "cross_k", encoded), linear(w, "cross_v", encoded))
-            weights = attention_weights(q, kv.k, there, scale=1.0)
-            seen["labels"] = mean_mass(weights[:, :, count:, :length], batch.labelled)
-            return attend(q, kv, there, scale=1.0)
+            weights = attention_weights(q, kv.k, is_encoded, scale=1.0)
+            mass_of_layer["labels"] = mean_mass(weights[:, :, count:, :length], batch.labelled)
+            return attend(q, kv, is_encoded, scale=1.0)
 
-        x, _ = decoder_layer(spec, w, x, look, look_across)
-        return x, seen
+        x, _ = decoder_layer(spec, w, x, attend_and_record, cross_attend_and_record)
+        return x, mass_of_layer
 
     return jax.lax.scan(layer, x, values(backbone.decoder))[1]
 
 
 def _rows(backbone: Backbone, batch: Batch) -> Float[Array, "B T D"]:
-    """The texts' embeddings, a row to a line."""
+    """The embeddings of the texts, as one line per row."""
     return jnp.take(backbone.embed(batch.tokens), batch.grid, axis=0, mode="fill", fill_value=0)
 
 
 def _encoded(batch: Batch, length: int) -> Bool[Array, "B 1 1 S"]:
-    """True at the prompt and the text."""
+    """True at the prompt and the text, False at padding."""
     return jnp.pad(batch.filled, [(0, 0), (length, 0)], constant_values=True)[:, None, None]
 
 
@@ -156,7 +159,7 @@ def attention_weights(
     cap: float | None = None,
     bias: Float[Array, "#B N T S"] | None = None,
 ) -> Float[Array, "B N T S"]:
-    """softmax(scale · q kᵀ + bias), in float32; the arguments are those of ``attend``."""
+    """Attention weights softmax(scale · q kᵀ + bias) in float32; the arguments are those of ``attend``."""
     k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
     scores = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
@@ -164,7 +167,7 @@ def attention_weights(
     return jax.nn.softmax(scores, axis=-1, where=mask)
 
 
-def mean_mass(weights: Float[Array, "B N T P"], asked: Bool[Array, "B T"]) -> Float[Array, "B P"]:
-    """The mean over the heads, and over the row's positions that are ``asked``."""
-    total = jnp.einsum("bntp,bt->bp", weights, asked.astype(jnp.float32))
-    return total / (weights.shape[1] * jnp.sum(asked, axis=1, dtype=jnp.float32)[:, None])
+def mean_mass(weights: Float[Array, "B N T P"], selected: Bool[Array, "B T"]) -> Float[Array, "B P"]:
+    """The mean of attention weights over the heads, and over the ``selected`` positions of each row."""
+    total = jnp.einsum("bntp,bt->bp", weights, selected.astype(jnp.float32))
+    return total / (weights.shape[1] * jnp.sum(selected, axis=1, dtype=jnp.float32)[:, None])

@@ -1,4 +1,4 @@
-"""What an inspection finds of a run's prompts."""
+"""The results of inspecting a run's prompts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxtyping import Float
 
 from mpt.insight.positions import Ablation
 from mpt.insight.similarity import Similarity
-from mpt.insight.variance_shares import Parts
+from mpt.insight.variance_shares import VarianceShares
 
 
 class Subject(NamedTuple):
     """One prompt of a run.
 
     Attributes:
-        name: what tells it from the run's others.
+        name: a name that is unique in the run.
         task: the name of its task.
-        file: where in ``prompts/`` it is.
+        file: the name of its file in ``prompts/``.
         vectors: the prompt itself.
     """
 
@@ -31,11 +31,12 @@ class Subject(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The tokens nearest to each vector of a prompt, best first, spelled out.
+    """The tokens nearest to each vector of a prompt as text, best first.
 
     Attributes:
-        near: by cosine; ``cosines`` has the cosine of the first.
-        read_out: by the logits behind the final norm.
+        near: the nearest tokens by cosine with their embeddings.
+        cosines: the cosine of the first of them.
+        read_out: the nearest tokens by the logits after the final norm (the logit lens).
     """
 
     near: Sequence[Sequence[str]]
@@ -44,13 +45,13 @@ class Words(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A prompt at work on rows of its task.
+    """Measurements of a prompt on rows of its task.
 
     Attributes:
-        subject: its place among the findings' subjects.
-        rows: in words: how many, and of which split.
-        ablation: what each vector is worth.
-        attention: from where -> the share of attention that goes to each vector, by layer.
+        subject: the index of the prompt among the findings' subjects.
+        rows: a description of the rows: how many, and from which split.
+        ablation: the effect of leaving out each vector.
+        attention: the fraction of attention on each vector in each layer, by the source of the attention.
     """
 
     subject: int
@@ -60,11 +61,11 @@ class Study(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """How each prompt does on each task.
+    """The score of each prompt on each task.
 
     Attributes:
-        targets: the tasks, each with its metric.
-        scores: a line to each subject.
+        targets: the names of the tasks, each with its metric.
+        scores: the scores, with a line for each subject and a column for each task.
     """
 
     targets: Sequence[str]
@@ -73,15 +74,21 @@ class Transfer(NamedTuple):
 
 @dataclass
 class Findings:
-    """All that is known of a run's prompts; what rows are needed for may be missing.
+    """All results of an inspection; those that need labelled rows may be missing.
 
     Attributes:
-        run: what was inspected, and ``backbone`` what its prompts are for.
-        words: of each subject.
-        norms: the length of each token's embedding.
-        parts: of the prompts of each file that has several, or factors.
-        ranks: how much each component carries, of each prompt of the file; where prompts are factored.
-        missing: what was left out, and why, in a line each.
+        run: the run that was inspected.
+        backbone: the name of its backbone.
+        subjects: the run's prompts.
+        words: the nearest tokens of each subject.
+        norms: the norm of each token's embedding.
+        similarity: how similar the prompts are.
+        variance_shares: the common and specific shares of the prompts, for each file with several prompts or
+            with factors.
+        ranks: the share of each low-rank component, for each prompt of a file with factors.
+        studies: measurements of prompts on rows of their tasks.
+        transfer: the score of each prompt on each task.
+        missing: what was left out and why, one line each.
     """
 
     run: str
@@ -90,12 +97,12 @@ class Findings:
     words: Sequence[Words]
     norms: Float[np.ndarray, " V"]
     similarity: Similarity
-    parts: Mapping[str, Parts]
+    variance_shares: Mapping[str, VarianceShares]
     ranks: Mapping[str, Float[np.ndarray, "J R"]]
     studies: list[Study] = field(default_factory=list)
     transfer: Transfer | None = None
     missing: list[str] = field(default_factory=list)
 
     def lengths(self, subject: Subject) -> Float[np.ndarray, " P"]:
-        """The length of each of a prompt's vectors, in that of a typical (median) token."""
+        """The norm of each vector of a prompt, relative to the median norm of the tokens' embeddings."""
         return np.linalg.norm(subject.vectors, axis=1) / float(np.median(self.norms))

@@ -1,4 +1,4 @@
-"""The page of an inspection: each finding as a drawing or a table, and how to read it."""
+"""The HTML page of an inspection: figures and tables of its results, with notes on how to read them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from mpt.render.html import Html, Section, drawing, folded, page, paragraph, tab
 from mpt.render.plots import COLOURS, MARKS, figure, heat_map, inline, line, tree
 
 READ = "docs/inspect.md in mpt's repository has the formulas and their sources."
-# More cells than these leave no room for numbers in a heat map, or names on an axis.
+# With more cells than these, a heat map has no space for numbers, and an axis none for names.
 MANY, MANY_NAMES = 20, 32
-WIDTH = 5.4  # inches: what a telephone can show without scrolling
+WIDTH = 5.4  # inches; a telephone shows this much without scrolling
 
 
-def inspection_page(found: Findings) -> str:
-    """The whole page, with no more parts than there are findings."""
+def inspection_page(findings: Findings) -> str:
+    """The page as HTML; it has sections only for those results that there are."""
     sections = [
-        _tokens(found),
-        _norms(found),
-        *(_similarity(found) if len(found.subjects) > 1 else []),
-        *([_parts(found)] if found.parts else []),
-        *([_positions(found)] if found.studies else []),
-        *([_attention(found)] if found.studies else []),
-        *([_transfer(found)] if found.transfer else []),
-        *([Section("Left out", [paragraph(text) for text in found.missing])] if found.missing else []),
+        _tokens(findings),
+        _norms(findings),
+        *(_similarity(findings) if len(findings.subjects) > 1 else []),
+        *([_variance_shares(findings)] if findings.variance_shares else []),
+        *([_positions(findings)] if findings.studies else []),
+        *([_attention(findings)] if findings.studies else []),
+        *([_transfer(findings)] if findings.transfer else []),
+        *([Section("Left out", [paragraph(text) for text in findings.missing])] if findings.missing else []),
     ]
-    lengths = sorted({len(subject.vectors) for subject in found.subjects})
-    vectors = f"{len(found.subjects)} prompts of {' or '.join(map(str, lengths))} vectors"
-    lead = f"{vectors} for {found.backbone}. {READ}"
-    return page(f"Prompts of {found.run}", lead, sections)
+    lengths = sorted({len(subject.vectors) for subject in findings.subjects})
+    vectors = f"{len(findings.subjects)} prompts of {' or '.join(map(str, lengths))} vectors"
+    lead = f"{vectors} for {findings.backbone}. {READ}"
+    return page(f"Prompts of {findings.run}", lead, sections)
 
 
-def _tokens(found: Findings) -> Section:
+def _tokens(findings: Findings) -> Section:
     parts = [
         paragraph(
             "The tokens whose embeddings point most nearly where each vector does, with the cosine of the "
@@ -42,11 +42,11 @@ def _tokens(found: Findings) -> Section:
             "A low cosine says that the vector is no word: take its neighbours lightly."
         )
     ]
-    for i, (subject, words) in enumerate(zip(found.subjects, found.words)):
+    for i, (subject, words) in enumerate(zip(findings.subjects, findings.words)):
         lines = [
-            (f"{place}", " ".join(near), " ".join(out), f"{cosine:.2f}", f"{length:.2f}")
-            for place, (near, out, cosine, length) in enumerate(
-                zip(words.near, words.read_out, words.cosines, found.lengths(subject))
+            (f"{position}", " ".join(near), " ".join(out), f"{cosine:.2f}", f"{length:.2f}")
+            for position, (near, out, cosine, length) in enumerate(
+                zip(words.near, words.read_out, words.cosines, findings.lengths(subject))
             )
         ]
         head = ("position", "nearest by cosine", "read out", "cosine", "norm")
@@ -56,16 +56,18 @@ def _tokens(found: Findings) -> Section:
     )
 
 
-def _norms(found: Findings) -> Section:
-    count, middle = len(found.subjects), float(np.median(found.norms))
+def _norms(findings: Findings) -> Section:
+    count, middle = len(findings.subjects), float(np.median(findings.norms))
     drawn, axes = figure(WIDTH, 1.3 + 0.24 * count)
-    axes.axvspan(*np.quantile(found.norms / middle, (0.05, 0.95)), color="#7F7F7F", alpha=0.25, linewidth=0)
+    axes.axvspan(
+        *np.quantile(findings.norms / middle, (0.05, 0.95)), color="#7F7F7F", alpha=0.25, linewidth=0
+    )
     axes.axvline(1, color="#7F7F7F", linewidth=1)
-    for place, subject in enumerate(found.subjects):
-        lengths = found.lengths(subject)
-        axes.plot(lengths, [place] * len(lengths), "|", color=COLOURS[0], markersize=9)
-        axes.plot(np.median(lengths), place, "o", color=COLOURS[1], markersize=4)
-    axes.set_yticks(range(count), [subject.name for subject in found.subjects])
+    for i, subject in enumerate(findings.subjects):
+        lengths = findings.lengths(subject)
+        axes.plot(lengths, [i] * len(lengths), "|", color=COLOURS[0], markersize=9)
+        axes.plot(np.median(lengths), i, "o", color=COLOURS[1], markersize=4)
+    axes.set_yticks(range(count), [subject.name for subject in findings.subjects])
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("norm, in that of a typical token")
@@ -76,14 +78,14 @@ def _norms(found: Findings) -> Section:
     return Section("Norms", [drawing(inline(drawn, "Norms of the prompts' vectors"), caption)])
 
 
-def _similarity(found: Findings) -> Iterator[Section]:
-    names, order = [subject.name for subject in found.subjects], found.similarity.order
+def _similarity(findings: Findings) -> Iterator[Section]:
+    names, order = [subject.name for subject in findings.subjects], findings.similarity.order
     ordered = [names[i] for i in order]
     size = 1.9 + 0.42 * min(len(names), MANY)
     drawn, axes = figure(size + 0.9, size)
-    cosines = found.similarity.cosines[np.ix_(order, order)]
+    cosines = findings.similarity.cosines[np.ix_(order, order)]
     shown = heat_map(axes, cosines, ordered, ordered, "{:.2f}" if len(names) <= MANY else "")
-    tree(axes, found.similarity.tree)
+    tree(axes, findings.similarity.tree)
     drawn.colorbar(shown, ax=axes, shrink=0.7).outline.set_visible(False)
     heat = drawing(
         inline(drawn, "Cosines between prompts"),
@@ -93,9 +95,9 @@ def _similarity(found: Findings) -> Iterator[Section]:
     yield Section("Similarity", [heat])
 
     drawn, axes = figure(WIDTH, 3.6 + 0.09 * len(names))
-    tasks = list(dict.fromkeys(subject.task for subject in found.subjects))
-    files = list(dict.fromkeys(subject.file for subject in found.subjects))
-    for i, (subject, (x, y)) in enumerate(zip(found.subjects, found.similarity.places)):
+    tasks = list(dict.fromkeys(subject.task for subject in findings.subjects))
+    files = list(dict.fromkeys(subject.file for subject in findings.subjects))
+    for i, (subject, (x, y)) in enumerate(zip(findings.subjects, findings.similarity.coordinates)):
         colour = COLOURS[tasks.index(subject.task) % len(COLOURS)]
         mark = MARKS[files.index(subject.file) % len(MARKS)]
         axes.plot(x, y, mark, color=colour, markersize=7, label=f"{i} {subject.name}")
@@ -107,28 +109,32 @@ def _similarity(found: Findings) -> Iterator[Section]:
     axes.set_yticks([])
     drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     caption = (
-        f"The plane keeps {100 * found.similarity.kept:.0f} % of the spread. One colour is one task, one "
-        "mark one stage; only distances mean something, the axes do not."
+        f"The plane keeps {100 * findings.similarity.explained:.0f} % of the spread. One colour is one task, "
+        "one mark one stage; only distances mean something, the axes do not."
     )
     yield Section("Map", [drawing(inline(drawn, "Map of the prompts"), caption)])
 
 
-def _parts(found: Findings) -> Section:
-    parts: list[Html] = []
-    for file, share in found.parts.items():
-        names = [subject.name for subject in found.subjects if subject.file == file]
-        ranks = found.ranks.get(file)
+def _variance_shares(findings: Findings) -> Section:
+    content: list[Html] = []
+    for file, share in findings.variance_shares.items():
+        names = [subject.name for subject in findings.subjects if subject.file == file]
+        ranks = findings.ranks.get(file)
         lines = [
-            (name, f"{100 * own:.1f}", *([] if ranks is None else [f"{100 * part:.1f}" for part in ranks[i]]))
-            for i, (name, own) in enumerate(zip(names, share.own))
+            (
+                name,
+                f"{100 * specific:.1f}",
+                *(f"{100 * rank:.1f}" for rank in ([] if ranks is None else ranks[i])),
+            )
+            for i, (name, specific) in enumerate(zip(names, share.specific))
         ]
         components = [] if ranks is None else [f"component {r}, %" for r in range(ranks.shape[1])]
-        parts.append(
+        content.append(
             paragraph(f"{file}: {100 * share.common:.1f} % of the prompts is common to all of them.")
         )
-        parts.append(table(("prompt", "its own, %", *components), lines))
-    if found.ranks:
-        parts.append(
+        content.append(table(("prompt", "its own, %", *components), lines))
+    if findings.ranks:
+        content.append(
             paragraph(
                 "A universal prompt is a shared matrix times a low-rank one for each task. What is common is "
                 "the shared part; what is a prompt's own comes of its low-rank part alone. The components "
@@ -137,41 +143,41 @@ def _parts(found: Findings) -> Section:
             )
         )
     drawn, axes = figure(WIDTH, 2.8)
-    for place, (file, share) in enumerate(found.parts.items()):
-        by_position = 100 * share.own_by_position
-        line(axes, place, file, range(len(by_position)), by_position.tolist())
+    for i, (file, share) in enumerate(findings.variance_shares.items()):
+        by_position = 100 * share.specific_by_position
+        line(axes, i, file, range(len(by_position)), by_position.tolist())
     axes.set_xlabel("position")
     axes.set_ylabel("own, %")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     caption = "Where in the prompt the tasks differ: the share that is not common, by position."
-    parts.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
-    return Section("Shared and own", parts)
+    content.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
+    return Section("Shared and own", content)
 
 
-def _positions(found: Findings) -> Section:
+def _positions(findings: Findings) -> Section:
     parts = [
         paragraph(
             "By how much the loss on a row rises when one vector is left out (those behind it move up by a "
             "place). Above zero the vector helps; the thin lines are ± one standard error over the rows."
         )
     ]
-    for study in found.studies:
+    for study in findings.studies:
         drawn, axes = figure(WIDTH, 2.6)
-        places = np.arange(len(study.ablation.rise))
-        axes.bar(places, study.ablation.rise, color=COLOURS[0], width=0.8)
+        positions = np.arange(len(study.ablation.rise))
+        axes.bar(positions, study.ablation.rise, color=COLOURS[0], width=0.8)
         axes.errorbar(
-            places, study.ablation.rise, np.nan_to_num(study.ablation.error), fmt="none", ecolor="#7F7F7F"
+            positions, study.ablation.rise, np.nan_to_num(study.ablation.error), fmt="none", ecolor="#7F7F7F"
         )
-        _name_places(axes.set_xticks, found, study)
+        _label_positions(axes.set_xticks, findings, study)
         axes.set_ylabel("rise, nats")
-        name = found.subjects[study.subject].name
+        name = findings.subjects[study.subject].name
         caption = f"{name}: loss {study.ablation.loss:.3f} nats with the whole prompt, on {study.rows}."
         parts.append(drawing(inline(drawn, f"Worth of each vector of {name}"), caption))
     return Section("Which positions matter", parts)
 
 
-def _attention(found: Findings) -> Section:
+def _attention(findings: Findings) -> Section:
     parts = [
         paragraph(
             "The share of attention that goes to each vector, by layer: from the positions that predict the "
@@ -180,8 +186,8 @@ def _attention(found: Findings) -> Section:
             "losses above."
         )
     ]
-    for study in found.studies:
-        name = found.subjects[study.subject].name
+    for study in findings.studies:
+        name = findings.subjects[study.subject].name
         for source, mass in study.attention.items():
             drawn, axes = figure(WIDTH, 1.6 + 0.1 * len(mass))
             shown = heat_map(axes, mass, [""] * len(mass), [""] * mass.shape[1], "")
@@ -190,7 +196,7 @@ def _attention(found: Findings) -> Section:
             if source == "labels, decoder":
                 axes.set_xticks(range(mass.shape[1]))
             else:
-                _name_places(axes.set_xticks, found, study, mass.shape[1])
+                _label_positions(axes.set_xticks, findings, study, mass.shape[1])
             drawn.colorbar(shown, ax=axes).outline.set_visible(False)
             total = mass.sum(axis=1)
             caption = (
@@ -201,22 +207,22 @@ def _attention(found: Findings) -> Section:
     return Section("Where labels look", parts)
 
 
-def _name_places(set_ticks, found: Findings, study: Study, count: int = 0) -> None:
-    """Positions with their nearest tokens; bare numbers, and not all, of a long prompt."""
-    words = found.words[study.subject].near[: count or None]
+def _label_positions(set_ticks, findings: Findings, study: Study, count: int = 0) -> None:
+    """Labels positions by their nearest tokens; a long prompt only gets some numbers."""
+    words = findings.words[study.subject].near[: count or None]
     if len(words) > MANY_NAMES:
-        places: Sequence[int] = range(0, len(words), -(-len(words) // 16))
-        set_ticks(places, [str(place) for place in places], rotation=0)
+        positions: Sequence[int] = range(0, len(words), -(-len(words) // 16))
+        set_ticks(positions, [str(position) for position in positions], rotation=0)
     else:
-        names = [f"{near[0]} {place}" for place, near in enumerate(words)]
+        names = [f"{near[0]} {position}" for position, near in enumerate(words)]
         set_ticks(range(len(words)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
 
 
-def _transfer(found: Findings) -> Section:
-    assert found.transfer is not None
-    targets, scores = found.transfer
+def _transfer(findings: Findings) -> Section:
+    assert findings.transfer is not None
+    targets, scores = findings.transfer
     drawn, axes = figure(2.6 + 0.8 * len(targets), 1.4 + 0.3 * len(scores))
-    names = [subject.name for subject in found.subjects]
+    names = [subject.name for subject in findings.subjects]
     heat_map(axes, 100 * scores, names, targets)
     caption = "The metric of each task's rows, times 100, behind each prompt as it is. Compare down a column."
     return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)])

@@ -1,4 +1,4 @@
-"""Which vectors of a prompt matter: the loss without each, and where labels look."""
+"""Which vectors of a prompt matter: the loss without each vector, and the attention on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mpt.types import Row
 
 
 class Ablation(NamedTuple):
-    """What a prompt's vectors are worth, in nats.
+    """The effect of leaving out each vector of a prompt, in nats.
 
     Attributes:
-        loss: with the whole prompt: -log p(target) of a row, mean over rows.
-        rise: by how much the loss rises without each vector.
-        error: standard error of each rise, from the rows' own rises; NaN for one row.
+        loss: -log p(target) with the complete prompt, averaged over rows.
+        rise: the increase of the loss without each vector.
+        error: the standard error of each rise over the rows; NaN for a single row.
     """
 
     loss: float
@@ -38,41 +38,41 @@ def ablation(
     rows: Sequence[Row],
     done: Callable[[], object] = lambda: None,
 ) -> Ablation:
-    """Leaves out each vector in turn.
+    """Measures the loss without each vector of a prompt in turn.
 
-    The prompt is then one shorter: what stood behind the vector moves up by one place. (A masked vector
-    would leave a hole, which no prompt in use has.)
+    The prompt is then one vector shorter, and the vectors after it move up by one position. (Masking the
+    vector would leave a gap, which no prompt in use has.)
 
     Args:
-        done: called after each vector.
+        done: is called after each vector.
     """
-    whole = row_losses(backbone, vectors, rows)
+    losses = row_losses(backbone, vectors, rows)
     rises = []
-    for place in range(len(vectors)):
-        rises.append(row_losses(backbone, np.delete(vectors, place, axis=0), rows) - whole)
+    for position in range(len(vectors)):
+        rises.append(row_losses(backbone, np.delete(vectors, position, axis=0), rows) - losses)
         done()
     rise = np.stack(rises)
     error = rise.std(axis=1, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.full(len(rise), np.nan)
-    return Ablation(float(whole.mean()), rise.mean(axis=1), error)
+    return Ablation(float(losses.mean()), rise.mean(axis=1), error)
 
 
 def row_losses(
     backbone: Backbone, vectors: Float[np.ndarray, "P D"], rows: Sequence[Row]
 ) -> Float[np.ndarray, " rows"]:
-    """-log p(target) of each row behind a prompt, in nats."""
+    """-log p(target) of each row after a prompt, in nats."""
     graph, state = nnx.split(Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]))))
     losses = np.zeros(len(rows))
-    for places, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
-        losses[places] = -np.asarray(target_scores(graph, state, batch))[: len(places)]
+    for indices, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
+        losses[indices] = -np.asarray(target_scores(graph, state, batch))[: len(indices)]
     return losses
 
 
 def attention(
     backbone: Backbone, vectors: Float[np.ndarray, "P D"], rows: Sequence[Row]
 ) -> dict[str, Float[np.ndarray, "layers P"]]:
-    """``prompt_mass`` of one prompt, as the mean over rows."""
-    found: dict[str, list[np.ndarray]] = {}
-    for places, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
+    """The fraction of attention on each vector of a prompt, averaged over rows; see ``prompt_mass``."""
+    masses: dict[str, list[np.ndarray]] = {}
+    for indices, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
         for name, mass in prompt_mass(backbone, batch, jnp.asarray(vectors[None])).items():
-            found.setdefault(name, []).append(np.asarray(mass)[:, : len(places)])
-    return {name: np.concatenate(parts, axis=1).mean(axis=1) for name, parts in found.items()}
+            masses.setdefault(name, []).append(np.asarray(mass)[:, : len(indices)])
+    return {name: np.concatenate(of_batches, axis=1).mean(axis=1) for name, of_batches in masses.items()}

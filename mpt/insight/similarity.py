@@ -1,4 +1,4 @@
-"""How alike prompts are: an order that brings like ones together, and a map of them."""
+"""Similarity of prompts: an order that puts similar ones next to each other, and a map in the plane."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from mpt.methods.spot import similarities
 
 
 class Similarity(NamedTuple):
-    """How alike M prompts are.
+    """How similar M prompts are.
 
     Attributes:
-        cosines: of the prompts' mean vectors (Vu et al. 2022, section 4).
-        tree: SciPy's linkage: what is joined, step by step; empty for one prompt.
-        places: each prompt's place in the plane.
-        kept: which share of the spread the plane shows.
+        cosines: the cosines between the prompts' mean vectors (Vu et al. 2022, section 4).
+        tree: SciPy's linkage of a hierarchical clustering; empty for one prompt.
+        coordinates: the coordinates of each prompt in the plane.
+        explained: the fraction of the variance that the plane explains.
     """
 
     cosines: Float[np.ndarray, "M M"]
     tree: Float[np.ndarray, "joins 4"]
-    places: Float[np.ndarray, "M 2"]
-    kept: float
+    coordinates: Float[np.ndarray, "M 2"]
+    explained: float
 
     @property
     def order(self) -> list[int]:
-        """The prompts, like ones beside each other."""
+        """The indices of the prompts, in an order that puts similar ones next to each other."""
         return leaves_list(self.tree).tolist() if len(self.tree) else [0]
 
 
 def compared(prompts: Sequence[Float[np.ndarray, "_ D"]]) -> Similarity:
-    """Prompts of one width, which may differ in length, side by side."""
+    """Compares prompts of one width, which may differ in length."""
     means = np.stack([prompt.astype(np.float64).mean(axis=0) for prompt in prompts])
     cosines = similarities(means[:, None], means[:, None])
-    places, kept = plane(means / np.linalg.norm(means, axis=1, keepdims=True))
-    return Similarity(cosines, clustered(cosines), places, kept)
+    coordinates, explained = plane(means / np.linalg.norm(means, axis=1, keepdims=True))
+    return Similarity(cosines, clustered(cosines), coordinates, explained)
 
 
 def clustered(cosines: Float[np.ndarray, "M M"]) -> Float[np.ndarray, "joins 4"]:
-    """Average linkage (UPGMA; Sokal & Michener 1958) on 1 - cosine, leaves in the best order.
+    """Average linkage (UPGMA; Sokal & Michener 1958) on 1 - cosine, with the leaves in the best order.
 
-    The order is that of Bar-Joseph et al. 2001: neighbours are as alike as the tree allows.
+    The order is that of Bar-Joseph et al. 2001: neighbours are as similar as the tree allows.
     """
     if len(cosines) == 1:
         return np.zeros((0, 4))
@@ -55,16 +55,16 @@ def clustered(cosines: Float[np.ndarray, "M M"]) -> Float[np.ndarray, "joins 4"]
 
 
 def plane(points: Float[np.ndarray, "M D"]) -> tuple[Float[np.ndarray, "M 2"], float]:
-    """The plane that shows most of the points' spread, and the share of it that it shows.
+    """Coordinates in the plane that explains most of the points' variance, and the fraction that it explains.
 
     Principal components; of unit vectors that is classical scaling (Torgerson 1952) of the distances
     √(2 - 2 cos), as these are the distances between the points (Gower 1966).
     """
     centred = points - points.mean(axis=0)
     left, spread, _ = np.linalg.svd(centred, full_matrices=False)
-    # An axis may point either way: its farthest point is at its positive end.
+    # The sign of an axis is arbitrary; here its farthest point is on the positive side.
     left = left * np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
-    places = np.zeros((len(points), 2))
-    places[:, : min(2, len(spread))] = (left * spread)[:, :2]
+    coordinates = np.zeros((len(points), 2))
+    coordinates[:, : min(2, len(spread))] = (left * spread)[:, :2]
     total = float(np.square(spread).sum())
-    return places, float(np.square(spread[:2]).sum()) / total if total else 1.0
+    return coordinates, float(np.square(spread[:2]).sum()) / total if total else 1.0

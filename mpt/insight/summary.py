@@ -1,4 +1,4 @@
-"""An inspection on the screen, in a few tables."""
+"""Prints the results of an inspection as a few tables."""
 
 from __future__ import annotations
 
@@ -11,69 +11,72 @@ from rich.text import Text
 from mpt.insight.findings import Findings, Transfer
 
 
-def print_summary(found: Findings) -> None:
+def print_summary(findings: Findings) -> None:
+    """Prints the results of an inspection."""
     console = Console(highlight=False)
-    console.print(_prompts(found))
-    for file, share in found.parts.items():
+    console.print(_prompts(findings))
+    for file, share in findings.variance_shares.items():
         console.print(f"{file}: {100 * share.common:.1f} % of the prompts is common to all of them")
-    if len(found.subjects) > 1:
-        console.print(_likest(found), markup=False)
-    if found.studies:
-        console.print(_studies(found))
-    if found.transfer:
-        console.print(_transfer(found, found.transfer))
-    for text in found.missing:
+    if len(findings.subjects) > 1:
+        console.print(_likest(findings), markup=False)
+    if findings.studies:
+        console.print(_studies(findings))
+    if findings.transfer:
+        console.print(_transfer(findings, findings.transfer))
+    for text in findings.missing:
         console.print(text, markup=False, style="yellow")
 
 
-def _prompts(found: Findings) -> Table:
+def _prompts(findings: Findings) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, expand=True, caption="norms in that of the median token")
     table.add_column("prompt")
     table.add_column("norm", justify="right")
     table.add_column("nearest token of each vector, by cosine", no_wrap=True, overflow="ellipsis", ratio=1)
-    for subject, words in zip(found.subjects, found.words):
+    for subject, words in zip(findings.subjects, findings.words):
         reading = Text(" ".join(near[0] for near in words.near))
-        table.add_row(Text(subject.name), f"{np.median(found.lengths(subject)):.2f}", reading)
-    low, high = np.quantile(found.norms / np.median(found.norms), (0.05, 0.95))
+        table.add_row(Text(subject.name), f"{np.median(findings.lengths(subject)):.2f}", reading)
+    low, high = np.quantile(findings.norms / np.median(findings.norms), (0.05, 0.95))
     table.add_row("vocabulary", "1.00", f"90 % are within {low:.2f} to {high:.2f}", style="dim")
     return table
 
 
-def _likest(found: Findings) -> str:
-    cosines = found.similarity.cosines + np.diag([np.nan] * len(found.subjects))
+def _likest(findings: Findings) -> str:
+    cosines = findings.similarity.cosines + np.diag([np.nan] * len(findings.subjects))
 
-    def pair(place: int) -> str:
-        i, k = divmod(place, len(cosines))
-        return f"{found.subjects[i].name} and {found.subjects[k].name} ({cosines[i, k]:.3f})"
+    def pair(index: int) -> str:
+        i, k = divmod(index, len(cosines))
+        return f"{findings.subjects[i].name} and {findings.subjects[k].name} ({cosines[i, k]:.3f})"
 
     return f"Most alike: {pair(int(np.nanargmax(cosines)))}; least: {pair(int(np.nanargmin(cosines)))}"
 
 
-def _studies(found: Findings) -> Table:
-    """Each prompt's most useful vectors, and how much labels look at it."""
+def _studies(findings: Findings) -> Table:
+    """The most useful vectors of each prompt, and the attention from labels to it."""
     table = Table(
-        box=SIMPLE, pad_edge=False, caption=f"nats, on {found.studies[0].rows}; attention: over layers"
+        box=SIMPLE, pad_edge=False, caption=f"nats, on {findings.studies[0].rows}; attention: over layers"
     )
     table.add_column("prompt")
     table.add_column("loss", justify="right")
     table.add_column("its best vectors")
-    for source in found.studies[0].attention:
+    for source in findings.studies[0].attention:
         table.add_column(f"attention\nfrom {source}", justify="right")
-    for study in found.studies:
-        rise, words = study.ablation.rise, found.words[study.subject]
+    for study in findings.studies:
+        rise, words = study.ablation.rise, findings.words[study.subject]
         best = np.argsort(-rise, kind="stable")[:2]
-        worth = ", ".join(f"{rise[place]:+.3f} {words.near[place][0]} ({place})" for place in best)
+        worth = ", ".join(
+            f"{rise[position]:+.3f} {words.near[position][0]} ({position})" for position in best
+        )
         shares = (f"{100 * mass.sum(axis=1).mean():.0f} %" for mass in study.attention.values())
-        name = found.subjects[study.subject].name
+        name = findings.subjects[study.subject].name
         table.add_row(Text(name), f"{study.ablation.loss:.3f}", Text(worth), *shares)
     return table
 
 
-def _transfer(found: Findings, transfer: Transfer) -> Table:
+def _transfer(findings: Findings, transfer: Transfer) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, caption="each prompt, as it is, on each task; times 100")
     table.add_column("prompt")
     for target in transfer.targets:
         table.add_column(target.replace(" ", "\n"), justify="right")
-    for subject, scores in zip(found.subjects, transfer.scores):
+    for subject, scores in zip(findings.subjects, transfer.scores):
         table.add_row(Text(subject.name), *(f"{100 * score:.1f}" for score in scores))
     return table

@@ -1,4 +1,4 @@
-"""What a prompt's vectors say: the tokens nearest to them, and how long they are beside real ones."""
+"""The tokens nearest to a prompt's vectors, and the norms of the tokens' embeddings for comparison."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mpt.models.decoder import Decoder, norm
 from mpt.models.layers import rms_norm, values
 from mpt.models.t5 import T5
 
-CHUNK = 8192  # tokens compared at once: a large vocabulary's table is never held a second time
-AT_ONCE = 64  # vectors
+CHUNK = 8192  # tokens that are compared at a time, so that a large embedding table is never copied
+AT_ONCE = 64  # vectors whose logits are computed at a time
 
 
 class Nearest(NamedTuple):
     """The tokens nearest to each of M vectors, best first.
 
     Attributes:
-        ids: by cosine with the tokens' embeddings.
-        cosines: of these.
-        read_out: by the logits that the vector has behind the final norm.
+        ids: the nearest tokens by cosine with their embeddings.
+        cosines: these cosines.
+        read_out: the nearest tokens by the vector's logits after the final norm.
     """
 
     ids: Int[np.ndarray, "M k"]
@@ -38,33 +38,35 @@ class Nearest(NamedTuple):
 def nearest_tokens(backbone: Backbone, vectors: Float[np.ndarray, "M D"], count: int) -> Nearest:
     """The ``count`` nearest tokens by cosine (Lester et al. 2021, section 7), and by the logit lens.
 
-    The lens reads a vector as if the last layer had put it out (nostalgebraist 2020).
+    The logit lens treats a vector as if it were the last layer's output (nostalgebraist 2020).
     """
     graph, state = nnx.split(backbone)
     ids, cosines = [], []
-    for some in _chunks(backbone):
-        alike = np.asarray(_cosines(graph, state, some, vectors))
-        places = np.argsort(-alike, axis=1, kind="stable")[:, :count]
-        ids.append(some[places])
-        cosines.append(np.take_along_axis(alike, places, axis=1))
+    for chunk in _chunks(backbone):
+        of_chunk = np.asarray(_cosines(graph, state, chunk, vectors))
+        indices = np.argsort(-of_chunk, axis=1, kind="stable")[:, :count]
+        ids.append(chunk[indices])
+        cosines.append(np.take_along_axis(of_chunk, indices, axis=1))
     ids, cosines = np.concatenate(ids, axis=1), np.concatenate(cosines, axis=1)
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-    # A few vectors at a time: each has logits for the whole vocabulary.
-    few = np.array_split(vectors, -(-len(vectors) // AT_ONCE))
-    read = [np.asarray(_read_out(graph, state, some, count)) for some in few]
+    # A few vectors at a time, because each has logits for all of the vocabulary.
+    groups = np.array_split(vectors, -(-len(vectors) // AT_ONCE))
+    read_out = [np.asarray(_read_out(graph, state, group, count)) for group in groups]
     return Nearest(
-        np.take_along_axis(ids, best, axis=1), np.take_along_axis(cosines, best, axis=1), np.concatenate(read)
+        np.take_along_axis(ids, best, axis=1),
+        np.take_along_axis(cosines, best, axis=1),
+        np.concatenate(read_out),
     )
 
 
 def token_norms(backbone: Backbone) -> Float[np.ndarray, " V"]:
-    """The length of every token's embedding, as the first layer sees it."""
+    """The norm of every token's embedding, as it enters the first layer."""
     graph, state = nnx.split(backbone)
-    return np.concatenate([np.asarray(_norms(graph, state, some)) for some in _chunks(backbone)])
+    return np.concatenate([np.asarray(_norms(graph, state, chunk)) for chunk in _chunks(backbone)])
 
 
 def spelled(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """A token as it can be shown: · for a blank, ↵ for a line's end; a part of a letter by its number."""
+    """A token as visible text: · is a space, ↵ a line break; an incomplete character is shown by its id."""
     text = str(tokenizer.decode([token]))
     if not text or "\ufffd" in text:
         return f"[{token}]"
@@ -98,12 +100,12 @@ def _read_out(
 
 
 def final_norm(backbone: Decoder | T5, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """The norm that stands before the head."""
+    """Applies the normalisation before the output head."""
     if isinstance(backbone, Decoder):
         return norm(backbone.spec, values(backbone.ends), "final_norm", x)
     return rms_norm(x, backbone.ends["decoder_norm"][...], backbone.spec.norm_eps)
 
 
 def unit(x: Float[Array, "M D"]) -> Float[Array, "M D"]:
-    """Each vector at length one; a zero stays one."""
+    """Scales each vector to norm 1; a zero vector stays zero."""
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)

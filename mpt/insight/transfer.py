@@ -1,4 +1,4 @@
-"""How well each prompt does on each task, without training it for that."""
+"""Scores each prompt on each task, without further training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
-# Prompts in one batch: few rows of each fill it, and no batch reads many prompts that none of its rows need.
+# Prompts in a batch: more would make every batch compute prompts that few of its rows use.
 ABREAST = 8
 
 
-class Held(NamedTuple):
-    """A task's labelled rows: examples, and the same ones tokenised; and the split that they are of."""
+class LabelledRows(NamedTuple):
+    """Labelled examples of a task's split, and the same examples as tokenised rows."""
 
     task: Task
     examples: Sequence[Example]
@@ -35,30 +35,30 @@ def transfer(
     backbone: Backbone,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Float[np.ndarray, "_ D"]],
-    targets: Sequence[Held],
+    targets: Sequence[LabelledRows],
     done: Callable[[], object] = lambda: None,
 ) -> Float[np.ndarray, "M T"]:
-    """Each target's metric behind each prompt, as it is.
+    """The metric of each prompt on each task; a line per prompt, a column per task.
 
     Args:
-        done: called after each prompt on each target.
+        done: is called after each prompt on each task.
     """
-    found = np.zeros((len(prompts), len(targets)))
+    scores = np.zeros((len(prompts), len(targets)))
     for i, vectors in enumerate(prompts):
         model = Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None])))
         for k, target in enumerate(targets):
             texts = predictions(model, target.task, target.rows, tokenizer)
-            found[i, k] = grade(target.task, target.examples, texts)[target.task.metric]
+            scores[i, k] = grade(target.task, target.examples, texts)[target.task.metric]
             done()
-    return found
+    return scores
 
 
 class Trial(NamedTuple):
-    """What one prompt, as it is, makes of few rows.
+    """The result of trying one prompt on a few rows.
 
     Attributes:
-        loss: mean -log p(target) in nats: of a class among the classes, of a text per token.
-        accuracy: share of the rows whose class is found; None for texts.
+        loss: mean -log p(target) in nats; for classes normalised over them, for free text per token.
+        accuracy: the fraction of rows whose class is predicted correctly; None for free text.
     """
 
     loss: float
@@ -72,41 +72,42 @@ def trials(
     prompts: Sequence[Float[np.ndarray, "P D"]],
     done: Callable[[], object] = lambda: None,
 ) -> list[Trial]:
-    """Each prompt on the same rows; the prompts have one length, and ``ABREAST`` share a batch.
+    """Tries prompts of one length on the same rows; up to ``ABREAST`` prompts share a batch.
 
     Args:
-        done: called after each prompt.
+        done: is called after each prompt.
     """
-    found: list[Trial] = []
+    results: list[Trial] = []
     width = min(ABREAST, len(prompts))
     for start in range(0, len(prompts), width):
-        part = prompts[start : start + width]
-        filled = [*part, *[part[0]] * (width - len(part))]  # one program for all
-        model = Prompted(backbone, SoftPrompt(jnp.asarray(np.stack(filled))))
-        for trial in _side_by_side(model, task, rows, len(part)):
-            found.append(trial)
+        chunk = prompts[start : start + width]
+        padded = [*chunk, *[chunk[0]] * (width - len(chunk))]  # of one size, so that it is compiled once
+        model = Prompted(backbone, SoftPrompt(jnp.asarray(np.stack(padded))))
+        for trial in _trials_of_batch(model, task, rows, len(chunk)):
+            results.append(trial)
             done()
-    return found
+    return results
 
 
-def _side_by_side(model: Prompted, task: Task, rows: Sequence[Row], count: int) -> list[Trial]:
+def _trials_of_batch(model: Prompted, task: Task, rows: Sequence[Row], count: int) -> list[Trial]:
     """The trials of a model's first ``count`` prompts."""
-    asked = [*rows] * count
-    places = np.repeat(np.arange(count), len(rows)).tolist()
+    repeated = [*rows] * count
+    indices = np.repeat(np.arange(count), len(rows)).tolist()
     if not task.choices:
-        return [Trial(loss, None) for loss in _text_losses(model, asked, places).reshape(count, -1).mean(1)]
-    shares = choice_probabilities(model, asked, places, task.scoring)
-    labels = np.array([row.label for row in asked])
-    right = np.take_along_axis(shares, labels[:, None], axis=1)[:, 0]
-    losses = -np.log(np.maximum(right, np.finfo(np.float32).tiny)).reshape(count, -1).mean(axis=1)
-    hits = (shares.argmax(axis=1) == labels).reshape(count, -1).mean(axis=1)
-    return [Trial(float(loss), float(hit)) for loss, hit in zip(losses, hits)]
+        losses = _text_losses(model, repeated, indices).reshape(count, -1).mean(1)
+        return [Trial(loss, None) for loss in losses]
+    probabilities = choice_probabilities(model, repeated, indices, task.scoring)
+    labels = np.array([row.label for row in repeated])
+    p_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    losses = -np.log(np.maximum(p_label, np.finfo(np.float32).tiny)).reshape(count, -1).mean(axis=1)
+    accuracies = (probabilities.argmax(axis=1) == labels).reshape(count, -1).mean(axis=1)
+    return [Trial(float(loss), float(accuracy)) for loss, accuracy in zip(losses, accuracies)]
 
 
-def _text_losses(model: Prompted, rows: Sequence[Row], places: Sequence[int]) -> Float[np.ndarray, " B"]:
-    """Each row's -log p per token of its target."""
+def _text_losses(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Float[np.ndarray, " B"]:
+    """-log p per token of each row's target, after the prompt with the given index."""
     graph, state = nnx.split(model)
     scores = np.zeros(len(rows))
-    for batch_places, batch in in_batches(rows, places, BATCH, model.backbone.layout):
-        scores[batch_places] = np.asarray(target_scores(graph, state, batch))[: len(batch_places)]
+    for indices, batch in in_batches(rows, prompts, BATCH, model.backbone.layout):
+        scores[indices] = np.asarray(target_scores(graph, state, batch))[: len(indices)]
     return -scores / [len(row.targets) for row in rows]

@@ -1,4 +1,4 @@
-"""What prompts have in common and what is their own; and how much of the rank they use."""
+"""How much of the prompts is common to all and how much is specific to each; and how much rank they use."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ import numpy as np
 from jaxtyping import Float
 
 
-class Parts(NamedTuple):
-    """Shares of the prompts' squared length.
+class VarianceShares(NamedTuple):
+    """Fractions of the prompts' squared norm.
 
     Attributes:
-        common: of all prompts together.
-        own: of each prompt.
-        own_by_position: of all prompts together, at each position.
+        common: the fraction of all prompts that is common to them.
+        specific: the fraction of each prompt that is specific to it.
+        specific_by_position: the fraction of all prompts that is specific, at each position.
     """
 
     common: float
-    own: Float[np.ndarray, " J"]
-    own_by_position: Float[np.ndarray, " P"]
+    specific: Float[np.ndarray, " J"]
+    specific_by_position: Float[np.ndarray, " P"]
 
 
-def common_and_own(prompts: Float[np.ndarray, "J P D"]) -> Parts:
-    """Splits prompts P_j into their mean M and what is their own, P_j - M.
+def common_and_specific(prompts: Float[np.ndarray, "J P D"]) -> VarianceShares:
+    """Splits prompts P_j into their mean M, which is common, and their specific parts P_j - M.
 
     The two are orthogonal over all prompts: Σ_j ‖P_j‖² = J ‖M‖² + Σ_j ‖P_j - M‖² (analysis of variance),
-    so their shares add up to one. Of P_j = P* ∘ W_j, W_j being low-rank, the parts are P* ∘ W̄, which is
-    shared, and P* ∘ (W_j - W̄), which is what the low-rank component adds. A factor that moves from P* to
-    W changes neither.
+    so their shares add up to one. If P_j = P* ∘ W_j with a low-rank W_j, the common part is P* ∘ W̄, and the
+    specific part P* ∘ (W_j - W̄) is what the low-rank component adds. Moving a factor from P* to W changes
+    neither.
     """
     prompts = prompts.astype(np.float64)
-    own, whole = np.square(prompts - prompts.mean(axis=0)), np.square(prompts)
-    by_position = own.sum(axis=(0, 2)) / whole.sum(axis=(0, 2))
-    return Parts(
-        common=1 - float(own.sum() / whole.sum()),
-        own=own.sum(axis=(1, 2)) / whole.sum(axis=(1, 2)),
-        own_by_position=by_position,
+    specific, total = np.square(prompts - prompts.mean(axis=0)), np.square(prompts)
+    return VarianceShares(
+        common=1 - float(specific.sum() / total.sum()),
+        specific=specific.sum(axis=(1, 2)) / total.sum(axis=(1, 2)),
+        specific_by_position=specific.sum(axis=(0, 2)) / total.sum(axis=(0, 2)),
     )
 
 
 def rank_shares(u: Float[np.ndarray, "J P R"], v: Float[np.ndarray, "J R D"]) -> Float[np.ndarray, "J R"]:
-    """How much of each W_j = Σ_r u_jr v_jrᵀ its components carry, largest first.
+    """The share of each component in W_j = Σ_r u_jr v_jrᵀ, largest first.
 
-    They are the squared singular values over their sum (Eckart & Young 1936): unlike u and v themselves,
+    These are the squared singular values over their sum (Eckart & Young 1936). Unlike u and v themselves,
     they do not depend on how W_j is written as a product.
     """
     rank = u.shape[-1]

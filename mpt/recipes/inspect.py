@@ -19,8 +19,8 @@ from mpt.insight.inspection import inspection_page
 from mpt.insight.positions import ablation, attention
 from mpt.insight.similarity import compared
 from mpt.insight.tokens import nearest_tokens, spelled, token_norms
-from mpt.insight.transfer import Held, transfer
-from mpt.insight.variance_shares import common_and_own, rank_shares
+from mpt.insight.transfer import LabelledRows, transfer
+from mpt.insight.variance_shares import common_and_specific, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
@@ -86,8 +86,8 @@ def without_rows(
         words=_words(subjects, pretrained),
         norms=token_norms(backbone),
         similarity=compared([subject.vectors for subject in subjects]),
-        parts={
-            file: common_and_own(prompts)
+        variance_shares={
+            file: common_and_specific(prompts)
             for file, prompts in composed.items()
             if len(prompts) > 1 or file in factored
         },
@@ -143,7 +143,7 @@ def _words(subjects: Sequence[Subject], pretrained: Pretrained) -> list[Words]:
 
 def _held(
     findings: Findings, run: AnyPath, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
-) -> dict[str, Held]:
+) -> dict[str, LabelledRows]:
     """Rows of the run's tasks, where they are at hand, and of those that were named besides.
 
     Raises:
@@ -166,15 +166,15 @@ def _held(
     return held
 
 
-def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> Held:
+def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> LabelledRows:
     """Validation rows; training rows of a task that has no others."""
     split = "validation" if {"validation", "all"} & set(task.source.stored_splits) else "train"
     drawn = task.sample(split, count)
     encoded = encode(drawn, pretrained.tokenizer, max_length, pretrained.backbone.layout)
-    return Held(task, drawn, encoded, split)
+    return LabelledRows(task, drawn, encoded, split)
 
 
-def _try(findings: Findings, held: Mapping[str, Held], pretrained: Pretrained) -> None:
+def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained) -> None:
     """What prompts do on rows: those that the run ends with on their own tasks, and all on all tasks."""
     if not held:
         return

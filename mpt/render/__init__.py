@@ -1,1 +1,1 @@
-"""What people look at: HTML pages, plots, console tables."""
+"""Output for people: HTML pages, plots and tables on the console."""

@@ -1,4 +1,4 @@
-"""Tables of figures on the screen."""
+"""Tables of numbers on the console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ UNKNOWN = "unknown"
 
 
 def table(title: str, numbers: Sequence[str]) -> Table:
-    """A table of names and ``numbers``, which are never cut."""
+    """An empty table with a column of names, and one for each heading in ``numbers``.
+
+    Numbers are aligned to the right and never cut.
+    """
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("", min_width=17, overflow="fold")
     for heading in numbers:
@@ -20,9 +23,10 @@ def table(title: str, numbers: Sequence[str]) -> Table:
 
 
 def short(value: float) -> str:
-    """Two digits that count, or all before the point."""
+    """A number with two significant digits, or as an integer from 10 on."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def number(count: int | None) -> str:
+    """A count with thousands separators; "unknown" for None."""
     return UNKNOWN if count is None else f"{count:,}"

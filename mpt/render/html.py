@@ -1,6 +1,6 @@
-"""A page of one file: headings, texts, tables and drawings, with nothing to fetch.
+"""HTML pages in a single file, with headings, texts, tables and figures, that load nothing else.
 
-Whatever text goes in is escaped; only ``Html``, which the functions here make, goes in as it is.
+All text is escaped, except ``Html``, which the functions of this module return.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from urllib.parse import quote as quote_path
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """A text that is HTML already and must not be escaped."""
 
 
 class Section(NamedTuple):
-    """A part of a page, under a heading that the list of contents leads to."""
+    """A section of a page, with a heading that is linked in the table of contents."""
 
     title: str
     parts: Sequence[Html]
 
 
-# Two sets of colours, by what the reader's system asks for. What is too wide scrolls in its own box.
+# Light and dark colours, by the reader's preference. What is too wide scrolls in a box of its own.
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c1c1c; --faint: #636363; --line: #ddd;
   --link: #0060a8 }
@@ -64,17 +64,19 @@ pre { margin: 0; font-size: 0.85rem; line-height: 1.4 }
 
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """A whole page.
+    """A complete page.
 
     Args:
-        lead: one sentence under the title.
+        title: the title.
+        lead: a sentence below the title.
+        sections: the sections in their order.
     """
-    links = (f'<a href="#part-{i}">{html.escape(part.title)}</a>' for i, part in enumerate(sections))
+    links = (f'<a href="#part-{i}">{html.escape(section.title)}</a>' for i, section in enumerate(sections))
     body = "\n".join(
-        f'<section>\n<h2 id="part-{i}">{html.escape(part.title)}</h2>\n'
-        + "\n".join(part.parts)
+        f'<section>\n<h2 id="part-{i}">{html.escape(section.title)}</h2>\n'
+        + "\n".join(section.parts)
         + "\n</section>"
-        for i, part in enumerate(sections)
+        for i, section in enumerate(sections)
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -86,15 +88,17 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 
 def paragraph(text: str, faint: bool = False) -> Html:
-    """Running text; faint for a remark."""
+    """A paragraph of text; ``faint`` marks it as a remark."""
     return Html(f"<p{' class=faint' if faint else ''}>{escaped(text)}</p>")
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int = 1, named: bool = False) -> Html:
-    """A table whose first ``texts`` columns are words; the others are figures, set to the right.
+    """A table whose first ``texts`` columns are text; the others are numbers, aligned to the right.
 
     Args:
-        named: the first column names the lines: it stays in sight where the others scroll.
+        head: the headings of the columns.
+        lines: the lines of cells.
+        named: whether the first column names the lines, so that it stays visible when the others scroll.
     """
 
     def row(kind: str, cells: Sequence[str]) -> str:
@@ -107,50 +111,53 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int = 1, n
 
 
 def drawing(svg: str, caption: str) -> Html:
-    """A figure of ``mpt.render.plots.inline``, with words under it."""
+    """A figure from ``mpt.render.plots.inline`` with a caption below it."""
     caption = f"<figcaption>{escaped(caption)}</figcaption>"
     return Html(f'<figure><div class="wide">{svg}</div>{caption}</figure>')
 
 
 def folded(summary: str, parts: Sequence[Html], opened: bool = False) -> Html:
-    """What shows when its summary is clicked."""
+    """Content that opens and closes by a click on its summary."""
     return Html(
         f"<details{' open' if opened else ''}><summary>{escaped(summary)}</summary>{''.join(parts)}</details>"
     )
 
 
 def grid(parts: Sequence[Html]) -> Html:
-    """Parts side by side, where the page is wide enough."""
+    """Blocks side by side, if the page is wide enough."""
     return Html(f'<div class="grid">{"".join(parts)}</div>')
 
 
 def quote(*lines: str) -> Html:
-    """Lines of somebody else's, set apart; their line breaks are kept."""
+    """A quotation of several lines, whose line breaks are kept."""
     return Html(f'<div class="quote">{"".join(f"<p>{escaped(line)}</p>" for line in lines)}</div>')
 
 
 def listing(text: str) -> Html:
-    """Text as it stands in a file."""
+    """The text of a file, preformatted."""
     return Html(f'<div class="wide"><pre>{escaped(text)}</pre></div>')
 
 
 def heading(text: str) -> Html:
-    """Of a part of a section."""
+    """A heading within a section."""
     return Html(f"<h3>{escaped(text)}</h3>")
 
 
 def strong(text: str) -> Html:
+    """Emphasised text."""
     return Html(f"<strong>{escaped(text)}</strong>")
 
 
 def faint(text: str) -> Html:
+    """Text in a faint colour, for remarks."""
     return Html(f'<span class="faint">{escaped(text)}</span>')
 
 
 def link(text: str, to: str) -> Html:
-    """A way to another file, by its path from the page."""
+    """A link to another file, by its path relative to the page."""
     return Html(f'<a href="{html.escape(quote_path(to))}">{escaped(text)}</a>')
 
 
 def escaped(text: str) -> str:
+    """Escapes a text, unless it is HTML already."""
     return text if isinstance(text, Html) else html.escape(text)

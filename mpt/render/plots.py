@@ -1,4 +1,4 @@
-"""Figures of one look, for files and for pages that carry them inline."""
+"""Figures in a common style, for files and to be embedded in pages."""
 
 from __future__ import annotations
 
@@ -20,31 +20,35 @@ from scipy.cluster.hierarchy import dendrogram
 from mpt.rundir.directory import write_whole
 from mpt.system.paths import AnyPath
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; black is left to text.
+# Okabe and Ito's colours, which colour-blind people can distinguish; black is for text only.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 MARKS = "osD^vPX*"
-NAMES = 5.0  # inches that two names take, one beside the other
-# Words stay words, in the reader's own font; the same figure is the same file.
+NAMES = 5.0  # inches that two names take side by side in a legend
+# Text stays text, in the reader's own font; and the same figure gives the same file.
 SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "mpt", "font.family": "sans-serif"}
 
 
 def figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    """An empty figure, in inches, with light axes."""
+    """An empty figure with light axes; sizes are in inches."""
     drawn = Figure(figsize=(width, height), layout="constrained")
     axes = drawn.subplots()
     _lighten(axes)
     return drawn, axes
 
 
-def panels(count: int, width: float = 3.2, height: float = 3.0, most: int = 3) -> tuple[Figure, list[Axes]]:
-    """Figures side by side, ``most`` in a row, of one height of y.
+def panels(
+    count: int, width: float = 3.2, height: float = 3.0, max_columns: int = 3
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels that share their y axis.
 
     Args:
-        width: of one, in inches; as is ``height``.
+        width: the width of a panel in inches.
+        height: the height of a panel in inches.
+        max_columns: maximum number of panels side by side.
     """
-    columns = min(count, most)
+    columns = min(count, max_columns)
     rows = -(-count // columns)
-    # Wide enough for the names below them, see ``legend``.
+    # Wide enough for the names below; see ``legend``.
     drawn = Figure(figsize=(max(columns * width, NAMES), rows * height), layout="constrained")
     grid = drawn.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
     for axes in grid[:count]:
@@ -55,7 +59,7 @@ def panels(count: int, width: float = 3.2, height: float = 3.0, most: int = 3) -
 
 
 def legend(drawn: Figure) -> None:
-    """The names of all that is drawn in any of its panels, once, below them."""
+    """Adds a legend below a figure, with each name that occurs in its panels once."""
     named = {}
     for axes in drawn.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -74,27 +78,27 @@ def _lighten(axes: Axes) -> None:
 
 def line(
     axes: Axes,
-    place: int,
+    index: int,
     label: str,
     x: Sequence[float],
     y: Sequence[float],
     low: Sequence[float] | None = None,
     high: Sequence[float] | None = None,
 ) -> None:
-    """A marked line, with a band from ``low`` to ``high``.
+    """Draws a line with marks, and a band from ``low`` to ``high``.
 
     Args:
-        place: among the figure's lines; gives the colour and the mark.
+        index: the number of the line in the figure, which determines its colour and mark.
     """
-    colour, mark = look(place)
-    style = "--" if place >= len(COLOURS) else "-"
+    colour, mark = colour_and_mark(index)
+    style = "--" if index >= len(COLOURS) else "-"
     axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4, linestyle=style)
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def few_ticks(axes: Axes) -> None:
-    """Plain numbers that do not meet, where a logarithmic x spans less than a decade or two."""
+    """Labels a logarithmic x axis with a few plain numbers if it spans little more than a decade."""
     low, high = axes.get_xlim()
     axes.xaxis.set_minor_formatter(NullFormatter())
     if high < 20 * low:
@@ -102,21 +106,21 @@ def few_ticks(axes: Axes) -> None:
         axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
-def level(axes: Axes, place: int, label: str, y: float) -> None:
-    """A figure that does not depend on x: a dotted line across."""
-    axes.axhline(y, label=label, color=look(place)[0], linewidth=1.4, linestyle=":")
+def level(axes: Axes, index: int, label: str, y: float) -> None:
+    """Draws a value that does not depend on x, as a dotted horizontal line."""
+    axes.axhline(y, label=label, color=colour_and_mark(index)[0], linewidth=1.4, linestyle=":")
 
 
-def point(axes: Axes, place: int, label: str, x: float, y: float, low: float, high: float) -> None:
-    """A mark with a bar from ``low`` to ``high``."""
-    colour, mark = look(place)
+def point(axes: Axes, index: int, label: str, x: float, y: float, low: float, high: float) -> None:
+    """Draws a mark with an error bar from ``low`` to ``high``."""
+    colour, mark = colour_and_mark(index)
     axes.plot([x, x], [low, high], color=colour, linewidth=0.8, alpha=0.6)
     axes.plot([x], [y], label=label, color=colour, marker=mark, markersize=6, linestyle="none")
 
 
-def look(place: int) -> tuple[str, str]:
-    """Colour and mark of the line at ``place``; all of the first 64 differ."""
-    return COLOURS[place % len(COLOURS)], MARKS[(place // len(COLOURS) + place) % len(MARKS)]
+def colour_and_mark(index: int) -> tuple[str, str]:
+    """The colour and mark of a line; those of the first 64 lines are all different."""
+    return COLOURS[index % len(COLOURS)], MARKS[(index // len(COLOURS) + index) % len(MARKS)]
 
 
 def heat_map(
@@ -126,50 +130,50 @@ def heat_map(
     columns: Sequence[str],
     style: str = "{:.0f}",
 ) -> AxesImage:
-    """A matrix with its numbers written in it; cells that are NaN stay empty.
+    """Draws a matrix as a heat map with its numbers; cells that are NaN stay empty.
 
     Args:
-        style: of the numbers; an empty one writes none, so that the figure needs a colour bar.
+        style: the format of the numbers; if empty, they are left out, and the figure needs a colour bar.
     """
     axes.grid(False)
-    shown = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value) and style:
-            red, green, blue, _ = shown.cmap(shown.norm(value))
+            red, green, blue, _ = image.cmap(image.norm(value))
             light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
-            # Not quite black, which `inline` leaves to the page.
+            # Not quite black, because `inline` replaces black by the page's text colour.
             colour = "#010101" if light else "white"
             axes.text(column, row, style.format(value), ha="center", va="center", color=colour, fontsize=8)
-    return shown
+    return image
 
 
 def tree(axes: Axes, links: Float[np.ndarray, "joins 4"]) -> None:
-    """What was joined, in SciPy's terms, above a heat map whose columns stand in the tree's order."""
+    """Draws SciPy's linkage as a tree above a heat map whose columns are in the tree's order."""
     drawn = dendrogram(links, no_plot=True)
     above = axes.inset_axes((0, 1.02, 1, 0.18), sharex=axes)
     above.set_axis_off()
     for across, up in zip(drawn["icoord"], drawn["dcoord"]):
-        # SciPy's leaves stand at 5, 15, 25.
+        # SciPy puts the leaves at 5, 15, 25, ...
         above.plot((np.array(across) - 5) / 10, up, color="#7F7F7F", linewidth=1)
 
 
 def save(drawn: Figure, path: AnyPath) -> None:
-    """Writes the figure whole, as SVG or PNG by the ending of ``path``, on white."""
+    """Writes a figure on a white background, as SVG or PNG by the ending of ``path``."""
     content = io.BytesIO()
     with rc_context(SVG):
-        dated = {"Date": None} if path.suffix == ".svg" else {}
-        drawn.savefig(content, format=path.suffix[1:], dpi=150, facecolor="white", metadata=dated)
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        drawn.savefig(content, format=path.suffix[1:], dpi=150, facecolor="white", metadata=metadata)
     write_whole(path, content.getvalue())
 
 
 def inline(drawn: Figure, title: str) -> str:
-    """The figure as an ``<svg>`` element: see-through, black ink in the text colour of its page.
+    """A figure as an ``<svg>`` element with a transparent background and the page's text colour as black.
 
     Args:
-        title: what it shows, for those who cannot see it.
+        title: a description of the figure for those who cannot see it.
     """
     content, width = io.StringIO(), round(96 * drawn.get_figwidth())
     with rc_context(SVG | {"svg.hashsalt": title}):
@@ -179,7 +183,7 @@ def inline(drawn: Figure, title: str) -> str:
     )
     head, body = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
-    # Where the page is narrow the figure scrolls rather than become too small to read.
+    # On a narrow page the figure scrolls, so that it does not become too small to read.
     size = f"max-width: {width}px; min-width: {3 * width // 4}px"
-    looks = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
-    return f"{head} {looks}>{body}".replace("#000000", "currentColor")
+    attributes = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
+    return f"{head} {attributes}>{body}".replace("#000000", "currentColor")

@@ -1,4 +1,4 @@
-"""Learning curves: the loss of every step, and the looks at validation rows."""
+"""Learning curves: the loss of every step, and the metric of every validation pass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from mpt.render.html import Html, Section, drawing, grid, paragraph
-from mpt.render.plots import figure, inline, line, look
+from mpt.render.plots import colour_and_mark, figure, inline, line
 from mpt.report.facts import Stage
 
-SIZE = 4.6, 2.7  # inches: two stand side by side, and a telephone shows one whole
-SMOOTH = 40  # a mean line has about so many windows
-MOST = 400  # points that are drawn of a line
+SIZE = 4.6, 2.7  # inches; two fit side by side on a page, and one on a telephone
+SMOOTH = 40  # a running mean has about this many windows
+MAX_POINTS = 400  # maximum number of points that are drawn of a line
 WORDS = {
     "loss": "total loss",
     "task": "task loss",
@@ -24,12 +24,12 @@ WORDS = {
 
 
 def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
-    """The curves of a run's stages; stages that are the same for other seeds share their figures."""
+    """The section with the learning curves of a run; the same stage of several seeds shares its figures."""
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
         if stage.lines:
-            name, _, place = stage.name.rpartition("-")
-            groups.setdefault(name if place.isdecimal() else stage.name, []).append(stage)
+            name, _, suffix = stage.name.rpartition("-")
+            groups.setdefault(name if suffix.isdecimal() else stage.name, []).append(stage)
     parts = [part for name, group in groups.items() for part in _curves(name, group)]
     if not parts:
         return
@@ -41,18 +41,18 @@ def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
 
 
 def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
-    found = dict.fromkeys(key for stage in group for line in stage.lines for key in line)
-    looks = [key for key in found if key.startswith("validation")]
-    tasks = sorted(key for key in found if key.startswith("task "))  # the same colours in every stage
-    terms = [key for key in WORDS if key in found]
-    if len(terms) == 2:  # a whole of one part says the same twice
+    keys = dict.fromkeys(key for stage in group for line in stage.lines for key in line)
+    validation = [key for key in keys if key.startswith("validation")]
+    tasks = sorted(key for key in keys if key.startswith("task "))  # the same colours in every stage
+    terms = [key for key in WORDS if key in keys]
+    if len(terms) == 2:  # with a single term, the total loss is the same
         terms.remove("loss")
     for key in terms:
         words = WORDS[key]
         drawn, axes = figure(*SIZE)
-        for place, stage in enumerate(group):
+        for index, stage in enumerate(group):
             steps, values = _series(stage.lines, key)
-            _noisy(axes, place, stage.name, steps, values)
+            _noisy(axes, index, stage.name, steps, values)
         axes.set_xlabel("step")
         axes.set_ylabel("squared error" if key == "hidden" else "nats")
         if len(group) > 1:
@@ -60,8 +60,8 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         yield drawing(inline(drawn, f"{name}, {words}"), f"{name}: {words} on training rows.")
     if tasks:
         drawn, axes = figure(*SIZE)
-        for place, label, steps, values in _labelled(group, tasks, "task"):
-            colour, mark = look(place)
+        for index, label, steps, values in _labelled(group, tasks, "task"):
+            colour, mark = colour_and_mark(index)
             style = {"color": colour, "marker": mark, "markersize": 4, "markevery": 0.1, "linewidth": 1.4}
             axes.plot(steps, running_mean(values), label=label, **style)
         axes.set_xlabel("step")
@@ -69,13 +69,13 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         axes.legend(frameon=False, fontsize=8)
         caption = f"{name}: task loss on each task's own training rows, running means."
         yield drawing(inline(drawn, f"{name}, each task's loss"), caption)
-    if looks:
+    if validation:
         drawn, axes = figure(*SIZE)
-        for place, label, steps, values in _labelled(group, looks, "validation"):
-            line(axes, place, label, steps.tolist(), (100 * values).tolist())
+        for index, label, steps, values in _labelled(group, validation, "validation"):
+            line(axes, index, label, steps.tolist(), (100 * values).tolist())
         axes.set_xlabel("step")
         axes.set_ylabel("metric × 100")
-        if len(group) * len(looks) > 1:
+        if len(group) * len(validation) > 1:
             axes.legend(frameon=False, fontsize=8)
         caption = f"{name}: the task's metric on validation rows, the mean over the seeds of a stage."
         yield drawing(inline(drawn, f"{name}, validation"), caption)
@@ -84,11 +84,11 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
 def _labelled(
     group: Sequence[Stage], keys: Sequence[str], prefix: str
 ) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-    """Each stage's line of each key: its place, the task and the stage that it is of, steps and values."""
-    for place, (stage, key) in enumerate((stage, key) for stage in group for key in keys):
+    """Yields the line of each stage and key: its index, its label, its steps and its values."""
+    for index, (stage, key) in enumerate((stage, key) for stage in group for key in keys):
         task = key.removeprefix(prefix).strip()
         label = " ".join(filter(None, [task, stage.name if len(group) > 1 else ""]))
-        yield place, label, *_series(stage.lines, key)
+        yield index, label, *_series(stage.lines, key)
 
 
 def _series(lines: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,16 +97,16 @@ def _series(lines: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray,
     return steps, values
 
 
-def _noisy(axes: Axes, place: int, label: str, steps: np.ndarray, values: np.ndarray) -> None:
-    """A faint line of what was found, and a clear one of its running mean."""
-    colour, _ = look(place)
-    thin = slice(None, None, -(-len(steps) // MOST))
-    axes.plot(steps[thin], values[thin], color=colour, linewidth=0.8, alpha=0.35)
-    axes.plot(steps[thin], running_mean(values)[thin], color=colour, linewidth=1.6, label=label)
+def _noisy(axes: Axes, index: int, label: str, steps: np.ndarray, values: np.ndarray) -> None:
+    """Draws a faint line of the values, and a clear line of their running mean."""
+    colour, _ = colour_and_mark(index)
+    thinned = slice(None, None, -(-len(steps) // MAX_POINTS))
+    axes.plot(steps[thinned], values[thinned], color=colour, linewidth=0.8, alpha=0.35)
+    axes.plot(steps[thinned], running_mean(values)[thinned], color=colour, linewidth=1.6, label=label)
 
 
 def running_mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """The mean of each value and its neighbours on both sides, fewer at the ends.
+    """The mean of each value and its neighbours on both sides, of which there are fewer at the ends.
 
     >>> running_mean(np.array([1.0, 2.0, 6.0]))
     array([1., 2., 6.])
@@ -115,6 +115,6 @@ def running_mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """
     half = len(values) // SMOOTH // 2
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    indices = np.arange(len(values))
+    low, high = np.maximum(indices - half, 0), np.minimum(indices + half + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)

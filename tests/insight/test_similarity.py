@@ -27,8 +27,8 @@ def test_plane_is_classical_scaling():
     centring = np.eye(5) - 1 / 5
     size, axes = np.linalg.eigh(-centring @ squared @ centring / 2)
     wanted = axes[:, :-3:-1] * np.sqrt(size[:-3:-1])
-    np.testing.assert_allclose(np.abs(found.places), np.abs(wanted), atol=1e-8)
-    assert found.kept == pytest.approx(size[-2:].sum() / size.sum())
+    np.testing.assert_allclose(np.abs(found.coordinates), np.abs(wanted), atol=1e-8)
+    assert found.explained == pytest.approx(size[-2:].sum() / size.sum())
 
 
 def test_distances_in_the_plane_are_those_between_points_that_lie_in_one():
@@ -42,5 +42,5 @@ def test_distances_in_the_plane_are_those_between_points_that_lie_in_one():
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_prompts_have_a_place_too(count):
     found = compared(prompts(4, count))
-    assert sorted(found.order) == list(range(count)) and found.places.shape == (count, 2)
-    assert np.isfinite(found.places).all() and found.kept == pytest.approx(1)
+    assert sorted(found.order) == list(range(count)) and found.coordinates.shape == (count, 2)
+    assert np.isfinite(found.coordinates).all() and found.explained == pytest.approx(1)

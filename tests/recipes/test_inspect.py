@@ -20,7 +20,7 @@ def universal_found(universal) -> Findings:
 def test_a_pretraining_has_teachers_and_a_universal_prompt(universal, universal_found):
     names = ["tone, teacher", "colour, teacher", "tone, universal", "colour, universal"]
     assert [subject.name for subject in universal_found.subjects] == names
-    assert set(universal_found.parts) == {"teachers", "universal"}
+    assert set(universal_found.variance_shares) == {"teachers", "universal"}
     assert set(universal_found.ranks) == {"universal"}
     assert [universal_found.subjects[study.subject].name for study in universal_found.studies] == names[2:]
     assert universal_found.transfer and universal_found.transfer.scores.shape == (4, 2)

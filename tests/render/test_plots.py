@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mpt.render.plots import figure, heat_map, inline, legend, line, look, panels, save
+from mpt.render.plots import colour_and_mark, figure, heat_map, inline, legend, line, panels, save
 
 
 def drawn():
@@ -42,7 +42,7 @@ def test_heat_map_leaves_unknown_cells_empty():
 
 
 def test_panels_share_one_list_of_names():
-    picture, grid = panels(4, most=3)
+    picture, grid = panels(4, max_columns=3)
     assert len(grid) == 4 and len({axes.get_ylim() for axes in grid}) == 1
     for place, axes in enumerate(grid):
         line(axes, 0, "in all", [1, 2], [1, 2])
@@ -55,4 +55,4 @@ def test_panels_share_one_list_of_names():
 
 
 def test_lines_are_told_apart():
-    assert len({look(place) for place in range(64)}) == 64
+    assert len({colour_and_mark(place) for place in range(64)}) == 64
