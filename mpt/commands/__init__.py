@@ -1,9 +1,9 @@
-"""What `mpt COMMAND` can do: each command reads its options and hands them to a recipe.
+"""The commands of `mpt COMMAND`: each reads its options and passes them to a recipe.
 
-Recipes are imported by the commands that run them, so that `mpt --help` answers at once.
+Every command imports its recipe when it runs, so that `mpt --help` answers at once.
 """
 
 from collections.abc import Callable
 
-# A command takes the words behind its name.
+# A command takes the arguments after its name.
 Command = Callable[[list[str]], None]

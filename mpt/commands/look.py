@@ -1,4 +1,4 @@
-"""Commands that show what there is: in a run, in a bank of prompts, among the tasks."""
+"""Commands that show the content of a run, of a bank of prompts, or of tasks."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def inspect(rest: list[str]) -> None:
 
         Args:
             run: run directory of `pretrain`, `adapt` or `import`.
-            rows: of each task, to try the prompts on; 0 for what can be told without any.
-            targets: more tasks (names or files) to try all prompts on; also one of the run's own whose
-                data is elsewhere now.
-            out: the page to write; RUN/inspect.html where left out.
+            rows: number of examples of each task to try the prompts on; with 0, everything that needs
+                examples is left out.
+            targets: further tasks (names or files) to try all prompts on. Name a task of the run here if its
+                data is not on this machine.
+            out: the page to write; RUN/inspect.html if left out.
         """
         folder = run_path(run)
         page = run_path(out) if out else folder / "inspect.html"
@@ -104,11 +105,13 @@ def bank(rest: list[str]) -> None:
         Args:
             task: task name or file.
             bank: a folder, or a URL such as gs://bucket/bank.
-            model: the backbone; that of the bank's prompts where left out.
-            shots: training rows per class to try prompts on, those that `mpt adapt` draws with this seed.
-            steps: of prompt tuning, for the task's own prompt that the bank's are compared with.
-            seed: draws the rows.
-            max_length: most tokens of an input.
+            model: the backbone; if left out, that of the bank's prompts.
+            shots: number of training examples per class to try prompts on; the examples are those that
+                `mpt adapt` draws with the same seed.
+            steps: number of steps of prompt tuning for the task's own prompt, with which the prompts of the
+                bank are compared.
+            seed: random seed of the examples.
+            max_length: maximum number of tokens of an input.
         """
         from mpt.prompts.bank import Bank
         from mpt.recipes.bank_search import print_found, search
@@ -143,9 +146,10 @@ def tasks(rest: list[str]) -> None:
         Args:
             task: task name or file.
             split: train, validation or test.
-            rows: how many examples to show.
-            model: count the tokens as this model does, and show what is cut; not counted where left out.
-            max_length: most tokens of an input, with --model.
+            rows: number of examples to show.
+            model: count tokens with the tokenizer of this model, and show what is cut; if left out, tokens
+                are not counted.
+            max_length: maximum number of tokens of an input, with --model.
         """
         from mpt.recipes.show import show_task
 

@@ -1,4 +1,4 @@
-"""Commands that run a config: they train, or tell what training would take."""
+"""Commands that take a config: they train, or say what training would cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpt.errors import UserError
 # The commands that run on all processes of a cluster.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
 
-# Those that go on where they were stopped.
+# The commands that resume where they were stopped.
 RESUMED = TRAINING
 
 
@@ -23,30 +23,32 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Order(Generic[Config]):
-    """What a command that trains is given."""
+    """The options of a command that trains."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the tasks, steps, FLOPs and hours; train, fetch and write nothing."""
+    """Print the tasks, steps, FLOPs and hours without training, downloading or writing anything."""
     tflops: tuple[float, ...] = ()
-    """With --dry-run: rates of other machines to tell the hours at, in TFLOP/s."""
+    """With --dry-run: speeds of other machines in TFLOP/s, for which to print the hours as well."""
 
 
 @dataclass(frozen=True)
 class PlanOrder(Generic[Config]):
-    """What `mpt plan` is given."""
+    """The options of `mpt plan`."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     topology: str = ""
-    """TPU chips, as in v5e:4x4, v6e:8x8 or v5p:4x4x4; the devices at hand where left out."""
+    """TPU chips to plan for, such as v5e:4x4, v6e:8x8 or v5p:4x4x4; if left out, the devices of this
+    machine."""
     backbone: str = ""
-    """A model in place of the config's; its shape is enough, as of llama-7b and t5-xxl."""
+    """A model to plan with instead of the config's. Its shape is enough, so it can be llama-7b or t5-xxl."""
     tries: int = 6
-    """Meshes and batches to compile in search of the best, about a minute each."""
+    """Number of combinations of mesh and batch to compile in search of the best; each takes about a
+    minute."""
     patience: float = 600.0
-    """Seconds after which a try is given up."""
+    """Seconds after which the compilation of a combination is given up."""
     json: Path | None = None
-    """A file to write all figures to."""
+    """File to write all figures to, as JSON."""
 
 
 def quickstart(rest: list[str]) -> None:
@@ -74,9 +76,9 @@ def adapt(rest: list[str]) -> None:
         return
     task, *also = map(from_anywhere, (resolved.task, *resolved.also))
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
-        for seed, share in zip(resolved.seeds, result.scores):
+        for seed, score in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
-            print(f"{result.task}, seed {seed}: {result.metric} {share:.4f} on {rows}")
+            print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
     if METHODS[resolved.method].keep is None:
         print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
     else:
@@ -128,27 +130,28 @@ def launch(rest: list[str]) -> None:
     """Run a command in several processes on this machine: --processes N -- pretrain CONFIG."""
     from mpt.system.launch import launch
 
-    behind = rest.index("--") if "--" in rest else len(rest)
+    separator = rest.index("--") if "--" in rest else len(rest)
 
     def arguments(processes: int, devices_per_process: int = 0) -> None:
         """Run a command in several processes on this machine; it stands behind --.
 
         Args:
-            processes: how many; the devices of all are one mesh.
-            devices_per_process: simulate so many devices on the CPU in each; 0 takes what is there.
+            processes: number of processes; the devices of all of them form one mesh.
+            devices_per_process: number of devices that each process simulates on the CPU; 0 uses the devices
+                of the machine.
         """
-        command = rest[behind + 1 :]
+        command = rest[separator + 1 :]
         if command[:1] and command[0] not in TRAINING:
             raise UserError(
                 f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
             )
         launch(command, processes, devices_per_process)
 
-    tyro.cli(arguments, args=rest[:behind], prog="mpt launch")
+    tyro.cli(arguments, args=rest[:separator], prog="mpt launch")
 
 
 def _configured(kind: type, command: str, rest: list[str]) -> Any:
-    """The config named first, if one is, with the options that follow; None once its plan is printed."""
+    """The config of a command with its options; None if it was --dry-run, which has been printed."""
     order = _order(Order, kind, command, rest)
     if not order.dry_run:
         return order.config
@@ -159,7 +162,7 @@ def _configured(kind: type, command: str, rest: list[str]) -> Any:
 
 
 def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
-    """An order with the config named first, if one is, and the options that follow."""
+    """Parses the arguments of a command: a config, if the first argument names one, and its options."""
     from mpt.config.yaml_file import find_config, load_config
 
     named = bool(rest) and not rest[0].startswith("-")

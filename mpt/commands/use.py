@@ -1,4 +1,4 @@
-"""Commands that put finished runs to use."""
+"""Commands that use finished runs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def evaluate(rest: list[str]) -> None:
 
         Args:
             run: run directory of `adapt` or `pretrain`.
-            task: task name or file; an adaptation's own where left out.
+            task: task name or file; if left out, the task of the adaptation.
             split: train, validation or test.
-            rows: how many rows to take; 0 takes all.
-            index: which of an adaptation's prompts, one per seed.
+            rows: number of examples to score; 0 takes all.
+            index: index of the adaptation's prompt; there is one per seed.
         """
         return evaluate(run_path(run), task, split, rows, index)
 
@@ -56,9 +56,9 @@ def predict(rest: list[str]) -> None:
 
         Args:
             run: run directory of `adapt` or `pretrain`.
-            input: file of lines; standard input where left out.
-            task: task name or file, for a prompt that knows several.
-            index: which of an adaptation's prompts, one per seed.
+            input: file with one input per line; if left out, standard input.
+            task: task name or file; needed if the prompt has several tasks.
+            index: index of the adaptation's prompt; there is one per seed.
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
@@ -81,7 +81,7 @@ def serve(rest: list[str]) -> None:
 
         Args:
             run: run directories of `adapt`, `pretrain` or `import`.
-            options: how it listens, and what it lets in.
+            options: the address to listen on, and the limits on requests.
         """
         if not run:
             raise UserError("name at least one run directory")
@@ -110,8 +110,8 @@ def export(rest: list[str]) -> None:
 
         Args:
             run: run directory of `adapt`, `pretrain` or `import`.
-            format: folders that `peft` loads, or plain arrays with a README.
-            out: the folder to write; RUN/peft or RUN/embeddings where left out.
+            format: folders that `peft` can load, or plain arrays with a README.
+            out: the folder to write; RUN/peft or RUN/embeddings if left out.
         """
         return export_run(run_path(run), format, run_path(out) if out else None)
 
@@ -133,11 +133,11 @@ def import_(rest: list[str]) -> None:
         """Make a run of a prompt that PEFT has trained.
 
         Args:
-            folder: folder of PEFT's, with adapter_config.json and adapter_model.safetensors.
+            folder: folder that PEFT has saved, with adapter_config.json and adapter_model.safetensors.
             model: the backbone that the prompt was trained on.
-            task: task name or file; for a multitask prompt one for each of its tasks, in their order.
-            out: the run directory.
-            max_length: most tokens of an input.
+            task: task name or file; for a multitask prompt, one for each of its tasks in their order.
+            out: the run directory to write.
+            max_length: maximum number of tokens of an input.
         """
         for remark in import_adapter(folder, model, task, run_path(out), max_length):
             print(f"mpt: {remark}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a run took, beside what fine-tuning every weight takes on the same rows."""
+"""The cost of a run, compared with fine-tuning all weights on the same rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mpt.report.facts import Facts, Stage
 from mpt.training.spending import Spending
 
 NONE = "–"
-TRAINED_BYTES = 12  # of a number that is trained: its gradient and Adam's two moments
-NUMBER_BYTES = 4  # of one that is kept
+TRAINED_BYTES = 12  # bytes per trained parameter: its gradient and Adam's two moments
+NUMBER_BYTES = 4  # bytes per stored parameter
 NOTE = (
     "FLOPs are those that the method needs, by the formulas of mpt.models.cost, on rows of the mean length: "
     "no padding, recomputation or evaluation. Fine-tuning is computed, not run: the same formulas, rows and "
@@ -23,7 +23,14 @@ UNKNOWN = "This run kept no account of its costs: a version before this page's m
 
 
 class Total(NamedTuple):
-    """All of several stages: FLOPs, those of fine-tuning, seconds and rows."""
+    """The cost of several stages.
+
+    Attributes:
+        flops: FLOPs of training.
+        finetuning: FLOPs of fine-tuning all weights on the same rows.
+        seconds: seconds in training steps.
+        rows: rows read in training.
+    """
 
     flops: float
     finetuning: float
@@ -32,7 +39,7 @@ class Total(NamedTuple):
 
     @classmethod
     def of(cls, stages: Sequence[Stage]) -> Total:
-        """As far as they have come."""
+        """The cost of stages up to their last step so far."""
         known = [(stage, stage.spending) for stage in stages if stage.spending]
         return cls(
             flops=sum(stage.step * spent.flops for stage, spent in known),
@@ -43,33 +50,33 @@ class Total(NamedTuple):
 
     @property
     def finetuning_seconds(self) -> float:
-        """At this run's rate."""
+        """Seconds of fine-tuning all weights, at this run's FLOP/s."""
         return self.seconds * self.finetuning / self.flops if self.flops else 0.0
 
 
-def cost_sections(found: Facts) -> Iterator[Section]:
-    """A run's cost, in all and stage by stage."""
-    spent = [(stage, stage.spending) for stage in found.stages if stage.spending and stage.lines]
+def cost_sections(run: Facts) -> Iterator[Section]:
+    """The section on a run's cost, in total and by stage."""
+    spent = [(stage, stage.spending) for stage in run.stages if stage.spending and stage.lines]
     if not spent:
-        if found.stages:
+        if run.stages:
             yield Section("Cost", [paragraph(UNKNOWN, faint=True)])
         return
     total, last = Total.of([stage for stage, _ in spent]), spent[-1][1]
-    each, most = last.trained // last.prompts, max(one.trained for _, one in spent)
+    per_prompt, largest = last.trained // last.prompts, max(one.trained for _, one in spent)
     models = last.prompts
     lines = [
-        ("numbers trained for a prompt", number(each), number(last.backbone)),
-        ("share of the backbone", f"{100 * each / last.backbone:.2g} %", "100 %"),
+        ("numbers trained for a prompt", number(per_prompt), number(last.backbone)),
+        ("share of the backbone", f"{100 * per_prompt / last.backbone:.2g} %", "100 %"),
         ("rows read in training", number(total.rows), number(total.rows)),
         ("FLOPs of training", flops(total.flops), flops(total.finetuning)),
         ("seconds in training steps", f"{total.seconds:,.0f}", f"{total.finetuning_seconds:,.0f}"),
         (
             "memory of training",
-            size(last.bytes + TRAINED_BYTES * most),
+            size(last.bytes + TRAINED_BYTES * largest),
             size((TRAINED_BYTES + NUMBER_BYTES) * last.backbone),
         ),
-        ("kept on disk", size(found.kept), size(models * NUMBER_BYTES * last.backbone)),
-        *_measured(found.machine),
+        ("kept on disk", size(run.kept), size(models * NUMBER_BYTES * last.backbone)),
+        *_measured(run.machine),
     ]
     parts = [table(("", "this run", "fine-tuning, computed"), lines, named=True)]
     if len(spent) > 1:
@@ -96,15 +103,15 @@ def _of_stage(stage: Stage, spent: Spending) -> tuple[str, ...]:
 
 
 def method_costs(methods: Mapping[str, Sequence[Facts]], source: Facts | None, ours: str) -> Section:
-    """A comparison's costs: of each method the mean over its runs, of one prompt for one target.
+    """The section on the costs of a comparison: for each method, the mean cost of one prompt for one target.
 
     Args:
-        methods: each one's runs, of `adapt`.
-        source: the run of the universal prompt.
-        ours: the method whose line stands out, and beside which fine-tuning is computed.
+        methods: the runs of `adapt` of each method.
+        source: the run that trained the universal prompt.
+        ours: the method whose line is emphasised, and with which fine-tuning is compared.
     """
     lines: list[tuple[str, ...]] = []
-    tuned: tuple[str, ...] = ()
+    finetuned: tuple[str, ...] = ()
     for method, runs in methods.items():
         stages = [stage for run in runs for stage in run.stages if stage.spending and stage.lines]
         name = strong(method) if method == ours else method
@@ -112,12 +119,15 @@ def method_costs(methods: Mapping[str, Sequence[Facts]], source: Facts | None, o
             lines.append((name, *["0" if runs else NONE] * 4))
             continue
         total, prompts = Total.of(stages), sum(len(run.config.seeds) for run in runs)  # type: ignore
-        each, kept = spent.trained // spent.prompts, sum(run.kept for run in runs) / prompts
-        lines.append((name, *_numbers(each, total.flops / prompts, total.seconds / prompts, kept)))
-        if method == ours or not tuned:
+        per_prompt, kept = spent.trained // spent.prompts, sum(run.kept for run in runs) / prompts
+        lines.append((name, *_numbers(per_prompt, total.flops / prompts, total.seconds / prompts, kept)))
+        if method == ours or not finetuned:
             cost = total.finetuning / prompts, total.finetuning_seconds / prompts
-            tuned = "fine-tuning, computed", *_numbers(spent.backbone, *cost, NUMBER_BYTES * spent.backbone)
-    lines += [tuned] if tuned else []
+            finetuned = (
+                "fine-tuning, computed",
+                *_numbers(spent.backbone, *cost, NUMBER_BYTES * spent.backbone),
+            )
+    lines += [finetuned] if finetuned else []
     if source and source.stages and (spent := source.stages[-1].spending):
         total = Total.of(source.stages)
         lines.append(
@@ -133,11 +143,12 @@ def _numbers(trained: int, cost: float, seconds: float, kept: float) -> tuple[st
 
 
 def number(value: int) -> str:
+    """An integer with thousands separators."""
     return f"{value:,}"
 
 
 def flops(value: float) -> str:
-    """In the unit that leaves one to three digits before the point.
+    """FLOPs in the unit that leaves one to three digits before the decimal point.
 
     >>> flops(1.234e15), flops(0)
     ('1.23 PFLOP', '0 FLOP')
@@ -146,7 +157,7 @@ def flops(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, in powers of ten.
+    """A number of bytes in decimal units.
 
     >>> size(538_060_032)
     '538 MB'
@@ -155,7 +166,7 @@ def size(value: float) -> str:
 
 
 def _scaled(value: float, units: Sequence[str]) -> str:
-    place = 0
-    while value >= 999.5 and place < len(units) - 1:
-        value, place = value / 1000, place + 1
-    return f"{value:.3g} {units[place]}"
+    index = 0
+    while value >= 999.5 and index < len(units) - 1:
+        value, index = value / 1000, index + 1
+    return f"{value:.3g} {units[index]}"

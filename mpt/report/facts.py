@@ -1,4 +1,4 @@
-"""What a run directory holds, as far as the run has come."""
+"""Reads the content of a run directory, whether the run has finished or not."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Stage:
     """A training stage.
 
     Attributes:
-        lines: of its metrics.
-        spending: what it takes; None in a run of before.
+        name: the name of the stage.
+        lines: the lines of its metrics.
+        spending: what the stage costs; None in runs of older versions.
     """
 
     name: str
@@ -38,25 +39,28 @@ class Stage:
 
     @property
     def step(self) -> int:
-        """The last step."""
+        """The last step so far."""
         return int(self.lines[-1]["step"]) if self.lines else 0
 
     @property
     def seconds(self) -> float:
-        """Of all steps, compilation included; 0 in a run of before."""
+        """Seconds of all steps, with compilation; 0 in runs of older versions."""
         speeds = [line["rows_per_second"] for line in self.lines if "rows_per_second" in line]
         return sum(self.spending.rows / speed for speed in speeds) if self.spending else 0.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run directory holds.
+    """The content of a run directory.
 
     Attributes:
-        cards: of its prompts, by the names of their files.
-        answers: task -> seed -> what was answered on the scored rows.
-        machine: see ``keep_machine``.
-        kept: bytes of its prompts on disk.
+        path: the run directory.
+        config: the config of the run.
+        stages: the training stages.
+        cards: the cards of its prompts, by the names of their files.
+        answers: the answers to the scored examples, by task and seed.
+        machine: the facts about the machine; see ``keep_machine``.
+        kept: size of its prompts on disk in bytes.
     """
 
     path: AnyPath
@@ -72,13 +76,13 @@ def facts(run: AnyPath) -> Facts:
     """Reads a run directory.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a run directory.
     """
     file = run / "config.yaml"
     if not file.is_file():
         raise UserError(f"{run}: no run directory (it has no config.yaml)")
-    folders = sorted((path.parent for path in run.glob("*/metrics.jsonl")), key=_place)
-    cards = sorted((run / "prompts").glob("*.json"), key=_place)
+    folders = sorted((path.parent for path in run.glob("*/metrics.jsonl")), key=_sort_key)
+    cards = sorted((run / "prompts").glob("*.json"), key=_sort_key)
     return Facts(
         path=run,
         config=load_config(
@@ -92,6 +96,6 @@ def facts(run: AnyPath) -> Facts:
     )
 
 
-def _place(path: AnyPath) -> list[tuple[int, str]]:
-    """Sorts by name, and numbers in names by their size."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.stem)]
+def _sort_key(path: AnyPath) -> list[tuple[int, str]]:
+    """A key that sorts paths by name, and numbers within names by their value."""
+    return [(int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d*)", path.stem)]

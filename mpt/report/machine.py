@@ -1,4 +1,4 @@
-"""Where a run was made, with what software, and how much memory its process took."""
+"""Records the machine and the software of a run, and how much memory its process used."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ FILE = "machine.json"
 
 
 def keep_machine(run: AnyPath) -> None:
-    """Writes machine.json; memory is that of this process up to now, and of its first device."""
+    """Writes machine.json, with the peak memory of this process so far and of its first device."""
     device = jax.local_devices()[0]
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = {
+    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+    machine = {
         "system": platform.platform(),
         "devices": f"{jax.device_count()} × {device.device_kind}",
         "processes": jax.process_count(),
-        "peak_memory": most,
+        "peak_memory": peak_memory,
         "peak_device_memory": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "software": {"python": platform.python_version(), **software()},
     }
-    write_whole(run / FILE, json.dumps(found, indent=2) + "\n")
+    write_whole(run / FILE, json.dumps(machine, indent=2) + "\n")
 
 
 def kept_machine(run: AnyPath) -> dict[str, Any]:
-    """What was written; nothing where nothing was."""
+    """Reads machine.json; empty if there is none."""
     return json.loads((run / FILE).read_text()) if (run / FILE).exists() else {}

@@ -1,4 +1,4 @@
-"""What went wrong on the scored rows: confusion matrices, and examples."""
+"""Mistakes on the scored examples: confusion matrices, and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -14,84 +14,90 @@ from mpt.render.plots import figure, heat_map, inline
 
 BySeed = Mapping[int, Sequence[Answered]]
 
-MANY = 12  # more classes than these have no place for a picture
-SHOWN, MORE = 6, 20  # mistakes of a task
-LONGEST = 600  # characters of an input
+MANY = 12  # with more classes than these, a list of pairs replaces the matrix
+SHOWN, MORE = 6, 20  # mistakes per task that are visible, and that are folded away
+LONGEST = 600  # characters after which an input is cut
 
 
 def answer_sections(answers: Mapping[str, BySeed], of: str = "") -> Iterator[Section]:
-    """Confusion matrices and mistakes.
+    """The sections with confusion matrices and mistakes.
 
     Args:
-        answers: by task and seed.
-        of: whose answers they are, where a run has several methods'.
+        answers: the answers by task and seed.
+        of: the name of the method that gave them, if the run has several.
     """
     classes = [_confusion(task, by_seed) for task, by_seed in answers.items() if _words(by_seed)]
-    behind = f" Answers of: {of}." if of else ""
+    method_note = f" Answers of: {of}." if of else ""
     if classes:
         words = (
             "Of the rows of each class (down), the share that was taken for each class (across), in percent; "
-            f"all seeds' rows together, the first {KEPT} of each.{behind}"
+            f"all seeds' rows together, the first {KEPT} of each.{method_note}"
         )
         yield Section("Confusion", [paragraph(words), grid(classes)])
     if answers:
         words = (
             "Rows that were answered wrongly by the most seeds first, and among them those of which the "
-            f"model was surest.{behind}"
+            f"model was surest.{method_note}"
         )
         parts = [part for task, by_seed in answers.items() for part in _mistakes(task, by_seed)]
         yield Section("Mistakes", [paragraph(words), *parts])
 
 
 def counts(rows: Sequence[Answered], words: Sequence[str]) -> Int[np.ndarray, "C C"]:
-    """How many rows of each class were taken for each."""
-    places = {word: place for place, word in enumerate(words)}
-    found = np.zeros((len(words), len(words)), np.int64)
+    """The confusion matrix: entry [i, k] is the number of rows of class i that were predicted as class k."""
+    index = {word: i for i, word in enumerate(words)}
+    confusion = np.zeros((len(words), len(words)), np.int64)
     for row in rows:
-        found[places[row.targets[0]], places[row.prediction]] += 1
-    return found
+        confusion[index[row.targets[0]], index[row.prediction]] += 1
+    return confusion
 
 
 def _words(by_seed: BySeed) -> list[str]:
-    """The class words; none of free text."""
+    """The class words; empty for free text."""
     return list(next(iter(by_seed.values()))[0].probabilities)
 
 
 def _confusion(task: str, by_seed: BySeed) -> Html:
     words = _words(by_seed)
-    found = counts([row for rows in by_seed.values() for row in rows], words)
-    of_class = found.sum(axis=1)
-    right = f"{task}: {100 * np.trace(found) / found.sum():.1f} % of {found.sum():,} answers are right."
+    confusion = counts([row for rows in by_seed.values() for row in rows], words)
+    of_class, total = confusion.sum(axis=1), confusion.sum()
+    caption = f"{task}: {100 * np.trace(confusion) / total:.1f} % of {total:,} answers are right."
     if len(words) > MANY:
-        return _confused(right, found, words)
+        return _confused(caption, confusion, words)
     with np.errstate(invalid="ignore"):
-        shares = 100 * found / of_class[:, None]  # a class without rows has an empty line
+        percent = 100 * confusion / of_class[:, None]  # a class without rows has an empty line
     drawn, axes = figure(2.0 + 0.55 * len(words), 1.3 + 0.36 * len(words))
-    heat_map(axes, shares, [f"{word} ({count:,})" for word, count in zip(words, of_class)], words)
+    heat_map(axes, percent, [f"{word} ({count:,})" for word, count in zip(words, of_class)], words)
     axes.set_xlabel("answered")
-    return drawing(inline(drawn, f"Confusion matrix of {task}"), right)
+    return drawing(inline(drawn, f"Confusion matrix of {task}"), caption)
 
 
-def _confused(right: str, found: Int[np.ndarray, "C C"], words: Sequence[str]) -> Html:
-    """The pairs that are taken for one another most often, of too many classes for a picture."""
-    wrong = found - np.diag(np.diag(found))
+def _confused(caption: str, confusion: Int[np.ndarray, "C C"], words: Sequence[str]) -> Html:
+    """A table of the pairs of classes that are confused most often, for too many classes for a matrix."""
+    wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MANY]
-    pairs = [divmod(int(place), len(words)) for place in order if wrong.flat[place]]
-    lines = [(words[i], words[k], f"{wrong[i, k]:,}", f"{found[i].sum():,}") for i, k in pairs]
+    pairs = [divmod(int(index), len(words)) for index in order if wrong.flat[index]]
+    lines = [(words[i], words[k], f"{wrong[i, k]:,}", f"{confusion[i].sum():,}") for i, k in pairs]
     head = ("right", "answered", "times", "of")
-    return Html(f"<div>{paragraph(right)}{table(head, lines, texts=2)}</div>")
+    return Html(f"<div>{paragraph(caption)}{table(head, lines, texts=2)}</div>")
 
 
 class _Missed(NamedTuple):
-    """A row that some seeds got wrong: what they said, the most frequent answer first, and how surely."""
+    """An example that some seeds got wrong.
+
+    Attributes:
+        row: the wrong answer with the highest confidence.
+        wrong: number of seeds that got it wrong.
+        confidence: the probability of that answer.
+    """
 
     row: Answered
     wrong: int
-    share: float
+    confidence: float
 
 
 def _mistakes(task: str, by_seed: BySeed) -> Iterator[Html]:
-    """The task's worst mistakes; all seeds were scored on the same rows."""
+    """The worst mistakes of a task; all seeds were scored on the same examples."""
     missed = []
     for seeds in zip(*by_seed.values()):
         wrong = [row for row in seeds if not row.is_correct]
@@ -99,14 +105,14 @@ def _mistakes(task: str, by_seed: BySeed) -> Iterator[Html]:
             surest = max(wrong, key=lambda row: row.confidence)
             missed.append(_Missed(surest, len(wrong), surest.confidence))
     rows = min(map(len, by_seed.values()))
-    told = f"{task}: {len(missed):,} of {rows:,} rows were missed"
-    told += f" by at least one of {len(by_seed)} seeds" if len(by_seed) > 1 else ""
-    missed.sort(key=lambda one: (-one.wrong, -one.share))
+    summary = f"{task}: {len(missed):,} of {rows:,} rows were missed"
+    summary += f" by at least one of {len(by_seed)} seeds" if len(by_seed) > 1 else ""
+    missed.sort(key=lambda one: (-one.wrong, -one.confidence))
     if not missed:
         yield paragraph(f"{task}: none of {rows:,} rows was missed.")
         return
     shown = [_shown(one, len(by_seed)) for one in missed[: SHOWN + MORE]]
-    yield heading(f"{told}.")
+    yield heading(f"{summary}.")
     yield grid(shown[:SHOWN])
     if len(shown) > SHOWN:
         yield folded(f"{len(shown) - SHOWN} more of {task}", [grid(shown[SHOWN:])])
@@ -115,10 +121,10 @@ def _mistakes(task: str, by_seed: BySeed) -> Iterator[Html]:
 def _shown(missed: _Missed, seeds: int) -> Html:
     row = missed.row
     text = row.input if len(row.input) <= LONGEST else f"{row.input[:LONGEST]} …"
-    right = " or ".join(f"“{target}”" for target in row.targets[:3])
-    said = f"Right: {right}. Answered: “{row.prediction}”"
+    targets = " or ".join(f"“{target}”" for target in row.targets[:3])
+    text_below = f"Right: {targets}. Answered: “{row.prediction}”"
     if row.probabilities:
-        said += f", with {100 * row.confidence:.0f} %"
-        said += f" ({100 * row.probabilities[row.targets[0]]:.0f} % for the right one)"
-    said += f"; wrong for {missed.wrong} of {seeds} seeds." if seeds > 1 else "."
-    return quote(text, faint(said))
+        text_below += f", with {100 * row.confidence:.0f} %"
+        text_below += f" ({100 * row.probabilities[row.targets[0]]:.0f} % for the right one)"
+    text_below += f"; wrong for {missed.wrong} of {seeds} seeds." if seeds > 1 else "."
+    return quote(text, faint(text_below))

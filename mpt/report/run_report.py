@@ -1,4 +1,4 @@
-"""The report of a run, from what its directory holds: report.html, one file that fetches nothing."""
+"""Writes the report of a run from its directory: report.html, a single file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAME = "report.html"
 
 
 def finish(run: AnyPath) -> None:
-    """What a recipe ends with: notes on the machine, and the report."""
+    """Ends a recipe: records the machine, and writes the report."""
     keep_machine(run)
     report(run)
 
@@ -54,7 +54,7 @@ def report(run: AnyPath) -> AnyPath:
     """Writes the report of a run, finished or not, and returns its path.
 
     Raises:
-        UserError: it is no run directory.
+        UserError: it is not a run directory.
     """
     write_whole(run / NAME, _page(facts(run)) if is_primary() else "")
     return run / NAME
@@ -73,8 +73,8 @@ def _page(found: Facts) -> str:
     return page(f"Report of {run_title(found.path)}", lead, [*sections, *record_sections(found)])
 
 
-def _own(found: Facts) -> Iterator[Section]:
-    """What a run that trains by itself has to show."""
+def _training_sections(found: Facts) -> Iterator[Section]:
+    """The sections that every run has which trains prompts itself."""
     yield from curve_sections(found.stages)
     yield from answer_sections(found.answers)
     yield from cost_sections(found)
@@ -82,18 +82,18 @@ def _own(found: Facts) -> Iterator[Section]:
 
 
 def _pretraining(found: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
-    through = has_prompt(found.path, "universal")
+    finished = has_prompt(found.path, "universal")
     what = f"A universal prompt from {', '.join(config.tasks)}, on {config.model.name}"
-    return f"{what}; {_state(found, through)}.", [*_own(found)]
+    return f"{what}; {_state(found, finished)}.", [*_training_sections(found)]
 
 
 def _adaptation(found: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
     results = read_results(found.path)
     what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} (method {config.method})"
-    # A prompt that was imported has been through no step of ours.
-    through = bool(results) or not found.stages
+    # An imported prompt has no training stages.
+    finished = bool(results) or not found.stages
     sections = [_results(results, config.scored)] if results else []
-    return f"{what}; {_state(found, through)}.", [*sections, *_own(found)]
+    return f"{what}; {_state(found, finished)}.", [*sections, *_training_sections(found)]
 
 
 def _results(results: Sequence[Result], scored: str) -> Section:
@@ -112,9 +112,9 @@ def _results(results: Sequence[Result], scored: str) -> Section:
     return Section("Results", [table(head, lines, texts=2, named=True), paragraph(words, faint=True)])
 
 
-def _state(found: Facts, through: bool) -> str:
-    """How far it has come."""
-    if through:
+def _state(found: Facts, finished: bool) -> str:
+    """Whether the run has finished, or how far it has got."""
+    if finished:
         return "finished"
     last = found.stages[-1] if found.stages else None
     steps = f" of {last.spending.steps:,}" if last and last.spending else ""
@@ -124,16 +124,19 @@ def _state(found: Facts, through: bool) -> str:
 def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]]:
     runs = {cell: found.path / cell.folder(config) for cell in cells(config)}
     results = {cell: result for cell, run in runs.items() for result in read_results(run)}
-    told = {cell: facts(run) for cell, run in runs.items() if (run / "config.yaml").exists()}
+    of_cell = {cell: facts(run) for cell, run in runs.items() if (run / "config.yaml").exists()}
     source = run_path(config.source or found.path / "pretrain")
     pretrained = facts(source) if (source / "config.yaml").exists() else None
-    every = [*told.values(), *([pretrained] if pretrained else [])]
-    known = [stage.spending.backbone for each in every for stage in each.stages if stage.spending]
+    all_runs = [*of_cell.values(), *([pretrained] if pretrained else [])]
+    sizes = [stage.spending.backbone for one in all_runs for stage in one.stages if stage.spending]
     # The smallest: a run of LoRA counts its low-rank matrices as part of the backbone.
-    size = min(known, default=0) or parameter_count(abstract_backbone(config.pretrain.model.name))
+    size = min(sizes, default=0) or parameter_count(abstract_backbone(config.pretrain.model.name))
     comparison = Comparison.of(config, size, results)
-    through = len(results) == len(runs)
-    state = "finished" if through else f"not finished: {len(results)} of {len(runs)} adaptations are there"
+    state = (
+        "finished"
+        if len(results) == len(runs)
+        else f"not finished: {len(results)} of {len(runs)} adaptations are there"
+    )
     lead = f"{len(config.methods)} methods on {', '.join(config.targets)}, on {config.pretrain.model.name}; "
     seconds = pretraining_seconds(source) if source.exists() and has_prompt(source, "universal") else None
     sections = [
@@ -141,7 +144,7 @@ def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]
         *_figures(comparison),
         *_answers(runs, results),
         method_costs(
-            {method: [told[c] for c in told if c.method == method] for method in config.methods},
+            {method: [of_cell[c] for c in of_cell if c.method == method] for method in config.methods},
             pretrained,
             OURS,
         ),
@@ -161,7 +164,7 @@ def _tables(comparison: Comparison, seconds: float | None) -> Iterator[Html]:
 
 
 def _rates(run: AnyPath) -> list[Html]:
-    """How rates were chosen, where they were."""
+    """The trials by which learning rates were chosen, if they were."""
     file = run / "tuning.json"
     return (
         [folded("tuning.json: every trial, and the factors chosen", [listing(file.read_text())])]
@@ -171,7 +174,7 @@ def _rates(run: AnyPath) -> list[Html]:
 
 
 def _figures(comparison: Comparison) -> list[Section]:
-    """Those of the methods whose targets are all there."""
+    """The figures of those methods that have results for all targets."""
     if not any(comparison.row(method, shots) for method in comparison.methods for shots in comparison.shots):
         return []
     drawn = [drawing(inline(one, words), f"{words}.") for _, words, one in figures(comparison)]
@@ -183,21 +186,21 @@ def _figures(comparison: Comparison) -> list[Section]:
 
 
 def _answers(runs: dict[Cell, AnyPath], results: dict[Cell, Result]) -> Iterator[Section]:
-    """Those of the adapted universal prompt, or of the first method that is there."""
+    """The answers of the adapted universal prompt, or else of the first method that has results."""
     methods = list(dict.fromkeys(cell.method for cell in results))
     shown = OURS if OURS in methods else next(iter(methods), "")
-    own = [cell for cell in results if cell.method == shown]
-    several = len({cell.shots for cell in own}) > 1
+    shown_cells = [cell for cell in results if cell.method == shown]
+    has_several_shots = len({cell.shots for cell in shown_cells}) > 1
     answers = {
-        f"{task}, {tables.k(cell.shots or 0)}" if several else task: by_seed
-        for cell in own
+        f"{task}, {tables.k(cell.shots or 0)}" if has_several_shots else task: by_seed
+        for cell in shown_cells
         for task, by_seed in kept_answers(runs[cell]).items()
     }
     yield from answer_sections(answers, of=shown)
 
 
 def _links(run: AnyPath, runs: dict[Cell, AnyPath], source: AnyPath | None) -> Section:
-    """The ways to the reports of all parts."""
+    """Links to the reports of all runs of a comparison."""
     lines = [(_report_of(run, source, "universal prompt"), "all", "")] if source else []
     lines += [
         (
@@ -211,7 +214,7 @@ def _links(run: AnyPath, runs: dict[Cell, AnyPath], source: AnyPath | None) -> S
 
 
 def _report_of(run: AnyPath, path: AnyPath, words: str) -> str:
-    """The way to a part's report, if it is there; no way leads out of a run directory."""
+    """A link to the report of a run, if it exists and is inside this run directory; else only its name."""
     inside = path.is_relative_to(run) and (path / NAME).exists()
     return link(words, str((path / NAME).relative_to(run))) if inside else words
 
@@ -220,15 +223,15 @@ def _sequence(found: Facts, config: ContinualConfig) -> tuple[str, list[Section]
     results = continual_report.read_results(found.path)
     what = f"{', '.join(config.tasks)} one after another, on {config.model.name}"
     methods = [path.parent for path in sorted(found.path.glob("*/config.yaml"))]
-    through = bool(results) or bool(found.answers)  # a method's own run ends with its answers
-    sections = [*_own(found)]
+    finished = bool(results) or bool(found.answers)  # the run of a single method ends with its answers
+    sections = [*_training_sections(found)]
     if results:
         sections = [*_transfer(results), *sections]
     if methods:
         names = {str(name): words for name, words in continual_report.TITLES.items()}
         lines = [(_report_of(found.path, path, names.get(path.name, path.name)),) for path in methods]
         sections.append(Section("Runs", [table(("report of",), lines)]))
-    return f"{what}; {_state(found, through)}.", sections
+    return f"{what}; {_state(found, finished)}.", sections
 
 
 def _transfer(results: continual_report.Results) -> Iterator[Section]:
