@@ -35,11 +35,11 @@ def inspection_page(findings: Findings) -> str:
 
 
 def _tokens(findings: Findings) -> Section:
-    parts = [
+    blocks = [
         paragraph(
-            "The tokens whose embeddings point most nearly where each vector does, with the cosine of the "
-            "first; and the tokens that the head would give for it, behind the final norm. "
-            "A low cosine says that the vector is no word: take its neighbours lightly."
+            "The tokens whose embeddings have the largest cosine with each vector, with the cosine of the "
+            "first; and the tokens that the output head would predict from it, after the final norm. "
+            "A low cosine means that the vector is not close to any word."
         )
     ]
     for i, (subject, words) in enumerate(zip(findings.subjects, findings.words)):
@@ -50,9 +50,9 @@ def _tokens(findings: Findings) -> Section:
             )
         ]
         head = ("position", "nearest by cosine", "read out", "cosine", "norm")
-        parts.append(folded(subject.name, [table(head, lines, texts=3)], opened=i == 0))
+        blocks.append(folded(subject.name, [table(head, lines, texts=3)], opened=i == 0))
     return Section(
-        "Nearest tokens", [*parts, paragraph("Norms are in those of a typical token.", faint=True)]
+        "Nearest tokens", [*blocks, paragraph("Norms are relative to the median token's.", faint=True)]
     )
 
 
@@ -70,7 +70,7 @@ def _norms(findings: Findings) -> Section:
     axes.set_yticks(range(count), [subject.name for subject in findings.subjects])
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("norm, in that of a typical token")
+    axes.set_xlabel("norm, relative to the median token's")
     caption = (
         "A line for each vector, a dot for their median; the band holds 90 % of the vocabulary's embeddings, "
         f"whose median norm is {middle:.3g}."
@@ -89,8 +89,8 @@ def _similarity(findings: Findings) -> Iterator[Section]:
     drawn.colorbar(shown, ax=axes, shrink=0.7).outline.set_visible(False)
     heat = drawing(
         inline(drawn, "Cosines between prompts"),
-        "Cosines of the prompts' mean vectors, like ones beside each other; the tree joins what is most "
-        "alike first. Prompts that started from one text stay alike.",
+        "Cosines of the prompts' mean vectors, with similar prompts next to each other; the tree joins the "
+        "most similar ones first. Prompts that started from the same text stay similar.",
     )
     yield Section("Similarity", [heat])
 
@@ -109,14 +109,14 @@ def _similarity(findings: Findings) -> Iterator[Section]:
     axes.set_yticks([])
     drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     caption = (
-        f"The plane keeps {100 * findings.similarity.explained:.0f} % of the spread. One colour is one task, "
-        "one mark one stage; only distances mean something, the axes do not."
+        f"The plane keeps {100 * findings.similarity.explained:.0f} % of the variance. Colours are tasks, "
+        "marks are stages. Only distances have a meaning, the axes do not."
     )
     yield Section("Map", [drawing(inline(drawn, "Map of the prompts"), caption)])
 
 
 def _variance_shares(findings: Findings) -> Section:
-    content: list[Html] = []
+    blocks: list[Html] = []
     for file, share in findings.variance_shares.items():
         names = [subject.name for subject in findings.subjects if subject.file == file]
         ranks = findings.ranks.get(file)
@@ -129,16 +129,16 @@ def _variance_shares(findings: Findings) -> Section:
             for i, (name, specific) in enumerate(zip(names, share.specific))
         ]
         components = [] if ranks is None else [f"component {r}, %" for r in range(ranks.shape[1])]
-        content.append(
+        blocks.append(
             paragraph(f"{file}: {100 * share.common:.1f} % of the prompts is common to all of them.")
         )
-        content.append(table(("prompt", "its own, %", *components), lines))
+        blocks.append(table(("prompt", "its own, %", *components), lines))
     if findings.ranks:
-        content.append(
+        blocks.append(
             paragraph(
-                "A universal prompt is a shared matrix times a low-rank one for each task. What is common is "
-                "the shared part; what is a prompt's own comes of its low-rank part alone. The components "
-                "are those of that low-rank matrix: all ones, as at the start, is one component.",
+                "A universal prompt is a shared matrix times a low-rank one for each task. What is common "
+                "comes from the shared matrix, what is a prompt's own from its low-rank matrix alone. The "
+                "components are those of the low-rank matrix; its initial value, all ones, is one component.",
                 faint=True,
             )
         )
@@ -151,15 +151,15 @@ def _variance_shares(findings: Findings) -> Section:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     caption = "Where in the prompt the tasks differ: the share that is not common, by position."
-    content.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
-    return Section("Shared and own", content)
+    blocks.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
+    return Section("Shared and own", blocks)
 
 
 def _positions(findings: Findings) -> Section:
-    parts = [
+    blocks = [
         paragraph(
-            "By how much the loss on a row rises when one vector is left out (those behind it move up by a "
-            "place). Above zero the vector helps; the thin lines are ± one standard error over the rows."
+            "The rise of the loss on a row when one vector is left out (the vectors after it move up by one "
+            "position). Above zero the vector helps; the thin lines are ± one standard error over the rows."
         )
     ]
     for study in findings.studies:
@@ -173,12 +173,12 @@ def _positions(findings: Findings) -> Section:
         axes.set_ylabel("rise, nats")
         name = findings.subjects[study.subject].name
         caption = f"{name}: loss {study.ablation.loss:.3f} nats with the whole prompt, on {study.rows}."
-        parts.append(drawing(inline(drawn, f"Worth of each vector of {name}"), caption))
-    return Section("Which positions matter", parts)
+        blocks.append(drawing(inline(drawn, f"Worth of each vector of {name}"), caption))
+    return Section("Which positions matter", blocks)
 
 
 def _attention(findings: Findings) -> Section:
-    parts = [
+    blocks = [
         paragraph(
             "The share of attention that goes to each vector, by layer: from the positions that predict the "
             "label and, in an encoder, from the text; the mean over heads, positions and rows. What is "
@@ -203,8 +203,10 @@ def _attention(findings: Findings) -> Section:
                 f"{name}, from {source}: {100 * total.mean():.0f} % of attention goes to the prompt, "
                 f"{100 * total.max():.0f} % in layer {total.argmax()}."
             )
-            parts.append(drawing(inline(drawn, f"Attention from {source} to the vectors of {name}"), caption))
-    return Section("Where labels look", parts)
+            blocks.append(
+                drawing(inline(drawn, f"Attention from {source} to the vectors of {name}"), caption)
+            )
+    return Section("Where labels look", blocks)
 
 
 def _label_positions(set_ticks, findings: Findings, study: Study, count: int = 0) -> None:

@@ -16,10 +16,10 @@ class Html(str):
 
 
 class Section(NamedTuple):
-    """A section of a page, with a heading that is linked in the table of contents."""
+    """A section of a page: a title, which the table of contents links to, and blocks of HTML below it."""
 
     title: str
-    parts: Sequence[Html]
+    blocks: Sequence[Html]
 
 
 # Light and dark colours, by the reader's preference. What is too wide scrolls in a box of its own.
@@ -74,7 +74,7 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     links = (f'<a href="#part-{i}">{html.escape(section.title)}</a>' for i, section in enumerate(sections))
     body = "\n".join(
         f'<section>\n<h2 id="part-{i}">{html.escape(section.title)}</h2>\n'
-        + "\n".join(section.parts)
+        + "\n".join(section.blocks)
         + "\n</section>"
         for i, section in enumerate(sections)
     )
@@ -116,16 +116,15 @@ def drawing(svg: str, caption: str) -> Html:
     return Html(f'<figure><div class="wide">{svg}</div>{caption}</figure>')
 
 
-def folded(summary: str, parts: Sequence[Html], opened: bool = False) -> Html:
+def folded(summary: str, blocks: Sequence[Html], opened: bool = False) -> Html:
     """Content that opens and closes by a click on its summary."""
-    return Html(
-        f"<details{' open' if opened else ''}><summary>{escaped(summary)}</summary>{''.join(parts)}</details>"
-    )
+    start = f"<details{' open' if opened else ''}><summary>{escaped(summary)}</summary>"
+    return Html(f"{start}{''.join(blocks)}</details>")
 
 
-def grid(parts: Sequence[Html]) -> Html:
+def grid(blocks: Sequence[Html]) -> Html:
     """Blocks side by side, if the page is wide enough."""
-    return Html(f'<div class="grid">{"".join(parts)}</div>')
+    return Html(f'<div class="grid">{"".join(blocks)}</div>')
 
 
 def quote(*lines: str) -> Html:

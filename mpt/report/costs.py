@@ -13,13 +13,13 @@ NONE = "–"
 TRAINED_BYTES = 12  # bytes per trained parameter: its gradient and Adam's two moments
 NUMBER_BYTES = 4  # bytes per stored parameter
 NOTE = (
-    "FLOPs are those that the method needs, by the formulas of mpt.models.cost, on rows of the mean length: "
-    "no padding, recomputation or evaluation. Fine-tuning is computed, not run: the same formulas, rows and "
-    "steps, without a prompt, every weight trained, its seconds at this run's rate; one model for each "
-    "prompt, in float32. Memory of training is that of the weights, of the gradients and of Adam's two "
+    "FLOPs are those that the method needs, by the formulas of mpt.models.cost, for rows of the mean length, "
+    "without padding, recomputation or evaluation. Fine-tuning is computed, not run: by the same formulas, "
+    "on the same rows and steps, without a prompt and with all weights trained, at this run's FLOP/s; with one "
+    "float32 model for each prompt. Memory of training is that of the weights, the gradients and Adam's two "
     "moments, without activations."
 )
-UNKNOWN = "This run kept no account of its costs: a version before this page's made it."
+UNKNOWN = "This run kept no account of its costs, because an older version of mpt made it."
 
 
 class Total(NamedTuple):
@@ -78,11 +78,11 @@ def cost_sections(run: Facts) -> Iterator[Section]:
         ("kept on disk", size(run.kept), size(models * NUMBER_BYTES * last.backbone)),
         *_measured(run.machine),
     ]
-    parts = [table(("", "this run", "fine-tuning, computed"), lines, named=True)]
+    blocks = [table(("", "this run", "fine-tuning, computed"), lines, named=True)]
     if len(spent) > 1:
         head = ("stage", "prompts", "trained", "steps", "rows", "FLOPs", "seconds", "GFLOP/s")
-        parts.append(table(head, [_of_stage(stage, one) for stage, one in spent], named=True))
-    yield Section("Cost", [*parts, paragraph(NOTE, faint=True)])
+        blocks.append(table(head, [_of_stage(stage, one) for stage, one in spent], named=True))
+    yield Section("Cost", [*blocks, paragraph(NOTE, faint=True)])
 
 
 def _measured(machine: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:

@@ -30,14 +30,14 @@ def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
         if stage.lines:
             name, _, suffix = stage.name.rpartition("-")
             groups.setdefault(name if suffix.isdecimal() else stage.name, []).append(stage)
-    parts = [part for name, group in groups.items() for part in _curves(name, group)]
-    if not parts:
+    blocks = [part for name, group in groups.items() for part in _curves(name, group)]
+    if not blocks:
         return
     words = paragraph(
-        "Each step's loss on its own rows (faint) and its running mean; and, where the run looks at "
-        "validation rows, the metric there. Step 0 is before training."
+        "The loss of each step on its own rows (faint) and its running mean; and the metric on validation "
+        "rows, if the run has validation passes. Step 0 is before training."
     )
-    yield Section("Learning curves", [words, grid(parts)])
+    yield Section("Learning curves", [words, grid(blocks)])
 
 
 def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:

@@ -39,8 +39,8 @@ def answer_sections(answers: Mapping[str, BySeed], of: str = "") -> Iterator[Sec
             "Rows that were answered wrongly by the most seeds first, and among them those of which the "
             f"model was surest.{method_note}"
         )
-        parts = [part for task, by_seed in answers.items() for part in _mistakes(task, by_seed)]
-        yield Section("Mistakes", [paragraph(words), *parts])
+        blocks = [part for task, by_seed in answers.items() for part in _mistakes(task, by_seed)]
+        yield Section("Mistakes", [paragraph(words), *blocks])
 
 
 def counts(rows: Sequence[Answered], words: Sequence[str]) -> Int[np.ndarray, "C C"]:

@@ -37,8 +37,8 @@ def record_sections(run: Facts) -> Iterator[Section]:
     """The sections with the config of a run, and the versions of its software."""
     command = type(run.config).__name__.removesuffix("Config").lower()
     words = f"mpt {command} {run.path / 'config.yaml'} runs it again, with another --out."
-    parts = [paragraph(words), folded("config.yaml", [listing(dump_config(run.config))])]
-    yield Section("Config", parts)
+    blocks = [paragraph(words), folded("config.yaml", [listing(dump_config(run.config))])]
+    yield Section("Config", blocks)
     versions = run.machine.get("software") or next((card.software for card in run.cards.values()), {})
     machine = [(words, str(run.machine[key])) for key, words in WHAT.items() if key in run.machine]
     lines = [*machine, *((name, version) for name, version in versions.items())]

@@ -60,40 +60,40 @@ def report(run: AnyPath) -> AnyPath:
     return run / NAME
 
 
-def _page(found: Facts) -> str:
-    config = found.config
+def _page(run_facts: Facts) -> str:
+    config = run_facts.config
     if isinstance(config, CompareConfig):
-        lead, sections = _comparison(found, config)
+        lead, sections = _comparison(run_facts, config)
     elif isinstance(config, ContinualConfig):
-        lead, sections = _sequence(found, config)
+        lead, sections = _sequence(run_facts, config)
     elif isinstance(config, AdaptConfig):
-        lead, sections = _adaptation(found, config)
+        lead, sections = _adaptation(run_facts, config)
     else:
-        lead, sections = _pretraining(found, config)
-    return page(f"Report of {run_title(found.path)}", lead, [*sections, *record_sections(found)])
+        lead, sections = _pretraining(run_facts, config)
+    return page(f"Report of {run_title(run_facts.path)}", lead, [*sections, *record_sections(run_facts)])
 
 
-def _training_sections(found: Facts) -> Iterator[Section]:
+def _training_sections(run_facts: Facts) -> Iterator[Section]:
     """The sections that every run has which trains prompts itself."""
-    yield from curve_sections(found.stages)
-    yield from answer_sections(found.answers)
-    yield from cost_sections(found)
-    yield from prompt_sections(found)
+    yield from curve_sections(run_facts.stages)
+    yield from answer_sections(run_facts.answers)
+    yield from cost_sections(run_facts)
+    yield from prompt_sections(run_facts)
 
 
-def _pretraining(found: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
-    finished = has_prompt(found.path, "universal")
+def _pretraining(run_facts: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
+    finished = has_prompt(run_facts.path, "universal")
     what = f"A universal prompt from {', '.join(config.tasks)}, on {config.model.name}"
-    return f"{what}; {_state(found, finished)}.", [*_training_sections(found)]
+    return f"{what}; {_state(run_facts, finished)}.", [*_training_sections(run_facts)]
 
 
-def _adaptation(found: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
-    results = read_results(found.path)
+def _adaptation(run_facts: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
+    results = read_results(run_facts.path)
     what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} (method {config.method})"
     # An imported prompt has no training stages.
-    finished = bool(results) or not found.stages
+    finished = bool(results) or not run_facts.stages
     sections = [_results(results, config.scored)] if results else []
-    return f"{what}; {_state(found, finished)}.", [*sections, *_training_sections(found)]
+    return f"{what}; {_state(run_facts, finished)}.", [*sections, *_training_sections(run_facts)]
 
 
 def _results(results: Sequence[Result], scored: str) -> Section:
@@ -112,20 +112,20 @@ def _results(results: Sequence[Result], scored: str) -> Section:
     return Section("Results", [table(head, lines, texts=2, named=True), paragraph(words, faint=True)])
 
 
-def _state(found: Facts, finished: bool) -> str:
+def _state(run_facts: Facts, finished: bool) -> str:
     """Whether the run has finished, or how far it has got."""
     if finished:
         return "finished"
-    last = found.stages[-1] if found.stages else None
+    last = run_facts.stages[-1] if run_facts.stages else None
     steps = f" of {last.spending.steps:,}" if last and last.spending else ""
     return f"not finished: {last.name} is at step {last.step:,}{steps}" if last else "not finished"
 
 
-def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]]:
-    runs = {cell: found.path / cell.folder(config) for cell in cells(config)}
+def _comparison(run_facts: Facts, config: CompareConfig) -> tuple[str, list[Section]]:
+    runs = {cell: run_facts.path / cell.folder(config) for cell in cells(config)}
     results = {cell: result for cell, run in runs.items() for result in read_results(run)}
     of_cell = {cell: facts(run) for cell, run in runs.items() if (run / "config.yaml").exists()}
-    source = run_path(config.source or found.path / "pretrain")
+    source = run_path(config.source or run_facts.path / "pretrain")
     pretrained = facts(source) if (source / "config.yaml").exists() else None
     all_runs = [*of_cell.values(), *([pretrained] if pretrained else [])]
     sizes = [stage.spending.backbone for one in all_runs for stage in one.stages if stage.spending]
@@ -140,7 +140,7 @@ def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]
     lead = f"{len(config.methods)} methods on {', '.join(config.targets)}, on {config.pretrain.model.name}; "
     seconds = pretraining_seconds(source) if source.exists() and has_prompt(source, "universal") else None
     sections = [
-        Section("Results", [*_tables(comparison, seconds), *_rates(found.path)]),
+        Section("Results", [*_tables(comparison, seconds), *_rates(run_facts.path)]),
         *_figures(comparison),
         *_answers(runs, results),
         method_costs(
@@ -148,7 +148,7 @@ def _comparison(found: Facts, config: CompareConfig) -> tuple[str, list[Section]
             pretrained,
             OURS,
         ),
-        _links(found.path, runs, source if pretrained else None),
+        _links(run_facts.path, runs, source if pretrained else None),
     ]
     return lead + state + ".", sections
 
@@ -219,19 +219,19 @@ def _report_of(run: AnyPath, path: AnyPath, words: str) -> str:
     return link(words, str((path / NAME).relative_to(run))) if inside else words
 
 
-def _sequence(found: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:
-    results = continual_report.read_results(found.path)
+def _sequence(run_facts: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:
+    results = continual_report.read_results(run_facts.path)
     what = f"{', '.join(config.tasks)} one after another, on {config.model.name}"
-    methods = [path.parent for path in sorted(found.path.glob("*/config.yaml"))]
-    finished = bool(results) or bool(found.answers)  # the run of a single method ends with its answers
-    sections = [*_training_sections(found)]
+    methods = [path.parent for path in sorted(run_facts.path.glob("*/config.yaml"))]
+    finished = bool(results) or bool(run_facts.answers)  # the run of a single method ends with its answers
+    sections = [*_training_sections(run_facts)]
     if results:
         sections = [*_transfer(results), *sections]
     if methods:
         names = {str(name): words for name, words in continual_report.TITLES.items()}
-        lines = [(_report_of(found.path, path, names.get(path.name, path.name)),) for path in methods]
+        lines = [(_report_of(run_facts.path, path, names.get(path.name, path.name)),) for path in methods]
         sections.append(Section("Runs", [table(("report of",), lines)]))
-    return f"{what}; {_state(found, finished)}.", sections
+    return f"{what}; {_state(run_facts, finished)}.", sections
 
 
 def _transfer(results: continual_report.Results) -> Iterator[Section]:

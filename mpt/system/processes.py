@@ -15,8 +15,7 @@ from contextlib import contextmanager
 import jax
 from jax.experimental import multihost_utils
 
-# Environment variables in which `mpt launch` numbers the processes; the coordinator's address is in JAX's
-# own.
+# Environment variables in which `mpt launch` numbers the processes; JAX's own has the coordinator's address.
 PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
 HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
 
