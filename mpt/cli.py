@@ -35,7 +35,7 @@ def _run(name: str, rest: list[str]) -> int:
         if name not in COMMANDS:
             raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
         quiet()
-        with stops_on_sigterm() if name in train.RESUMED else nullcontext():
+        with stops_on_sigterm() if name in train.TRAINING else nullcontext():
             COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)

@@ -11,11 +11,8 @@ import tyro
 from mpt.commands import Command
 from mpt.errors import UserError
 
-# The commands that run on all processes of a cluster.
+# The commands that run on all processes of a cluster, and resume where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
-
-# The commands that resume where they were stopped.
-RESUMED = TRAINING
 
 
 Config = TypeVar("Config")

@@ -11,19 +11,20 @@ from mpt.methods import AdaptConfig
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """How a comparison chooses rates: every trained method tries the same factors on the same rows."""
+    """How a comparison tunes learning rates: each trained method tries the same factors on the same tasks."""
 
     tasks: tuple[str, ...] = ()
-    """Targets of the trials, none of them the comparison's. Where one is a source task, the trials have a
-    universal prompt of their own, trained without it."""
+    """Tasks to tune on, none of them a target of the comparison. Where one is a source task, the trials have
+    a universal prompt of their own, pretrained without it."""
     factors: tuple[float, ...] = ()
-    """What each method's peak rates are multiplied by, say 0.3, 1 and 3; without any, nothing is tuned."""
+    """Factors that each method's peak learning rates are multiplied by, say 0.3, 1 and 3; without any,
+    nothing is tuned."""
     shots: int = 16
-    """Training examples per class of a trial; what is chosen serves every number of shots."""
+    """Number of training examples per class of a trial; the chosen factor serves every number of examples."""
     rows: int = 500
-    """Validation rows that a trial is scored on; 0 takes all."""
+    """Number of validation examples that a trial is scored on; 0 takes all."""
     seeds: int = 0
-    """How many of the comparison's seeds a trial has, the first ones; 0 takes all."""
+    """How many of the comparison's seeds each trial runs, the first ones; 0 takes all."""
 
     def __post_init__(self):
         if any(factor <= 0 for factor in self.factors):
@@ -37,18 +38,18 @@ class CompareConfig:
     """`mpt compare`: pretrain once, then every method on every target, in one table."""
 
     out: str = "runs/compare"
-    """The run directory; each part has its own run directory inside."""
+    """Directory of the run; each adaptation has a run directory inside it."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     source: str = ""
-    """Run directory of the pretraining, where comparisons share one; inside `out` where left out."""
+    """Run directory of the pretraining, for comparisons that share one; if left out, it is inside `out`."""
     targets: tuple[str, ...] = ()
-    """Held-out tasks."""
+    """Held-out tasks: names from `mpt tasks`, or task files."""
     held_out: bool = True
-    """Refuses a target that is a source task too; the paper's GLUE has four."""
+    """Whether to refuse a target that is also a source task; four of the paper's GLUE tasks are both."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
-    """How each method is adapted; its task, prompt, method and run directory are filled in."""
+    """Options of each adaptation; its task, prompt, method and run directory are filled in."""
     scratch_rate: float = 0.01
-    """Adam's peak rate of prompts that start from scratch: they have further to go."""
+    """Adam's peak learning rate of prompts that start from scratch: these have further to move."""
     methods: tuple[str, ...] = (
         "hard prompt",
         "universal prompt, not adapted",
@@ -56,16 +57,16 @@ class CompareConfig:
         "prompt tuning from vocabulary",
         "prompt tuning from instruction",
     )
-    """The table's rows. There are also: hard prompt, calibrated; universal prompt, not adapted, calibrated;
-    universal prompt, factors adapted; the same, not pretrained; in-context examples; SPoT; ATTEMPT; ULPT;
-    DePT; LoRA; full fine-tuning."""
+    """Entries of the table. The others are: hard prompt, calibrated; universal prompt, not adapted,
+    calibrated; universal prompt, factors adapted; the same, not pretrained; and each other method by its
+    title, such as SPoT or LoRA. An unknown one is refused with the list of all."""
     goal: float = 0.8
-    """The accuracy whose first step is reported for each method."""
+    """Accuracy to reach: the table shows at which step each method first reaches it."""
     shots: tuple[int, ...] = ()
-    """Training examples per class, one after another; `adapt.shots` alone where left out."""
+    """Numbers of training examples per class, one table each; if left out, `adapt.shots` alone."""
     tune: TuneConfig = TuneConfig()
     track: tuple[TrackerName, ...] = ()
-    """Where the metrics of the pretraining and of each adaptation go, in place of their own `track`."""
+    """Services that receive the metrics of the pretraining and of each adaptation; replaces their `track`."""
 
     def __post_init__(self):
         if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
