@@ -48,7 +48,7 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
     if not isinstance(prompt, PlainPrompt | PrefixPrompt):
         raise UserError(
             f"{run}: what it holds is more than a prompt ({card.kind}), which no other library reads; "
-            "export a run of `--method prompt`, spot or ulpt"
+            "export a run of `--method prompt`, spot, ulpt or prefix"
         )
     _, layout = load_tokenizer(model.name)
     if isinstance(prompt, PrefixPrompt):
