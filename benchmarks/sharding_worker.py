@@ -23,7 +23,14 @@ from mpt.models.t5 import T5, T5Spec
 from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
-from mpt.sharding import dealt, homes_of, own_shards, placed, use_mesh, weight_shardings
+from mpt.sharding import (
+    global_batch,
+    local_shards,
+    replicated_over_mesh,
+    shardings_of,
+    use_mesh,
+    weight_shardings,
+)
 from mpt.training.losses import task_loss
 from mpt.training.optim import Adam, LearningRates
 from mpt.training.step import StepSpec, train_step
@@ -85,13 +92,13 @@ def descent(rates: LearningRates) -> optax.GradientTransformation:
 def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
     """A step's loss, gradient and collectives on the mesh in use; and the prompt after ``steps``."""
     model = start(spec)
-    batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, own_shards())
+    batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, local_shards())
     graph, params, frozen = nnx.split(model, PromptParam, ...)
     rates = LearningRates.of({"vectors": 0.01}, steps=STEPS, warmup=0.1)
-    params, state, frozen = placed((params, descent(rates).init(params), frozen))
-    kind = StepSpec(graph, task_loss, descent, TASKS, homes_of((params, state)))
+    params, state, frozen = replicated_over_mesh((params, descent(rates).init(params), frozen))
+    kind = StepSpec(graph, task_loss, descent, TASKS, shardings_of((params, state)))
     rest = {"task": np.float32(1)}, rates
-    two = [dealt(batches[i]) for i in range(min(steps, 2))]  # in turn: each shape is compiled
+    two = [global_batch(batches[i]) for i in range(min(steps, 2))]  # in turn: each shape is compiled
     programs = [train_step.lower(kind, params, state, frozen, batch, *rest).compile() for batch in two]
     found = {"bytes": collective_bytes(programs[0].as_text())}
     for i in range(steps):

@@ -36,7 +36,7 @@ from mpt.recipes.compare import SHOWN, check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
-from mpt.rundir.directory import RunDir, write_whole
+from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, is_remote, run_path
 
@@ -306,7 +306,7 @@ def _write_tasks(config: Config, placed: Sequence[Placed], free: Collection[str]
     for name, content in files.items():
         file = run.path / "tasks" / name
         if not file.exists():
-            write_whole(file, content)
+            write_atomic(file, content)
         elif file.read_text(encoding="utf-8") != content:
             raise UserError(
                 f"{file} has other rows than were given; give another out, or remove {config.out}"

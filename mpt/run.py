@@ -27,7 +27,7 @@ from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
 from mpt.recipes.inspect import inspect
-from mpt.rundir.directory import whole_folder
+from mpt.rundir.directory import atomic_folder
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, run_path
 
@@ -147,7 +147,7 @@ class Run:
         `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory.
         """
         saved = run_path(folder)
-        with whole_folder(saved) as copy:
+        with atomic_folder(saved) as copy:
             (copy / "prompts").mkdir()
             for file in (self.path / "prompts").iterdir():
                 (copy / "prompts" / file.name).write_bytes(file.read_bytes())

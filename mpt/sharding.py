@@ -136,7 +136,7 @@ def over_shards(results: Tree) -> Tree:
     return results if on_one_device() else jax.tree.map(lambda x: x.sum(axis=0), results)
 
 
-def own_shards() -> Shards | None:
+def local_shards() -> Shards | None:
     """The shards of each batch that the devices of this process read; None on one device."""
     if (mesh := mesh_in_use()) is None:
         return None
@@ -145,7 +145,7 @@ def own_shards() -> Shards | None:
     return Shards(tuple(i for i, local in enumerate(is_local) if local), len(devices))
 
 
-def dealt(batch: Batch) -> Batch:
+def global_batch(batch: Batch) -> Batch:
     """Makes the global batch from the shards that each process has read, and puts them on its devices."""
     if (mesh := mesh_in_use()) is None:
         return batch
@@ -159,7 +159,7 @@ def dealt(batch: Batch) -> Batch:
     return jax.tree.map(deal, batch)
 
 
-def placed(tree: Tree) -> Tree:
+def replicated_over_mesh(tree: Tree) -> Tree:
     """Replicates arrays that are not on the mesh yet over all its devices."""
     if (mesh := mesh_in_use()) is None:
         return tree
@@ -172,20 +172,20 @@ def placed(tree: Tree) -> Tree:
     return jax.tree.map(place, tree)
 
 
-def homes_of(tree: Any) -> tuple[Sharding, ...] | None:
+def shardings_of(tree: Any) -> tuple[Sharding, ...] | None:
     """The shardings of a tree's arrays on the current mesh; None on one device."""
     return None if mesh_in_use() is None else tuple(leaf.sharding for leaf in jax.tree.leaves(tree))
 
 
-def kept_at(tree: Tree, homes: tuple[Sharding, ...] | None) -> Tree:
-    """Constrains the arrays of a tree, inside a compiled function, to the shardings from ``homes_of``."""
-    if homes is None:
+def constrain(tree: Tree, shardings: tuple[Sharding, ...] | None) -> Tree:
+    """Constrains the arrays of a tree, inside a compiled function, to the shardings from ``shardings_of``."""
+    if shardings is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    return structure.unflatten(map(jax.lax.with_sharding_constraint, leaves, homes))
+    return structure.unflatten(map(jax.lax.with_sharding_constraint, leaves, shardings))
 
 
-def everywhere(x: jax.Array) -> jax.Array:
+def replicate(x: jax.Array) -> jax.Array:
     """Replicates ``x`` over all devices, so that every process can read it."""
     return x if on_one_device() else jax.lax.with_sharding_constraint(x, PartitionSpec())
 

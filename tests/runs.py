@@ -15,7 +15,7 @@ from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.saved import Card, save_prompt
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 
 TASKS = ("tone", "colour")
 LENGTH, WIDTH, RANK = 4, 32, 2
@@ -51,5 +51,5 @@ def _saved(folder: Path, name: str, prompt, config, names: tuple[str, ...], **ke
     facts = {"method": "Made by hand", "rows": {}, "seeds": [0], "metrics": {}, "max_length": 24}
     run, pretrained = folder / "run", load_pretrained(config.model.name)
     save_prompt(run, name, prompt, Card.describe(prompt, pretrained, tasks, prompts=list(names), **facts))
-    write_whole(run / "config.yaml", dump_config(config))
+    write_atomic(run / "config.yaml", dump_config(config))
     return run

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 FILE = "results.json"
@@ -57,4 +57,4 @@ def read_results(run: AnyPath) -> list[Result]:
 
 def write_results(run: AnyPath, results: Sequence[Result]) -> None:
     """Writes the results of an adaptation, whose last file this is."""
-    write_whole(run / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    write_atomic(run / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n")

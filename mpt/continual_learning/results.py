@@ -15,7 +15,7 @@ from rich.table import Table
 from mpt.config.options import ContinualMethod
 from mpt.metrics.transfer import average_accuracy, backward_transfer, forward_transfer
 from mpt.render.plots import COLOURS, figure, heat_map, line, save
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 TITLES: dict[ContinualMethod, str] = {
@@ -89,11 +89,11 @@ def write_report(run: AnyPath, results: Results) -> None:
     for method, outcome in results.outcomes.items():
         save(matrix_picture(TITLES[method], results.tasks, outcome), run / method / "matrix.svg")
     save(course_picture(results), run / "course.svg")
-    write_whole(run / "results.md", _markdown(results))
+    write_atomic(run / "results.md", _markdown(results))
     plain = asdict(results)
     for method, outcome in results.outcomes.items():
         plain["outcomes"][method] |= outcome.figures
-    write_whole(run / "results.json", json.dumps(plain, indent=2) + "\n")
+    write_atomic(run / "results.json", json.dumps(plain, indent=2) + "\n")
 
 
 def read_results(run: AnyPath) -> Results | None:

@@ -24,7 +24,7 @@ from mpt.inference.evaluate import BATCH, in_batches
 from mpt.loading.hf import Pretrained
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 from mpt.types import Batch, Row
 
@@ -71,7 +71,7 @@ class TaskStatistics:
 
     def save(self, file: AnyPath) -> None:
         tensors = {"means": self.means, "scatter": self.scatter, "rows": np.array(self.rows)}
-        write_whole(file, save(tensors))
+        write_atomic(file, save(tensors))
 
     @classmethod
     def load(cls, file: AnyPath) -> TaskStatistics:

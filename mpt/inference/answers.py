@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from mpt.data.task import Example, Task
 from mpt.inference.evaluate import Answers
 from mpt.metrics.answers import same_content
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 KEPT = 500  # examples per prompt: about a hundred kilobytes, and enough to see what goes wrong
@@ -66,7 +66,7 @@ def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example
     ]
     name = re.sub(r"[^\w.-]+", "_", task.name)
     content = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)
-    write_whole(run / "predictions" / f"{name}-seed{seed}.jsonl", content)
+    write_atomic(run / "predictions" / f"{name}-seed{seed}.jsonl", content)
 
 
 def kept_answers(run: AnyPath) -> dict[str, dict[int, list[Answered]]]:

@@ -19,7 +19,7 @@ from mpt.errors import UserError
 from mpt.inference.generate import generate_behind_prompt
 from mpt.metrics import METRICS, Truth
 from mpt.prompts.prompted import Prompted
-from mpt.sharding import everywhere
+from mpt.sharding import replicate
 from mpt.types import Batch, Layout, Row
 
 BATCH = 32  # rows
@@ -89,7 +89,7 @@ def _token_scores(
     graph: nnx.GraphDef, state: nnx.State, batch: Batch, ids: Int[Array, "B C"]
 ) -> Float[Array, "B C"]:
     logits = nnx.merge(graph, state)(batch).logits[:, 0]
-    return everywhere(jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1))
+    return replicate(jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1))
 
 
 @jax.jit(static_argnums=0)
@@ -97,7 +97,7 @@ def target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[
     """The log-probability of each row's target, summed over its tokens."""
     log_p = jax.nn.log_softmax(nnx.merge(graph, state)(batch).logits)
     target_log_p = jnp.take_along_axis(log_p, batch.targets[..., None], axis=-1)[..., 0]
-    return everywhere(jnp.sum(target_log_p, axis=-1, where=batch.labelled))
+    return replicate(jnp.sum(target_log_p, axis=-1, where=batch.labelled))
 
 
 def written(

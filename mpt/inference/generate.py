@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone, DecodingState
 from mpt.prompts.prompted import Prompted
-from mpt.sharding import everywhere
+from mpt.sharding import replicate
 from mpt.types import Batch
 
 
@@ -144,8 +144,8 @@ def _generate(
     backbone = nnx.merge(graph, weights)
     logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv)
     if isinstance(method, Beam):
-        return everywhere(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
-    return everywhere(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
+        return replicate(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
+    return replicate(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
 
 
 class Draft(NamedTuple):

@@ -17,7 +17,7 @@ from mpt.loading.hf import load_tokenizer
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import load_prompt
-from mpt.rundir.directory import whole_folder
+from mpt.rundir.directory import atomic_folder
 from mpt.system.paths import AnyPath
 from mpt.types import Layout
 
@@ -55,7 +55,7 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
         _check_prefix(run, format, layout)
     out = out or run / format
     names = [f"{i}-{re.sub('[^A-Za-z0-9_.-]+', '_', task)}" for i, task in enumerate(card.prompts)]
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         if isinstance(prompt, PrefixPrompt):
             write_peft_prefixes(folder, names, prompt, card.backbone)
         elif format == "peft":

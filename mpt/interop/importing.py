@@ -17,7 +17,7 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.saved import Card, save_prompt
-from mpt.rundir.directory import whole_folder, write_whole
+from mpt.rundir.directory import atomic_folder, write_atomic
 from mpt.system.paths import AnyPath
 
 
@@ -61,12 +61,12 @@ def import_adapter(
             "name each of its tasks once, in their order"
         )
     config = ImportConfig(str(folder), ModelConfig(model), names, names[0], max_length)
-    with whole_folder(out) as run:
+    with atomic_folder(out) as run:
         pretrained = load_pretrained(model)
         _check_fit(folder, adapter, pretrained)
         name = "universal" if isinstance(adapter.prompt, MultitaskPrompt) else "adapted"
         save_prompt(run, name, adapter.prompt, _card(adapter, pretrained, library, max_length))
-        write_whole(run / "config.yaml", dump_config(config))
+        write_atomic(run / "config.yaml", dump_config(config))
     return _remarks(adapter, model)
 
 

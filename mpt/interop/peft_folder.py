@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save
 from mpt.errors import UserError, first_line
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.types import Layout
 
 CONFIG, VECTORS = "adapter_config.json", "adapter_model.safetensors"
@@ -113,8 +113,8 @@ def _write(folder: Path, method: str, tensors: Tensors, backbone: str, layout: L
         "token_dim": width,
         **more,
     }
-    write_whole(folder / VECTORS, save(dict(tensors), metadata={"format": "pt"}))
-    write_whole(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_atomic(folder / VECTORS, save(dict(tensors), metadata={"format": "pt"}))
+    write_atomic(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def read_adapter(folder: Path) -> Adapter:

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from mpt.loading.gguf_file import open_gguf
-from mpt.rundir.directory import whole_folder
+from mpt.rundir.directory import atomic_folder
 from mpt.system.assets import cache_dir
 from mpt.version import __version__
 
@@ -22,7 +22,7 @@ def converted(path: Path) -> Path:
         return folder
     config, tokenizer, tensors = open_gguf(path)
     try:
-        with whole_folder(folder) as filled:
+        with atomic_folder(folder) as filled:
             config.save_pretrained(filled)
             tokenizer.save_pretrained(filled)
             save_file({name: tensors[name] for name in tensors}, filled / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The training stages of a run, in shapes: the recipes' own stages, noted down instead of trained."""
+"""The training stages of a run, in shapes: the recipes' own stages, recorded instead of trained."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class PlannedSource:
 
 
 @dataclass(frozen=True)
-class NumberedSource:
-    """Saved prompts, which stay numbers where all else is shapes."""
+class ConcreteSource:
+    """Saved prompts, whose arrays are concrete also while a recipe is traced."""
 
     name: str
 
@@ -81,10 +81,10 @@ class NumberedSource:
             return SavedSource(self.name).teachers()
 
 
-def noted(
+def recorded_stages(
     recipe: Callable[[Pretrained, Train], Outcome], pretrained: Pretrained
 ) -> tuple[list[Stage], Outcome]:
-    """Runs a recipe in shapes: where it would train a stage, the stage is noted down.
+    """Runs a recipe in shapes: where it would train a stage, the stage is recorded.
 
     Args:
         recipe: is given the backbone, and what trains a stage.
@@ -97,7 +97,7 @@ def noted(
     split: list[tuple[Stage, nnx.GraphDef, nnx.State]] = []
     outcome: list[Outcome] = []
 
-    def note(stage: Stage) -> Prompted:
+    def record(stage: Stage) -> Prompted:
         graph, state = nnx.split(stage.model)
         split.append((stage, graph, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)))
         form, values = nnx.split(stage.model.prompt)
@@ -106,7 +106,7 @@ def noted(
         return Prompted(stage.model.backbone, nnx.merge(form, ones))
 
     def run(backbone) -> None:
-        outcome.append(recipe(replace(pretrained, backbone=backbone), note))
+        outcome.append(recipe(replace(pretrained, backbone=backbone), record))
 
     nnx.eval_shape(run, pretrained.backbone)
     return [replace(stage, model=nnx.merge(graph, state)) for stage, graph, state in split], outcome[0]
@@ -129,7 +129,7 @@ def stages(config: Config, pretrained: Pretrained) -> tuple[dict[str, list[Readi
         return {"source": readings}, _pretraining(config, readings, pretrained)[0]
     reading = Reading.of(config.task, config.max_length, pretrained)
     others = [Reading.of(name, config.max_length, pretrained) for name in config.also]
-    source = NumberedSource(config.prompt) if config.prompt else None
+    source = ConcreteSource(config.prompt) if config.prompt else None
     return {"target": [reading, *others]}, [*_adaptation(config, [reading, *others], pretrained, source)]
 
 
@@ -150,7 +150,7 @@ def _pretraining(
             train,
         )
 
-    found, (teachers, universal) = noted(recipe, pretrained)
+    found, (teachers, universal) = recorded_stages(recipe, pretrained)
     source = PlannedSource(
         config.out, universal, teachers.compose(), [reading.task.name for reading in readings]
     )
@@ -175,7 +175,7 @@ def _adaptation(
             if (stage := training(part, start(part))).steps != 0:
                 train(stage)
 
-    found, _ = noted(recipe, pretrained)
+    found, _ = recorded_stages(recipe, pretrained)
     yield from merged(Planned(stage.name, stage, readings) for stage in found)
 
 
@@ -251,7 +251,7 @@ def _sequence(
     """Every method's lessons on the tasks of a sequence."""
     tasks, methods = checked_tasks(config), checked_methods(config)
     readings = [Reading.of(name, config.max_length, pretrained) for name in sequence(config.tasks)]
-    source = NumberedSource(config.prompt) if config.prompt else None
+    source = ConcreteSource(config.prompt) if config.prompt else None
     retention = Retention(config.kl_weight, config.hidden_weight)
 
     def recipe(pretrained: Pretrained, train: Train) -> None:
@@ -266,7 +266,7 @@ def _sequence(
                 assert isinstance(taught, PlainPrompt)
                 learner = learner.learned(taught)
 
-    found, _ = noted(recipe, pretrained)
+    found, _ = recorded_stages(recipe, pretrained)
     return {"sequence": readings}, [
         Planned(stage.name, stage, [readings[index % len(readings)]]) for index, stage in enumerate(found)
     ]

@@ -16,7 +16,7 @@ from mpt.loading.shapes import abstract_backbone
 from mpt.plan.job import Job
 from mpt.prompts import MultitaskPrompt, Prompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
-from mpt.sharding import ROWS, homes_of, mesh_in_use, weight_shardings
+from mpt.sharding import ROWS, mesh_in_use, shardings_of, weight_shardings
 from mpt.training.loop import optimizer_of
 from mpt.training.losses import Objective, distillation_loss, task_loss
 from mpt.training.optim import LearningRates
@@ -66,16 +66,16 @@ def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     """
     mesh = mesh_in_use()
     replicated = SingleDeviceSharding(device) if mesh is None else NamedSharding(mesh, PartitionSpec())
-    dealt = replicated if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
+    by_rows = replicated if mesh is None else NamedSharding(mesh, PartitionSpec(None, ROWS))
     graph, params, frozen = nnx.split(model, PromptParam, ...)
     optimizer, rates = optimizer_of(job.train)
     params, opt_state = _placed((params, jax.eval_shape(optimizer(rates).init, params)), replicated)
     terms = ("task", "kl", "hidden") if job.distilled else ("task",)
     weights, rates = _placed((dict.fromkeys(terms, np.float32(1)), rates), replicated)
-    spec = StepSpec(graph, objective(job), optimizer, homes=homes_of((params, opt_state)))
+    spec = StepSpec(graph, objective(job), optimizer, shardings=shardings_of((params, opt_state)))
     count = job.mesh.data * job.mesh.fsdp
     shards = None if mesh is None else Shards(tuple(range(count)), count)
-    batch = _placed(_batch(job, model, job.rows, job.train.parts, shards), dealt)
+    batch = _placed(_batch(job, model, job.rows, job.train.parts, shards), by_rows)
     return Step(spec, params, opt_state, _weights(frozen, replicated), batch, weights, rates)
 
 

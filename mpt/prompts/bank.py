@@ -18,7 +18,7 @@ from flax import nnx
 
 from mpt.errors import UserError, first_line, install, nearest
 from mpt.prompts.saved import VECTORS, Card, files_of, read_files
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import is_remote
 
 
@@ -95,7 +95,7 @@ class Bank:
         if self._remote:
             self._store.pipe_file(file, content)
         else:
-            write_whole(Path(file), content)
+            write_atomic(Path(file), content)
 
     @contextmanager
     def _store_speaks(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.soft import SoftPrompt
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 from mpt.version import __version__
 
@@ -131,7 +131,7 @@ def software() -> dict[str, str]:
 def save_prompt(run: AnyPath, name: str, prompt: nnx.Module, card: Card) -> None:
     """Writes ``prompts/NAME.safetensors``, ``.json`` and ``.md``; the vectors come last."""
     for ending, content in files_of(prompt, card).items():
-        write_whole(run / "prompts" / f"{name}{ending}", content)
+        write_atomic(run / "prompts" / f"{name}{ending}", content)
 
 
 def files_of(prompt: nnx.Module, card: Card) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from mpt.methods import METHODS, AdaptConfig
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
-from mpt.rundir.directory import RunDir, write_whole
+from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import on_mesh
 from mpt.system.processes import one_writes
 from mpt.training.stage import Stage, train_stage
@@ -73,7 +73,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
 def _keep_draws(run: RunDir, seeds: Sequence[int], drawn: Mapping[str, Drawn]) -> None:
     """Writes which training rows each seed has drawn, by task and seed."""
     draws = {name: dict(zip(seeds, rows.places)) for name, rows in drawn.items()}
-    write_whole(run.path / "draws.json", json.dumps(draws) + "\n")
+    write_atomic(run.path / "draws.json", json.dumps(draws) + "\n")
 
 
 def _remove_checkpoints(run: RunDir) -> None:

@@ -24,7 +24,7 @@ from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
 from mpt.render.plots import save
 from mpt.report.run_report import finish
-from mpt.rundir.directory import RunDir, write_whole
+from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath, run_path
 
@@ -48,7 +48,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     prompt = str(pretrain(source, pretrained)) if universal else ""
     tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
-        write_whole(run.path / "tuning.json", tuning.as_json(config, tuned))
+        write_atomic(run.path / "tuning.json", tuning.as_json(config, tuned))
 
     results: dict[Cell, Result] = {}
     comparison = Comparison.of(config, parameter_count(pretrained.backbone), results)
@@ -83,9 +83,9 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
 
 def _write(folder: AnyPath, comparison: Comparison, notes: Sequence[str]) -> None:
     """The results so far, as Markdown, CSV and JSON."""
-    write_whole(folder / "results.json", tables.as_json(comparison))
-    write_whole(folder / "results.csv", tables.as_csv(comparison))
-    write_whole(folder / "results.md", tables.as_markdown(comparison, notes))
+    write_atomic(folder / "results.json", tables.as_json(comparison))
+    write_atomic(folder / "results.csv", tables.as_csv(comparison))
+    write_atomic(folder / "results.md", tables.as_markdown(comparison, notes))
 
 
 def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:

@@ -24,7 +24,7 @@ from mpt.insight.variance_shares import common_and_specific, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 from mpt.system.progress import Progress
 
@@ -65,7 +65,7 @@ def inspect(
         _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained)
     else:
         findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
-    write_whole(out or run / "inspect.html", inspection_page(findings))
+    write_atomic(out or run / "inspect.html", inspection_page(findings))
     return findings
 
 

@@ -27,7 +27,7 @@ from mpt.plan.tables import print_plan
 from mpt.plan.worker import compiled, devices_here
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.progress import Progress
 from mpt.training.stage import Stage
 
@@ -82,7 +82,7 @@ def plan(
     made = Plan(model.name, size, topology, devices, chip, largest.name, tried, steps, left_out)
     print_plan(made, Console(highlight=False))
     if file:
-        write_whole(file, json.dumps(plain(made), indent=1) + "\n")
+        write_atomic(file, json.dumps(plain(made), indent=1) + "\n")
     return made
 
 

@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.cluster.hierarchy import dendrogram
 
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 # Okabe and Ito's colours, which colour-blind people can distinguish; black is for text only.
@@ -166,7 +166,7 @@ def save(drawn: Figure, path: AnyPath) -> None:
     with rc_context(SVG):
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         drawn.savefig(content, format=path.suffix[1:], dpi=150, facecolor="white", metadata=metadata)
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 def inline(drawn: Figure, title: str) -> str:

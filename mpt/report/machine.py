@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from mpt.prompts.saved import software
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 FILE = "machine.json"
@@ -31,7 +31,7 @@ def keep_machine(run: AnyPath) -> None:
         "peak_device_memory": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "software": {"python": platform.python_version(), **software()},
     }
-    write_whole(run / FILE, json.dumps(machine, indent=2) + "\n")
+    write_atomic(run / FILE, json.dumps(machine, indent=2) + "\n")
 
 
 def kept_machine(run: AnyPath) -> dict[str, Any]:

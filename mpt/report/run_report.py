@@ -37,7 +37,7 @@ from mpt.report.facts import Facts, facts
 from mpt.report.machine import keep_machine
 from mpt.report.mistakes import answer_sections
 from mpt.report.records import prompt_sections, record_sections
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath, run_path, run_title
 from mpt.system.processes import is_primary
 
@@ -56,7 +56,7 @@ def report(run: AnyPath) -> AnyPath:
     Raises:
         UserError: it is not a run directory.
     """
-    write_whole(run / NAME, _page(facts(run)) if is_primary() else "")
+    write_atomic(run / NAME, _page(facts(run)) if is_primary() else "")
     return run / NAME
 
 

@@ -20,7 +20,7 @@ from mpt.config.yaml_file import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints
 from mpt.rundir.tracking import Trackers, check_installed
-from mpt.system.paths import AnyPath, is_remote, replace_whole, run_path, upload
+from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which are slow
@@ -64,12 +64,12 @@ class RunDir:
                 )
             if any(old[name] != new[name] for name in free):
                 wait_for_all()
-                write_whole(saved, dump_config(config))
+                write_atomic(saved, dump_config(config))
         elif run.path.exists() and not (run.path.is_dir() and _is_empty(run.path)):
             raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
         else:
             wait_for_all()  # all processes must have looked for the file before one writes it
-            write_whole(saved, dump_config(config))
+            write_atomic(saved, dump_config(config))
         return run
 
     def metrics(self, stage: str) -> Metrics:
@@ -115,7 +115,7 @@ class Metrics:
         self._folder.mkdir(parents=True, exist_ok=True)
         earlier = [line for line in self.read() if line["step"] <= step] if step else []
         self._lines = [json.dumps(line) + "\n" for line in earlier]
-        write_whole(self._file, "".join(self._lines))
+        write_atomic(self._file, "".join(self._lines))
         if not is_primary():
             return
         # Not tensorboardX's SummaryWriter: on a full disk its thread dies, and its callers hang.
@@ -168,18 +168,18 @@ class Metrics:
             self._trackers.stop()
 
 
-def write_whole(path: AnyPath, content: str | bytes) -> None:
+def write_atomic(path: AnyPath, content: str | bytes) -> None:
     """Replaces a file atomically: whatever happens, it has either its old content or all of the new one.
 
     Only the primary process writes, and all processes wait for it.
     """
     with one_writes() as is_writer:
         if is_writer:
-            replace_whole(path, content)
+            replace_atomic(path, content)
 
 
 @contextmanager
-def whole_folder(path: AnyPath) -> Iterator[Path]:
+def atomic_folder(path: AnyPath) -> Iterator[Path]:
     """A context that gives an empty folder to fill, which becomes ``path`` if the block succeeds.
 
     If the block fails, nothing is left. In a bucket, the files are written one after another.

@@ -18,7 +18,7 @@ from typing import Any
 
 from mpt.config.options import TrackerName
 from mpt.errors import UserError, first_line, install, warn
-from mpt.system.paths import AnyPath, is_remote, replace_whole, run_title
+from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_title
 
 FILE = "tracking.json"
 PROJECT = "mpt"
@@ -177,7 +177,7 @@ class Trackers:
         file = self._run / FILE
         known = json.loads(file.read_text()) if file.exists() else {}
         self._open[name] = TRACKERS[name](self._run, self._config, known.get(name, ""))
-        replace_whole(file, json.dumps(known | {name: self._open[name].id}, indent=2) + "\n")
+        replace_atomic(file, json.dumps(known | {name: self._open[name].id}, indent=2) + "\n")
 
     def _each(self, use: Callable[[Tracker], None]) -> None:
         for name, tracker in [*self._open.items()]:

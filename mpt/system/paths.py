@@ -73,7 +73,7 @@ def upload(path: AnyPath, content: bytes) -> None:
         ) from None
 
 
-def replace_whole(path: AnyPath, content: str | bytes) -> None:
+def replace_atomic(path: AnyPath, content: str | bytes) -> None:
     """Replaces a file atomically: whatever happens, it has either its old content or all of the new one."""
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):

@@ -14,7 +14,7 @@ from mpt.config.options import TrainConfig
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.soft import PromptParam
 from mpt.rundir.directory import RunDir
-from mpt.sharding import dealt, homes_of, placed
+from mpt.sharding import global_batch, replicated_over_mesh, shardings_of
 from mpt.training.losses import Objective
 from mpt.training.optim import Adam, LearningRates
 from mpt.training.session import Session
@@ -67,7 +67,7 @@ def fit(
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate)
     graph, params, frozen = nnx.split(model, trainable, ...)
-    frozen = placed(frozen)
+    frozen = replicated_over_mesh(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
     with Session(
         run,
@@ -79,11 +79,11 @@ def fit(
         batch_size=config.batch_size,
         max_nonfinite=config.bad_steps,
     ) as session:
-        spec = StepSpec(graph, objective, optimizer, len(tasks), homes_of(session.state))
+        spec = StepSpec(graph, objective, optimizer, len(tasks), shardings_of(session.state))
         if probe and session.step == 0:
             session.write(probe(model))
         for batch in session.batches():
-            batch = dealt(prepare(batch) if prepare else batch)
+            batch = global_batch(prepare(batch) if prepare else batch)
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
             score = None
             if probe and session.is_due(probe_every):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from mpt.rundir.directory import write_whole
+from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 
 FILE = "cost.json"
@@ -36,7 +36,7 @@ class Spending:
 
 def keep_spending(folder: AnyPath, spending: Spending) -> None:
     """Writes what a stage will take into its folder."""
-    write_whole(folder / FILE, json.dumps(asdict(spending), indent=2) + "\n")
+    write_atomic(folder / FILE, json.dumps(asdict(spending), indent=2) + "\n")
 
 
 def kept_spending(folder: AnyPath) -> Spending | None:

@@ -19,7 +19,7 @@ from mpt.models.layers import Weight
 from mpt.prompts import PromptParam
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
-from mpt.sharding import own_shards
+from mpt.sharding import local_shards
 from mpt.training.loop import Probe, Trained, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.spending import Spending, keep_spending
@@ -157,7 +157,7 @@ def train_stage(
     keep_spending(run.path / stage.name, stage.spending())
     return fit(
         stage.model,
-        training_batches(rows, train, stage.seed, stage.model.backbone.layout, own_shards()),
+        training_batches(rows, train, stage.seed, stage.model.backbone.layout, local_shards()),
         train,
         stage.objective,
         weights=stage.weights,

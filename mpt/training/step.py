@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from mpt.sharding import each_shard, everywhere, kept_at, over_shards, placed
+from mpt.sharding import constrain, each_shard, over_shards, replicate, replicated_over_mesh
 from mpt.training.losses import Objective, Term
 from mpt.training.nonfinite import is_finite, select
 from mpt.training.optim import LearningRates
@@ -30,15 +30,15 @@ class StepSpec:
         objective: the loss terms of a batch, and their weights.
         optimizer: makes the optimizer from learning rates.
         prompts: number of prompts whose task loss is reported separately.
-        homes: the sharding of each array of parameters and optimizer state, in the order of the leaves; None
-            leaves it to the compiler.
+        shardings: the sharding of each array of parameters and optimizer state, in the order of their leaves;
+            None leaves it to the compiler.
     """
 
     graph: nnx.GraphDef
     objective: Objective
     optimizer: Callable[[LearningRates], optax.GradientTransformation]
     prompts: int = 0
-    homes: tuple[Sharding, ...] | None = None
+    shardings: tuple[Sharding, ...] | None = None
 
 
 class TrainState(NamedTuple):
@@ -59,7 +59,7 @@ class TrainState(NamedTuple):
         It holds copies of the parameters: a step uses its arrays up, and those of the model stay as they are.
         """
         copies = jax.tree.map(jnp.copy, trainable)
-        return placed(cls(copies, optimizer.init(copies)))
+        return replicated_over_mesh(cls(copies, optimizer.init(copies)))
 
 
 class Stepped(NamedTuple):
@@ -122,8 +122,8 @@ def train_step(
     finite = is_finite(losses["loss"], gradient)
     updates, new_opt_state = spec.optimizer(learning_rates).update(gradient, opt_state, trainable)
     new: Any = optax.apply_updates(trainable, updates), new_opt_state
-    trainable, opt_state = kept_at(select(finite, new, (trainable, opt_state)), spec.homes)
-    by_prompt = jax.tree.map(everywhere, Term(prompt_sums, prompt_weights))
+    trainable, opt_state = constrain(select(finite, new, (trainable, opt_state)), spec.shardings)
+    by_prompt = jax.tree.map(replicate, Term(prompt_sums, prompt_weights))
     return Stepped(trainable, opt_state, losses, by_prompt, finite)
 
 

@@ -13,7 +13,7 @@ from mpt.config.options import PretrainConfig
 from mpt.data.files import read_file
 from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints, Resumed
-from mpt.rundir.directory import Metrics, RunDir, whole_folder
+from mpt.rundir.directory import Metrics, RunDir, atomic_folder
 from mpt.system.launch import free_port
 from mpt.system.paths import run_path, upload
 
@@ -99,15 +99,15 @@ def test_rows_in_a_bucket_are_read(bucket):
 @pytest.mark.full
 def test_a_folder_of_files_goes_into_a_bucket_or_leaves_nothing(bucket):
     out = run_path("gs://bucket/whole")
-    with pytest.raises(ZeroDivisionError), whole_folder(out) as folder:
+    with pytest.raises(ZeroDivisionError), atomic_folder(out) as folder:
         (folder / "a").write_text("1")
         raise ZeroDivisionError
     assert not out.exists()
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         (folder / "b").mkdir()
         (folder / "b" / "c").write_text("2")
     assert (out / "b" / "c").read_text() == "2"
-    with pytest.raises(UserError, match="gs://bucket/whole exists already"), whole_folder(out):
+    with pytest.raises(UserError, match="gs://bucket/whole exists already"), atomic_folder(out):
         pass
 
 
