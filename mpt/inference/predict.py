@@ -20,9 +20,8 @@ from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
-from mpt.models.lora import Lora
-from mpt.prompts import MultitaskPrompt, Prompt, SoftPrompt
-from mpt.prompts.prompted import Prompted
+from mpt.prompts import MultitaskPrompt
+from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.source import for_tasks
 from mpt.system.paths import AnyPath
@@ -94,10 +93,7 @@ def open_run(
     else:
         assert isinstance(prompt, MultitaskPrompt)
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
-    if isinstance(prompt, Lora):
-        backbone, prompt = prompt.beside(backbone), SoftPrompt(prompt.vectors[...])
-    assert isinstance(prompt, Prompt)
-    return Ready(pretrained, Prompted(backbone, prompt), prompt_index, wanted, card.max_length)
+    return Ready(pretrained, joined(prompt, backbone), prompt_index, wanted, card.max_length)
 
 
 def _prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from mpt.config.options import at_least_1
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
-from mpt.models.lora import Lora, LoraParam, with_lora
-from mpt.prompts import PlainPrompt
+from mpt.models.backbone import Backbone
+from mpt.models.matrices import ALL, ATTENTION, CROSS, matrices, stacks
+from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 
-saved_as("lora")(Lora)
+Matrices = Literal["attention", "all"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,72 @@ class LoraConfig:
 
     rank: int = 8
     """Rank of each update."""
-    matrices: Literal["attention", "all"] = "attention"
+    matrices: Matrices = "attention"
     """Which matrices have an update: those of attention, or those of the feed-forward layers as well."""
     rate: float = 0.0005
     """Adam's peak learning rate."""
 
     def __post_init__(self):
         at_least_1(rank=self.rank)
+
+
+class LoraParam(nnx.Variable):
+    """A trained factor beside a frozen matrix."""
+
+
+@saved_as("lora")
+class Lora(nnx.Module):
+    """The factors of one task, and the frozen prompt in front of its rows.
+
+    A matrix W becomes W + A B. LoRA's scale alpha/rank is left out: with Adam it is a factor on B's
+    learning rate, and no more.
+
+    Args:
+        vectors: a frozen prompt in front of the texts; its length may be 0.
+        factors: by the matrix's stack and name, such as "layers.q_lora_a" and "layers.q_lora_b".
+    """
+
+    def __init__(self, vectors: Float[Array, "1 P D"], **factors: Array):
+        self.vectors = nnx.Variable(vectors)
+        self.factors = nnx.Dict({name: LoraParam(factor) for name, factor in factors.items()})
+
+    @classmethod
+    def of(cls, backbone: Backbone, vectors: Float[Array, "1 P D"]) -> Lora:
+        """The factors of a backbone, as a module of their own."""
+        factors = {
+            f"{name}.{matrix}": weight[...]
+            for name, stack in stacks(backbone).items()
+            for matrix, weight in stack.items()
+            if isinstance(weight, LoraParam)
+        }
+        return cls(vectors, **factors)
+
+    def beside(self, backbone: Backbone) -> Prompted:
+        """The backbone with these factors beside its matrices, and the frozen prompt in front."""
+        changed = shallow(backbone)
+        for path, factor in self.factors.items():
+            stack, name = path.split(".")
+            stacks(changed)[stack][name] = factor
+        return Prompted(changed, SoftPrompt(self.vectors[...]))
+
+
+def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Backbone:
+    """A copy of the backbone with factors of ``rank`` beside its matrices: A random, B zero."""
+    changed = shallow(backbone)
+    for stack in stacks(changed).values():
+        for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
+            key, key_of_a = jax.random.split(key)
+            layers, *axes = stack[name].shape
+            input_axes, output_axes = axes[:inputs], axes[inputs:]
+            a = jax.random.normal(key_of_a, (layers, *input_axes, rank)) / math.sqrt(math.prod(input_axes))
+            stack[f"{name}_lora_a"] = LoraParam(a)
+            stack[f"{name}_lora_b"] = LoraParam(jnp.zeros((layers, rank, *output_axes)))
+    return changed
+
+
+def shallow(backbone: Backbone) -> Backbone:
+    """A copy whose weights can be replaced without changing the original; both share their arrays."""
+    return nnx.merge(*nnx.split(backbone))
 
 
 def start(setting: Setting) -> Start:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -35,3 +37,20 @@ class Distilled(Prompted):
     def teach(self, batch: Batch) -> Output:
         """The teachers' outputs on a batch, without a gradient."""
         return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...]))
+
+
+@runtime_checkable
+class Beside(Protocol):
+    """What is saved of a method that changes the backbone too."""
+
+    def beside(self, backbone: Backbone) -> Prompted:
+        """The changed backbone, with the prompt in front of its texts."""
+        ...
+
+
+def joined(saved: nnx.Module, backbone: Backbone) -> Prompted:
+    """A backbone together with what was saved for it: a prompt, or also changes of its matrices."""
+    if isinstance(saved, Beside):
+        return saved.beside(backbone)
+    assert isinstance(saved, Prompt)
+    return Prompted(backbone, saved)

@@ -10,8 +10,8 @@ from flax import nnx
 from golden import inputs, kept, tiny
 
 from mpt.loading.hf import load_pretrained
+from mpt.methods.lora import Lora, LoraParam, with_lora
 from mpt.models.layers import Weight
-from mpt.models.lora import Lora, LoraParam, with_lora
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.training.losses import task_loss
@@ -70,7 +70,7 @@ def test_lora_is_that_of_peft(family, among, tmp_path, compare):
     factors = {
         path: jnp.asarray(in_our_layout(drawn, path, factor.shape)) for path, factor in start.factors.items()
     }
-    model = Prompted(Lora(jnp.asarray(NOTHING), **factors).beside(plain), SoftPrompt(jnp.asarray(NOTHING)))
+    model = Lora(jnp.asarray(NOTHING), **factors).beside(plain)
     loss, gradient = value_and_gradient(model, LoraParam)
     compare(family, f"LoRA {among} loss", loss, expected)
     leaves = [(".".join(path[1:]), leaf[...]) for path, leaf in nnx.to_flat_state(gradient)]

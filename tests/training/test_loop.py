@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from mpt.config.options import PretrainConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.loading.hf import load_pretrained
-from mpt.models.lora import LoraParam, with_lora
+from mpt.methods.lora import LoraParam, with_lora
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
