@@ -173,18 +173,18 @@ def test_guessed_tasks_are_reported(finished):
 @pytest.mark.full
 def test_interrupted_sequence_ends_the_same(tmp_path, plain, pretrained, finished, monkeypatch):
     """It stops in the middle of the second task of the second method, and the first task is not needed."""
-    import mpt.continual_learning.sequence as course
+    from mpt.continual_learning import sequence
 
     config = from_plain(ContinualConfig, plain | {"out": str(tmp_path / "run")}, "test")
-    fit, calls = course.fit, []
+    train_stage, calls = sequence.train_stage, []
 
-    def fit_until(*arguments, **keys):
-        calls.append(keys["stage"])
+    def train_until(stage, run):
+        calls.append(stage.name)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return fit(*arguments, **keys)
+        return train_stage(stage, run)
 
-    monkeypatch.setattr(course, "fit", fit_until)
+    monkeypatch.setattr(sequence, "train_stage", train_until)
     with pytest.raises(KeyboardInterrupt):
         continual(config, pretrained)
     assert not (tmp_path / "run" / "results.json").exists()

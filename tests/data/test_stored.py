@@ -96,7 +96,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, tokenizer, cache):
 @pytest.mark.full
 def test_worker_processes_keep_the_order(tokenizer, monkeypatch):
     monkeypatch.setattr(mpt.data.stored, "CHUNK", 8)
-    monkeypatch.setattr(mpt.data.stored, "ALONE", 1)
+    monkeypatch.setattr(mpt.data.stored, "SERIAL_CHUNKS", 1)
     task = Task("toy", Rows({"train": rows_of(50)}), "{text}\nSo:", WORDS)
     found = stored_rows(task, "train", tokenizer, 32, "decoder")
     assert plain(found) == plain(encode(list(task.examples("train")), tokenizer, 32))

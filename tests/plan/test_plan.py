@@ -14,7 +14,8 @@ from mpt.config.yaml_file import find_config, kind_of, load_config
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig
 from mpt.plan.chips import Topology
-from mpt.plan.stages import Planned, stages
+from mpt.plan.reading import outline
+from mpt.plan.stages import stages
 from mpt.plan.worker import compiled
 from mpt.recipes.plan import job_of
 
@@ -90,7 +91,7 @@ def test_a_plan_for_four_chips(config, tmp_path):
     arguments = ["plan", str(config), "--topology", "v5e:2x2", "--tries", "2", "--json", str(file)]
     assert cli.main(arguments) == 0
     found = json.loads(file.read_text())
-    assert [stage["name"] for stage in found["stages"]] == ["teachers", "universal prompt"]
+    assert [stage["name"] for stage in found["stages"]] == ["teachers", "universal"]
     for stage in found["stages"]:
         assert stage["fits"] and stage["rows_in_all"] == 80
         assert stage["hours"] == pytest.approx(80 / stage["rows"] * stage["seconds"] / 3600)
@@ -105,9 +106,9 @@ def test_a_plan_for_four_chips(config, tmp_path):
 @pytest.mark.full
 def test_meshes_divide_weights_and_send_what_they_must(config):
     there = Topology.of("v5e:2x2")
-    model = Planned((run := load_config(PretrainConfig, config)).model)
-    stage = stages(run, model)[1][0]
-    job = job_of(stage, model, there.chip, there.name)
+    pretraining = load_config(PretrainConfig, config)
+    planned = stages(pretraining, outline(pretraining.model))[1][0]
+    job = job_of(planned, pretraining.model, there.chip, there.name)
     found = {
         mesh: compiled(job.on(MeshConfig(*mesh), 8), there.environment(), patience=200)
         for mesh in [(4, 1, 1), (1, 4, 1)]
@@ -116,6 +117,6 @@ def test_meshes_divide_weights_and_send_what_they_must(config):
     whole, dealt = found[4, 1, 1], found[1, 4, 1]
     assert dealt.weights == pytest.approx(whole.weights / 4, rel=0.05)  # norms stay whole
     # Rows alone: only the prompts' gradient and the figures cross the network, whatever the layers.
-    assert sum(whole.collectives.values()) < 3 * 4 * stage.trained
+    assert sum(whole.collectives.values()) < 3 * 4 * planned.stage.trained
     matrices = 4 * dealt.weights - 4 * 512 * 256 * 2 / 4  # all but the token table, which is not in the loop
     assert dealt.collectives["all-gather"] > matrices
