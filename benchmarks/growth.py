@@ -62,7 +62,7 @@ def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -
     model = Prompted(Decoder(spec, rngs=nnx.Rngs(0)), SoftPrompt(vectors))
     graph, trainable, frozen = nnx.split(model, PromptParam, ...)
     optimizer = optax.adam(1e-3)
-    spec, rates = StepSpec(graph, task_loss, lambda _: optimizer), LearningRates.of({}, steps=1, warmup=0)
+    step, rates = StepSpec(graph, task_loss, lambda _: optimizer), LearningRates.of({}, steps=1, warmup=0)
     rng = np.random.default_rng(0)
     rows = [Row(rng.integers(0, spec.vocab, text).tolist(), [1]) for _ in range(batch)]
     arrays = collate_microbatches(rows, [i % tasks for i in range(batch)], 1)
@@ -70,7 +70,7 @@ def compiled_step(prompt: int, batch: int, text: int, tasks: int, layers: int) -
 
     def timed() -> float:
         began = time.perf_counter()
-        *state[:], figures, _, _ = train_step(spec, *state, frozen, arrays, {"task": 1.0}, rates)
+        *state[:], figures, _, _ = train_step(step, *state, frozen, arrays, {"task": 1.0}, rates)
         jnp.asarray(figures["loss"]).block_until_ready()
         return time.perf_counter() - began
 
