@@ -49,8 +49,8 @@ class PrefixConfig:
     """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples`, it has theirs."""
     tokens: int = 128
     """With `start: examples`: the most tokens that the instruction and the examples take."""
-    rate: float = 0.002
-    """Adam's peak learning rate for keys and values."""
+    rate: float = 0.03
+    """Adam's peak learning rate for keys and values, whose numbers are far larger than an embedding's."""
 
     def __post_init__(self):
         at_least_1(tokens=self.tokens)
