@@ -82,6 +82,7 @@ def plain(plan: Plan) -> dict[str, Any]:
         "stage": plan.stage,
         "tried": [of(one) for one in plan.tried],
         "best": of(suggested) if suggested else None,
+        "left_out": [*plan.left_out],
         "stages": [
             {"name": stage.name, "rows_in_all": stage.rows, "hours": stage.hours, **of(stage.step)}
             for stage in plan.stages

@@ -85,6 +85,8 @@ def _whole(plan: Plan) -> Table:
 
 
 def _notes(plan: Plan) -> Iterator[str]:
+    if plan.left_out:
+        yield f"Not compiled, as they train more than a prompt's vectors: {', '.join(plan.left_out)}."
     yield f"Tried is the largest stage, {plan.stage}: {plan.parameters:,} frozen parameters."
     if (suggested := best(plan.tried)) is None:
         yield "Nothing fits: take more chips, more parts, --model.dtype bfloat16 or --model.weights int8."
