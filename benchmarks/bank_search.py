@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from duel import report
-from mpt.adaptation.draws import held_out
+from mpt.adaptation.draws import held_out, training_rows
 from mpt.catalog.library import find_task
 from mpt.config.options import TrainConfig
 from mpt.data.mixture import training_batches
@@ -29,7 +29,7 @@ from mpt.prompts import SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.prompted import Prompted
 from mpt.recipes.bank import entries
-from mpt.recipes.bank_search import few_rows, ranked, start_of
+from mpt.recipes.bank_search import ranked, start_of
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import fit
 from mpt.training.losses import task_loss
@@ -49,7 +49,7 @@ def main() -> None:
     backbone, rows = pretrained.backbone, []
     for name in options.targets:
         task = find_task(name)
-        few = few_rows(task, pretrained, options.shots, 0, options.max_length)
+        _, (few,) = training_rows(task, options.shots, [0], options.max_length, pretrained)
         test = held_out(task, "test", options.test_rows, options.max_length, pretrained).rows
         strangers = [entry for entry in held if name not in entry.card.prompts]
         found = ranked(task, few, strangers, pretrained, steps=8, seed=0).candidates

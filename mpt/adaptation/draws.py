@@ -39,20 +39,39 @@ class Drawn(NamedTuple):
 
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
-    layout = pretrained.backbone.layout
-    rows = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, rows.labels, config.shots, config.shots_per)
-    places: list[Sequence[int]] = [range(len(rows))] * len(config.seeds)
-    train: list[Sequence[Row]] = [rows] * len(config.seeds)
-    if config.shots:
-        places = [few_shot(rows.labels, config.shots, seed, config.shots_per) for seed in config.seeds]
-        train = [[rows[i] for i in chosen] for chosen in places]
+    """The rows of a task that an adaptation reads: those of each seed, and those that it is scored on."""
+    per, length = config.shots_per, config.max_length
+    places, train = training_rows(task, config.shots, config.seeds, length, pretrained, per)
 
     def scored(split: str, count: int) -> HeldOut:
-        return held_out(task, split, count, config.max_length, pretrained)
+        return held_out(task, split, count, length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
     return Drawn(places, train, probed, scored(config.scored, config.test_rows))
+
+
+def training_rows(
+    task: Task,
+    shots: int,
+    seeds: Sequence[int],
+    max_length: int,
+    pretrained: Pretrained,
+    per: Literal["class", "task"] = "class",
+) -> tuple[list[Sequence[int]], list[Sequence[Row]]]:
+    """Each seed's training rows: their indices among all that the task has, and the rows.
+
+    Args:
+        shots: rows of each class, or in all; 0 takes all rows.
+        max_length: the most tokens of an input.
+        per: what ``shots`` counts.
+    """
+    layout = pretrained.backbone.layout
+    rows = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
+    warn_of_few(task, rows.labels, shots, per)
+    if not shots:
+        return [range(len(rows))] * len(seeds), [rows] * len(seeds)
+    places: list[Sequence[int]] = [few_shot(rows.labels, shots, seed, per) for seed in seeds]
+    return places, [[rows[i] for i in chosen] for chosen in places]
 
 
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:

@@ -16,11 +16,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from scipy.stats import rankdata
 
-from mpt.adaptation.draws import warn_of_few
+from mpt.adaptation.draws import training_rows
 from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
-from mpt.data.mixture import few_shot
-from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.errors import UserError, warn
 from mpt.insight.transfer import Trial, trials
@@ -97,7 +95,8 @@ def search(
     task, held = find_task(name), list(entries(bank))
     pretrained = load_pretrained(model or _backbone(bank, held))
     fitting = _fitting(bank, held, pretrained)
-    return ranked(task, few_rows(task, pretrained, shots, seed, max_length), fitting, pretrained, steps, seed)
+    _, (rows,) = training_rows(task, shots, [seed], max_length, pretrained)
+    return ranked(task, rows, fitting, pretrained, steps, seed)
 
 
 def ranked(
@@ -161,14 +160,6 @@ def start_of(entry: Entry) -> Vectors:
     """The one prompt that a new task gets from an entry."""
     prompt = entry.prompt
     return np.asarray((prompt.for_targets(1) if isinstance(prompt, MultitaskPrompt) else prompt).compose()[0])
-
-
-def few_rows(task: Task, pretrained: Pretrained, shots: int, seed: int, max_length: int) -> list[Row]:
-    """Those that `mpt adapt` draws."""
-    layout = pretrained.backbone.layout
-    stored = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
-    warn_of_few(task, stored.labels, shots)
-    return [stored[i] for i in few_shot(stored.labels, shots, seed)]
 
 
 def _briefly_tuned(

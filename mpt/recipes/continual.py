@@ -8,22 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from mpt.adaptation.draws import held_out, warn_of_few
+from mpt.adaptation.draws import held_out, training_rows
 from mpt.config.options import ContinualConfig, ContinualMethod
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
 from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
-from mpt.data.mixture import few_shot
-from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
-from mpt.types import Row
 
 STATISTICS = "keys.safetensors"
 TEXTS = 1000  # the most training texts of a task that its statistics are made of
@@ -52,7 +49,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     statistics = _statistics(run, pretrained)
 
     for index, task in enumerate(tasks):
-        indices, rows = _training_rows(task, config, pretrained)
+        (indices,), (rows,) = training_rows(task, config.shots, [config.seed], config.max_length, pretrained)
         if len(statistics.means) == index:
             statistics = statistics.learned(_features(task, indices, config, pretrained))
             statistics.save(run.path / STATISTICS)
@@ -105,19 +102,6 @@ def _own_run(run: RunDir, method: ContinualMethod, config: ContinualConfig) -> R
     """A method's folder, which is a run of that method alone."""
     folder = run.path / method
     return RunDir.open(folder, dataclasses.replace(config, out=str(folder), methods=(method,)))
-
-
-def _training_rows(
-    task: Task, config: ContinualConfig, pretrained: Pretrained
-) -> tuple[Sequence[int], Sequence[Row]]:
-    """The indices of a task's training rows among all that it has, and the rows."""
-    layout = pretrained.backbone.layout
-    rows = stored_rows(task, "train", pretrained.tokenizer, config.max_length, layout)
-    warn_of_few(task, rows.labels, config.shots)
-    if not config.shots:
-        return range(len(rows)), rows
-    indices = few_shot(rows.labels, config.shots, config.seed)
-    return indices, [rows[i] for i in indices]
 
 
 def _statistics(run: RunDir, pretrained: Pretrained) -> TaskStatistics:
