@@ -100,4 +100,4 @@ class Scorer:
 def _as(task: Task, example: Example) -> Example:
     """An example in the words of another task; its target, which is not read, is any."""
     fields = {column: example.fields[column] for column in task.columns}
-    return Example(task.template, fields, next(iter(task.choices), ""), task.choices)
+    return Example(task.template, fields, next(iter(task.choices), ""), task.choices, scoring=task.scoring)

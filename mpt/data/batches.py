@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mpt.types import Batch, Layout, Row, Shards
+from mpt.data.class_tree import NO_TREE, Lines, TreeSizes, Trie, class_tree
+from mpt.types import Batch, Ids, Layout, Row, Shards
 
 
 def bucket(count: int, sizes: int) -> int:
@@ -24,23 +25,56 @@ def bucket(count: int, sizes: int) -> int:
 
 
 class Sizes(NamedTuple):
-    """The lengths of a batch's axes after padding: N tokens in all, T tokens and L targets per row."""
+    """The lengths of a batch's axes after padding: N tokens in all, T tokens and L targets per row.
+
+    ``tree`` has those of the class words, where these are to be scored.
+    """
 
     tokens: int
     cells: int
     targets: int
+    tree: TreeSizes = NO_TREE
 
     @classmethod
-    def of(cls, rows: Sequence[Row], layout: Layout) -> Sizes:
-        """The sizes that a batch of these rows is padded to."""
-        lengths = [text_length(row, layout) for row in rows]
+    def of(cls, rows: Sequence[Row], layout: Layout, classes: bool = False) -> Sizes:
+        """The sizes that a batch of these rows is padded to.
+
+        Args:
+            classes: whether to score the rows' class words, instead of the targets of rows that have some.
+        """
+        tree = _rounded(TreeSizes.of(rows), len(rows)) if classes else NO_TREE
+        rows = _read(rows, tree)
+        lengths = [text_length(row, layout) + len(_nodes(row, layout, tree)) for row in rows]
         # Padding the grid costs little, padding the tokens costs much: they are rounded up more finely.
-        return cls(bucket(sum(lengths), 8), bucket(max(lengths), 2), max(len(row.targets) for row in rows))
+        targets = max(len(row.targets) for row in rows)
+        return cls(bucket(sum(lengths), 8), bucket(max(lengths), 2), targets, tree)
+
+
+def _rounded(tree: TreeSizes, rows: int) -> TreeSizes:
+    """The lengths of a class tree's axes after padding; nodes cost much, the rest costs next to nothing."""
+    if not tree.classes:
+        return tree
+    nodes = tree.branches - rows
+    return TreeSizes(
+        bucket(tree.nodes, 4) if nodes else 0,
+        rows + (bucket(nodes, 8) if nodes else 0),
+        *(bucket(count, 2) for count in tree[2:]),
+    )
+
+
+def _read(rows: Sequence[Row], tree: TreeSizes) -> Sequence[Row]:
+    """The rows without the targets that are not read, because the class words are."""
+    return [row._replace(targets=()) if row.choices else row for row in rows] if tree.classes else rows
+
+
+def _nodes(row: Row, layout: Layout, tree: TreeSizes) -> Ids:
+    """The tokens of a row's class tree that stand behind its text."""
+    return Trie.of(row.choices).tokens if tree.classes and layout == "decoder" else ()
 
 
 def text_length(row: Row, layout: Layout) -> int:
     """Number of tokens of a row that the model reads; a decoder also reads all targets but the last."""
-    return len(row.inputs) + (len(row.targets) - 1 if layout == "decoder" else 0)
+    return len(row.inputs) + (max(len(row.targets) - 1, 0) if layout == "decoder" else 0)
 
 
 def collate(
@@ -53,24 +87,32 @@ def collate(
 
     Args:
         prompt_index: the index of each row's prompt.
-        sizes: the lengths to pad the arrays to; computed from the rows if left out.
+        sizes: the lengths to pad the arrays to; computed from the rows if left out. If they have a tree, the
+            class words of the rows are scored.
     """
-    count, length, width = sizes or Sizes.of(rows, layout)
-    lengths = np.array([text_length(row, layout) for row in rows])
+    count, length, width, tree = sizes or Sizes.of(rows, layout)
+    rows = _read(rows, tree)
+    nodes = [_nodes(row, layout, tree) for row in rows]
+    texts = np.array([text_length(row, layout) for row in rows])
+    lengths = texts + [len(ids) for ids in nodes]
     starts, columns = np.cumsum(lengths) - lengths, np.arange(length)
     grid = np.where(columns < lengths[:, None], starts[:, None] + columns, count)
     tokens, cells = np.zeros(count, np.int32), np.full(count, grid.size, np.int32)
-    texts = [(row.inputs, row.targets[:-1]) if layout == "decoder" else (row.inputs,) for row in rows]
-    tokens[: lengths.sum()] = np.concatenate([ids for text in texts for ids in text if len(ids)])
+    parts = [
+        (row.inputs, row.targets[:-1] if layout == "decoder" else (), own) for row, own in zip(rows, nodes)
+    ]
+    tokens[: lengths.sum()] = np.concatenate([ids for part in parts for ids in part if len(ids)])
     cells[: lengths.sum()] = np.flatnonzero(grid < count)
     labelled = np.arange(width) < np.array([len(row.targets) for row in rows])[:, None]
     targets = np.zeros(labelled.shape, np.int32)
-    targets[labelled] = np.concatenate([row.targets for row in rows])
+    if labelled.any():
+        targets[labelled] = np.concatenate([row.targets for row in rows])
     if layout == "decoder":
         first_label = starts + [len(row.inputs) - 1 for row in rows]
     else:
-        first_label = np.zeros(len(rows))
-    positions = np.where(labelled, first_label[:, None] + np.arange(width), 0)
+        first_label = np.zeros(len(rows), int)
+    predicting = np.arange(max(width, 1)) < np.maximum(labelled.sum(axis=1, keepdims=True), 1)
+    positions = np.where(predicting, first_label[:, None] + np.arange(max(width, 1)), 0)
     index, numbers = np.array([prompt_index, [row.number for row in rows]], np.int32)
     arrays: Any = (
         tokens,
@@ -82,7 +124,15 @@ def collate(
         index,
         numbers,
     )
-    return Batch(*arrays)  # NumPy arrays on the host; a compiled step sees JAX arrays
+    batch = Batch(*arrays)  # NumPy arrays on the host; a compiled step sees JAX arrays
+    if not tree.classes:
+        return batch
+    lines = Lines(length, texts, texts, starts)
+    if layout == "encoder-decoder":
+        read, before = predicting.sum(axis=1), predicting.shape[1]
+        cells_of_row = before + tree.nodes
+        lines = Lines(cells_of_row, read, np.full(len(rows), before), cells_of_row * np.arange(len(rows)))
+    return batch._replace(classes=class_tree(rows, texts, layout, lines, tree))
 
 
 def collate_microbatches(
@@ -91,6 +141,7 @@ def collate_microbatches(
     microbatches: int,
     layout: Layout = "decoder",
     shards: Shards | None = None,
+    classes: bool = False,
 ) -> Batch:
     """Collates rows into microbatches of equal size, stacked along a leading axis.
 
@@ -98,10 +149,11 @@ def collate_microbatches(
         microbatches: how many.
         shards: if given, each microbatch is split further into shards, and every array has a second axis
             for those shards that this process reads.
+        classes: whether to score the rows' class words; see ``Sizes.of``.
     """
     shard_count = shards.count if shards else 1
     groups = microbatches * shard_count  # rows are dealt out in turn, and all groups have the same sizes
-    sizes = Sizes(*map(max, zip(*(Sizes.of(rows[group::groups], layout) for group in range(groups)))))
+    sizes = jax.tree.map(max, *(Sizes.of(rows[group::groups], layout, classes) for group in range(groups)))
 
     def microbatch(index: int) -> Batch:
         selected = [index * shard_count + shard for shard in (shards.indices if shards else (0,))]

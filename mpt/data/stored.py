@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode, tokenizer_hash
 from mpt.system.assets import cache_dir
-from mpt.types import Layout, Row
+from mpt.types import Layout, Row, Scoring
 
 FORMAT = 1  # version of the files; a new version writes them again
 
@@ -35,9 +35,11 @@ class StoredRows(Sequence[Row]):
     Args:
         folder: holds ``tokens``, the inputs and targets of all rows end to end; ``rows``, the offset, input
             length, target length and label of each row; and ``choices.json``, the choices of all rows.
+        scoring: how the choices are scored.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, scoring: Scoring = "sum"):
+        self._scoring: Scoring = scoring
         # Plain arrays over the mapped files, because slicing a memmap costs ten times as much.
         self._tokens = np.asarray(np.memmap(folder / "tokens", np.int32, "r"))
         self._rows = np.asarray(np.memmap(folder / "rows", np.int64, "r")).reshape(-1, 4)
@@ -49,7 +51,8 @@ class StoredRows(Sequence[Row]):
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
         start, inputs, targets, label = self._rows[index].tolist()
         middle = start + inputs
-        return Row(self._tokens[start:middle], self._tokens[middle : middle + targets], self._choices, label)
+        targets = self._tokens[middle : middle + targets]
+        return Row(self._tokens[start:middle], targets, self._choices, label, scoring=self._scoring)
 
     @property
     def labels(self) -> Int[np.ndarray, " R"]:
@@ -74,7 +77,9 @@ def stored_rows(
     if version is None:
         with TemporaryDirectory() as scratch:
             write(Path(scratch))
-            return StoredRows(Path(scratch))  # mapped files stay readable after they are deleted
+            return StoredRows(
+                Path(scratch), task.scoring
+            )  # mapped files stay readable after they are deleted
     wording = [task.template, dict(task.verbalizer), task.label]
     key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
@@ -84,7 +89,7 @@ def stored_rows(
             write(complete := Path(scratch) / "made")
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(complete, folder)
-    return StoredRows(folder)
+    return StoredRows(folder, task.scoring)
 
 
 def _in_chunks(tokenised: partial[list[Row]], examples: Iterable[Example]) -> Iterator[list[Row]]:

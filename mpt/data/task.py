@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from mpt.data.records import Fault, Record
 from mpt.data.sources import Source
 from mpt.errors import UserError, nearest
 from mpt.metrics import NEEDS
-
-Scoring = Literal["sum", "mean"]
+from mpt.types import Scoring
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Example:
         choices: the class words to choose from; empty for free text.
         references: all texts that count as correct, the target first.
         group: the name of the group that it is scored with, for metrics that score groups.
+        scoring: how the choices are scored.
     """
 
     template: str
@@ -37,6 +37,7 @@ class Example:
     choices: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     group: str = ""
+    scoring: Scoring = "sum"
 
     @property
     def inputs(self) -> str:
@@ -172,7 +173,7 @@ class Task:
         fields = {name: self.text(record, name) for name in self.columns}
         correct = self.references(record) if target is None else (target,)
         group = self.text(record, self.group) if self.group and target is None else ""
-        return Example(self.template, fields, correct[0], self.choices, correct, group)
+        return Example(self.template, fields, correct[0], self.choices, correct, group, self.scoring)
 
     def records(self, name: str, inputs: Iterable[Any]) -> list[Record]:
         """Turns unlabelled inputs into records.

@@ -42,7 +42,8 @@ def encode(
             inputs = _shortened(example, tokenizer, max_length - len(ending))
         inputs, target = [*inputs, *ending], spelling[example.target]
         if example.choices:
-            rows.append(Row(inputs, target, tuple(spelling[word] for word in example.choices), example.label))
+            choices = tuple(spelling[word] for word in example.choices)
+            rows.append(Row(inputs, target, choices, example.label, scoring=example.scoring))
         else:
             rows.append(Row(inputs, target if ending else [*target, end]))
     return rows

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from scipy.special import softmax
 from transformers import PreTrainedTokenizerBase
 
-from mpt.data.batches import Sizes, bucket, collate
-from mpt.data.task import Example, Scoring, Task
+from mpt.data.batches import Sizes, collate
+from mpt.data.task import Example, Task
 from mpt.errors import UserError
 from mpt.inference.generate import generate_behind_prompt
 from mpt.metrics import METRICS, Truth
@@ -26,24 +27,23 @@ BATCH = 32  # rows
 LONGEST_TEXT = 64  # tokens
 
 Sizing = Callable[[Sequence[Row], Layout], Sizes]
+SCORED: Sizing = partial(Sizes.of, classes=True)  # of rows whose class words are scored
 
 
 def choice_probabilities(
     model: Prompted,
     rows: Sequence[Row],
     prompt: int | Sequence[int] = 0,
-    scoring: Scoring = "sum",
     batch_size: int = BATCH,
-    sizing: Sizing = Sizes.of,
+    sizing: Sizing = SCORED,
 ) -> Float[np.ndarray, "B C"]:
     """The probability of each choice of each row, normalised over the row's choices; 0 beyond its last.
 
-    The score of a choice is the sum, or the mean, of its tokens' log-probabilities. If every choice is a
-    single token, one forward pass per row scores all of them; otherwise each choice takes its own.
+    The score of a choice is the sum, or the mean, of its tokens' log-probabilities, as the row says. One
+    pass over a row's text and the tree of its choices scores all of them; see ``mpt.data.class_tree``.
 
     Args:
         prompt: the index of the prompt of all rows, or of each row's.
-        scoring: "sum" or "mean"; see ``Task``.
         batch_size: number of rows in a batch.
         sizing: a function from the rows of a batch to the sizes of its arrays; each distinct result is
             compiled once.
@@ -52,24 +52,8 @@ def choice_probabilities(
     prompts = np.broadcast_to(prompt, len(rows)).tolist()
     width = max(len(row.choices) for row in rows)
     scores = np.full((len(rows), width), -np.inf, np.float32)
-    is_choice = np.arange(width) < np.array([len(row.choices) for row in rows])[:, None]
-    if all(len(choice) == 1 for row in rows for choice in row.choices):
-        ids = np.zeros(scores.shape, np.int32)
-        ids[is_choice] = [choice[0] for row in rows for choice in row.choices]
-        for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
-            batch_ids = np.zeros((batch_size, bucket(width, 1)), np.int32)
-            batch_ids[: len(indices), :width] = ids[indices]
-            log_p = np.asarray(_token_scores(graph, state, batch, batch_ids))[: len(indices), :width]
-            scores[indices] = np.where(is_choice[indices], log_p, -np.inf)
-    else:
-        per_choice = [row._replace(targets=choice) for row in rows for choice in row.choices]
-        prompts = [prompt for row, prompt in zip(rows, prompts) for _ in row.choices]
-        flat = np.zeros(len(per_choice), np.float32)
-        for indices, batch in in_batches(per_choice, prompts, batch_size, model.backbone.layout, sizing):
-            flat[indices] = np.asarray(target_scores(graph, state, batch))[: len(indices)]
-        if scoring == "mean":
-            flat /= [len(row.targets) for row in per_choice]
-        scores[is_choice] = flat
+    for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
+        scores[indices] = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
     return softmax(scores, axis=-1)  # not JAX's softmax, which would be compiled for each number of rows
 
 
@@ -85,11 +69,10 @@ def in_batches(
 
 
 @jax.jit(static_argnums=0)
-def _token_scores(
-    graph: nnx.GraphDef, state: nnx.State, batch: Batch, ids: Int[Array, "B C"]
-) -> Float[Array, "B C"]:
-    logits = nnx.merge(graph, state)(batch).logits[:, 0]
-    return replicate(jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=-1))
+def _class_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, "B C"]:
+    scores = nnx.merge(graph, state)(batch).classes
+    assert scores is not None
+    return replicate(scores)
 
 
 @jax.jit(static_argnums=0)
@@ -157,7 +140,7 @@ def answers(
     """
     if not task.choices:
         return Answers(written(model, rows, tokenizer, prompt), None)
-    probabilities = choice_probabilities(model, rows, prompt, task.scoring)
+    probabilities = choice_probabilities(model, rows, prompt)
     if calibrate:
         probabilities = calibrated(probabilities)
     return Answers([task.choices[i] for i in probabilities.argmax(axis=1)], probabilities)

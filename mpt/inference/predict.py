@@ -185,7 +185,7 @@ def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
         return []
     rows = ready.encode([ready.unlabelled(record) for record in records])
     if task.choices:
-        probabilities = choice_probabilities(model, rows, prompt_index, task.scoring)
+        probabilities = choice_probabilities(model, rows, prompt_index)
         return [classified(task, of_row.tolist()) for of_row in probabilities]
     return [{"prediction": text} for text in written(model, rows, ready.pretrained.tokenizer, prompt_index)]
 

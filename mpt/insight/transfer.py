@@ -96,7 +96,7 @@ def _trials_of_batch(model: Prompted, task: Task, rows: Sequence[Row], count: in
     if not task.choices:
         losses = _text_losses(model, repeated, indices).reshape(count, -1).mean(1)
         return [Trial(loss, None) for loss in losses]
-    probabilities = choice_probabilities(model, repeated, indices, task.scoring)
+    probabilities = choice_probabilities(model, repeated, indices)
     labels = np.array([row.label for row in repeated])
     p_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     losses = -np.log(np.maximum(p_label, np.finfo(np.float32).tiny)).reshape(count, -1).mean(axis=1)

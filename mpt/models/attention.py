@@ -80,6 +80,14 @@ def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> I
     )
 
 
+def concat_masks(
+    first: Bool[Array, "#B 1 T S"], second: Bool[Array, "#B 1 T R"]
+) -> Bool[Array, "#B 1 T S+R"]:
+    """The masks of the same queries to two runs of keys, one behind the other."""
+    rows = max(len(first), len(second))
+    return jnp.concatenate([jnp.broadcast_to(part, (rows, *part.shape[1:])) for part in (first, second)], -1)
+
+
 @jax.custom_vjp
 def gather(
     x: Float[Array, "S ..."], indices: Int[Array, "*cells"], inverse: Int[Array, ...]

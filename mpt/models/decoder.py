@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import (
     KV,
@@ -25,12 +25,14 @@ from mpt.models.attention import (
     PartialSoftmax,
     attend,
     attend_partially,
+    concat_masks,
     concat_positions,
     gather,
     merge,
     visible,
 )
 from mpt.models.backbone import DecodingState
+from mpt.models.class_scores import class_scores
 from mpt.models.layers import (
     REMAT,
     Layer,
@@ -42,6 +44,7 @@ from mpt.models.layers import (
     make_weights,
     rms_norm,
     score,
+    score_tokens,
     shifted,
     unsharded,
     values,
@@ -202,7 +205,17 @@ class Decoder(nnx.Module):
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """The logits of final hidden states, in float32."""
-        logits = score(unsharded(self.ends), "embedding" if self.spec.tied else "head", x)
+        return self._capped(score(unsharded(self.ends), self._head, x))
+
+    def logits_of(self, x: Float[Array, "... D"], tokens: Int[Array, ...]) -> Float[Array, ...]:
+        """The logit of one token for each final hidden state, in float32."""
+        return self._capped(score_tokens(unsharded(self.ends), self._head, x, tokens))
+
+    @property
+    def _head(self) -> str:
+        return "embedding" if self.spec.tied else "head"
+
+    def _capped(self, logits: Float[Array, ...]) -> Float[Array, ...]:
         cap = self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
@@ -215,7 +228,11 @@ class Decoder(nnx.Module):
     ) -> Output:
         """Runs each row's text behind the row's prompt; logits at the label positions only."""
         hidden, _, _ = self._run_batch(batch, prompts, shift, prefix_kv)
-        return Output(self.logits(hidden[batch.positions]), (hidden,))
+        logits = self.logits(hidden[batch.positions[:, : batch.targets.shape[1]]])
+        if batch.classes is None:
+            return Output(logits, (hidden,))
+        scores = class_scores(hidden, batch.classes, self.logits, self.logits_of, self.spec.vocab)
+        return Output(logits, (hidden,), scores)
 
     def prefill(
         self,
@@ -271,15 +288,25 @@ class Decoder(nnx.Module):
 
         Prompts and texts run end to end, as one sequence of S positions. In a layer each prompt attends
         to its prefix and itself, and each row's text to its prefix, its prompt and itself. The prefix is a
-        part of the prompt's cache.
+        part of the prompt's cache. The inner nodes of a class tree are part of the text; they attend to it,
+        and to their ancestors, as if nothing stood between.
         """
         count, length, width = *prompts.shape[:2], batch.grid.shape[1]
         prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
         prompt_tokens, prompt_length = count * length, prefix_length + length
-        prompt_at, text_at = jnp.arange(prompt_length)[None], prompt_length + jnp.arange(width)[None]
+        prompt_at, text_at, seen = jnp.arange(prompt_length)[None], jnp.arange(width)[None], None
+        text_positions = batch.cells % width
+        if batch.classes is not None:
+            text_at, seen = batch.classes.columns, batch.classes.seen[:, None]
+            text_positions = text_at.reshape(-1).at[batch.cells].get(mode="fill", fill_value=0)
+        text_at, text_positions = prompt_length + text_at, prompt_length + text_positions
         vectors_at = prompt_at[:, prefix_length:]
-        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + batch.cells % width])
+        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), text_positions])
+
+        def within_text(window: Int[Array, ""]) -> Bool[Array, "#B 1 T T"]:
+            mask = visible(text_at, text_at, window)
+            return mask if seen is None else mask & seen
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
             prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
@@ -294,14 +321,15 @@ class Decoder(nnx.Module):
             prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
             if count == 1 and prompt_length:
                 # All texts attend to the one prompt in a single product, and to themselves row by row.
-                to_text = attend_partially(text_q, text, visible(text_at, text_at, window), *scoring)
+                to_text = attend_partially(text_q, text, within_text(window), *scoring)
                 at = positions[None, prompt_tokens:]
                 mask = visible(at, prompt_at, window) if self.spec.windows else None
                 to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, *scoring)
                 to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
                 text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt])
                 return jnp.concatenate([prompt_out, text_out])
-            mask = visible(text_at, concat_positions(prompt_at, text_at), window)
+            to_prompt = visible(text_at, prompt_at, window)
+            mask = concat_masks(to_prompt, within_text(window))
             text_out = attend(text_q, prompt.take_rows(batch.prompt_index).concat(text), mask, *scoring)
             text_out = gather(text_out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
             return jnp.concatenate([prompt_out, text_out])

@@ -130,6 +130,15 @@ def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"
     return scaled(y, w[f"{name}_scale"]) if f"{name}_scale" in w else y
 
 
+def score_tokens(
+    w: Layer, name: str, x: Float[Array, "*any D"], tokens: Int[Array, "*any"]
+) -> Float[Array, "*any"]:
+    """The logit of one token for each hidden state; see ``score``."""
+    rows = w[name][tokens].astype(x.dtype)
+    y = jnp.einsum("...d,...d->...", x, rows, preferred_element_type=jnp.float32)
+    return y * w[f"{name}_scale"][tokens] if f"{name}_scale" in w else y
+
+
 def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:
     """The feed-forward network: down(act(up x)), or with a gate down(act(gate x) · up x) (Shazeer 2020)."""
     act, up = ACTIVATIONS[activation], linear(w, "up", x)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV, KVCache, attend, attend_within, concat_positions, gather, visible
 from mpt.models.backbone import DecodingState
+from mpt.models.class_scores import class_scores
 from mpt.models.layers import (
     REMAT,
     Layer,
@@ -32,6 +33,7 @@ from mpt.models.layers import (
     matrix,
     rms_norm,
     score,
+    score_tokens,
     shifted,
     unsharded,
     values,
@@ -187,8 +189,18 @@ class T5(nnx.Module):
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """The logits of final hidden states, in float32."""
-        x = x * jnp.asarray(self.spec.logit_scale, x.dtype)
-        return score(unsharded(self.ends), "embedding" if self.spec.tied else "head", x)
+        return score(unsharded(self.ends), self._head, self._scaled(x))
+
+    def logits_of(self, x: Float[Array, "... D"], tokens: Int[Array, ...]) -> Float[Array, ...]:
+        """The logit of one token for each final hidden state, in float32."""
+        return score_tokens(unsharded(self.ends), self._head, self._scaled(x), tokens)
+
+    @property
+    def _head(self) -> str:
+        return "embedding" if self.spec.tied else "head"
+
+    def _scaled(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return x * jnp.asarray(self.spec.logit_scale, x.dtype)
 
     def __call__(
         self,
@@ -198,14 +210,27 @@ class T5(nnx.Module):
         prefix_kv: KV | None = None,
     ) -> Output:
         """Encodes each row's prompt and text, and decodes its targets; logits at each target."""
-        length = self.spec.decoder_prompt + batch.targets.shape[1]
-        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, length)
-        previous = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
-        x = jnp.concatenate([decoder_prompt, self.embed(previous)], axis=1)
+        tree, labels = batch.classes, batch.targets.shape[1]
+        tokens = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=self.spec.start_token)
+        columns, seen = jnp.arange(tokens.shape[1])[None], None
+        if tree is not None:
+            # The inner nodes of a class tree stand behind the targets, where only they see one another.
+            tokens, columns, seen = jnp.concatenate([tokens, tree.nodes], axis=1), tree.columns, tree.seen
+        count = self.spec.decoder_prompt
+        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, count + tokens.shape[1])
+        x = jnp.concatenate([decoder_prompt, self.embed(tokens)], axis=1)
         prefix, first = self._prefix(prefix_kv, batch.prompt_index)
-        x, _ = self._decode(x, first + jnp.arange(x.shape[1])[None], encoded, prefix)
-        hidden = x[:, decoder_prompt.shape[1] :]
-        return Output(self.logits(hidden), (text, hidden))
+        positions = first + jnp.concatenate(
+            [jnp.broadcast_to(jnp.arange(count), (len(columns), count)), count + columns], axis=1
+        )
+        x, _ = self._decode(x, positions, encoded, prefix, seen)
+        hidden = x[:, count:]
+        output = Output(self.logits(hidden[:, :labels]), (text, hidden[:, :labels]))
+        if tree is None:
+            return output
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        scores = class_scores(flat, tree, self.logits, self.logits_of, self.spec.vocab)
+        return output._replace(classes=scores)
 
     def prefill(
         self,
@@ -314,11 +339,19 @@ class T5(nnx.Module):
         positions: Int[Array, "#B T"],
         encoded: Encoded,
         cache: KVCache | None = None,
+        seen: Bool[Array, "B S S"] | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
-        """Runs ``x`` through the decoder, behind ``cache``: final hidden states, and the cache of ``x``."""
+        """Runs ``x`` through the decoder, behind ``cache``: final hidden states, and the cache of ``x``.
+
+        Args:
+            seen: which of the last S positions of ``x`` may attend to which, if not all to those before them.
+        """
         spec = self.spec
         key_positions = positions if cache is None else concat_positions(cache.positions, positions)
         mask = visible(positions, key_positions)
+        if seen is not None:
+            before = [mask.shape[axis] - seen.shape[1] for axis in (2, 3)]
+            mask &= jnp.pad(seen, [(0, 0), *((count, 0) for count in before)], constant_values=True)[:, None]
         bucket = buckets(positions, key_positions, spec.buckets, spec.max_distance, both_ways=False)
         shared_bias = None if spec.bias_everywhere else position_bias(self.ends["decoder_bias"][...], bucket)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from mpt.data.batches import Sizes, bucket, collate
+from mpt.data.class_tree import NO_TREE, TreeSizes
 from mpt.data.task import Example
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
@@ -94,7 +95,7 @@ class Request:
     def key(self) -> Hashable:
         """Only requests with the same key can share a batch."""
         group, task = self.served.group, self.served.ready.task
-        return (id(group), "write") if self.sampling else (id(group), task.scoring, group.one_token(task))
+        return (id(group), "write") if self.sampling else (id(group), group.one_token(task))
 
 
 class Engine:
@@ -162,8 +163,8 @@ class Engine:
         served, size = requests[0].served, self._batch_size(len(rows))
         model, prompt_index = served.group.narrowed([request.served.member for request in requests], size)
         task = served.ready.task
-        sizing = padded(1 if served.group.one_token(task) else served.group.longest_choice)
-        probabilities = choice_probabilities(model, rows, prompt_index, task.scoring, size, sizing)
+        sizing = padded(0, served.group.tree(served.group.one_token(task)))
+        probabilities = choice_probabilities(model, rows, prompt_index, size, sizing)
         return [
             ClassProbabilities(of_row[: len(row.choices)].tolist(), len(row.inputs))
             for of_row, row in zip(probabilities, rows)
@@ -196,12 +197,19 @@ class Engine:
         return next(size for size in self._batch_sizes if size >= rows)
 
 
-def padded(targets: int) -> Sizing:
-    """A function that pads the texts of a batch to a power of two, and its targets to ``targets``."""
+def padded(targets: int, tree: TreeSizes = NO_TREE) -> Sizing:
+    """A function that pads the texts of a batch to a power of two.
+
+    Args:
+        targets: number of targets that rows are padded to.
+        tree: what a row's class words are padded to.
+    """
 
     def sizing(rows: Sequence[Row], layout: Layout) -> Sizes:
-        cells = bucket(max(Sizes.of(rows, layout).cells, SHORTEST), 1)
-        return Sizes(len(rows) * cells, cells, targets)
+        cells = bucket(max(SHORTEST, *(len(row.inputs) for row in rows)), 1)
+        cells += tree.nodes if layout == "decoder" else 0
+        of_batch = tree._replace(branches=len(rows) * tree.branches)
+        return Sizes(len(rows) * cells, cells, targets, of_batch)
 
     return sizing
 

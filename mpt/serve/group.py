@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mpt.data.class_tree import NO_TREE, TreeSizes
 from mpt.data.records import Record
 from mpt.data.task import Task
 from mpt.inference.predict import Ready
@@ -37,20 +39,23 @@ class Group:
 
     Attributes:
         choices: the token ids of each task's class words.
-        longest_choice: number of tokens of the longest class word.
-        longest: maximum number of tokens of a text and a class word that follows it.
+        longest: maximum number of tokens of a text.
     """
 
     def __init__(self, members: Sequence[Ready], plain: bool):
         self.members = members
         self.choices = {ready.task.name: _choices(ready) for ready in members}
-        self.longest_choice = max((len(ids) for words in self.choices.values() for ids in words), default=1)
-        self.longest = max(ready.max_length for ready in members) + self.longest_choice - 1
+        self.longest = max(ready.max_length for ready in members)
         self._stacked = _stacked(members) if plain else None
 
     def one_token(self, task: Task) -> bool:
-        """Whether every class word of a task is a single token, so that one pass scores all of them."""
-        return all(len(ids) == 1 for ids in self.choices[task.name])
+        """Whether every class word of a task is a single token: its rows need no inner nodes."""
+        return _one_token(self.choices[task.name])
+
+    def tree(self, one_token: bool) -> TreeSizes:
+        """The lengths that one row's class words need in any batch of those tasks, or of all others."""
+        words = [choices for choices in self.choices.values() if _one_token(choices) == one_token]
+        return jax.tree.map(max, NO_TREE, *(TreeSizes.of_words(choices) for choices in words))
 
     def narrowed(self, members: Sequence[int], batch_size: int) -> tuple[Prompted, list[int]]:
         """The model with only those prompts that a batch uses, and the index of each row's among them.
@@ -76,6 +81,10 @@ def _stacked(members: Sequence[Ready]) -> jnp.ndarray:
         assert isinstance(ready.model.prompt, PlainPrompt)
         prompts.append(ready.model.prompt.compose()[ready.prompt_index])
     return jnp.stack(prompts)
+
+
+def _one_token(choices: Sequence[Ids]) -> bool:
+    return all(len(ids) == 1 for ids in choices)
 
 
 def _choices(ready: Ready) -> tuple[Ids, ...]:

@@ -55,8 +55,9 @@ def test_probabilities_are_those_of_each_row_alone(model, choices):
 
 
 def test_probabilities_can_be_of_mean_scores(model):
-    found = choice_probabilities(model, rows(LONG), prompt=1, scoring="mean")
-    for row, probabilities in zip(rows(LONG), found):
+    averaged = [row._replace(scoring="mean") for row in rows(LONG)]
+    found = choice_probabilities(model, averaged, prompt=1)
+    for row, probabilities in zip(averaged, found):
         np.testing.assert_allclose(probabilities, expected(model, row, prompt=1, mean=True), rtol=1e-4)
 
 
