@@ -38,6 +38,10 @@ class Row(NamedTuple):
     number: int = 0
     scoring: Scoring = "sum"
 
+    def without_words(self) -> Row:
+        """The same row for a class head, which scores the classes without reading their words."""
+        return self._replace(choices=((0,),) * len(self.choices))
+
 
 class Output(NamedTuple):
     """The output of a backbone: logits at the targets, final hidden states, and scores of the classes.

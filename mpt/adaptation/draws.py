@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
@@ -30,12 +30,16 @@ class Drawn(NamedTuple):
 
     Attributes:
         places: of the training rows, among all that the task has.
+        validation: rows that a search may hold out.
+        frequencies: number of training rows of each class, among all that the task has; empty for free text.
     """
 
     places: list[Sequence[int]]
     train: list[Sequence[Row]]
     probed: HeldOut
     scored: HeldOut
+    validation: HeldOut = HeldOut([], [])
+    frequencies: Float[np.ndarray, " C"] = np.zeros(0)
 
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:

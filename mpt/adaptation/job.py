@@ -8,17 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpt.adaptation.budget import UNTIL_BEST, with_budget
 from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.start import start
+from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.methods import METHODS, Setting, Start
-from mpt.methods.setting import no_shared_part
 from mpt.metrics.interval import pseudo_values
+from mpt.prompts.class_head import as_read
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import RunDir
-from mpt.training.stage import Stage, train_stage
+from mpt.training.stage import Lengths, Stage, train_stage
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,11 @@ def jobs(setting: Setting) -> dict[str, Setting]:
     """
     method, width = METHODS[setting.method], len({task.name for task in setting.tasks})
     count = len(setting.tasks) // width
-    if method.side_by_side and not setting.joint:
+    if method.side_by_side and not setting.joint and (setting.train.steps != UNTIL_BEST or count == 1):
         return {"": setting}
-    train = replace(setting.train, batch_size=max(setting.train.batch_size // count, 1))
+    train = setting.train
+    if train.steps != UNTIL_BEST:
+        train = replace(train, batch_size=max(train.batch_size // count, 1))
     if not method.trained:
         train = replace(train, steps=0, epochs=0.0)
 
@@ -80,40 +85,38 @@ def jobs(setting: Setting) -> dict[str, Setting]:
     return {f"-{place}": of_seed(place * width) for place in range(count)}
 
 
-def start(setting: Setting) -> Start:
-    """The model before training.
-
-    Raises:
-        UserError: the method lacks something, or an option does not go with it.
-    """
-    method = METHODS[setting.method]
-    if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
-        raise no_shared_part("freeze_shared" if setting.freeze_shared else "also")
-    return method.start(setting)
-
-
-def training(setting: Setting, begun: Start, name: str = "") -> Stage:
+def training(setting: Setting, begun: Start, name: str = "", factor: float = 1.0) -> Stage:
     """The stage that trains a job's model; without steps, nothing is trained."""
     return Stage(
         f"adapt{name}",
         begun.model,
-        setting.rows,
+        [rows if isinstance(rows, Lengths) else as_read(begun.model.prompt, rows) for rows in setting.rows],
         setting.train,
         tasks=[task.name for task in setting.tasks],
         trainable=begun.trainable,
         weight_rate=begun.weight_rate,
+        rate_scale=() if factor == 1.0 else [factor] * len(setting.tasks),
     )
 
 
-def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn], run: RunDir, scoring: Scoring) -> Job:
+def run_job(
+    setting: Setting,
+    name: str,
+    drawn: Mapping[str, Drawn],
+    run: RunDir,
+    scoring: Scoring,
+    search_options: SearchConfig,
+) -> Job:
     """Trains, scores and saves what trains side by side.
 
     Args:
         name: the ending of the names of its files.
         drawn: each task's rows.
+        search_options: how the number of steps is found where it is not given.
     """
+    setting, budget = with_budget(setting, drawn, run, name, search_options)
     begun = start(setting)
-    stage = training(setting, begun, name)
+    stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
     probed = {task: rows.probed for task, rows in drawn.items()}
 
@@ -123,11 +126,12 @@ def run_job(setting: Setting, name: str, drawn: Mapping[str, Drawn], run: RunDir
             scores[titles[task.name]].append(score(task, examples, said.texts))
         return {title: float(np.mean(each)) for title, each in scores.items()}
 
-    model, seconds = begun.model, 0.0
-    if stage.steps:
+    model, seconds = budget.model or begun.model, 0.0
+    if stage.steps and not budget.model:
         model, seconds = train_stage(
             stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
         )
+    model = budget.calibrated(model)
     lines = run.metrics(stage.name).read()
     curves = {
         task: [(int(line["step"]), line[title]) for line in lines if title in line]

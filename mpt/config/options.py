@@ -10,6 +10,7 @@ from typing import Literal
 
 from mpt.errors import UserError
 
+Decay = Literal["cosine", "linear", "constant"]
 TrackerName = Literal["wandb", "mlflow"]
 ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 
@@ -69,7 +70,8 @@ class TrainConfig:
     """How one stage is trained: its length, batches, optimizer and data mixture."""
 
     steps: int = 60
-    """Number of optimizer steps."""
+    """Number of optimizer steps. `mpt adapt` takes -1, its default: until nothing improves on examples that
+    are held out."""
     epochs: float = 0.0
     """Passes over the training examples of all tasks; replaces `steps` unless it is 0."""
     batch_size: int = 24
@@ -87,8 +89,8 @@ class TrainConfig:
     warmup: float = 0.1
     """Fraction of the steps over which the learning rate rises from zero; it falls to zero over the
     others."""
-    decay: Literal["cosine", "linear"] = "cosine"
-    """How the learning rate falls after the warmup."""
+    decay: Decay = "cosine"
+    """How the learning rate falls after the warmup, or that it does not."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step subtracts this times the learning rate times the value."""
     clip: float = 0.0
@@ -195,6 +197,40 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """How an adaptation whose steps are not given finds its learning rate and its number of steps.
+
+    Every rate has prompts that learn from a part of the examples and are scored on the others.
+    """
+
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Factors on the learning rates of `train` and of the method. All are tried side by side up to the first
+    look, and the best one goes on."""
+    folds: int = 2
+    """Into how many parts few examples are dealt: each is scored by a prompt that learnt from the others."""
+    rows: int = 8
+    """Examples per step of each prompt."""
+    every: int = 8
+    """Steps between looks at the least; with many examples, a look comes every quarter of an epoch, or every
+    four times as many steps."""
+    patience: int = 2
+    """After so many looks in a row without a better one, training ends."""
+    steps: int = 64
+    """The most steps; with many examples, `epochs` passes over them."""
+    epochs: float = 4.0
+    """The most passes over many examples."""
+
+    def __post_init__(self):
+        at_least_1(rows=self.rows, every=self.every, patience=self.patience)
+        if self.folds < 2:
+            raise UserError(f"folds: it must be at least 2, not {self.folds}")
+        if not self.rates or min(self.rates) <= 0:
+            raise UserError(f"rates: give one or more above 0, not {list(self.rates)}")
+        if self.steps <= self.every:
+            raise UserError(f"steps: it must be more than every ({self.every}), not {self.steps}")
+
+
+@dataclass(frozen=True)
 class AdaptOptions:
     """Options of `mpt adapt` that all methods share; ``mpt.methods.AdaptConfig`` adds those of each."""
 
@@ -220,8 +256,12 @@ class AdaptOptions:
     instruction: int = 0
     """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning
     rate, as it does after a universal prompt. 0 leaves it out."""
-    train: TrainConfig = TrainConfig(steps=24, batch_size=24)
-    """How the target task is trained."""
+    train: TrainConfig = TrainConfig(
+        steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
+    )
+    """How the target task is trained; with steps of -1, until nothing improves."""
+    search: SearchConfig = SearchConfig()
+    """How the steps are found where they are not given."""
     shots: int = 16
     """Number of training examples per class (for free text, per task); 0 takes all."""
     shots_per: Literal["class", "task"] = "class"

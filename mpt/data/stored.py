@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -53,6 +54,12 @@ class StoredRows(Sequence[Row]):
         middle = start + inputs
         targets = self._tokens[middle : middle + targets]
         return Row(self._tokens[start:middle], targets, self._choices, label, scoring=self._scoring)
+
+    def without_words(self) -> StoredRows:
+        """The same rows for a class head; see ``Row.without_words``."""
+        rows = copy(self)
+        rows._choices = ([0],) * len(self._choices)
+        return rows
 
     @property
     def labels(self) -> Int[np.ndarray, " R"]:

@@ -21,6 +21,7 @@ from mpt.inference.evaluate import choice_probabilities, grade, predictions, wri
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
 from mpt.prompts import MultitaskPrompt
+from mpt.prompts.class_head import as_read
 from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.source import for_tasks
@@ -50,7 +51,8 @@ class Ready(NamedTuple):
     def encode(self, examples: Sequence[Example]) -> list[Row]:
         """Tokenises examples as the backbone reads them."""
         layout = self.pretrained.backbone.layout
-        return encode(examples, self.pretrained.tokenizer, self.max_length, layout)
+        rows = encode(examples, self.pretrained.tokenizer, self.max_length, layout)
+        return list(as_read(self.model.prompt, rows))
 
     def unlabelled(self, record: Record) -> Example:
         """The example of a new record, which has no label."""

@@ -9,6 +9,7 @@ from mpt.methods.record import Method
 # Each is the name of a file beside this one.
 NAMES = (
     "prompt",
+    "classifier",
     "spot",
     "attempt",
     "ulpt",

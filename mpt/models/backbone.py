@@ -59,6 +59,10 @@ class Backbone(Protocol):
         """The embeddings of tokens as the first layer sees them; a soft prompt has vectors in their place."""
         ...
 
+    def output_embeddings(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
+        """What final hidden states are multiplied by to give the logits of tokens, in float32."""
+        ...
+
     def __call__(
         self,
         batch: Batch,

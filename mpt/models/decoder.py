@@ -211,6 +211,9 @@ class Decoder(nnx.Module):
         """The logit of one token for each final hidden state, in float32."""
         return self._capped(score_tokens(unsharded(self.ends), self._head, x, tokens))
 
+    def output_embeddings(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
+        return look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
+
     @property
     def _head(self) -> str:
         return "embedding" if self.spec.tied else "head"

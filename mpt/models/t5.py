@@ -195,6 +195,10 @@ class T5(nnx.Module):
         """The logit of one token for each final hidden state, in float32."""
         return score_tokens(unsharded(self.ends), self._head, self._scaled(x), tokens)
 
+    def output_embeddings(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
+        rows = look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
+        return rows * self.spec.logit_scale
+
     @property
     def _head(self) -> str:
         return "embedding" if self.spec.tied else "head"

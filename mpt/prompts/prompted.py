@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
+from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prefix import Prompt
 from mpt.types import Batch, Output
 
@@ -24,7 +25,10 @@ class Prompted(nnx.Module):
         """The logits at the label positions of a batch, and its final hidden states."""
         prefix = self.prompt.prefix(batch, self.backbone)
         batch = batch._replace(prompt_index=prefix.prompt_index)
-        return self.backbone(batch, prefix.vectors, prefix.shift, prefix.kv)
+        output = self.backbone(batch, prefix.vectors, prefix.shift, prefix.kv)
+        if batch.classes is None or not isinstance(self.prompt, HeadedPrompt):
+            return output
+        return output._replace(classes=self.prompt.class_scores(batch, output, self.backbone))
 
 
 class Distilled(Prompted):

@@ -17,7 +17,7 @@ from mpt.rundir.directory import RunDir
 from mpt.sharding import global_batch, replicated_over_mesh, shardings_of
 from mpt.training.losses import Objective
 from mpt.training.optim import Adam, LearningRates
-from mpt.training.session import Session
+from mpt.training.session import SCORE, Session
 from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.types import Batch
 
@@ -47,6 +47,8 @@ def fit(
     probe: Probe | None = None,
     probe_every: int = 1,
     best: bool = False,
+    patience: int = 0,
+    rate_scale: Sequence[float] = (),
 ) -> Trained:
     """Trains some parameters of a model on all ``batches``, from the newest checkpoint if there is one.
 
@@ -60,12 +62,14 @@ def fit(
         probe: a validation pass, which returns figures by name. It comes before the first step, every
             ``probe_every`` steps and after the last one; its time does not count as training.
         best: returns the model at the validation pass with the highest mean figure, not after the last step.
+        patience: ends the stage after so many validation passes in a row that are not the best; 0 never does.
+        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
 
     Raises:
         UserError: a checkpoint cannot be written, or too many steps in a row are not finite.
         Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the step under way is saved.
     """
-    optimizer, learning_rates = optimizer_of(config, weight_rate)
+    optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
     graph, params, frozen = nnx.split(model, trainable, ...)
     frozen = replicated_over_mesh(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
@@ -81,15 +85,17 @@ def fit(
     ) as session:
         spec = StepSpec(graph, objective, optimizer, len(tasks), shardings_of(session.state))
         if probe and session.step == 0:
-            session.write(probe(model))
+            session.write(_with_score(probe(model)))
         for batch in session.batches():
+            if patience and waited(session.scores()) >= patience:
+                break
             batch = global_batch(prepare(batch) if prepare else batch)
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
             score = None
             if probe and session.is_due(probe_every):
-                figures = probe(nnx.merge(graph, session.state.trainable, frozen))
+                figures = _with_score(probe(nnx.merge(graph, session.state.trainable, frozen)))
                 session.write(figures)
-                score = float(np.mean(list(figures.values()))) if best else None
+                score = figures[SCORE] if best else None
             stop = session.stop_signal()
             if stop or score is not None or session.is_due(config.save_every):
                 session.save(score)
@@ -99,13 +105,30 @@ def fit(
     return Trained(nnx.merge(graph, params, frozen), session.seconds)
 
 
-def optimizer_of(config: TrainConfig, weight_rate: float | None = None) -> tuple[Adam, LearningRates]:
+def _with_score(figures: dict[str, float]) -> dict[str, float]:
+    """The figures of a validation pass, and the score that it is ranked by: their mean, if they have none."""
+    return {SCORE: float(np.mean(list(figures.values())))} | figures
+
+
+def waited(scores: Sequence[float]) -> int:
+    """The number of validation passes since the best one.
+
+    >>> waited([0.5, 0.7, 0.6, 0.7]), waited([])
+    (2, 0)
+    """
+    return len(scores) - 1 - int(np.argmax(scores)) if scores else 0
+
+
+def optimizer_of(
+    config: TrainConfig, weight_rate: float | None = None, rate_scale: Sequence[float] = ()
+) -> tuple[Adam, LearningRates]:
     """Adam and the learning rates of a stage.
 
     Args:
         weight_rate: the peak learning rate of weights, if any are trained.
+        rate_scale: what each prompt's learning rates are multiplied by.
     """
     peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     peak |= {} if weight_rate is None else {"weights": weight_rate}
-    learning_rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup)
+    learning_rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup, scale=rate_scale)
     return Adam(config.decay, config.weight_decay, config.clip), learning_rates

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int
+
+from mpt.config.options import Decay
 
 # From a parameter's name to its group, whose members share a learning rate. Prompt vectors have the scale of
 # embeddings, about 0.1; the factors that multiply them have scale 1; weights of a small net or of a backbone
@@ -32,19 +34,28 @@ class LearningRates(NamedTuple):
     These are arrays, so that runs with other learning rates share a compiled step.
 
     Attributes:
-        peak: the learning rate of each group at the end of the warm-up, by the group's name.
+        peak: the learning rate of each group at the end of the warm-up, by the group's name: one for all
+            prompts, or one for each of them.
         warmup: number of steps over which the learning rates rise.
         steps: number of steps of the run.
     """
 
-    peak: Mapping[str, Float[ArrayLike, ""]]
+    peak: Mapping[str, Float[ArrayLike, "*J"]]
     warmup: Int[ArrayLike, ""]
     steps: Int[ArrayLike, ""]
 
     @classmethod
-    def of(cls, peak: Mapping[str, float], *, steps: int, warmup: float) -> LearningRates:
-        """From plain numbers; here ``warmup`` is a fraction of ``steps``."""
-        arrays = {name: np.float32(learning_rate) for name, learning_rate in peak.items()}
+    def of(
+        cls, peak: Mapping[str, float], *, steps: int, warmup: float, scale: Sequence[float] = ()
+    ) -> LearningRates:
+        """From plain numbers.
+
+        Args:
+            warmup: as a fraction of ``steps``.
+            scale: what each prompt's learning rates are multiplied by; without any, all prompts have the same.
+        """
+        factors = np.array(scale, np.float32) if scale else np.float32(1)
+        arrays = {name: learning_rate * factors for name, learning_rate in peak.items()}
         return cls(arrays, np.int32(round(warmup * steps)), np.int32(steps))
 
 
@@ -62,19 +73,18 @@ class Adam:
         clip: the largest norm of a prompt's gradient, see ``clipped``; 0 disables clipping.
     """
 
-    decay: Literal["cosine", "linear"] = "cosine"
+    decay: Decay = "cosine"
     weight_decay: float = 0.0
     clip: float = 0.0
 
     def __call__(self, learning_rates: LearningRates) -> optax.GradientTransformation:
         """The optimizer with these learning rates; the structure of its state does not depend on them."""
 
-        def group(peak: Float[ArrayLike, ""]) -> optax.GradientTransformation:
+        def group(peak: Float[ArrayLike, "*J"]) -> optax.GradientTransformation:
             warmup, steps = learning_rates.warmup, learning_rates.steps
             schedule = partial(learning_rate, peak, warmup, steps, self.decay)
-            if self.weight_decay:
-                return optax.adamw(schedule, weight_decay=self.weight_decay)
-            return optax.adam(schedule)
+            decay = (optax.add_decayed_weights(self.weight_decay),) if self.weight_decay else ()
+            return optax.chain(optax.scale_by_adam(), *decay, descend(schedule))
 
         groups: dict[Hashable, Any] = {name: group(peak) for name, peak in learning_rates.peak.items()}
         optimizer = optax.partition(groups, _labels)
@@ -87,13 +97,33 @@ class Adam:
         return optax.GradientTransformation(optimizer.init, update)
 
 
+def descend(schedule: Callable[[ArrayLike], Float[Array, "*J"]]) -> optax.GradientTransformation:
+    """Multiplies updates by minus the learning rate of a schedule, each prompt's by its own.
+
+    optax's transformation of the kind knows one learning rate for all.
+    """
+
+    def update(updates: Any, state: optax.ScaleByScheduleState, params: Any = None) -> tuple[Any, Any]:
+        rate = -schedule(state.count)
+
+        def scaled(leaf: Array) -> Array:
+            return rate.reshape(rate.shape + (1,) * (leaf.ndim - rate.ndim)).astype(leaf.dtype) * leaf
+
+        count = optax.safe_increment(state.count)
+        return jax.tree.map(scaled, updates), optax.ScaleByScheduleState(count)
+
+    return optax.GradientTransformation(
+        lambda _: optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)), update
+    )
+
+
 def learning_rate(
-    peak: Float[ArrayLike, ""],
+    peak: Float[ArrayLike, "*J"],
     warmup: Int[ArrayLike, ""],
     steps: Int[ArrayLike, ""],
-    decay: Literal["cosine", "linear"],
+    decay: Decay,
     count: Int[ArrayLike, ""],
-) -> Float[Array, ""]:
+) -> Float[Array, "*J"]:
     """The learning rate of one step: it rises to ``peak`` in ``warmup`` steps, and would be 0 after the last.
 
     optax's schedules give the same values, but need these numbers when the step is compiled.
@@ -105,7 +135,12 @@ def learning_rate(
     rise = jnp.maximum(warmup, 1)
     rising = (1 + count * (1 - 1 / rise)) / rise
     progress = jnp.clip((count - warmup) / (steps + 1 - warmup), 0, 1)
-    falling = 1 - progress if decay == "linear" else (1 + jnp.cos(jnp.pi * progress)) / 2
+    falls = {
+        "constant": jnp.ones_like,
+        "linear": lambda x: 1 - x,
+        "cosine": lambda x: (1 + jnp.cos(jnp.pi * x)) / 2,
+    }
+    falling = falls[decay](progress)
     return jnp.asarray(peak * jnp.where(count < warmup, rising, falling))
 
 

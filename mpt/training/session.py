@@ -25,6 +25,9 @@ from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
 
 
+SCORE = "score"  # the name of what a validation pass is ranked by, among its figures
+
+
 class Session:
     """A training stage from its newest checkpoint, or from its start, to its last step.
 
@@ -113,6 +116,11 @@ class Session:
     def write(self, figures: Mapping[str, float]) -> None:
         """Adds a line of metrics for this step."""
         self._metrics.write(self.step, figures)
+
+    def scores(self) -> list[float]:
+        """The score of each validation pass so far, also of those before an interruption."""
+        self._metrics.flush()
+        return [line[SCORE] for line in self._metrics.read() if SCORE in line]
 
     def is_due(self, every: int) -> bool:
         """Whether something that comes every so many steps, and after the last one, comes after this step."""

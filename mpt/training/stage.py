@@ -66,6 +66,7 @@ class Stage:
         tasks: the task name of each prompt.
         trainable: what is trained of the model, an NNX filter.
         weight_rate: Adam's peak learning rate for weights, where any are trained.
+        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
         seed: random seed of the batches.
         prepare: completes each batch before its step.
     """
@@ -79,6 +80,7 @@ class Stage:
     tasks: Sequence[str] = ()
     trainable: Filter = PromptParam
     weight_rate: float | None = None
+    rate_scale: Sequence[float] = ()
     seed: int = 0
     prepare: Callable[[Batch], Batch] | None = None
 
@@ -145,7 +147,12 @@ class Stage:
 
 
 def train_stage(
-    stage: Stage, run: RunDir, probe: Probe | None = None, probe_every: int = 1, best: bool = False
+    stage: Stage,
+    run: RunDir,
+    probe: Probe | None = None,
+    probe_every: int = 1,
+    best: bool = False,
+    patience: int = 0,
 ) -> Trained:
     """Trains a stage, or continues it where it was interrupted; see ``fit`` for the other arguments.
 
@@ -170,4 +177,6 @@ def train_stage(
         probe=probe,
         probe_every=probe_every,
         best=best,
+        patience=patience,
+        rate_scale=stage.rate_scale,
     )

@@ -1,0 +1,99 @@
+"""How long an adaptation trains and how fast, where that is left to it, and how its scores are weighed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from mpt.adaptation.draws import Drawn
+from mpt.adaptation.held_out import Calibration
+from mpt.adaptation.search import Found, search
+from mpt.adaptation.start import start
+from mpt.config.options import SearchConfig
+from mpt.methods import METHODS, Setting, Start
+from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.rundir.directory import RunDir, write_atomic
+
+UNTIL_BEST = -1  # steps: until nothing improves
+FIXED_STEPS = 40  # of what cannot be searched side by side
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a job trains.
+
+    Attributes:
+        factor: what the learning rates are multiplied by.
+        found: the outcome of the search, if there was one.
+        prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
+    """
+
+    factor: float = 1.0
+    found: Found | None = None
+    prior: Float[np.ndarray, " C"] | float = 0.0
+
+    @property
+    def model(self) -> Prompted | None:
+        """The trained model, where the search has made it."""
+        return self.found.model if self.found else None
+
+    def calibrated(self, model: Prompted) -> Prompted:
+        """The model with scores as the held-out rows would have them, if it has a class head."""
+        if not self.found or not self.found.scores or not isinstance(model.prompt, HeadedPrompt):
+            return model
+        scale, shift = Calibration.fit(self.found.scores)
+        return Prompted(model.backbone, model.prompt.calibrated(scale, shift + self.prior))
+
+
+def with_budget(
+    setting: Setting, drawn: Mapping[str, Drawn], run: RunDir, name: str, options: SearchConfig
+) -> tuple[Setting, Budget]:
+    """A job's setting with its number of steps, and its budget.
+
+    Methods whose prompts do not train side by side, and prompts that share a part, take a fixed number.
+    """
+    method = METHODS[setting.method]
+    if setting.train.steps != UNTIL_BEST or setting.train.epochs or not method.trained:
+        return setting, Budget()
+    if not method.side_by_side or len(setting.tasks) > 1:
+        return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
+    (rows,) = drawn.values()
+
+    def begin(count: int) -> Start:
+        tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
+        return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
+
+    found = search(setting, begin, rows.validation.rows, options, run, name)
+    keep_search(run, name, found)
+    train = replace(setting.train, steps=found.steps, warmup=min(0.5, 4 / found.steps), decay="constant")
+    return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))
+
+
+def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
+    """The log of how much more frequent each class is in the user's data than among the rows drawn of it.
+
+    Accuracy counts every row alike, so its best answers are those for the frequencies of the data; the mean over
+    classes of their F1 does not.
+    """
+    (task,) = setting.tasks
+    if task.metric != "accuracy" or not task.choices:
+        return 0.0
+    drawn = np.bincount([row.label for row in setting.rows[0]], minlength=len(task.choices)) + 1.0
+    frequency = rows.frequencies + 1.0
+    return np.log(frequency / frequency.sum()) - np.log(drawn / drawn.sum())
+
+
+def keep_search(run: RunDir, name: str, found: Found) -> None:
+    """Writes what was tried and chosen."""
+    facts = {
+        "rates": {f"{factor:g}": loss for factor, loss in found.rates.items()},
+        "chosen": found.factor,
+        "held_out_loss": [list(point) for point in found.curve],
+        "steps": found.steps,
+    }
+    write_atomic(run.path / f"search{name}.json", json.dumps(facts, indent=2) + "\n")

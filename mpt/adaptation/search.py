@@ -1,0 +1,204 @@
+"""Chooses an adaptation's learning rate and number of steps on rows that its prompts do not learn from.
+
+Few rows are dealt into folds, and each candidate rate has a prompt for every fold, which learns from the other
+folds: cross-validation. Of many rows, some are held out. All these prompts train side by side in one job. After
+the first look the best rate goes on alone, as in successive halving, until nothing improves. From few rows, a
+prompt is then trained on all of them with that rate for as many steps; from many, the best state is the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mpt.adaptation.held_out import Scores, class_scores, text_loss
+from mpt.config.options import SearchConfig
+from mpt.methods import Setting, Start
+from mpt.prompts.class_head import as_read
+from mpt.prompts.prompted import Prompted
+from mpt.rundir.directory import RunDir
+from mpt.training.session import SCORE
+from mpt.training.stage import Stage, train_stage
+from mpt.types import Row
+
+FEW = 400  # rows: fewer are cross-validated
+LOSS = "held-out loss"
+
+
+class Split(NamedTuple):
+    """Rows to learn from, and rows that are held out."""
+
+    learnt: Sequence[Row]
+    held_out: Sequence[Row]
+
+
+class Candidate(NamedTuple):
+    """A prompt of the search.
+
+    Attributes:
+        factor: what its learning rates are multiplied by.
+    """
+
+    factor: float
+    split: Split
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        factor: what the learning rates are multiplied by.
+        steps: number of training steps.
+        rates: factor -> the held-out loss at the first look, in nats.
+        curve: (step, held-out loss) with the chosen rate.
+        scores: the class scores of the held-out rows at the best look; None for free text.
+        model: the trained model itself, where rows were held out; None where it is yet to be trained.
+    """
+
+    factor: float
+    steps: int
+    rates: dict[float, float]
+    curve: list[tuple[int, float]]
+    scores: Scores | None
+    model: Prompted | None
+
+
+def search(
+    setting: Setting,
+    begin: Callable[[int], Start],
+    validation: Sequence[Row],
+    options: SearchConfig,
+    run: RunDir,
+    name: str,
+) -> Found:
+    """Tries learning rates side by side, and finds how many steps the best of them needs.
+
+    Args:
+        setting: the adaptation of one task from the rows of one seed.
+        begin: makes the model before training, with so many prompts side by side.
+        validation: rows of the validation split, to be held out where there are many training rows.
+        name: the ending of the names of the search's stages.
+    """
+    splits = splits_of(setting.rows[0], validation, options.folds, setting.seeds[0])
+    every = looks_every(splits, options)
+    candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
+    begun = begin(len(candidates))
+    first = stage_of(f"search-rates{name}", begun, candidates, setting, options, every)
+    model = train_stage(first, run).model
+    rates = {factor: held_out_loss(model, candidates, factor) for factor in options.rates}
+    best = min(rates, key=lambda factor: (rates[factor], abs(math.log(factor))))
+
+    chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
+    candidates = [candidates[index] for index in chosen]
+    begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
+    most = max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows)) - every
+    second = stage_of(f"search-steps{name}", begun, candidates, setting, options, most)
+
+    def look(model: Prompted) -> dict[str, float]:
+        value = held_out_loss(model, candidates, best)
+        return {LOSS: value, SCORE: -value}
+
+    model = train_stage(second, run, look, every, best=True, patience=options.patience).model
+    lines = run.metrics(second.name).read()
+    curve = [(every + int(line["step"]), line[LOSS]) for line in lines if LOSS in line]
+    steps = min(curve, key=lambda at: at[1])[0]
+    scores = held_out_scores(model, candidates) if setting.tasks[0].choices else None
+    return Found(best, steps, rates, curve, scores, model if len(splits) == 1 else None)
+
+
+def stage_of(
+    name: str,
+    begun: Start,
+    candidates: Sequence[Candidate],
+    setting: Setting,
+    options: SearchConfig,
+    steps: int,
+) -> Stage:
+    """A stage in which all candidates train side by side."""
+    train = replace(
+        setting.train,
+        steps=steps,
+        epochs=0.0,
+        batch_size=options.rows * len(candidates),
+        parts=1,
+        warmup=min(0.5, 4 / steps),
+        decay="constant",
+        sampling="equal",
+        shares=(),
+    )
+    return Stage(
+        name,
+        begun.model,
+        [as_read(begun.model.prompt, candidate.split.learnt) for candidate in candidates],
+        train,
+        tasks=[setting.tasks[0].name] * len(candidates),
+        trainable=begun.trainable,
+        weight_rate=begun.weight_rate,
+        rate_scale=[candidate.factor for candidate in candidates],
+        seed=setting.seeds[0],
+    )
+
+
+def splits_of(rows: Sequence[Row], validation: Sequence[Row], folds: int, seed: int) -> list[Split]:
+    """The folds of few rows, alike in their classes; or of many all, with the validation rows held out.
+
+    Where there are many rows and no validation rows, a fifth of them is held out.
+    """
+    if len(rows) >= FEW and validation:
+        return [Split(rows, validation)]
+    folds = folds if len(rows) < FEW else 5
+    order = np.random.default_rng(seed).permutation(len(rows))
+    labels = np.array([rows[i].label for i in order.tolist()])
+    dealt = np.empty(len(rows), int)
+    for label in np.unique(labels):
+        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % folds
+    parts = [
+        Split(
+            [row for row, part in zip(rows, dealt) if part != fold],
+            [row for row, part in zip(rows, dealt) if part == fold],
+        )
+        for fold in range(folds)
+    ]
+    return parts if len(rows) < FEW else parts[:1]
+
+
+def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:
+    """Steps between looks: a quarter of a pass over the rows, within bounds."""
+    quarter = math.ceil(len(splits[0].learnt) / (4 * options.rows))
+    return min(max(quarter, options.every), 4 * options.every)
+
+
+def held_out_loss(model: Prompted, candidates: Sequence[Candidate], factor: float) -> float:
+    """The loss of a rate's prompts on the rows that each of them did not learn from."""
+    if candidates[0].split.held_out[0].choices:
+        return held_out_scores(model, candidates, factor).tempered_loss()
+    rows, prompts = _held_out(candidates, factor)
+    return text_loss(model, rows, prompts)
+
+
+def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float | None = None) -> Scores:
+    """The class scores of all held-out rows, each by the prompt that did not learn from it."""
+    return class_scores(model, *_held_out(candidates, candidates[0].factor if factor is None else factor))
+
+
+def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row], list[int]]:
+    pairs = [
+        (row, index)
+        for index, candidate in enumerate(candidates)
+        if candidate.factor == factor
+        for row in candidate.split.held_out
+    ]
+    return [row for row, _ in pairs], [index for _, index in pairs]
+
+
+def take_prompts(prompt: nnx.Module, indices: Sequence[int]) -> nnx.Module:
+    """Some of the prompts that train side by side: every array has one for each along its first axis."""
+    graph, state = nnx.split(prompt)
+    return nnx.merge(graph, jax.tree.map(lambda array: array[np.array(indices)], state))

@@ -1,0 +1,18 @@
+"""The model that an adaptation starts from."""
+
+from __future__ import annotations
+
+from mpt.methods import METHODS, Setting, Start
+from mpt.methods.setting import no_shared_part
+
+
+def start(setting: Setting) -> Start:
+    """The model before training.
+
+    Raises:
+        UserError: the method lacks something, or an option does not go with it.
+    """
+    method = METHODS[setting.method]
+    if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
+        raise no_shared_part("freeze_shared" if setting.freeze_shared else "also")
+    return method.start(setting)

@@ -1,0 +1,109 @@
+"""A prompt with a class head: linear maps from the backbone's final states to the scores of the classes.
+
+The head starts as the output embeddings of the class words, so that an untrained one answers as the words do;
+what is trained is added to them. It reads two states of a text: the last one, from which the model would go on,
+and the mean over the input, from which a linear probe reads. A text is read once, however many classes there
+are and however long their words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float
+
+from mpt.data.stored import StoredRows
+from mpt.models.backbone import Backbone
+from mpt.models.layers import Weight
+from mpt.prompts.prefix import PlainPrompt, Prefix, of_inputs, places
+from mpt.prompts.saved import saved_as
+from mpt.prompts.soft import PromptParam, SoftPrompt
+from mpt.types import Batch, Output, Row
+
+
+@saved_as("class head")
+class HeadedPrompt(nnx.Module):
+    """Score of class c: x·(w_c + a_c) + m·b_c + s_c, with the last state x and the mean state m of a text.
+
+    Args:
+        vectors: the prompts, [J, P, D].
+        classes: w, the frozen output embedding of each class, [J, C, D].
+        last: a, trained, [J, C, D].
+        mean: b, trained, [J, C, D].
+        bias: s, trained, [J, C].
+    """
+
+    def __init__(
+        self,
+        vectors: Float[Array, "J P D"],
+        classes: Float[Array, "J C D"],
+        last: Float[Array, "J C D"],
+        mean: Float[Array, "J C D"],
+        bias: Float[Array, "J C"],
+    ):
+        self.prompt: PlainPrompt = SoftPrompt(vectors)
+        self.classes = Weight(classes)
+        self.last, self.mean, self.bias = (PromptParam(x, group="weights") for x in (last, mean, bias))
+
+    @classmethod
+    def start(cls, prompt: PlainPrompt, classes: Float[Array, "J C D"]) -> HeadedPrompt:
+        """A prompt whose head answers as the class words do."""
+        zeros = jnp.zeros_like(classes)
+        headed = cls(prompt.compose(), classes, zeros, zeros, zeros[..., 0])
+        headed.prompt = prompt
+        return headed
+
+    def composed(self) -> HeadedPrompt:
+        """The same with plain vectors, whatever they were composed of."""
+        parts = (part[...] for part in (self.classes, self.last, self.mean, self.bias))
+        return HeadedPrompt(self.prompt.compose(), *parts)
+
+    def calibrated(self, scale: float, shift: Float[ArrayLike, " C"]) -> HeadedPrompt:
+        """The same with scores that are multiplied by ``scale``, and then moved by ``shift``."""
+        parts = [part[...] * scale for part in (self.classes, self.last, self.mean, self.bias)]
+        parts[-1] = parts[-1] + jnp.asarray(shift, jnp.float32)
+        return HeadedPrompt(self.prompt.compose(), *parts)
+
+    def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
+        return self.prompt.prefix(batch, backbone)
+
+    def extent(self, rows: int) -> tuple[int, int]:
+        return self.prompt.extent(rows)
+
+    def class_scores(self, batch: Batch, output: Output, backbone: Backbone) -> Float[Array, "B C"]:
+        """The score of each class of each row; -inf beyond a row's last."""
+        assert batch.classes is not None
+        last, mean = last_and_mean(batch, output, backbone)
+        index, real = batch.prompt_index, batch.classes.real
+        scores = (
+            jnp.einsum("bd,bcd->bc", last, (self.classes[...] + self.last[...])[index])
+            + jnp.einsum("bd,bcd->bc", mean, self.mean[...][index])
+            + self.bias[...][index]
+        )
+        padding = ((0, 0), (0, real.shape[1] - scores.shape[1]))
+        return jnp.where(real, jnp.pad(scores, padding), -jnp.inf)
+
+
+def last_and_mean(
+    batch: Batch, output: Output, backbone: Backbone
+) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
+    """The state that each row's first new token comes from, and the mean of its input's states, in float32."""
+    text = output.hidden[0].astype(jnp.float32)
+    inside = of_inputs(batch, backbone)[:, None]
+    row, rows = places(batch)[0], len(batch.grid)
+    total = jnp.zeros((rows, text.shape[-1])).at[row].add(jnp.where(inside, text, 0.0))
+    count = jnp.zeros((rows, 1)).at[row].add(inside.astype(jnp.float32))
+    if backbone.layout == "encoder-decoder":
+        last = output.hidden[1][:, 0].astype(jnp.float32)
+    else:
+        last = text[jnp.asarray(batch.positions)[:, 0]]
+    return last, total / jnp.maximum(count, 1.0)
+
+
+def as_read(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows as a prompt reads them: where it has a class head, without the words of the classes."""
+    if not isinstance(prompt, HeadedPrompt):
+        return rows
+    return rows.without_words() if isinstance(rows, StoredRows) else [row.without_words() for row in rows]
