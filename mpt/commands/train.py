@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from mpt.commands import Command
+from mpt.commands.booleans import as_flags, booleans
 from mpt.errors import UserError
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
@@ -23,7 +24,7 @@ class Order(Generic[Config]):
     """The options of a command that trains."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    dry_run: bool = False
     """Print the tasks, steps, FLOPs and hours without training, downloading or writing anything."""
     tflops: tuple[float, ...] = ()
     """With --dry-run: speeds of other machines in TFLOP/s, for which to print the hours as well."""
@@ -166,7 +167,8 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     base = load_config(kind, find_config(rest[0])) if named else kind()
     prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
     about = COMMANDS[command].__doc__
-    return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
+    arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
+    return tyro.cli(order[kind], args=arguments, default=order(base), prog=prog, description=about)
 
 
 COMMANDS: dict[str, Command] = {

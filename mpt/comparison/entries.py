@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mpt.catalog.library import name_of
 from mpt.comparison.config import CompareConfig
 from mpt.methods import METHODS, AdaptConfig, Method, options_of
 
@@ -136,7 +137,7 @@ class Cell(NamedTuple):
     def folder(self, config: CompareConfig) -> Path:
         """Its run directory, inside the comparison's."""
         several = (f"k{self.shots}",) if config.shots and self.shots is not None else ()
-        return Path(Path(self.target).stem, *several, slug(self.method))
+        return Path(name_of(self.target), *several, slug(self.method))
 
     def base(self, config: CompareConfig) -> AdaptConfig:
         """The adaptation before an entry makes it its own, but for the run directory."""

@@ -13,7 +13,7 @@ from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, write_results
 from mpt.adaptation.setting import setting_of
-from mpt.catalog.library import find_task
+from mpt.catalog.library import find_tasks
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -38,7 +38,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
-    tasks = [find_task(name) for name in (config.task, *config.also)]
+    tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
     # What other methods would be told makes no difference to this run.
