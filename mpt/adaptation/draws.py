@@ -12,10 +12,14 @@ from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
-from mpt.errors import warn
+from mpt.errors import UserError, warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
+from mpt.system.processes import is_multiprocess
 from mpt.types import Row
+
+CHECKED = 200  # validation rows on which a prompt is measured against baselines
+MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
 
 
 class HeldOut(NamedTuple):
@@ -30,12 +34,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         places: of the training rows, among all that the task has.
+        checked: validation rows on which a prompt is measured against baselines; None: it is not.
     """
 
     places: list[Sequence[int]]
     train: list[Sequence[Row]]
     probed: HeldOut
     scored: HeldOut
+    checked: HeldOut | None = None
 
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
@@ -47,7 +53,20 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
         return held_out(task, split, count, length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    return Drawn(places, train, probed, scored(config.scored, config.test_rows))
+    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows))
+    if not is_measured(config, task) or max(map(len, train)) > MOST:
+        return drawn
+    if config.scored == "validation":
+        return drawn._replace(checked=drawn.scored)
+    try:
+        return drawn._replace(checked=scored("validation", CHECKED))
+    except UserError:  # it has no validation rows
+        return drawn._replace(checked=HeldOut([], []))
+
+
+def is_measured(config: AdaptConfig, task: Task) -> bool:
+    """Whether a prompt is measured against baselines: for class words, and where one process runs."""
+    return config.baselines and not config.baseline and bool(task.choices) and not is_multiprocess()
 
 
 def training_rows(

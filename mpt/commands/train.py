@@ -77,7 +77,10 @@ def adapt(rest: list[str]) -> None:
         for seed, score in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
             print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
-    if METHODS[resolved.method].keep is None:
+        print("".join(f"{remark}\n" for remark in result.remarks), end="")
+    if resolved.baseline:
+        print(f"Figures in {resolved.out}/results.json; a baseline is no prompt, and is not kept")
+    elif METHODS[resolved.method].keep is None:
         print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
     else:
         print(f"Prompt in {resolved.out}/prompts")

@@ -163,7 +163,7 @@ def _adaptation(
     config: AdaptConfig, readings: Sequence[Reading], pretrained: Pretrained, source: Source | None
 ) -> Iterator[Planned]:
     """The stages of an adaptation; jobs that cost the same are one. What is not trained has none."""
-    if not METHODS[config.method].trained:
+    if config.baseline or not METHODS[config.method].trained:
         return
     counts = [drawn(reading, config.shots, config.shots_per) for reading in readings]
     rows = {

@@ -108,6 +108,8 @@ def check(config: CompareConfig) -> None:
     find_tasks(
         "compare", (*(config.pretrain.tasks if universal else ()), *config.targets, *config.tune.tasks)
     )
+    if not any(cells(config)):
+        raise UserError("compare: methods: none of them applies to a target")
 
 
 def check_methods(names: Sequence[str]) -> None:
