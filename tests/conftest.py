@@ -113,6 +113,7 @@ def plain_adapt(tiny_model, toy) -> dict:
         "probe_every": 3,
         "probe_rows": 8,
         "test_rows": 16,
+        "baselines": False,
     }
 
 

@@ -5,11 +5,15 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from operator import attrgetter
 
 import pytest
-from toys import ROOT, start_mpt, write_task
+from toys import ROOT, refused, start_mpt, write_task
 
 from mpt import cli
+from mpt.commands import train
+from mpt.commands.booleans import as_flags, booleans
+from mpt.comparison.config import CompareConfig
 from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import load_config
 from mpt.methods import AdaptConfig
@@ -237,3 +241,35 @@ def test_reader_that_goes_away_is_no_error(adapted):
     process.stdin.close()
     assert process.wait(timeout=180) == 0
     assert "Traceback" not in process.stderr.read()
+
+
+KINDS = {"pretrain": PretrainConfig, "adapt": AdaptConfig, "compare": CompareConfig, "plan": PretrainConfig}
+
+
+@pytest.mark.parametrize("command", KINDS)
+@pytest.mark.parametrize("word", ["True", "no"])
+def test_every_boolean_of_a_command_takes_a_word(command, word):
+    names = [*booleans(KINDS[command])]
+    words = [each for name in names for each in (f"--{name.replace('_', '-')}", word)]
+    config = train._order(train.PlanOrder, KINDS[command], command, words).config
+    assert {attrgetter(name)(config) for name in names} == {word == "True"}
+
+
+def test_the_words_that_people_type():
+    for words, flag in (("true True yes YES 1", "--a.b"), ("false False no NO 0", "--a.no-b")):
+        for word in words.split():
+            assert as_flags(["--a.b", word], ["a.b"]) == as_flags([f"--a.b={word}"], ["a.b"]) == [flag]
+    assert as_flags(["--a.b", "--c", "no"], ["a.b"]) == ["--a.b", "--c", "no"]
+
+
+def test_a_word_that_is_neither_true_nor_false(capsys):
+    error = refused(capsys, "adapt", "--train.balanced", "maybe")
+    assert error == "mpt: --train.balanced: it is true or false, not 'maybe'\n"
+
+
+def test_a_boolean_beside_other_options():
+    words = "few_shot --calibrate no --train.balanced=1 --seeds 1 0 --dry_run yes"
+    order = train._order(train.Order, AdaptConfig, "adapt", words.split())
+    assert order.dry_run
+    assert (order.config.train.balanced, order.config.calibrate) == (True, False)
+    assert order.config.seeds == (1, 0)

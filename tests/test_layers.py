@@ -20,6 +20,7 @@ comparison
 continual_learning
 serve
 adaptation
+baselines
 interop insight
 inference
 methods

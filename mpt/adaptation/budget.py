@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from mpt.adaptation.draws import Drawn
+from mpt.adaptation.draws import UNTIL_BEST, Drawn
 from mpt.adaptation.held_out import Calibration
 from mpt.adaptation.search import Found, search
 from mpt.adaptation.start import start
@@ -19,7 +19,6 @@ from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
 
-UNTIL_BEST = -1  # steps: until nothing improves
 FIXED_STEPS = 40  # of what cannot be searched side by side
 
 

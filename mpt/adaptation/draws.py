@@ -12,10 +12,17 @@ from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
-from mpt.errors import warn
+from mpt.errors import UserError, warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
+from mpt.system.processes import is_multiprocess
 from mpt.types import Row
+
+CHECKED = 200  # validation rows on which a prompt is measured against baselines
+UNTIL_BEST = -1  # steps: until nothing improves
+FEW = 400  # training rows: fewer are cross-validated, of more the validation split is held out
+HELD_OUT = 200  # validation rows that a search holds out
+MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
 
 
 class HeldOut(NamedTuple):
@@ -32,6 +39,7 @@ class Drawn(NamedTuple):
         places: of the training rows, among all that the task has.
         validation: rows that a search may hold out.
         frequencies: number of training rows of each class, among all that the task has; empty for free text.
+        checked: validation rows on which a prompt is measured against baselines; None: it is not.
     """
 
     places: list[Sequence[int]]
@@ -40,6 +48,7 @@ class Drawn(NamedTuple):
     scored: HeldOut
     validation: HeldOut = HeldOut([], [])
     frequencies: Float[np.ndarray, " C"] = np.zeros(0)
+    checked: HeldOut | None = None
 
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
@@ -51,7 +60,31 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
         return held_out(task, split, count, length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    return Drawn(places, train, probed, scored(config.scored, config.test_rows))
+    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows))
+    if config.train.steps == UNTIL_BEST:
+        labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(task.choices)).astype(float)
+        many = min(map(len, train)) >= FEW
+        validation = _if_there(task, HELD_OUT, length, pretrained) if many else drawn.validation
+        drawn = drawn._replace(frequencies=counts, validation=validation)
+    if not is_measured(config, task) or max(map(len, train)) > MOST:
+        return drawn
+    if config.scored == "validation":
+        return drawn._replace(checked=drawn.scored)
+    return drawn._replace(checked=_if_there(task, CHECKED, length, pretrained))
+
+
+def _if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+    """``count`` rows of the validation split; none, where there is no such split."""
+    try:
+        return held_out(task, "validation", count, max_length, pretrained)
+    except UserError:
+        return HeldOut([], [])
+
+
+def is_measured(config: AdaptConfig, task: Task) -> bool:
+    """Whether a prompt is measured against baselines: for class words, and where one process runs."""
+    return config.baselines and not config.baseline and bool(task.choices) and not is_multiprocess()
 
 
 def training_rows(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from mpt.adaptation.budget import UNTIL_BEST, with_budget
-from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.budget import with_budget
+from mpt.adaptation.draws import UNTIL_BEST, Drawn, HeldOut
 from mpt.adaptation.start import start
 from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
@@ -50,6 +51,7 @@ class Job(NamedTuple):
         curves: the mean of each task at each validation pass, with the step.
         parameters: trained numbers per prompt.
         seconds: spent in training steps.
+        checked: scores on the rows that baselines are measured on, each task's; see ``Drawn``.
     """
 
     scores: dict[str, list[float]]
@@ -58,6 +60,7 @@ class Job(NamedTuple):
     parameters: int
     steps: int
     seconds: float
+    checked: Mapping[str, list[float]] = MappingProxyType({})
 
 
 def jobs(setting: Setting) -> dict[str, Setting]:
@@ -144,15 +147,40 @@ def run_job(
         scores[task.name].append(score(task, examples, said.texts))
         parts[task.name].append(score_in_parts(task, examples, said.texts))
         keep_answers(run.path, task, seed, examples, said)
+    checked = _on_checked(model, setting, drawn, scores, scoring.calibrate)
     save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
-    return Job(scores, parts, curves, stage.trained // len(setting.tasks), stage.steps or 0, seconds)
+    return Job(scores, parts, curves, stage.trained // len(setting.tasks), stage.steps or 0, seconds, checked)
+
+
+def _on_checked(
+    model: Prompted,
+    setting: Setting,
+    drawn: Mapping[str, Drawn],
+    scores: dict[str, list[float]],
+    calibrate: bool,
+) -> dict[str, list[float]]:
+    """The scores on the rows that baselines are measured on; ``scores`` where those rows are the same."""
+    checked = {task: list(scores[task]) for task, rows in drawn.items() if rows.checked is rows.scored}
+    asked = {
+        task: rows.checked
+        for task, rows in drawn.items()
+        if task not in checked and rows.checked and rows.checked.rows
+    }
+    for task, _, (examples, _), said in answered(model, setting, asked, calibrate):
+        checked.setdefault(task.name, []).append(score(task, examples, said.texts))
+    return checked
 
 
 def answered(
     model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut], calibrate: bool
 ) -> Iterator[tuple[Task, int, HeldOut, Answers]]:
-    """What each prompt makes of its task's rows: the task, the seed, the rows and the answers."""
+    """What each prompt makes of its task's rows: the task, the seed, the rows and the answers.
+
+    Tasks without rows are left out.
+    """
     for index, (task, seed) in enumerate(zip(setting.tasks, setting.seeds)):
+        if task.name not in held_out:
+            continue
         asked = held_out[task.name]
         yield (
             task,

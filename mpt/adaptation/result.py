@@ -27,6 +27,8 @@ class Result:
         seconds: spent in them, for all seeds together.
         curve: (step, mean metric over seeds on the validation rows).
         parts: what each seed's score is made of, see ``pseudo_values``; empty in a run of before.
+        baselines: what each baseline has on the scored rows, the mean over seeds; see ``beside``.
+        remarks: sentences on how the scores compare with them.
     """
 
     task: str
@@ -38,6 +40,8 @@ class Result:
     seconds: float
     curve: list[tuple[int, float]]
     parts: list[list[float]] = field(default_factory=list)
+    baselines: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, plain: dict[str, Any]) -> Result:

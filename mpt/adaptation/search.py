@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mpt.adaptation.draws import FEW
 from mpt.adaptation.held_out import Scores, class_scores, text_loss
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
@@ -27,7 +28,6 @@ from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
 from mpt.types import Row
 
-FEW = 400  # rows: fewer are cross-validated
 LOSS = "held-out loss"
 
 

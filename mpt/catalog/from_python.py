@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +15,10 @@ from mpt.data.records import Record
 from mpt.data.sources import Rows
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
+from mpt.data.taskfile import PLAIN_NAME
 from mpt.errors import UserError, first_line, nearest
 
 MOST_CLASSES = 100
-PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 
 # Rows: mappings from column names to values, pairs of a text and its label, or a pandas data frame.
 Table = Iterable[Any]

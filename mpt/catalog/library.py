@@ -49,6 +49,37 @@ def find_task(name: str) -> Task:
     return task.with_template(template) if template else task
 
 
+def find_tasks(command: str, names: Sequence[str]) -> list[Task]:
+    """Finds the tasks that one command names, whose runs and figures are told apart by the tasks' names.
+
+    Raises:
+        UserError: there is no such task, a file has a mistake, or two different tasks have one name.
+    """
+    tasks, first = [find_task(name) for name in names], {}
+    for task, given in zip(tasks, names):
+        other = first.setdefault(task.name, given)
+        if _place(other) != _place(given):
+            file = given if _is_file(given) else other
+            raise UserError(
+                f"{command}: {other} and {given} are both called '{task.name}'; "
+                f"give {file.partition(':')[0]} another name by a line such as name: my_{task.name}"
+            )
+    return tasks
+
+
+def name_of(given: str) -> str:
+    """The name of a task that a command names; of a file that cannot be read, the file's own.
+
+    >>> name_of("movies"), name_of("gone/mine.yaml:short")
+    ('movies', 'mine:short')
+    """
+    try:
+        return find_task(given).name
+    except UserError:
+        file, colon, template = given.partition(":")
+        return Path(file).stem + colon + template
+
+
 def is_packaged(task: Task) -> bool:
     """Whether a task is identical to the packaged task of its name.
 
@@ -64,6 +95,16 @@ def is_packaged(task: Task) -> bool:
 def sequence(names: Sequence[str]) -> list[str]:
     """The names of tasks in order, where the name of a packaged sequence is replaced by its tasks."""
     return [task for name in names for task in SEQUENCES.get(name, (name,))]
+
+
+def _is_file(given: str) -> bool:
+    return is_task_file(given.partition(":")[0])
+
+
+def _place(given: str) -> str:
+    """What is alike for two ways of naming one task."""
+    file, colon, template = given.partition(":")
+    return f"{Path(file).resolve()}{colon}{template}" if _is_file(given) else given
 
 
 def _find_task(name: str) -> Task:

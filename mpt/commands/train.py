@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from mpt.commands import Command
+from mpt.commands.booleans import as_flags, booleans
 from mpt.errors import UserError
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
@@ -23,7 +24,7 @@ class Order(Generic[Config]):
     """The options of a command that trains."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    dry_run: bool = False
     """Print the tasks, steps, FLOPs and hours without training, downloading or writing anything."""
     tflops: tuple[float, ...] = ()
     """With --dry-run: speeds of other machines in TFLOP/s, for which to print the hours as well."""
@@ -76,7 +77,10 @@ def adapt(rest: list[str]) -> None:
         for seed, score in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
             print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
-    if METHODS[resolved.method].keep is None:
+        print("".join(f"{remark}\n" for remark in result.remarks), end="")
+    if resolved.baseline:
+        print(f"Figures in {resolved.out}/results.json; a baseline is no prompt, and is not kept")
+    elif METHODS[resolved.method].keep is None:
         print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
     else:
         print(f"Prompt in {resolved.out}/prompts")
@@ -166,7 +170,8 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     base = load_config(kind, find_config(rest[0])) if named else kind()
     prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
     about = COMMANDS[command].__doc__
-    return tyro.cli(order[kind], args=rest[named:], default=order(base), prog=prog, description=about)
+    arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
+    return tyro.cli(order[kind], args=arguments, default=order(base), prog=prog, description=about)
 
 
 COMMANDS: dict[str, Command] = {

@@ -56,10 +56,15 @@ class CompareConfig:
         "universal prompt, adapted",
         "prompt tuning from vocabulary",
         "prompt tuning from instruction",
+        "largest class",
+        "counting words",
+        "linear probe",
+        "copy the input",
     )
-    """Entries of the table. The others are: hard prompt, calibrated; universal prompt, not adapted,
-    calibrated; universal prompt, factors adapted; the same, not pretrained; and each other method by its
-    title, such as SPoT or LoRA. An unknown one is refused with the list of all."""
+    """Entries of the table. The last four are baselines; one that does not apply to a target has no figure
+    there. The others are: hard prompt, calibrated; universal prompt, not adapted, calibrated; universal
+    prompt, factors adapted; the same, not pretrained; and each other method by its title, such as SPoT or
+    LoRA. An unknown one is refused with the list of all."""
     goal: float = 0.8
     """Accuracy to reach: the table shows at which step each method first reaches it."""
     shots: tuple[int, ...] = ()

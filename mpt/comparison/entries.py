@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from mpt.baselines import BASELINES, Baseline
+from mpt.catalog.library import find_task, name_of
 from mpt.comparison.config import CompareConfig
+from mpt.config.options import BaselineName
+from mpt.errors import UserError
 from mpt.methods import METHODS, AdaptConfig, Method, options_of
 
 OURS = "universal prompt, adapted"
@@ -22,19 +26,21 @@ class Entry:
         name: the line's name.
         start: "universal": from the universal prompt, or the prompts of its source tasks; "untaught": where
             pretraining starts, without it; "hard": the task's instruction, word for word; "instruction" or
-            "vocabulary": from scratch.
+            "vocabulary": from scratch; "nothing": a baseline has no prompt.
         trained: it learns from the target's examples.
         method: the name of its method.
         freeze_shared: it trains the factors of a universal prompt alone.
         calibrated: its answers are calibrated by batch.
+        baseline: the name of a baseline, which stands in place of the method.
     """
 
     name: str
-    start: Literal["universal", "untaught", "hard", "instruction", "vocabulary"]
+    start: Literal["nothing", "universal", "untaught", "hard", "instruction", "vocabulary"]
     trained: bool = True
     method: str = "prompt"
     freeze_shared: bool = False
     calibrated: bool = False
+    baseline: Literal["", BaselineName] = ""
 
     @property
     def universal(self) -> bool:
@@ -44,7 +50,7 @@ class Entry:
     @property
     def tuned(self) -> bool:
         """It has a learning rate to tune."""
-        return self.trained and METHODS[self.method].trained
+        return self.trained and not self.baseline and METHODS[self.method].trained
 
     def config(self, base: AdaptConfig, prompt: str, scratch_rate: float, factor: float = 1.0) -> AdaptConfig:
         """``base`` as this entry would run it; an untrained one needs no more than one seed.
@@ -56,6 +62,7 @@ class Entry:
         """
         base = replace(base, method=self.method, freeze_shared=self.freeze_shared)
         base = replace(base, calibrate=base.calibrate or self.calibrated)
+        base = replace(base, baseline=self.baseline, baselines=False)  # they are entries of their own
         if self.universal:
             base = replace(base, prompt=prompt)
         if self.start in ("hard", "instruction", "vocabulary"):
@@ -99,6 +106,11 @@ def _of(method: Method) -> Entry:
     return Entry(method.title, start, method=method.name)
 
 
+def _of_baseline(baseline: Baseline) -> Entry:
+    name: Any = baseline.name
+    return Entry(name, "nothing", trained=baseline.learns, baseline=name)
+
+
 ENTRIES = {
     entry.name: entry
     for entry in (
@@ -112,6 +124,7 @@ ENTRIES = {
         Entry(SCRATCH[0], "vocabulary"),
         Entry(SCRATCH[1], "instruction"),
         *(_of(method) for method in METHODS.values() if method.compared),
+        *map(_of_baseline, BASELINES.values()),
     )
 }
 
@@ -136,7 +149,7 @@ class Cell(NamedTuple):
     def folder(self, config: CompareConfig) -> Path:
         """Its run directory, inside the comparison's."""
         several = (f"k{self.shots}",) if config.shots and self.shots is not None else ()
-        return Path(Path(self.target).stem, *several, slug(self.method))
+        return Path(name_of(self.target), *several, slug(self.method))
 
     def base(self, config: CompareConfig) -> AdaptConfig:
         """The adaptation before an entry makes it its own, but for the run directory."""
@@ -161,12 +174,25 @@ def numbers_of_shots(config: CompareConfig) -> tuple[int, ...]:
 def cells(config: CompareConfig) -> Iterator[Cell]:
     """Every cell once, in the order of their runs: whole tables, of one number of shots, come first.
 
+    A baseline has none where it does not apply.
     The cell of an untrained entry is filled with the first number of shots, and stands in every table.
     """
     for shots in numbers_of_shots(config):
         for target in config.targets:
             for method in config.methods:
+                if not _applies(ENTRIES[method], target):
+                    continue
                 if ENTRIES[method].trained:
                     yield Cell(method, target, shots)
                 elif shots == numbers_of_shots(config)[0]:
                     yield Cell(method, target, None)
+
+
+def _applies(entry: Entry, target: str) -> bool:
+    """Whether an entry can answer a target's rows; of a task file that is gone, whatever was asked for."""
+    if not entry.baseline:
+        return True
+    try:
+        return BASELINES[entry.baseline].applies(find_task(target))
+    except UserError:
+        return True

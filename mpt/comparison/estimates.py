@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mpt.adaptation.result import Result
 from mpt.comparison.config import CompareConfig
-from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, numbers_of_shots
+from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells, numbers_of_shots
 from mpt.metrics.interval import Estimate, average, estimate
 from mpt.prompts.saved import load_prompt
 from mpt.system.paths import AnyPath
@@ -41,7 +41,9 @@ class Comparison:
     def of(cls, config: CompareConfig, weights: int, results: Mapping[Cell, Result]) -> Comparison:
         shots = sorted(numbers_of_shots(config), key=lambda count: count or math.inf)  # 0 takes all rows
         per = config.adapt.shots_per
-        return cls(config.methods, config.targets, shots, config.goal, weights, results, per)
+        there = {cell.method for cell in cells(config)}  # a baseline may apply to no target
+        methods = [method for method in config.methods if method in there]
+        return cls(methods, config.targets, shots, config.goal, weights, results, per)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:
         return self.results.get(Cell(method, target, shots if ENTRIES[method].trained else None))

@@ -13,6 +13,7 @@ from mpt.errors import UserError
 Decay = Literal["cosine", "linear", "constant"]
 TrackerName = Literal["wandb", "mlflow"]
 ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
+BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
 
 def at_least_1(**numbers: int) -> None:
@@ -248,6 +249,11 @@ class AdaptOptions:
     method: str = "prompt"
     """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
     prompt, also the task's factors); each other method has a section of options with its name."""
+    baseline: Literal["", BaselineName] = ""
+    """A baseline to score in place of a method: nothing of the model is trained, and no prompt is saved."""
+    baselines: bool = True
+    """Whether to tell what each baseline reaches on the same rows, where a task has class words; see
+    `baseline` for a run of one."""
     freeze_shared: bool = False
     """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
     v, and the instruction embedding if there is one."""

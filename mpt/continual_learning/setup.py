@@ -7,7 +7,7 @@ from typing import get_args
 
 from jaxtyping import Array, Float
 
-from mpt.catalog.library import find_task, sequence
+from mpt.catalog.library import find_tasks, sequence
 from mpt.config.options import ContinualConfig, ContinualMethod, PromptConfig
 from mpt.continual_learning.learners import (
     FactorLearner,
@@ -67,7 +67,7 @@ def checked_tasks(config: ContinualConfig) -> list[Task]:
     Raises:
         UserError: there are fewer than two, one stands there twice, or is unknown.
     """
-    tasks = [find_task(name) for name in sequence(config.tasks)]
+    tasks = find_tasks("continual", sequence(config.tasks))
     if len(tasks) < 2:
         known = ", ".join(SEQUENCES)
         raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")

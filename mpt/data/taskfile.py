@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +29,9 @@ KEYS = {
     "url": (str,),
     "scoring": (str,),
     "group": (str,),
+    "name": (str,),
 }
+PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
 SOURCE_KEYS = (*SPLITS, "all", *LIBRARIES, "config")
 Faulty = tuple[tuple[Any, ...], str]  # the path of keys to a mistake, and what is wrong there
@@ -105,6 +108,8 @@ def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
             yield from _template_faults(name, value)
         elif key == "scoring" and value not in get_args(Scoring):
             yield (key,), f"scoring is '{value}'; {' and '.join(get_args(Scoring))} are known"
+        elif key == "name" and not PLAIN_NAME.fullmatch(value):
+            yield (key,), f"name is '{value}'; write it with letters, digits, '-', '_' and '.' alone"
         elif key in checks:
             yield from checks[key](name, value)
     for key in ("source", "template"):
@@ -179,7 +184,7 @@ def _task(path: Path, keys: Mapping[str, Any]) -> Task:
     templates = template if isinstance(template, dict) else {}
     label = keys.get("label", "label")
     return Task(
-        name=path.stem,
+        name=keys.get("name", path.stem),
         source=_source(keys["source"], label, path),
         # The first of several is the default.
         template=next(iter(templates.values()), str(template)),

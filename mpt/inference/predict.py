@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpt.catalog.library import find_task, sequence
+from mpt.catalog.library import find_task, name_of, sequence
 from mpt.config.options import ModelConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.files import parse_line
@@ -158,10 +157,8 @@ def with_data(task: Task, run: AnyPath) -> Task:
         return task
     config = read_yaml(run / "config.yaml")
     named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])
-    stem, _, _ = task.name.partition(":")
-    candidates = [name for name in sequence(list(named)) if Path(name.partition(":")[0]).stem == stem]
-    matching = (known for known in map(find_task, candidates) if known.name == task.name)
-    return next(matching, None) or find_task(task.name)
+    given = next((name for name in sequence(list(named)) if name_of(name) == task.name), task.name)
+    return find_task(given)
 
 
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:

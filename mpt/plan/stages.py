@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mpt.adaptation.job import jobs, start, training
 from mpt.adaptation.setting import setting_of
-from mpt.catalog.library import sequence
+from mpt.catalog.library import find_tasks, sequence
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
@@ -125,8 +125,10 @@ def stages(config: Config, pretrained: Pretrained) -> tuple[dict[str, list[Readi
     if isinstance(config, PretrainConfig):
         if not config.tasks:
             raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
+        find_tasks("pretrain", config.tasks)
         readings = [Reading.of(name, config.max_length, pretrained) for name in config.tasks]
         return {"source": readings}, _pretraining(config, readings, pretrained)[0]
+    find_tasks("adapt", (config.task, *config.also))
     reading = Reading.of(config.task, config.max_length, pretrained)
     others = [Reading.of(name, config.max_length, pretrained) for name in config.also]
     source = ConcreteSource(config.prompt) if config.prompt else None
@@ -161,7 +163,7 @@ def _adaptation(
     config: AdaptConfig, readings: Sequence[Reading], pretrained: Pretrained, source: Source | None
 ) -> Iterator[Planned]:
     """The stages of an adaptation; jobs that cost the same are one. What is not trained has none."""
-    if not METHODS[config.method].trained:
+    if config.baseline or not METHODS[config.method].trained:
         return
     counts = [drawn(reading, config.shots, config.shots_per) for reading in readings]
     rows = {
@@ -193,6 +195,7 @@ def merged(planned: Iterator[Planned]) -> Iterator[Planned]:
 def _comparison(
     config: CompareConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
+    find_tasks("compare", (*config.pretrain.tasks, *config.targets, *config.tune.tasks))
     sources = read(config.pretrain.tasks, config.pretrain.max_length, pretrained)
     targets = read(config.targets, config.adapt.max_length, pretrained)
     planned, source = [], None

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
+from mpt.adaptation.baseline import beside, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, write_results
 from mpt.adaptation.setting import setting_of
-from mpt.catalog.library import find_task
+from mpt.baselines import BASELINES
+from mpt.catalog.library import find_tasks
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -38,12 +40,13 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
-    tasks = [find_task(name) for name in (config.task, *config.also)]
+    tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
-    # What other methods would be told makes no difference to this run.
+    _check_baseline(config, tasks)
+    # What other methods would be told makes no difference to this run, nor what is measured beside it.
     others = [name for name, each in METHODS.items() if each.options and name != config.method]
-    run = RunDir.open(config.out, config, free=others)
+    run = RunDir.open(config.out, config, free=[*others, "baselines"])
     if finished := read_results(run.path):
         return finished
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
@@ -51,15 +54,14 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if config.shots:
         _keep_draws(run, config.seeds, drawn)
 
-    def train_first(stage: Stage) -> Prompted:
-        return train_stage(stage, run).model
-
-    rows = {name: each.train for name, each in drawn.items()}
-    source = SavedSource(config.prompt, pretrained) if config.prompt else None
-    setting = setting_of(config, pretrained, tasks, rows, source, train_first)
-    scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
-    done = [run_job(part, name, drawn, run, scoring) for name, part in jobs(setting).items()]
-    results = [_result(task, drawn[task.name], done) for task in tasks]
+    if config.baseline:
+        done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, pretrained, run)]
+    else:
+        done = _trained(config, tasks, drawn, pretrained, run)
+    results = [
+        _beside(_result(task, drawn[task.name], done), task, drawn[task.name], done, pretrained)
+        for task in tasks
+    ]
     write_results(run.path, results)
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
         _remove_checkpoints(run)
@@ -68,6 +70,37 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     )
     finish(run.path)
     return results
+
+
+def _check_baseline(config: AdaptConfig, tasks: Sequence[Task]) -> None:
+    """Refuses a baseline that cannot answer a task."""
+    for task in tasks:
+        if config.baseline and not BASELINES[config.baseline].applies(task):
+            needed, there = (
+                ("class words", "free text") if task.choices == () else ("free text", "class words")
+            )
+            raise UserError(
+                f"adapt: baseline: '{config.baseline}' is for {needed}, and task {task.name} is of {there}"
+            )
+
+
+def _trained(
+    config: AdaptConfig,
+    tasks: Sequence[Task],
+    drawn: Mapping[str, Drawn],
+    pretrained: Pretrained,
+    run: RunDir,
+) -> list[Job]:
+    """Trains and scores what the method makes."""
+
+    def train_first(stage: Stage) -> Prompted:
+        return train_stage(stage, run).model
+
+    rows = {name: each.train for name, each in drawn.items()}
+    source = SavedSource(config.prompt, pretrained) if config.prompt else None
+    setting = setting_of(config, pretrained, tasks, rows, source, train_first)
+    scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
+    return [run_job(part, name, drawn, run, scoring, config.search) for name, part in jobs(setting).items()]
 
 
 def _keep_draws(run: RunDir, seeds: Sequence[int], drawn: Mapping[str, Drawn]) -> None:
@@ -96,3 +129,10 @@ def _result(task: Task, drawn: Drawn, done: Sequence[Job]) -> Result:
         curve=[(each[0][0], float(np.mean([value for _, value in each]))) for each in passes],
         parts=[part for job in done for part in job.parts[task.name]],
     )
+
+
+def _beside(result: Result, task: Task, drawn: Drawn, done: Sequence[Job], pretrained: Pretrained) -> Result:
+    """A result with what baselines have on the same rows."""
+    checked = [score for job in done for score in job.checked.get(task.name, [])]
+    baselines, remarks = beside(task, drawn, float(np.mean(result.scores)), checked, pretrained)
+    return dataclasses.replace(result, baselines=baselines, remarks=remarks)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from mpt.adaptation.result import Result
-from mpt.catalog.library import find_task
+from mpt.catalog.library import find_tasks, name_of
 from mpt.comparison import tables, tuning
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
@@ -103,10 +102,14 @@ def check(config: CompareConfig) -> None:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
     if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
-    for name in config.targets:
-        find_task(name)
     check_methods(config.methods)
     tuning.check(config)
+    universal = any(ENTRIES[name].universal for name in config.methods)
+    find_tasks(
+        "compare", (*(config.pretrain.tasks if universal else ()), *config.targets, *config.tune.tasks)
+    )
+    if not any(cells(config)):
+        raise UserError("compare: methods: none of them applies to a target")
 
 
 def check_methods(names: Sequence[str]) -> None:
@@ -135,7 +138,7 @@ def _tune(
 
     def trial(method: str, factor: float, task: str) -> float:
         cell = Cell(method, task, config.tune.shots)
-        out = folder / Path(task).stem / slug(method) / f"x{factor:g}"
+        out = folder / name_of(task) / slug(method) / f"x{factor:g}"
         base = replace(tuning.trial_base(config, cell), out=str(out))
         result = adapt(cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained)
         return float(np.mean(result.scores))

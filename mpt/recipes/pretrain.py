@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxtyping import Array, Float
 
-from mpt.catalog.library import find_task
+from mpt.catalog.library import find_tasks
 from mpt.config.options import PretrainConfig
 from mpt.data.stored import stored_rows
 from mpt.errors import UserError
@@ -35,7 +35,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     A run that was interrupted goes on where it was.
     """
     check(config)
-    tasks = [find_task(name) for name in config.tasks]
+    tasks = find_tasks("pretrain", config.tasks)
     run = RunDir.open(config.out, config)
     if has_prompt(run.path, "universal"):
         return run.path

@@ -89,7 +89,8 @@ def _pretraining(run_facts: Facts, config: PretrainConfig) -> tuple[str, list[Se
 
 def _adaptation(run_facts: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
     results = read_results(run_facts.path)
-    what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} (method {config.method})"
+    by = f"baseline {config.baseline}" if config.baseline else f"method {config.method}"
+    what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} ({by})"
     # An imported prompt has no training stages.
     finished = bool(results) or not run_facts.stages
     sections = [_results(results, config.scored)] if results else []
@@ -109,7 +110,14 @@ def _results(results: Sequence[Result], scored: str) -> Section:
     ]
     head = ("task", "metric", "mean", "each seed", f"{scored} rows")
     words = "Times 100; in brackets the 95 % interval over draws of training examples and of scored rows."
-    return Section("Results", [table(head, lines, texts=2, named=True), paragraph(words, faint=True)])
+    remarks = [
+        paragraph(f"{result.task}: {remark}" if len(results) > 1 else remark)
+        for result in results
+        for remark in result.remarks
+    ]
+    return Section(
+        "Results", [table(head, lines, texts=2, named=True), paragraph(words, faint=True), *remarks]
+    )
 
 
 def _state(run_facts: Facts, finished: bool) -> str:

@@ -145,3 +145,9 @@ def test_task_of_what_is_sound_is_there_to_check_its_data(write):
     task, faults = parse_task(write(GOOD | {"metric": "f2", "verbalizer": 3}))
     assert len(faults) == 2
     assert (task.metrics, task.verbalizer, task.template) == (("accuracy",), {}, "{text}")
+
+
+def test_a_name_of_its_own(write):
+    assert read_task(write(GOOD | {"name": "reviews-2"})).name == "reviews-2"
+    with pytest.raises(UserError, match=r"mine.yaml:1: name is 'a/b'; write it with letters, digits"):
+        read_task(write(GOOD | {"name": "a/b"}))

@@ -1,0 +1,124 @@
+"""Baselines on the rows of an adaptation: a run of one, or what each has beside a prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.job import Job, score, score_in_parts
+from mpt.baselines import BASELINES, Baseline, Labelled, Lesson, States
+from mpt.data.task import Task
+from mpt.inference.answers import keep_answers
+from mpt.inference.evaluate import Answers
+from mpt.loading.hf import Pretrained
+from mpt.rundir.directory import RunDir
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What baselines learn from: the drawn rows of each seed, whose texts are read again.
+
+    Attributes:
+        frequencies: the number of rows of each class in the whole training split.
+        train: the drawn rows of each seed.
+        states: the frozen model's; all seeds and all rows to answer share them.
+    """
+
+    task: Task
+    frequencies: Int[np.ndarray, " C"]
+    train: Sequence[Labelled]
+    states: States
+
+    @classmethod
+    def of(cls, task: Task, drawn: Drawn, states: States) -> Lessons:
+        wanted, examples = {place for places in drawn.places for place in places}, {}
+        frequencies = np.zeros(len(task.choices), int)
+        for place, example in enumerate(task.examples("train")):
+            if task.choices:
+                frequencies[example.label] += 1
+            if place in wanted:
+                examples[place] = example
+        train = [
+            Labelled([examples[place] for place in places], rows)
+            for places, rows in zip(drawn.places, drawn.train)
+        ]
+        return cls(task, frequencies, train, states)
+
+    def answers(self, baseline: Baseline, asked: HeldOut) -> Iterator[Answers]:
+        """A baseline's answers, those of each seed."""
+        for train in self.train:
+            yield baseline.answer(Lesson(self.task, self.frequencies, train, Labelled(*asked), self.states))
+
+    def mean_scores(self, baseline: Baseline, *asked: HeldOut) -> list[float]:
+        """The task's metric on each of several sets of rows, the mean over seeds; each is fitted once."""
+        ends = np.cumsum([len(each.examples) for each in asked])
+        examples = [example for each in asked for example in each.examples]
+        together = HeldOut(examples, [row for each in asked for row in each.rows])
+        scores = [
+            [
+                score(self.task, each.examples, said.texts[end - len(each.examples) : end])
+                for each, end in zip(asked, ends)
+            ]
+            for said in self.answers(baseline, together)
+        ]
+        return np.mean(scores, axis=0).tolist()
+
+
+def run_baseline(
+    baseline: Baseline,
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+    drawn: Mapping[str, Drawn],
+    pretrained: Pretrained,
+    run: RunDir,
+) -> Job:
+    """Scores a baseline as ``run_job`` scores a method; its seconds are those of fitting and answering."""
+    scores: dict[str, list[float]] = {task.name: [] for task in tasks}
+    parts: dict[str, list[list[float]]] = {task.name: [] for task in tasks}
+    states, began = States(pretrained), time.monotonic()
+    for task in tasks:
+        asked = drawn[task.name].scored
+        said_by_seed = Lessons.of(task, drawn[task.name], states).answers(baseline, asked)
+        for seed, said in zip(seeds, said_by_seed):
+            scores[task.name].append(score(task, asked.examples, said.texts))
+            parts[task.name].append(score_in_parts(task, asked.examples, said.texts))
+            keep_answers(run.path, task, seed, asked.examples, said)
+    curves: dict[str, list[tuple[int, float]]] = {task.name: [] for task in tasks}
+    return Job(scores, parts, curves, parameters=0, steps=0, seconds=time.monotonic() - began)
+
+
+def beside(
+    task: Task, drawn: Drawn, ours: float, checked: Sequence[float], pretrained: Pretrained
+) -> tuple[dict[str, float], list[str]]:
+    """What baselines have on the rows that a prompt is scored on, and what is to be said of it.
+
+    Which of them is better is told by validation rows, so that no choice rests on test rows.
+
+    Args:
+        ours: the prompt's score on the scored rows.
+        checked: the prompts' scores on the validation rows, one per seed; none, where there are no such rows.
+
+    Returns:
+        The score of each baseline that applies, the mean over seeds; and one or two sentences.
+    """
+    if drawn.checked is None:
+        return {}, []
+    lessons = Lessons.of(task, drawn, States(pretrained))
+    known = {name: each for name, each in BASELINES.items() if each.applies(task)}
+    asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]
+    found = {name: lessons.mean_scores(each, *asked) for name, each in known.items()}
+    told = ", ".join(f"{name} {100 * on_scored:.1f}" for name, (on_scored, *_) in found.items())
+    remarks = [f"On the same rows: {told} %; this prompt {100 * ours:.1f} %."]
+    best = max(found, key=lambda name: found[name][-1])
+    if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
+        count = len(drawn.checked.examples)
+        remarks.append(
+            f"{best.capitalize()} is {100 * lead:.1f} points better on {count} validation rows: "
+            f"{known[best].merit}."
+        )
+    return {name: on_scored for name, (on_scored, *_) in found.items()}, remarks

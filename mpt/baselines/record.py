@@ -1,0 +1,90 @@
+"""The record of a baseline, and what it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mpt.baselines.states import States
+from mpt.data.task import Example, Task
+from mpt.inference.evaluate import Answers
+from mpt.types import Row
+
+
+class Labelled(NamedTuple):
+    """Examples, and the same ones tokenised."""
+
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+
+    @property
+    def classes(self) -> Int[np.ndarray, " R"]:
+        """The index of each example's class word among the task's."""
+        return np.array([example.label for example in self.examples])
+
+
+class Lesson(NamedTuple):
+    """What a baseline learns from, and what it is asked.
+
+    Attributes:
+        frequencies: the number of rows of each class in the task's whole training split.
+        train: the drawn training rows.
+        asked: the rows to answer; their labels are not read.
+        states: the frozen model's hidden states of rows, without a prompt.
+    """
+
+    task: Task
+    frequencies: Int[np.ndarray, " C"]
+    train: Labelled
+    asked: Labelled
+    states: States
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Something simple that solves a task without a prompt.
+
+    Attributes:
+        name: its name as an option, and in tables.
+        answer: its answers to the rows that a lesson asks.
+        merit: what speaks for it where it is better than a prompt.
+        classes: it is for tasks with class words; else for those of free text.
+        learns: it learns from the drawn rows; else its answers are the same for all draws.
+    """
+
+    name: str
+    answer: Callable[[Lesson], Answers]
+    merit: str
+    classes: bool = True
+    learns: bool = True
+
+    def applies(self, task: Task) -> bool:
+        """Whether it can answer a task's rows."""
+        return self.classes == bool(task.choices)
+
+
+def chosen(task: Task, probabilities: Float[np.ndarray, "R C"]) -> Answers:
+    """The likeliest class word of each row; columns are in the order of the task's class words."""
+    return Answers([task.choices[i] for i in probabilities.argmax(axis=1)], probabilities)
+
+
+def fitted_answers(classifier: Any, known: Any, asked: Any, lesson: Lesson) -> Answers:
+    """The answers of a scikit-learn classifier that is fitted to the drawn rows.
+
+    A class without a row among them gets probability 0; if all are of one class, that is the answer.
+
+    Args:
+        known: the features of the drawn rows, and ``asked`` those of the rows to answer.
+    """
+    classes = lesson.train.classes
+    probabilities = np.zeros((len(lesson.asked.rows), len(lesson.task.choices)))
+    seen = np.unique(classes)
+    if len(seen) == 1:
+        probabilities[:, seen] = 1.0
+    else:
+        probabilities[:, seen] = classifier.fit(known, classes).predict_proba(asked)
+    return chosen(lesson.task, probabilities)
