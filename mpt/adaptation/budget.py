@@ -73,6 +73,14 @@ def with_budget(
     return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))
 
 
+def at_most(setting: Setting, options: SearchConfig) -> Setting:
+    """The setting with the most steps that its search could find, for plans; the search itself is left out."""
+    if setting.train.steps != UNTIL_BEST or setting.train.epochs:
+        return setting
+    searched = METHODS[setting.method].side_by_side and len(setting.tasks) == 1
+    return replace(setting, train=replace(setting.train, steps=options.steps if searched else FIXED_STEPS))
+
+
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
     """The log of how much more frequent each class is in the user's data than among the rows drawn of it.
 

@@ -80,7 +80,7 @@ def adapt(rest: list[str]) -> None:
         print("".join(f"{remark}\n" for remark in result.remarks), end="")
     if resolved.baseline:
         print(f"Figures in {resolved.out}/results.json; a baseline is no prompt, and is not kept")
-    elif METHODS[resolved.method].keep is None:
+    elif resolved.method in METHODS and METHODS[resolved.method].keep is None:
         print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
     else:
         print(f"Prompt in {resolved.out}/prompts")

@@ -12,7 +12,7 @@ from mpt.catalog.library import find_task, name_of
 from mpt.comparison.config import CompareConfig
 from mpt.config.options import BaselineName
 from mpt.errors import UserError
-from mpt.methods import METHODS, AdaptConfig, Method, options_of
+from mpt.methods import AUTO, METHODS, AdaptConfig, Method, options_of
 
 OURS = "universal prompt, adapted"
 SCRATCH = ("prompt tuning from vocabulary", "prompt tuning from instruction")
@@ -28,7 +28,7 @@ class Entry:
             pretraining starts, without it; "hard": the task's instruction, word for word; "instruction" or
             "vocabulary": from scratch; "nothing": a baseline has no prompt.
         trained: it learns from the target's examples.
-        method: the name of its method.
+        method: the name of its method; "auto": the one that suits the task.
         freeze_shared: it trains the factors of a universal prompt alone.
         calibrated: its answers are calibrated by batch.
         baseline: the name of a baseline, which stands in place of the method.
@@ -43,6 +43,11 @@ class Entry:
     baseline: Literal["", BaselineName] = ""
 
     @property
+    def record(self) -> Method:
+        """The record of its method; where that follows from the task, of the one with more to tune."""
+        return METHODS["classifier" if self.method == AUTO else self.method]
+
+    @property
     def universal(self) -> bool:
         """It needs the pretraining."""
         return self.start == "universal"
@@ -50,7 +55,7 @@ class Entry:
     @property
     def tuned(self) -> bool:
         """It has a learning rate to tune."""
-        return self.trained and not self.baseline and METHODS[self.method].trained
+        return self.trained and not self.baseline and self.record.trained
 
     def config(self, base: AdaptConfig, prompt: str, scratch_rate: float, factor: float = 1.0) -> AdaptConfig:
         """``base`` as this entry would run it; an untrained one needs no more than one seed.
@@ -67,10 +72,10 @@ class Entry:
             base = replace(base, prompt=prompt)
         if self.start in ("hard", "instruction", "vocabulary"):
             base = self._from_scratch(base, scratch_rate, self.start)
-        elif METHODS[self.method].new_vectors:
+        elif self.record.new_vectors:
             base = self._from_scratch(base, scratch_rate, "instruction")
         if self.trained:
-            return scaled(base, METHODS[self.method], factor)
+            return scaled(base, self.record, factor)
         return replace(base, seeds=base.seeds[:1], train=replace(base.train, steps=0, epochs=0.0))
 
     def _from_scratch(
@@ -118,11 +123,11 @@ ENTRIES = {
         Entry("hard prompt, calibrated", "hard", trained=False, calibrated=True),
         Entry("universal prompt, not adapted", "universal", trained=False),
         Entry("universal prompt, not adapted, calibrated", "universal", trained=False, calibrated=True),
-        Entry(OURS, "universal"),
-        Entry("universal prompt, factors adapted", "universal", freeze_shared=True),
-        Entry("the same, not pretrained", "untaught"),
-        Entry(SCRATCH[0], "vocabulary"),
-        Entry(SCRATCH[1], "instruction"),
+        Entry(OURS, "universal", method=AUTO),
+        Entry("universal prompt, factors adapted", "universal", method=AUTO, freeze_shared=True),
+        Entry("the same, not pretrained", "untaught", method=AUTO),
+        Entry(SCRATCH[0], "vocabulary", method=AUTO),
+        Entry(SCRATCH[1], "instruction", method=AUTO),
         *(_of(method) for method in METHODS.values() if method.compared),
         *map(_of_baseline, BASELINES.values()),
     )

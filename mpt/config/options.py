@@ -246,9 +246,10 @@ class AdaptOptions:
     prompt: str = ""
     """Run directory of the universal prompt to start from; if left out, the prompt starts as `vectors` says.
     SPoT and ATTEMPT use the teachers of that run."""
-    method: str = "prompt"
+    method: str = "auto"
     """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
-    prompt, also the task's factors); each other method has a section of options with its name."""
+    prompt, also the task's factors), "classifier" the same with a class head; "auto" takes the classifier for
+    tasks with class words. Each other method has a section of options with its name."""
     baseline: Literal["", BaselineName] = ""
     """A baseline to score in place of a method: nothing of the model is trained, and no prompt is saved."""
     baselines: bool = True

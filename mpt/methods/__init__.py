@@ -3,9 +3,19 @@
 A method is a file that defines a record, ``METHOD``, and its name in ``table.NAMES``.
 """
 
-from mpt.methods.config import AdaptConfig, options_of
+from mpt.methods.config import AUTO, AdaptConfig, for_tasks, options_of
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting, Train
 from mpt.methods.table import METHODS
 
-__all__ = ["METHODS", "AdaptConfig", "Method", "Setting", "Start", "Train", "options_of"]
+__all__ = [
+    "AUTO",
+    "METHODS",
+    "AdaptConfig",
+    "Method",
+    "Setting",
+    "Start",
+    "Train",
+    "for_tasks",
+    "options_of",
+]

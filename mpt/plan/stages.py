@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.adaptation.job import jobs, start, training
+from mpt.adaptation.budget import at_most
+from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
+from mpt.adaptation.start import start
 from mpt.catalog.library import find_tasks, sequence
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
@@ -23,7 +25,7 @@ from mpt.continual_learning.sequence import Retention, lesson_stage
 from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
-from mpt.methods import METHODS, AdaptConfig, Train
+from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.methods.pretraining import pretraining
 from mpt.plan.reading import Reading, drawn
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
@@ -163,6 +165,7 @@ def _adaptation(
     config: AdaptConfig, readings: Sequence[Reading], pretrained: Pretrained, source: Source | None
 ) -> Iterator[Planned]:
     """The stages of an adaptation; jobs that cost the same are one. What is not trained has none."""
+    config = for_tasks(config, [reading.task for reading in readings])
     if config.baseline or not METHODS[config.method].trained:
         return
     counts = [drawn(reading, config.shots, config.shots_per) for reading in readings]
@@ -174,6 +177,7 @@ def _adaptation(
 
     def recipe(pretrained: Pretrained, train: Train) -> None:
         for part in jobs(setting_of(config, pretrained, tasks, rows, source, train)).values():
+            part = at_most(part, config.search)
             if (stage := training(part, start(part))).steps != 0:
                 train(stage)
 

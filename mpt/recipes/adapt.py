@@ -19,7 +19,7 @@ from mpt.catalog.library import find_tasks
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.methods import METHODS, AdaptConfig
+from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
@@ -44,6 +44,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
     _check_baseline(config, tasks)
+    config = for_tasks(config, tasks)
     # What other methods would be told makes no difference to this run, nor what is measured beside it.
     others = [name for name, each in METHODS.items() if each.options and name != config.method]
     run = RunDir.open(config.out, config, free=[*others, "baselines"])
