@@ -24,7 +24,6 @@ from mpt.training.nonfinite import NonFiniteSteps
 from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
 
-
 SCORE = "score"  # the name of what a validation pass is ranked by, among its figures
 
 
