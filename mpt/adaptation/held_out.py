@@ -53,7 +53,7 @@ class Calibration(NamedTuple):
         """
         classes = scores.log_p.shape[1]
 
-        def penalised(x: Float[np.ndarray, " C+1"]) -> float:
+        def penalised(x: Float[np.ndarray, " parameters"]) -> float:
             scale, shift = np.exp(x[0]), x[1:]
             return scores.loss(scale, shift) + penalty * (x[0] ** 2 / 10 + np.mean(shift**2))
 

@@ -132,6 +132,7 @@ def stage_of(
         decay="constant",
         sampling="equal",
         shares=(),
+        save_every=steps,  # looks save what they see
     )
     return Stage(
         name,

@@ -63,7 +63,7 @@ class HeadedPrompt(nnx.Module):
     def calibrated(self, scale: float, shift: Float[ArrayLike, " C"]) -> HeadedPrompt:
         """The same with scores that are multiplied by ``scale``, and then moved by ``shift``."""
         parts = [part[...] * scale for part in (self.classes, self.last, self.mean, self.bias)]
-        parts[-1] = parts[-1] + jnp.asarray(shift, jnp.float32)
+        parts[-1] = parts[-1] + jnp.asarray(shift, jnp.float32)[None]
         return HeadedPrompt(self.prompt.compose(), *parts)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
