@@ -74,6 +74,9 @@ class TrainConfig:
     """Passes over the training examples of all tasks; replaces `steps` unless it is 0."""
     batch_size: int = 24
     """Examples per step, summed over all tasks (or seeds) that are trained at the same time."""
+    objective: Literal["classes", "vocabulary"] = "vocabulary"
+    """What a row's class word is to stand out from: the other class words of its task, scored as the task
+    says, or token by token all words of the vocabulary. Free text always has the latter."""
     parts: int = 1
     """Number of microbatches that each step's batch is split into. They are computed one after another, which
     gives the same gradient in less memory."""

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
             classes: whether to score the rows' class words, instead of the targets of rows that have some.
         """
         tree = _rounded(TreeSizes.of(rows), len(rows)) if classes else NO_TREE
-        rows = _read(rows, tree)
+        rows = as_read(rows, classes)
         lengths = [text_length(row, layout) + len(_nodes(row, layout, tree)) for row in rows]
         # Padding the grid costs little, padding the tokens costs much: they are rounded up more finely.
         targets = max(len(row.targets) for row in rows)
@@ -62,9 +62,9 @@ def _rounded(tree: TreeSizes, rows: int) -> TreeSizes:
     )
 
 
-def _read(rows: Sequence[Row], tree: TreeSizes) -> Sequence[Row]:
-    """The rows without the targets that are not read, because the class words are."""
-    return [row._replace(targets=()) if row.choices else row for row in rows] if tree.classes else rows
+def as_read(rows: Sequence[Row], classes: bool) -> Sequence[Row]:
+    """The rows without the targets of those whose class words are scored instead."""
+    return [row._replace(targets=()) if row.choices else row for row in rows] if classes else rows
 
 
 def _nodes(row: Row, layout: Layout, tree: TreeSizes) -> Ids:
@@ -91,7 +91,7 @@ def collate(
             class words of the rows are scored.
     """
     count, length, width, tree = sizes or Sizes.of(rows, layout)
-    rows = _read(rows, tree)
+    rows = as_read(rows, tree.classes > 0)
     nodes = [_nodes(row, layout, tree) for row in rows]
     texts = np.array([text_length(row, layout) for row in rows])
     lengths = texts + [len(ids) for ids in nodes]
@@ -153,7 +153,9 @@ def collate_microbatches(
     """
     shard_count = shards.count if shards else 1
     groups = microbatches * shard_count  # rows are dealt out in turn, and all groups have the same sizes
-    sizes = jax.tree.map(max, *(Sizes.of(rows[group::groups], layout, classes) for group in range(groups)))
+    sizes = jax.tree.map(
+        lambda *each: max(each), *(Sizes.of(rows[group::groups], layout, classes) for group in range(groups))
+    )
 
     def microbatch(index: int) -> Batch:
         selected = [index * shard_count + shard for shard in (shards.indices if shards else (0,))]

@@ -57,7 +57,9 @@ def training_batches(
             index = int(orders[task][step * stride + taken[task]])
             chosen.append(rows[task][index]._replace(number=int(offsets[task]) + index))
             taken[task] += 1
-        return collate_microbatches(chosen, tasks, config.parts, layout, shards)
+        return collate_microbatches(
+            chosen, tasks, config.parts, layout, shards, classes=config.objective == "classes"
+        )
 
     return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
 

@@ -21,7 +21,8 @@ class Job:
         rank: of factored prompts; 0 stands for free vectors.
         shared: how many shared parts factored prompts have: one, or each its own.
         distilled: teachers read each batch too.
-        inputs: tokens of each row's input; ``labels`` of its target.
+        inputs: tokens of each row's input; ``labels`` that it predicts.
+        nodes: inner nodes of each row's class tree, without the root; -1 where the target is predicted.
         chip: what each device is.
         topology: which devices; those at hand where left out.
     """
@@ -38,6 +39,7 @@ class Job:
     mesh: MeshConfig
     chip: Chip
     topology: str = ""
+    nodes: int = -1
 
     @property
     def rows(self) -> int:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig
+from mpt.data.class_tree import Trie
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
@@ -57,6 +58,7 @@ class Reading:
         rows: split -> number of its rows; None where that cannot be told.
         inputs: tokens of a row's input; ``labels`` of its target.
         counted: True: measured means over rows; False: upper bounds.
+        nodes: mean inner nodes of the tree of class words, without the root; None for free text.
         longest: the most tokens that an input can have.
         decoder: the model is a decoder, which reads the targets too, but for their last token.
     """
@@ -65,6 +67,7 @@ class Reading:
     rows: dict[str, int | None]
     inputs: float
     labels: float
+    nodes: float | None
     counted: bool
     longest: int
     decoder: bool
@@ -81,18 +84,21 @@ class Reading:
         rows = {split: _count(task, split) for split in SPLITS}
         if not task.source.is_local or pretrained.tokenizer.name_or_path == GUESSED:
             labels = CLASS_TOKENS if task.choices else TEXT_TOKENS
-            return cls(task, rows, max_length, labels, False, max_length, layout == "decoder")
+            nodes = len(task.choices) * (CLASS_TOKENS - 1) if task.choices else None
+            return cls(task, rows, max_length, labels, nodes, False, max_length, layout == "decoder")
         first = list(islice(task.examples("train"), AMONG))
         sample = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
         encoded = encode([first[i] for i in sample], pretrained.tokenizer, max_length, layout)
         inputs = float(np.mean([len(row.inputs) for row in encoded]))
         labels = float(np.mean([len(row.targets) for row in encoded]))
-        return cls(task, rows, inputs, labels, True, max_length, layout == "decoder")
+        trees = [len(Trie.of(row.choices).tokens) for row in encoded if row.choices]
+        nodes = float(np.mean(trees)) if trees else None
+        return cls(task, rows, inputs, labels, nodes, True, max_length, layout == "decoder")
 
     def lengths(self, rows: int | None) -> Lengths:
         """What a stage must know of so many of its rows."""
         text = self.inputs + (self.labels - 1 if self.decoder else 0)
-        return Lengths(rows, text, self.labels, self.longest)
+        return Lengths(rows, text, self.labels, self.longest, self.nodes)
 
 
 def _count(task: Task, split: str) -> int | None:

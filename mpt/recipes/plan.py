@@ -104,6 +104,7 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
     factored = isinstance(prompt, MultitaskPrompt)
     prompts, length = prompt.extent(stage.train.batch_size)
     train = {field.name: getattr(stage.train, field.name) for field in fields(TrainConfig)}
+    nodes = [one.nodes for one in stage.lengths if one.nodes is not None]
     return Job(
         model,
         TrainConfig(**train),
@@ -117,6 +118,7 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
         MeshConfig(1),
         chip,
         topology,
+        math.ceil(max(nodes)) if nodes and stage.train.objective == "classes" else -1,
     )
 
 

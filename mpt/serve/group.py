@@ -55,7 +55,9 @@ class Group:
     def tree(self, one_token: bool) -> TreeSizes:
         """The lengths that one row's class words need in any batch of those tasks, or of all others."""
         words = [choices for choices in self.choices.values() if _one_token(choices) == one_token]
-        return jax.tree.map(max, NO_TREE, *(TreeSizes.of_words(choices) for choices in words))
+        return jax.tree.map(
+            lambda *each: max(each), NO_TREE, *(TreeSizes.of_words(choices) for choices in words)
+        )
 
     def narrowed(self, members: Sequence[int], batch_size: int) -> tuple[Prompted, list[int]]:
         """The model with only those prompts that a batch uses, and the index of each row's among them.

@@ -1,4 +1,7 @@
-"""Losses as sums and weights, so that the mean is taken once, over all rows, microbatches and devices."""
+"""Losses as sums and weights, so that the mean is taken once, over all rows, microbatches and devices.
+
+A batch says what each of its rows is to be compared on: its classes, or its target among the vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.prompts.prompted import Distilled, Prompted
-from mpt.types import Batch, Layout, Output
+from mpt.types import Batch, ClassTree, Layout, Output
+
+NO_CLASS = -1e9  # far below any score
 
 
 class Term(NamedTuple):
@@ -19,6 +24,10 @@ class Term(NamedTuple):
 
     sum: Float[Array, "*rows"]
     weight: Float[Array, "*rows"]
+
+    def plus(self, other: Term) -> Term:
+        """The sum of two losses, and of their weights."""
+        return Term(self.sum + other.sum, self.weight + other.weight)
 
     @property
     def pooled(self) -> Term:
@@ -72,6 +81,25 @@ def kl_divergence(
     return _masked(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), mask)
 
 
+def class_cross_entropy(scores: Float[Array, "B C"], tree: ClassTree) -> Term:
+    """The task loss of each row that has classes: -log p(class) in nats, normalised over its classes."""
+    own = jnp.maximum(tree.labels, 0)[:, None]
+    taken = jnp.take_along_axis(_class_log_p(scores), own, axis=1)[:, 0]
+    there = jnp.any(tree.real, axis=1)
+    return Term(jnp.where(there, -taken, 0.0), there.astype(jnp.float32))
+
+
+def class_kl_divergence(student: Float[Array, "B C"], teacher: Float[Array, "B C"], tree: ClassTree) -> Term:
+    """KL(teacher ‖ student) of the distributions over the classes of each row."""
+    log_p, log_q = _class_log_p(teacher), _class_log_p(student)
+    return _masked(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), jnp.any(tree.real, axis=1))
+
+
+def _class_log_p(scores: Float[Array, "B C"]) -> Float[Array, "B C"]:
+    """Normalises scores over the classes. Those of no class become finite, for -inf has no gradient."""
+    return jax.nn.log_softmax(jnp.maximum(scores, NO_CLASS))
+
+
 def hidden_mse(
     student: Float[Array, "*any D"], teacher: Float[Array, "*any D"], mask: Bool[Array, "*any"]
 ) -> Term:
@@ -86,14 +114,21 @@ def _masked(values: Float[Array, ...], mask: Bool[Array, ...]) -> Term:
 
 def _task_terms(model: Prompted, batch: Batch) -> dict[str, Term]:
     """The cross-entropy of each row's target."""
-    return {"task": cross_entropy(model(batch).logits, batch.targets, batch.labelled)}
+    return {"task": _task(model(batch), batch)}
+
+
+def _task(output: Output, batch: Batch) -> Term:
+    """The cross-entropy of each row's target: among its classes if these are scored, or the vocabulary."""
+    term = cross_entropy(output.logits, batch.targets, batch.labelled)
+    if batch.classes is None or output.classes is None:
+        return term
+    return term.plus(class_cross_entropy(output.classes, batch.classes))
 
 
 def _distillation_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
     """The task, and how far each row's student is from its teacher, whose outputs may come with the batch."""
     student, teacher = model(batch), batch.taught or model.teach(batch)
-    task = cross_entropy(student.logits, batch.targets, batch.labelled)
-    return {"task": task, **_distance(student, teacher, batch)}
+    return {"task": _task(student, batch), **_distance(student, teacher, batch)}
 
 
 def _retention_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
@@ -108,23 +143,30 @@ def _distance(student: Output, teacher: Output, batch: Batch) -> dict[str, Term]
     """KL divergence of the outputs, and squared error of the hidden states of all stacks together."""
     masks = (batch.text, batch.labelled)  # the encoder's or decoder's text; an encoder-decoder's targets
     hidden = [hidden_mse(*stack) for stack in zip(student.hidden, teacher.hidden, masks)]
+    kl = kl_divergence(student.logits, teacher.logits, batch.labelled)
+    if batch.classes is not None and student.classes is not None and teacher.classes is not None:
+        kl = kl.plus(class_kl_divergence(student.classes, teacher.classes, batch.classes))
     return {
-        "kl": kl_divergence(student.logits, teacher.logits, batch.labelled),
+        "kl": kl,
         "hidden": Term(*map(jnp.stack, zip(*hidden))).pooled,
     }
 
 
 def _task_weights(batch: Batch, layout: Layout) -> dict[str, Float[Array, "*rows"]]:
-    """The number of target tokens of each row."""
-    return {"task": jnp.sum(batch.labelled, axis=1, dtype=jnp.float32)}
+    """The number of target tokens of each row; 1 if its classes are scored."""
+    tokens = jnp.sum(batch.labelled, axis=1, dtype=jnp.float32)
+    if batch.classes is None:
+        return {"task": tokens}
+    return {"task": tokens + jnp.any(batch.classes.real, axis=1).astype(jnp.float32)}
 
 
 def _distillation_weights(batch: Batch, layout: Layout) -> dict[str, Float[Array, "*rows"]]:
-    """The number of target tokens; for hidden states of text tokens, and in an encoder-decoder of both."""
+    """The weights of the task; for hidden states of text tokens, and in an encoder-decoder of both."""
     labels = jnp.sum(batch.labelled, dtype=jnp.float32)
     text = jnp.sum(batch.text, dtype=jnp.float32)
     hidden = text + labels if layout == "encoder-decoder" else text
-    return {**_task_weights(batch, layout), "kl": labels, "hidden": hidden}
+    task = _task_weights(batch, layout)
+    return {**task, "kl": jnp.sum(task["task"]), "hidden": hidden}
 
 
 task_loss = Objective(_task_terms, _task_weights)

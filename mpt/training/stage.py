@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from jax.tree import leaves
 
 from mpt.config.options import TrainConfig
 from mpt.data.batches import text_length
+from mpt.data.class_tree import Trie
 from mpt.data.mixture import in_steps, shares, training_batches
 from mpt.models.cost import Cost, batch_cost, parameter_count
 from mpt.models.layers import Weight
@@ -37,12 +38,14 @@ class Lengths:
         text: mean number of tokens that the model reads of a row.
         labels: mean number of tokens that it predicts.
         longest: the most tokens that an input has.
+        nodes: mean number of inner nodes of the class tree, without the root; None for free text.
     """
 
     rows: int | None
     text: float
     labels: float
     longest: int
+    nodes: float | None = None
 
     @classmethod
     def of(cls, rows: Sequence[Row], layout: Layout) -> Lengths:
@@ -50,7 +53,16 @@ class Lengths:
         sample = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:SAMPLE].tolist()]
         text = float(np.mean([text_length(row, layout) for row in sample]))
         labels = float(np.mean([len(row.targets) for row in sample]))
-        return cls(len(rows), text, labels, max(len(row.inputs) for row in sample))
+        trees = [len(Trie.of(row.choices).tokens) for row in sample if row.choices]
+        nodes = float(np.mean(trees)) if trees else None
+        return cls(len(rows), text, labels, max(len(row.inputs) for row in sample), nodes)
+
+    def scored(self, layout: Layout) -> Lengths:
+        """The lengths where the class words are read in place of the target; the same for free text."""
+        if self.nodes is None:
+            return self
+        text = self.text - (self.labels - 1) + self.nodes if layout == "decoder" else self.text
+        return replace(self, text=text, labels=1 + self.nodes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +96,10 @@ class Stage:
 
     @cached_property
     def lengths(self) -> list[Lengths]:
-        """The lengths of each prompt's training rows."""
+        """The lengths of each prompt's training rows, as the objective reads them."""
         layout = self.model.backbone.layout
-        return [each if isinstance(each, Lengths) else Lengths.of(each, layout) for each in self.rows]
+        each = [each if isinstance(each, Lengths) else Lengths.of(each, layout) for each in self.rows]
+        return [one.scored(layout) for one in each] if self.train.objective == "classes" else each
 
     @cached_property
     def steps(self) -> int | None:

@@ -15,37 +15,46 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.data.batches import Sizes
+from mpt.data.batches import as_read, text_length
 from mpt.models.backbone import Backbone
 from mpt.types import Batch, Output, Row
 
 
 class TeacherCache:
-    """Label logits and final hidden states of every row, read with the teacher prompt of its task.
+    """What its task's teacher prompt makes of every row: label logits or class scores, and hidden states.
 
     Args:
-        folder: holds the files, (targets · V + text length · D) float32 values per row.
+        folder: holds the files, (targets · V + classes + text length · D) float32 values per row.
         backbone: the frozen model.
         teachers: a prompt for each task.
         rows: the rows of each task, as ``training_batches`` is given them.
+        classes: whether the class words of rows are scored in place of their targets.
     """
 
     def __init__(
-        self, folder: Path, backbone: Backbone, teachers: Float[Array, "J P D"], rows: Sequence[Sequence[Row]]
+        self,
+        folder: Path,
+        backbone: Backbone,
+        teachers: Float[Array, "J P D"],
+        rows: Sequence[Sequence[Row]],
+        classes: bool = False,
     ):
         self._teach = _teach(backbone, teachers)
-        sizes = [Sizes.of([row], backbone.layout) for task in rows for row in task]
-        cells, targets = max(size.cells for size in sizes), max(size.targets for size in sizes)
+        read = as_read([row for task in rows for row in task], classes)
+        cells = max(text_length(row, backbone.layout) for row in read)
+        targets = max(len(row.targets) for row in read)
+        choices = max(len(row.choices) for row in read) if classes else 0
         vocab, width = backbone.embedding.shape
 
         def memory_map(name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
-            file, shape = folder / f"{name}.npy", (len(sizes), *shape)
+            file, shape = folder / f"{name}.npy", (len(read), *shape)
             if file.exists():
                 return np.lib.format.open_memmap(file, mode="r+")
             return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
 
         folder.mkdir(parents=True, exist_ok=True)
         self._logits = memory_map("logits", targets, vocab)
+        self._classes = memory_map("classes", choices) if choices else None
         self._text = memory_map("text", cells, width)
         two_stacks = backbone.layout == "encoder-decoder"
         self._targets = memory_map("targets", targets, width) if two_stacks else None
@@ -73,7 +82,16 @@ class TeacherCache:
         row, column = np.divmod(batch.cells[np.asarray(batch.text)], batch.grid.shape[1])
         text[np.asarray(batch.text)] = self._text[batch.numbers[row], column]
         hidden = (text,) if self._targets is None else (text, self._targets[batch.numbers, :labels])
-        return Output(self._logits[batch.numbers, :labels], hidden)  # type: ignore[arg-type]
+        return Output(self._logits[batch.numbers, :labels], hidden, self._scores(batch))  # type: ignore[arg-type]
+
+    def _scores(self, batch: Batch) -> Float[np.ndarray, "B C"] | None:
+        """The stored class scores of a batch's rows."""
+        if batch.classes is None or self._classes is None:
+            return None
+        scores = np.full(batch.classes.scale.shape, -np.inf, np.float32)
+        stored = self._classes[batch.numbers, : scores.shape[1]]
+        scores[:, : stored.shape[1]] = stored
+        return np.where(batch.classes.real, scores, -np.inf)
 
     def _store(self, batch: Batch, output: Output) -> None:
         """Stores the outputs of rows that are not stored yet.
@@ -84,7 +102,11 @@ class TeacherCache:
         for index, number in enumerate(batch.numbers):
             if not self._known[number]:
                 tokens = batch.grid[index][np.asarray(batch.filled[index])]
+                tokens = tokens[np.asarray(batch.text)[tokens]]
                 self._logits[number, :labels] = output.logits[index]
+                if self._classes is not None and output.classes is not None:
+                    scores = output.classes[index][: self._classes.shape[1]]
+                    self._classes[number, : len(scores)] = scores
                 self._text[number, : len(tokens)] = np.asarray(output.hidden[0])[tokens]
                 if self._targets is not None:
                     self._targets[number, :labels] = output.hidden[1][index]

@@ -9,6 +9,7 @@ from mpt.config.yaml_file import from_plain, to_plain
 from mpt.plan.chips import Chip
 from mpt.plan.job import Estimate, Job
 from mpt.plan.search import Facts, best, dealt_out, fitted, guess, meshes, ranked, search
+from mpt.plan.step import abstract_model, kept_bytes
 
 CHIP = Chip(memory=16e9, flops=200e12, bandwidth=800e9, links=200e9)
 FACTS = Facts(weights=14e9, flops=2e12, layers=32, width=4096, itemsize=2, heads=32, d_ff=11008)
@@ -43,7 +44,15 @@ def compiler(weights: float = 14e9, per_row: float = 1e9):
 
 
 def test_a_job_travels_as_text_unchanged():
-    assert from_plain(Job, to_plain(JOB), "job") == JOB
+    for job in (JOB, dataclasses.replace(JOB, nodes=3)):
+        assert from_plain(Job, to_plain(job), "job") == job
+
+
+def test_a_step_keeps_the_nodes_of_class_words_too(tiny_model):
+    job = dataclasses.replace(JOB, model=ModelConfig(str(tiny_model)), inputs=16, distilled=False)
+    model = abstract_model(job)
+    target, tree = (kept_bytes(dataclasses.replace(job, nodes=nodes), model) for nodes in (-1, 16))
+    assert 1.5 * target < tree
 
 
 def test_every_mesh_has_all_chips_and_divides_heads_and_feed_forward():

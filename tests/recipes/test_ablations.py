@@ -50,6 +50,17 @@ def test_without_decomposition_tasks_share_the_prompt_whole(pretrained_with):
     np.testing.assert_array_equal(tensors["v"], np.ones((2, 1, 32)))
 
 
+def test_prompts_are_trained_to_tell_the_classes_apart(pretrained_with):
+    """A loss among two words, not among all; kept teachers are compared on the same."""
+    keys = {"objective": "classes"}
+    _, lines = pretrained_with(
+        teachers=stage(2) | keys, universal=stage(2) | keys | {"cache_teachers": True, "parts": 2}
+    )
+    assert 0.1 < lines[0]["task"] < 2 * np.log(2)
+    assert 0 <= lines[0]["kl"] < 1
+    assert lines[1]["loss"] < lines[0]["loss"] + 0.5
+
+
 def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, plain_adapt, pretrained, toy):
     out = str(tmp_path / "source")
     stages = {"teachers": stage(2), "universal": stage(2) | {"instruction": 3}}
