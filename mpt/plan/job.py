@@ -22,7 +22,7 @@ class Job:
         shared: how many shared parts factored prompts have: one, or each its own.
         distilled: teachers read each batch too.
         inputs: tokens of each row's input; ``labels`` that it predicts.
-        nodes: inner nodes of each row's class tree, without the root; None where the target is predicted.
+        nodes: inner nodes of each row's class tree, without the root; -1 where the target is predicted.
         chip: what each device is.
         topology: which devices; those at hand where left out.
     """
@@ -39,7 +39,7 @@ class Job:
     mesh: MeshConfig
     chip: Chip
     topology: str = ""
-    nodes: int | None = None
+    nodes: int = -1
 
     @property
     def rows(self) -> int:

@@ -125,8 +125,8 @@ def _weights(frozen: nnx.State, replicated: Sharding) -> nnx.State:
 
 
 def _batch(job: Job, model: Prompted, rows: int, parts: int, shards: Shards | None = None) -> Batch:
-    row, classes = Row([0] * job.inputs, [0] * job.labels), job.nodes is not None
-    if job.nodes is not None:  # words of two tokens, or of one
+    row, classes = Row([0] * job.inputs, [0] * job.labels), job.nodes >= 0
+    if classes:  # words of two tokens, or of one
         row = row._replace(choices=tuple([i, 0] for i in range(job.nodes)) or ([0], [1]), label=0)
     return collate_microbatches([row] * rows, [0] * rows, parts, model.backbone.layout, shards, classes)
 

@@ -118,7 +118,7 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
         MeshConfig(1),
         chip,
         topology,
-        math.ceil(max(nodes)) if nodes and stage.train.objective == "classes" else None,
+        math.ceil(max(nodes)) if nodes and stage.train.objective == "classes" else -1,
     )
 
 
