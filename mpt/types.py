@@ -66,6 +66,7 @@ class Batch(NamedTuple):
         prompt_index: the index of each row's prompt.
         numbers: the number of each row; see ``Row``.
         taught: the teachers' output for these rows, if it has been computed already.
+        states: the hidden states of ``tokens`` before the layer where the prompt enters, if they have been.
     """
 
     tokens: Int[Array, " N"]
@@ -77,6 +78,7 @@ class Batch(NamedTuple):
     prompt_index: Int[Array, " B"]
     numbers: Int[Array, " B"]
     taught: Output | None = None
+    states: Float[Array, "N D"] | None = None
 
     @property
     def text(self) -> Bool[Array, " N"]:
