@@ -376,11 +376,11 @@ class Decoder(nnx.Module):
         vectors = prompts.astype(self.dtype).reshape(prompt_tokens, self.spec.d_model)
         x = jnp.concatenate([vectors, text.astype(self.dtype)])
         x, kv = self._run_layers(x, positions, attention, prefix_kv, (layer, self.spec.layers))
-        prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
+        prompt, text_kv = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
         prompt = prefix_kv.concat(prompt) if prefix_kv else prompt
         # Tokens decoded later must not attend to the padding behind a short text.
         text_at = jnp.where(batch.filled, text_at, NOWHERE)
-        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text, text_at)
+        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text_kv, text_at)
 
     def _run_layers(
         self,

@@ -24,6 +24,7 @@ class Job:
         inputs: tokens of each row's input; ``labels`` of its target.
         chip: what each device is.
         topology: which devices; those at hand where left out.
+        layer: the layer before which the prompts enter.
     """
 
     model: ModelConfig
@@ -38,6 +39,7 @@ class Job:
     mesh: MeshConfig
     chip: Chip
     topology: str = ""
+    layer: int = 0
 
     @property
     def rows(self) -> int:

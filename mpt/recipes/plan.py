@@ -117,6 +117,7 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
         MeshConfig(1),
         chip,
         topology,
+        prompt.layer,
     )
 
 

@@ -65,7 +65,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     def cached(teachers: Float[Array, "J P D"]) -> Callable[[Batch], Batch] | None:
         if not config.universal.cache_teachers:
             return None
-        return TeacherCache(Path(run.path, "universal", "taught"), pretrained.backbone, teachers, rows).attach
+        folder, layer = Path(run.path, "universal", "taught"), config.vectors.layer
+        return TeacherCache(folder, pretrained.backbone, teachers, rows, layer).attach
 
     pretraining(
         pretrained,

@@ -28,12 +28,18 @@ class TeacherCache:
         backbone: the frozen model.
         teachers: a prompt for each task.
         rows: the rows of each task, as ``training_batches`` is given them.
+        layer: the layer before which the prompts enter.
     """
 
     def __init__(
-        self, folder: Path, backbone: Backbone, teachers: Float[Array, "J P D"], rows: Sequence[Sequence[Row]]
+        self,
+        folder: Path,
+        backbone: Backbone,
+        teachers: Float[Array, "J P D"],
+        rows: Sequence[Sequence[Row]],
+        layer: int = 0,
     ):
-        self._teach = _teach(backbone, teachers)
+        self._teach = _teach(backbone, teachers, layer)
         sizes = [Sizes.of([row], backbone.layout) for task in rows for row in task]
         cells, targets = max(size.cells for size in sizes), max(size.targets for size in sizes)
         vocab, width = backbone.embedding.shape
@@ -91,12 +97,12 @@ class TeacherCache:
                 self._known[number] = True
 
 
-def _teach(backbone: Backbone, teachers: Float[Array, "J P D"]) -> Callable[[Batch], Output]:
+def _teach(backbone: Backbone, teachers: Float[Array, "J P D"], layer: int) -> Callable[[Batch], Output]:
     """The compiled forward pass of the teachers, from NumPy arrays to NumPy arrays."""
     graph, weights = nnx.split(backbone)
 
     @jax.jit
     def teach(weights: nnx.State, batch: Batch) -> Output:
-        return nnx.merge(graph, weights)(batch, teachers)
+        return nnx.merge(graph, weights)(batch, teachers, layer=layer)
 
     return lambda batch: jax.tree.map(np.asarray, teach(weights, jax.tree.map(jnp.asarray, batch)))
