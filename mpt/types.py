@@ -116,6 +116,7 @@ class Batch(NamedTuple):
         numbers: the number of each row; see ``Row``.
         taught: the teachers' output for these rows, if it has been computed already.
         classes: the class words of the rows, if these are to be scored.
+        states: the hidden states of ``tokens`` before the layer where the prompt enters, if they have been.
     """
 
     tokens: Int[Array, " N"]
@@ -128,6 +129,7 @@ class Batch(NamedTuple):
     numbers: Int[Array, " B"]
     taught: Output | None = None
     classes: ClassTree | None = None
+    states: Float[Array, "N D"] | None = None
 
     @property
     def text(self) -> Bool[Array, " N"]:

@@ -18,7 +18,7 @@ from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.methods import METHODS, Setting, Start
 from mpt.metrics.interval import pseudo_values
-from mpt.prompts.class_head import as_read
+from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import RunDir
@@ -93,7 +93,7 @@ def training(setting: Setting, begun: Start, name: str = "", factor: float = 1.0
     return Stage(
         f"adapt{name}",
         begun.model,
-        [rows if isinstance(rows, Lengths) else as_read(begun.model.prompt, rows) for rows in setting.rows],
+        [rows if isinstance(rows, Lengths) else headed(begun.model.prompt, rows) for rows in setting.rows],
         setting.train,
         tasks=[task.name for task in setting.tasks],
         trainable=begun.trainable,

@@ -1,9 +1,10 @@
 """Chooses an adaptation's learning rate and number of steps on rows that its prompts do not learn from.
 
-Few rows are dealt into folds, and each candidate rate has a prompt for every fold, which learns from the other
-folds: cross-validation. Of many rows, some are held out. All these prompts train side by side in one job. After
-the first look the best rate goes on alone, as in successive halving, until nothing improves. From few rows, a
-prompt is then trained on all of them with that rate for as many steps; from many, the best state is the result.
+Few rows are dealt into folds, and each candidate rate has a prompt for every fold, which learns from the
+other folds: cross-validation. Of many rows, some are held out. All these prompts train side by side in one
+job. After the first look the best rate goes on alone, as in successive halving, until nothing improves. From
+few rows, a prompt is then trained on all of them with that rate for as many steps; from many, the best state
+is the result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mpt.adaptation.draws import FEW
 from mpt.adaptation.held_out import Scores, class_scores, text_loss
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
-from mpt.prompts.class_head import as_read
+from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
 from mpt.training.session import SCORE
@@ -137,7 +138,7 @@ def stage_of(
     return Stage(
         name,
         begun.model,
-        [as_read(begun.model.prompt, candidate.split.learnt) for candidate in candidates],
+        [headed(begun.model.prompt, candidate.split.learnt) for candidate in candidates],
         train,
         tasks=[setting.tasks[0].name] * len(candidates),
         trainable=begun.trainable,

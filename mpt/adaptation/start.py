@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mpt.errors import UserError
 from mpt.methods import METHODS, Setting, Start
 from mpt.methods.setting import no_shared_part
 
@@ -15,4 +16,11 @@ def start(setting: Setting) -> Start:
     method = METHODS[setting.method]
     if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
         raise no_shared_part("freeze_shared" if setting.freeze_shared else "also")
+    layer = setting.vectors.layer if method.needs_teachers else setting.layer
+    if layer and not method.late:
+        able = " and ".join(name for name, each in METHODS.items() if each.late)
+        raise UserError(
+            f"method {method.name}: its prompts enter before the first layer, not before layer {layer}; only "
+            f"{able} have vectors.layer"
+        )
     return method.start(setting)

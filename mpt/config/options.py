@@ -64,6 +64,14 @@ class PromptConfig:
     text: str = ""
     """The initial text for `start: text`. Teachers that start from the same text stay close enough for their
     mean to be a usable prompt."""
+    layer: int = 0
+    """The layer before which the prompt enters (late prompt tuning): its vectors are put in front of the
+    text's hidden states there, and the layers below run over the text alone. 0 puts them in front of the
+    embeddings."""
+
+    def __post_init__(self):
+        if self.layer < 0:
+            raise UserError(f"vectors.layer: it must be 0 or more, not {self.layer}")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def beginners(
     Raises:
         UserError: the source is no universal prompt, or one that learners cannot keep.
     """
+    if layer := source.prompt()[0].layer if source else vectors.layer:
+        raise UserError(f"continual: learners put prompts before the first layer, not before layer {layer}")
     if source is None:
         starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
         return [beginner(method, None, starts) for method in methods]

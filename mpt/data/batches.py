@@ -77,6 +77,14 @@ def text_length(row: Row, layout: Layout) -> int:
     return len(row.inputs) + (max(len(row.targets) - 1, 0) if layout == "decoder" else 0)
 
 
+def read_length(row: Row, layout: Layout, classes: bool) -> int:
+    """Number of tokens of a row that the model reads, with the inner nodes of a decoder's class tree."""
+    if not classes or not row.choices:
+        return text_length(row, layout)
+    nodes = len(Trie.of(row.choices).tokens) if layout == "decoder" else 0
+    return text_length(row._replace(targets=()), layout) + nodes
+
+
 def collate(
     rows: Sequence[Row],
     prompt_index: Sequence[int],

@@ -19,7 +19,7 @@ from mpt.data.task import Example, Task
 from mpt.errors import UserError
 from mpt.inference.generate import generate_behind_prompt
 from mpt.metrics import METRICS, Truth
-from mpt.prompts.class_head import as_read
+from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import replicate
 from mpt.types import Batch, Layout, Row
@@ -50,7 +50,7 @@ def choice_probabilities(
             compiled once.
     """
     graph, state = nnx.split(model)
-    rows, prompts = as_read(model.prompt, rows), np.broadcast_to(prompt, len(rows)).tolist()
+    rows, prompts = headed(model.prompt, rows), np.broadcast_to(prompt, len(rows)).tolist()
     width = max(len(row.choices) for row in rows)
     scores = np.full((len(rows), width), -np.inf, np.float32)
     for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):

@@ -92,6 +92,7 @@ def generate(
     method: Method = GREEDY,
     shift: Float[Array, "N D"] | None = None,
     prefix_kv: KV | None = None,
+    layer: int = 0,
 ) -> list[list[int]]:
     """Generates a text behind each row's prompt and inputs.
 
@@ -104,6 +105,7 @@ def generate(
         method: how the next token is chosen.
         shift: added to the embeddings of the inputs.
         prefix_kv: every layer's keys and values in front of each prompt; see ``Backbone``.
+        layer: the layer before which the prompts enter.
 
     Returns:
         The new tokens of each row, without the stop token.
@@ -111,7 +113,7 @@ def generate(
     graph, weights = nnx.split(backbone)
     ends = tuple(stop) or (NO_TOKEN,)
     tokens = np.asarray(
-        _generate(graph, weights, batch, prompts, shift, prefix_kv, max_new_tokens, ends, method)
+        _generate(graph, weights, batch, prompts, shift, prefix_kv, layer, max_new_tokens, ends, method)
     )
     stopped = np.isin(tokens, ends)
     lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), max_new_tokens)
@@ -126,10 +128,18 @@ def generate_behind_prompt(model: Prompted, batch: Batch, **options: Any) -> lis
     """
     prefix = model.prompt.prefix(batch, model.backbone)
     batch = batch._replace(prompt_index=prefix.prompt_index)
-    return generate(model.backbone, batch, prefix.vectors, shift=prefix.shift, prefix_kv=prefix.kv, **options)
+    return generate(
+        model.backbone,
+        batch,
+        prefix.vectors,
+        shift=prefix.shift,
+        prefix_kv=prefix.kv,
+        layer=prefix.layer,
+        **options,
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "max_new_tokens", "stop"))
+@functools.partial(jax.jit, static_argnames=("graph", "layer", "max_new_tokens", "stop"))
 def _generate(
     graph: nnx.GraphDef,
     weights: nnx.State,
@@ -137,12 +147,13 @@ def _generate(
     prompts: Float[Array, "J P D"],
     shift: Float[Array, "N D"] | None,
     prefix_kv: KV | None,
+    layer: int,
     max_new_tokens: int,
     stop: tuple[int, ...],
     method: Method,
 ) -> Int[Array, "B max_new_tokens"]:
     backbone = nnx.merge(graph, weights)
-    logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv)
+    logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv, layer)
     if isinstance(method, Beam):
         return replicate(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
     return replicate(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))

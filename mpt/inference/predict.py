@@ -20,7 +20,7 @@ from mpt.inference.evaluate import choice_probabilities, grade, predictions, wri
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
 from mpt.prompts import MultitaskPrompt
-from mpt.prompts.class_head import as_read
+from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.source import for_tasks
@@ -51,7 +51,7 @@ class Ready(NamedTuple):
         """Tokenises examples as the backbone reads them."""
         layout = self.pretrained.backbone.layout
         rows = encode(examples, self.pretrained.tokenizer, self.max_length, layout)
-        return list(as_read(self.model.prompt, rows))
+        return list(headed(self.model.prompt, rows))
 
     def unlabelled(self, record: Record) -> Example:
         """The example of a new record, which has no label."""

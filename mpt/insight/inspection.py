@@ -24,7 +24,7 @@ def inspection_page(findings: Findings) -> str:
         *(_similarity(findings) if len(findings.subjects) > 1 else []),
         *([_variance_shares(findings)] if findings.variance_shares else []),
         *([_positions(findings)] if findings.studies else []),
-        *([_attention(findings)] if findings.studies else []),
+        *([_attention(findings)] if any(study.attention for study in findings.studies) else []),
         *([_transfer(findings)] if findings.transfer else []),
         *([Section("Left out", [paragraph(text) for text in findings.missing])] if findings.missing else []),
     ]

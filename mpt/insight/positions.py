@@ -37,6 +37,7 @@ def ablation(
     vectors: Float[np.ndarray, "P D"],
     rows: Sequence[Row],
     done: Callable[[], object] = lambda: None,
+    layer: int = 0,
 ) -> Ablation:
     """Measures the loss without each vector of a prompt in turn.
 
@@ -45,11 +46,12 @@ def ablation(
 
     Args:
         done: is called after each vector.
+        layer: the layer before which the prompt enters.
     """
-    losses = row_losses(backbone, vectors, rows)
+    losses = row_losses(backbone, vectors, rows, layer)
     rises = []
     for position in range(len(vectors)):
-        rises.append(row_losses(backbone, np.delete(vectors, position, axis=0), rows) - losses)
+        rises.append(row_losses(backbone, np.delete(vectors, position, axis=0), rows, layer) - losses)
         done()
     rise = np.stack(rises)
     error = rise.std(axis=1, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.full(len(rise), np.nan)
@@ -57,10 +59,10 @@ def ablation(
 
 
 def row_losses(
-    backbone: Backbone, vectors: Float[np.ndarray, "P D"], rows: Sequence[Row]
+    backbone: Backbone, vectors: Float[np.ndarray, "P D"], rows: Sequence[Row], layer: int = 0
 ) -> Float[np.ndarray, " rows"]:
     """-log p(target) of each row after a prompt, in nats."""
-    graph, state = nnx.split(Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]))))
+    graph, state = nnx.split(Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]), layer)))
     losses = np.zeros(len(rows))
     for indices, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
         losses[indices] = -np.asarray(target_scores(graph, state, batch))[: len(indices)]

@@ -37,15 +37,17 @@ def transfer(
     prompts: Sequence[Float[np.ndarray, "_ D"]],
     targets: Sequence[LabelledRows],
     done: Callable[[], object] = lambda: None,
+    layer: int = 0,
 ) -> Float[np.ndarray, "M T"]:
     """The metric of each prompt on each task; a line per prompt, a column per task.
 
     Args:
         done: is called after each prompt on each task.
+        layer: the layer before which the prompts enter.
     """
     scores = np.zeros((len(prompts), len(targets)))
     for i, vectors in enumerate(prompts):
-        model = Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None])))
+        model = Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]), layer))
         for k, target in enumerate(targets):
             texts = predictions(model, target.task, target.rows, tokenizer)
             scores[i, k] = grade(target.task, target.examples, texts)[target.task.metric]

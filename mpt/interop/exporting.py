@@ -50,6 +50,11 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
             f"{run}: what it holds is more than a prompt ({card.kind}), which no other library reads; "
             "export a run of `--method prompt`, spot, ulpt or prefix"
         )
+    if prompt.layer:
+        raise UserError(
+            f"{run}: its prompts enter before layer {prompt.layer} (vectors.layer), and other libraries put "
+            "prompts before the first; use them with mpt"
+        )
     _, layout = load_tokenizer(model.name)
     if isinstance(prompt, PrefixPrompt):
         _check_prefix(run, format, layout)

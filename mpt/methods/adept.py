@@ -51,6 +51,8 @@ class AdaptivePrompt(nnx.Module):
         up_bias: b, [J, D].
     """
 
+    layer: int = 0
+
     def __init__(
         self,
         vectors: Float[Array, "J P D"],

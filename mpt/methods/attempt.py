@@ -54,6 +54,8 @@ class AttentionalPrompt(nnx.Module):
         norm_bias: [J, D].
     """
 
+    layer: int = 0
+
     def __init__(
         self,
         sources: Float[Array, "K P D"],

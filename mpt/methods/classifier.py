@@ -75,5 +75,6 @@ METHOD = Method(
     ClassifierConfig,
     ("rate",),
     has_shared_part=True,
+    late=True,
     keep=keep,
 )

@@ -45,6 +45,8 @@ class DecomposedPrompt(nnx.Module):
         b: B, [J, R, D].
     """
 
+    layer: int = 0
+
     def __init__(self, vectors: Float[Array, "J P D"], a: Float[Array, "J S R"], b: Float[Array, "J R D"]):
         self.vectors, self.a, self.b = PromptParam(vectors), PromptParam(a), PromptParam(b)
 

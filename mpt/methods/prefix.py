@@ -9,7 +9,8 @@ case in which they are what the frozen layers make of P vectors. The paper compu
 it trains; here they are trained directly, as PEFT does without ``prefix_projection``.
 
 Keys are stored as a KV cache has them: behind the norm of keys and the rotary embedding, where a model has
-these. A layer with a window attends to the part of the prefix that is within it.
+these. A layer with a window attends to the part of the prefix that is within it. With ``vectors.layer``, only
+the layers from that one on have a prefix.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mpt.methods.setting import Setting
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
+from mpt.prompts.initial import check_layer, states
 from mpt.prompts.prefix import Prefix
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
@@ -58,21 +60,27 @@ class PrefixConfig:
 
 @saved_as("prefix")
 class PrefixPrompt(nnx.Module):
-    """The keys and values of a prefix in every layer, one prefix per task.
+    """The keys and values of a prefix in every layer from one on, one prefix per task.
 
     An encoder-decoder has them in its decoder's self-attention.
 
     Args:
         keys: initial keys, which stay [J, layers, P, K, H].
         values: initial values, of the same shape.
+        layer: the first layer that has them.
     """
 
-    def __init__(self, keys: Float[Array, "J layers P K H"], values: Float[Array, "J layers P K H"]):
+    def __init__(
+        self, keys: Float[Array, "J layers P K H"], values: Float[Array, "J layers P K H"], layer: int = 0
+    ):
+        self.layer = layer
         self.keys, self.values = PromptParam(keys, group="weights"), PromptParam(values, group="weights")
 
     @classmethod
-    def from_vectors(cls, backbone: Backbone, vectors: Float[Array, "J P D"]) -> PrefixPrompt:
+    def from_vectors(cls, backbone: Backbone, vectors: Float[Array, "J P D"], layer: int = 0) -> PrefixPrompt:
         """A prefix that acts exactly as soft prompts do: the keys and values that the layers make of them.
+
+        The prompts enter before ``layer``.
 
         Raises:
             UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values.
@@ -83,35 +91,37 @@ class PrefixPrompt(nnx.Module):
                 "encoder-decoder's from random numbers"
             )
         graph, weights = nnx.split(backbone)
-        made = jax.jit(lambda weights, vectors: nnx.merge(graph, weights).prompt_kv(vectors))(
+        made = jax.jit(lambda weights, vectors: nnx.merge(graph, weights).prompt_kv(vectors, layer))(
             weights, vectors
         )
-        return cls(*(jnp.moveaxis(part, 0, 1).astype(jnp.float32) for part in made))
+        return cls(*(jnp.moveaxis(part, 0, 1).astype(jnp.float32) for part in made), layer=layer)
 
     @classmethod
-    def from_tokens(cls, backbone: Backbone, ids: Int[Array, "J P"]) -> PrefixPrompt:
+    def from_tokens(cls, backbone: Backbone, ids: Int[Array, "J P"], layer: int = 0) -> PrefixPrompt:
         """A prefix that acts exactly as tokens in front of the text do: instructions or examples.
+
+        From a later layer on, it acts as their hidden states there.
 
         Raises:
             UserError: the backbone is an encoder-decoder.
         """
-        return cls.from_vectors(backbone, backbone.embed(ids))
+        return cls.from_vectors(backbone, states(backbone.embed(ids), layer, backbone), layer)
 
     @classmethod
     def random(
-        cls, backbone: Backbone, prompts: int, length: int, key: Array, scale: float = 0.02
+        cls, backbone: Backbone, prompts: int, length: int, key: Array, scale: float = 0.02, layer: int = 0
     ) -> PrefixPrompt:
         """Prefixes of normally distributed keys and values with the standard deviation ``scale``."""
         layers, heads, width = backbone.kv_shape
-        shape = (prompts, layers, length, heads, width)
+        shape = (prompts, layers - layer, length, heads, width)
         keys, values = (scale * jax.random.normal(part, shape) for part in jax.random.split(key))
-        return cls(keys, values)
+        return cls(keys, values, layer)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         """No vectors in front of the text, but keys and values."""
         kv = KV(*(jnp.moveaxis(part[...], 0, 1) for part in (self.keys, self.values)))
         vectors = jnp.zeros((len(self.keys[...]), 0, backbone.embedding.shape[-1]))
-        return Prefix(vectors, batch.prompt_index, kv=kv)
+        return Prefix(vectors, batch.prompt_index, kv=kv, layer=self.layer)
 
     def extent(self, rows: int) -> tuple[int, int]:
         """The number of prefixes and their length; costs take them for vectors, which cost a little more."""
@@ -120,16 +130,25 @@ class PrefixPrompt(nnx.Module):
 
 
 def start(setting: Setting) -> Start:
-    """The prefix acts as the text does that it starts from, until it is trained."""
+    """The prefix acts as the text does that it starts from, until it is trained.
+
+    Raises:
+        UserError: the backbone has no such layer, or is an encoder-decoder, whose prefix is in every layer.
+    """
     options: PrefixConfig = setting.options
-    backbone, origin = setting.pretrained.backbone, setting.origin
+    backbone, origin, layer = setting.pretrained.backbone, setting.origin, setting.layer
+    check_layer(layer, backbone)
+    if layer and not isinstance(backbone, Decoder):
+        raise UserError(
+            "method prefix: an encoder-decoder's prefix is in every layer; leave out vectors.layer"
+        )
     if options.start == "vectors":
-        prompt = PrefixPrompt.from_vectors(backbone, setting.starting_vectors(options.length))
+        prompt = PrefixPrompt.from_vectors(backbone, setting.starting_vectors(options.length), layer)
     elif options.start == "examples":
-        prompt, origin = PrefixPrompt.from_tokens(backbone, _examples(setting)), "examples in context"
+        prompt, origin = PrefixPrompt.from_tokens(backbone, _examples(setting), layer), "examples in context"
     else:
         length = options.length or setting.vectors.length
-        prompt = PrefixPrompt.random(backbone, len(setting.tasks), length, setting.key)
+        prompt = PrefixPrompt.random(backbone, len(setting.tasks), length, setting.key, layer=layer)
         origin = "random numbers"
     return Start(Prompted(backbone, prompt), origin, weight_rate=options.rate)
 
@@ -145,4 +164,4 @@ def _examples(setting: Setting) -> Int[Array, "J P"]:
     return jnp.asarray([text[-length:] for text in texts])
 
 
-METHOD = Method("prefix", "prefix tuning", start, PrefixConfig, ("rate",))
+METHOD = Method("prefix", "prefix tuning", start, PrefixConfig, ("rate",), late=True)

@@ -46,18 +46,21 @@ def pretraining(
     """
     names = [task.name for task in tasks]
     starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
-    stage = Stage(
-        "teachers", Prompted(pretrained.backbone, SoftPrompt(starts)), rows, teachers, tasks=names, seed=seed
-    )
+    model = Prompted(pretrained.backbone, SoftPrompt(starts, vectors.layer))
+    stage = Stage("teachers", model, rows, teachers, tasks=names, seed=seed)
     taught = train(stage).prompt
     assert isinstance(taught, SoftPrompt)
 
+    words = None
+    if universal.instruction:
+        words = instruction_words(tasks, universal.instruction, pretrained, vectors.layer)
     shared = MultitaskPrompt.start(
         taught.compose().mean(axis=0),
         len(tasks),
         vectors.rank,
         jax.random.key(seed),
-        words=instruction_words(tasks, universal.instruction, pretrained) if universal.instruction else None,
+        words,
+        vectors.layer,
     )
     distilled = train(
         distillation(

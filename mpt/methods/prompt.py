@@ -26,12 +26,12 @@ def start(setting: Setting) -> Start:
 
 def _from_scratch(setting: Setting) -> MultitaskPrompt | SoftPrompt:
     """Plain vectors; or, with an instruction behind them, the start that pretraining has."""
-    vectors = setting.new_vectors()
+    vectors, layer = setting.new_vectors(), setting.vectors.layer
     if not setting.instruction:
-        return SoftPrompt(vectors)
+        return SoftPrompt(vectors, layer)
     factors = MultitaskPrompt.start(vectors[0], len(vectors), setting.vectors.rank, setting.key)
-    words = instruction_words(setting.tasks, setting.instruction, setting.pretrained)
-    return MultitaskPrompt(vectors, factors.u[...], factors.v[...], words)
+    words = instruction_words(setting.tasks, setting.instruction, setting.pretrained, layer)
+    return MultitaskPrompt(vectors, factors.u[...], factors.v[...], words, layer)
 
 
-METHOD = Method("prompt", "prompt", start, has_shared_part=True, compared=False)
+METHOD = Method("prompt", "prompt", start, has_shared_part=True, late=True, compared=False)

@@ -33,7 +33,7 @@ def kept_prompt(model: Prompted) -> nnx.Module:
     """What is saved of a trained prompt: plain vectors, if it does not depend on the text."""
     prompt = model.prompt
     if isinstance(prompt, PlainPrompt):
-        return SoftPrompt(prompt.compose())
+        return SoftPrompt(prompt.compose(), prompt.layer)
     assert isinstance(prompt, nnx.Module)
     return prompt
 
@@ -53,6 +53,7 @@ class Method:
         needs_teachers: it starts from the source tasks' own prompts.
         new_vectors: beside a source's prompts, it trains vectors that start from scratch.
         has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared.
+        late: its prompts can enter before a later layer than the first.
         keep: what is saved of a trained model; None: it is scored, and nothing is saved.
         compared: it is an entry of `mpt compare` under its title; else entries there say how it starts.
     """
@@ -67,5 +68,6 @@ class Method:
     needs_teachers: bool = False
     new_vectors: bool = False
     has_shared_part: bool = False
+    late: bool = False
     keep: Callable[[Prompted], nnx.Module] | None = kept_prompt
     compared: bool = True

@@ -70,6 +70,11 @@ class Setting:
         """Where the prompts start, in a few words."""
         return self.source.name if self.source else self.vectors.start
 
+    @property
+    def layer(self) -> int:
+        """The layer before which the prompts enter: that of the source's, where they start from it."""
+        return self.source.prompt()[0].layer if self.source else self.vectors.layer
+
     def starting_vectors(self, length: int = 0) -> Float[Array, "J P D"]:
         """The vectors that each prompt starts from: those of the source, else new ones.
 
@@ -96,7 +101,7 @@ class Setting:
             return for_tasks(prompt, self.tasks, self.pretrained, together=self.joint)
         if len(prompt.compose()) > 1:
             raise UserError(f"{self.source.name}: it holds {len(sources)} prompts; name one of a bank")
-        return SoftPrompt(jnp.repeat(prompt.compose(), len(self.seeds), axis=0))
+        return SoftPrompt(jnp.repeat(prompt.compose(), len(self.seeds), axis=0), prompt.layer)
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]]:
         """The source tasks' own prompts, and the names of those tasks.

@@ -59,6 +59,12 @@ class KVCache(NamedTuple):
         """The cache of the rows that ``index`` names."""
         return KVCache(self.kv.take_rows(index), self.positions[index])
 
+    def with_layers_below(self, kv: KV) -> KVCache:
+        """This cache with more layers below, which hold the last slots only: their first ones are zeros."""
+        missing = self.positions.shape[1] - kv.k.shape[-3]
+        padded = (jnp.pad(part, [(0, 0), (0, 0), (missing, 0), (0, 0), (0, 0)]) for part in kv)
+        return KVCache(KV(*map(jnp.concatenate, zip(padded, self.kv))), self.positions)
+
     def with_spare_slots(self, count: int) -> KVCache:
         """This cache with ``count`` empty slots at its end."""
         kv = (jnp.pad(part, [(0, 0), (0, 0), (0, count), (0, 0), (0, 0)]) for part in self.kv)

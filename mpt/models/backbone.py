@@ -20,17 +20,21 @@ class DecodingState(NamedTuple):
         position: the position of each row's next token.
         slot: the slot of the cache that the next token goes to, the same for all rows.
         encoded: what an encoder-decoder has encoded of the inputs; None for a decoder.
+        first: the first position that each layer attends to; None where all attend to the prompt.
     """
 
     cache: KVCache
     position: Int[Array, " B"]
     slot: Int[Array, ""]
     encoded: Any = None
+    first: Int[Array, " layers"] | None = None
 
     def take_rows(self, index: Int[Array, " B"]) -> DecodingState:
         """The state of the rows that ``index`` names."""
         encoded = None if self.encoded is None else self.encoded.take_rows(index)
-        return DecodingState(self.cache.take_rows(index), self.position[index], self.slot, encoded)
+        return DecodingState(
+            self.cache.take_rows(index), self.position[index], self.slot, encoded, self.first
+        )
 
 
 @runtime_checkable
@@ -55,6 +59,11 @@ class Backbone(Protocol):
         """The number of decoding layers, and the number and width of the key and value heads in each."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """The number of layers in the stack that a prompt's vectors enter."""
+        ...
+
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         """The embeddings of tokens as the first layer sees them; a soft prompt has vectors in their place."""
         ...
@@ -63,12 +72,27 @@ class Backbone(Protocol):
         """What final hidden states are multiplied by to give the logits of tokens, in float32."""
         ...
 
+    def lower(
+        self, batch: Batch, layer: int, prompt_length: int, shift: Float[Array, "N D"] | None = None
+    ) -> Float[Array, "N D"]:
+        """The hidden states of the texts alone before a layer.
+
+        Args:
+            prompt_length: positions that the prompt has in front of each text, which are left free.
+        """
+        ...
+
+    def lower_vectors(self, vectors: Float[Array, "J P D"], layer: int) -> Float[Array, "J P D"]:
+        """The hidden states before a layer of embedded texts, each by itself, from the first position on."""
+        ...
+
     def __call__(
         self,
         batch: Batch,
         prompts: Float[Array, "J P D"],
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> Output:
         """Runs each row with its prompt in front; logits at the label positions only.
 
@@ -78,6 +102,10 @@ class Backbone(Protocol):
             shift: added to the embeddings of ``batch.tokens``.
             prefix_kv: keys and values [layers, J, P, K, H] of every decoding layer in front of each prompt,
                 at the first positions of its rows; None: there are none.
+            layer: the layer before which the prompts are put in front of the texts' hidden states
+                (Liu et al., Findings of EMNLP 2022); ``prefix_kv`` are those of the layers from it on. Texts
+                have the same positions below, where they stand alone. ``batch.states`` are their states
+                there, if they are known. Prompts are hidden states then: no position is added to them.
         """
         ...
 
@@ -88,6 +116,7 @@ class Backbone(Protocol):
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs each row's inputs with its prompt in front.
 

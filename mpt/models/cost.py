@@ -17,6 +17,9 @@ output. A decoder runs each of the J prompts once; an encoder runs a prompt in f
 backward pass a frozen matrix costs as much again (the gradient of its input), and attention twice as much.
 A trained matrix costs as much once more, for its own gradient.
 
+Where prompts enter before a later layer, the layers below read the texts alone: Σ S tokens and
+Σ S·(S + 1)/2 pairs (S² in an encoder), in the forward pass only, as nothing below depends on a prompt.
+
 Not counted: elementwise work, recomputation, padding, and that windows reduce attention.
 """
 
@@ -36,25 +39,30 @@ from mpt.models.t5 import T5
 
 
 class Cost(NamedTuple):
-    """The FLOPs of a forward pass: products with frozen matrices, and the products of attention."""
+    """The FLOPs of a forward pass: products with frozen matrices, and the products of attention.
+
+    Attributes:
+        below: of both, in the layers below the one where prompts enter.
+    """
 
     matrices: float
     attention: float
+    below: float = 0.0
 
     @property
     def forward(self) -> float:
         """The FLOPs of the forward pass."""
-        return self.matrices + self.attention
+        return self.matrices + self.attention + self.below
 
     @property
     def step(self) -> float:
         """The FLOPs of forward and backward pass, to the gradient of a prompt."""
-        return 2 * self.matrices + 3 * self.attention
+        return 2 * self.matrices + 3 * self.attention + self.below
 
     @property
     def finetuning(self) -> float:
         """The FLOPs of forward and backward pass, with the gradient of every matrix."""
-        return 3 * self.matrices + 3 * self.attention
+        return 3 * (self.matrices + self.attention + self.below)
 
     @property
     def distillation(self) -> float:
@@ -63,7 +71,12 @@ class Cost(NamedTuple):
 
 
 def batch_cost(
-    backbone: Any, prompts: int, length: int, texts: Sequence[float], labels: Sequence[float]
+    backbone: Any,
+    prompts: int,
+    length: int,
+    texts: Sequence[float],
+    labels: Sequence[float],
+    layer: int = 0,
 ) -> Cost:
     """The cost of the forward pass of a batch.
 
@@ -73,43 +86,59 @@ def batch_cost(
         length: P, the number of vectors of each.
         texts: S of each row, its text tokens; for an encoder-decoder those of its input.
         labels: L of each row, its target tokens.
+        layer: the layer before which the prompts enter.
     """
     return (_decoder if backbone.layout == "decoder" else _encoder_decoder)(
-        backbone, prompts, length, texts, labels
+        backbone, prompts, length, texts, labels, layer
     )
 
 
 def _decoder(
-    backbone: Decoder, prompts: int, length: int, texts: Sequence[float], labels: Sequence[float]
+    backbone: Decoder,
+    prompts: int,
+    length: int,
+    texts: Sequence[float],
+    labels: Sequence[float],
+    layer: int,
 ) -> Cost:
-    spec = backbone.spec
+    spec, weights = backbone.spec, parameter_count(backbone.layers) / backbone.spec.layers
     tokens = prompts * length + sum(texts)
     pairs = sum(n * (n + 1) / 2 + n * length for n in texts) + prompts * length * (length + 1) / 2
+    above, pair = spec.layers - layer, 4 * spec.heads * spec.head_dim
+    alone = sum(n * (n + 1) / 2 for n in texts)
     return Cost(
-        2 * parameter_count(backbone.layers) * tokens + 2 * spec.vocab * spec.d_model * sum(labels),
-        4 * spec.layers * spec.heads * spec.head_dim * pairs,
+        2 * above * weights * tokens + 2 * spec.vocab * spec.d_model * sum(labels),
+        above * pair * pairs,
+        layer * (2 * weights * sum(texts) + pair * alone),
     )
 
 
 def _encoder_decoder(
-    backbone: T5, prompts: int, length: int, texts: Sequence[float], labels: Sequence[float]
+    backbone: T5,
+    prompts: int,
+    length: int,
+    texts: Sequence[float],
+    labels: Sequence[float],
+    layer: int,
 ) -> Cost:
-    spec = backbone.spec
+    spec, weights = backbone.spec, parameter_count(backbone.encoder) / backbone.spec.layers
+    above, pair = spec.layers - layer, 4 * spec.heads * spec.head_dim
     encoder_prompt = length - spec.decoder_prompt
     encoded, decoded = [encoder_prompt + n for n in texts], [spec.decoder_prompt + n for n in labels]
     cross = parameter_count({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
     cross_pairs = spec.decoder_layers * sum(out * n for n, out in zip(encoded, decoded))
-    on_encoded = Cost(2 * cross * sum(encoded), 4 * spec.heads * spec.head_dim * cross_pairs)
+    on_encoded = Cost(2 * cross * sum(encoded), pair * cross_pairs)
     on_queries = Cost(2 * cross * sum(decoded), 4 * spec.heads * spec.d_model * cross_pairs)
     across = min(on_encoded, on_queries, key=lambda cost: cost.step)
-    pairs = spec.layers * sum(n * n for n in encoded)
+    pairs = above * sum(n * n for n in encoded)
     pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in decoded)
     return Cost(
-        2 * parameter_count(backbone.encoder) * sum(encoded)
+        2 * above * weights * sum(encoded)
         + 2 * (parameter_count(backbone.decoder) - cross) * sum(decoded)
         + 2 * spec.vocab * spec.d_model * sum(labels)
         + across.matrices,
-        4 * spec.heads * spec.head_dim * pairs + across.attention,
+        pair * pairs + across.attention,
+        layer * (2 * weights * sum(texts) + pair * sum(n * n for n in texts)),
     )
 
 

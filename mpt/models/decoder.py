@@ -4,13 +4,15 @@ Under a causal mask a prompt's activations do not depend on the text behind it. 
 prompt of a batch runs once, and all its rows attend to its keys and values: the result and the
 gradient are those of the prompt repeated in front of every row, at a fraction of the cost. Only
 attention is computed row by row: all else runs over the texts end to end, without padding.
+
+A prompt may enter before a later layer: the layers below then run over the texts alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,7 @@ from mpt.models.layers import (
     look_up,
     make_weights,
     rms_norm,
+    scan_over,
     score,
     score_tokens,
     shifted,
@@ -174,6 +177,35 @@ class DecoderSpec:
         return jax.vmap(Angles.at, (None, 0))(positions, jnp.array(frequencies, jnp.float32))
 
 
+class TextPlaces(NamedTuple):
+    """Where the tokens of a batch stand in their rows' texts, behind whatever is in front of these.
+
+    Attributes:
+        columns: the place of each cell of the grid; of an inner node of a class tree, where it would stand if
+            only its ancestors were between it and the text.
+        of_tokens: the same of each of ``Batch.tokens``.
+        seen: True where the first of two cells may attend to the second, if that is not later; None: always.
+    """
+
+    columns: Int[Array, "#B T"]
+    of_tokens: Int[Array, " N"]
+    seen: Bool[Array, "B 1 T T"] | None
+
+    @classmethod
+    def of(cls, batch: Batch) -> TextPlaces:
+        width = batch.grid.shape[1]
+        if batch.classes is None:
+            return cls(jnp.arange(width)[None], jnp.asarray(batch.cells % width), None)
+        columns = jnp.asarray(batch.classes.columns)
+        of_tokens = columns.reshape(-1).at[batch.cells].get(mode="fill", fill_value=0)
+        return cls(columns, of_tokens, jnp.asarray(batch.classes.seen[:, None]))
+
+    def mask(self, window: Int[Array, ""]) -> Bool[Array, "#B 1 T T"]:
+        """Which cells attend to which, in a layer with this window."""
+        mask = visible(self.columns, self.columns, window)
+        return mask if self.seen is None else mask & self.seen
+
+
 class Decoder(nnx.Module):
     """A decoder whose layers are stacked and scanned.
 
@@ -194,6 +226,10 @@ class Decoder(nnx.Module):
     @property
     def embedding(self) -> Weight:
         return self.ends["embedding"]
+
+    @property
+    def depth(self) -> int:
+        return self.spec.layers
 
     @property
     def kv_shape(self) -> tuple[int, int, int]:
@@ -228,9 +264,13 @@ class Decoder(nnx.Module):
         prompts: Float[Array, "J P D"],
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> Output:
         """Runs each row's text behind the row's prompt; logits at the label positions only."""
-        hidden, _, _ = self._run_batch(batch, prompts, shift, prefix_kv)
+        text = batch.states if layer else None
+        if text is None:
+            text = self.lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
+        hidden, _, _ = self._run_batch(batch, text, prompts, prefix_kv, layer)
         logits = self.logits(hidden[batch.positions[:, : batch.targets.shape[1]]])
         if batch.classes is None:
             return Output(logits, (hidden,))
@@ -244,72 +284,120 @@ class Decoder(nnx.Module):
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs prompts and texts: each row's next-token logits, and a KV cache with ``spare_slots``."""
-        hidden, prompt, text = self._run_batch(batch, prompts, shift, prefix_kv)
+        states, below = self._lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
+        hidden, prompt, text = self._run_batch(batch, states, prompts, prefix_kv, layer)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
-        cache = prompt.take_rows(batch.prompt_index).concat(text)
+        cache, length, first = (
+            prompt.take_rows(batch.prompt_index).concat(text),
+            prompt.positions.shape[1],
+            None,
+        )
+        if below:
+            cache = cache.with_layers_below(below)
+            first = jnp.where(jnp.arange(self.spec.layers) < layer, length, 0)
         slot = jnp.asarray(cache.positions.shape[1], jnp.int32)
-        state = DecodingState(cache.with_spare_slots(spare_slots), prompt.positions.shape[1] + lengths, slot)
-        return self.logits(hidden[last]), state
+        cache = cache.with_spare_slots(spare_slots)
+        return self.logits(hidden[last]), DecodingState(cache, length + lengths, slot, first=first)
 
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs one more token of each row; the logits of the next one, and the state behind it."""
         positions = state.position[:, None]
-        key_positions = concat_positions(state.cache.positions, positions)
+        every_position = concat_positions(state.cache.positions, positions)
 
-        def attention(q: Float[Array, "B 1 N H"], kv: KV, w: Layer, past: KV) -> Float[Array, "B 1 N H"]:
-            mask = visible(positions, key_positions, w["window"])
-            return attend(q, past.concat(kv), mask, *self.spec.scoring)
+        def attention(q: Float[Array, "B 1 N H"], kv: KV, w: Layer, past: Any) -> Float[Array, "B 1 N H"]:
+            past, first = past
+            keys = (
+                every_position
+                if first is None
+                else jnp.where(every_position < first, NOWHERE, every_position)
+            )
+            return attend(q, past.concat(kv), visible(positions, keys, w["window"]), *self.spec.scoring)
 
-        x, kv = self._run_layers(self.embed(tokens[:, None]), positions, attention, state.cache.kv)
+        past = state.cache.kv, state.first
+        x, kv = self._run_layers(self.embed(tokens[:, None]), positions, attention, past)
         cache = state.cache.updated(KVCache(kv, positions), state.slot)
-        return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1)
+        return self.logits(x[:, 0]), state._replace(
+            cache=cache, position=state.position + 1, slot=state.slot + 1
+        )
 
-    def prompt_kv(self, prompts: Float[Array, "J P D"]) -> KV:
-        """Every layer's keys and values of prompts, [layers, J, P, K, H]; rows see nothing else of them."""
+    def lower(
+        self, batch: Batch, layer: int, prompt_length: int, shift: Float[Array, "N D"] | None = None
+    ) -> Float[Array, "N D"]:
+        return self._lower(batch, layer, prompt_length, shift)[0]
+
+    def lower_vectors(self, vectors: Float[Array, "J P D"], layer: int) -> Float[Array, "J P D"]:
+        return self._run_prompts(vectors, (0, layer))[0] if layer else vectors.astype(self.dtype)
+
+    def prompt_kv(self, prompts: Float[Array, "J P D"], layer: int = 0) -> KV:
+        """The keys and values [layers, J, P, K, H] of prompts that enter before ``layer``, from it on.
+
+        Rows see nothing else of them.
+        """
+        _, kv = self._run_prompts(prompts, (layer, self.spec.layers))
+        copies = kv_copies(self.spec.kv_heads)
+        return KV(*(part[..., ::copies, :] for part in kv))
+
+    def _run_prompts(
+        self, prompts: Float[Array, "J P D"], span: tuple[int, int]
+    ) -> tuple[Float[Array, "J P D"], KV]:
+        """Runs prompts by themselves through the layers of ``span``; see ``_run_layers``."""
         positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])
 
         def attention(q: Float[Array, "J P N H"], kv: KV, w: Layer, _: None) -> Float[Array, "J P N H"]:
             return attend(q, kv, visible(positions, positions, w["window"]), *self.spec.scoring)
 
-        _, kv = self._run_layers(prompts.astype(self.dtype), positions, attention)
-        copies = kv_copies(self.spec.kv_heads)
-        return KV(*(part[..., ::copies, :] for part in kv))
+        return self._run_layers(prompts.astype(self.dtype), positions, attention, span=span)
+
+    def _lower(
+        self, batch: Batch, layer: int, prompt_length: int, shift: Float[Array, "N D"] | None
+    ) -> tuple[Float[Array, "N D"], KV | None]:
+        """The texts' states before a layer, and the keys and values [layer, B, T, K, H] of those below."""
+        text = shifted(self.embed(batch.tokens), shift)
+        if not layer:
+            return text, None
+        places = TextPlaces.of(batch)
+
+        def to_grid(flat: Float[Array, "S K H"]) -> Float[Array, "B T K H"]:
+            return gather(flat, batch.grid, batch.cells)
+
+        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
+            out = attend(to_grid(q), KV(*map(to_grid, kv)), places.mask(w["window"]), *self.spec.scoring)
+            return gather(out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
+
+        positions = prompt_length + places.of_tokens
+        states, kv = self._run_layers(text, positions, attention, span=(0, layer))
+        return states, KV(*(jax.vmap(to_grid)(part) for part in kv))
 
     def _run_batch(
         self,
         batch: Batch,
+        text: Float[Array, "N D"],
         prompts: Float[Array, "J P D"],
-        shift: Float[Array, "N D"] | None,
         prefix_kv: KV | None,
+        layer: int,
     ) -> tuple[Float[Array, "N D"], KVCache, KVCache]:
         """The final hidden states of the texts, and the KV caches of the prompts and of the texts.
+
+        ``text`` are the states before ``layer``; the caches are those of the layers from it on.
 
         Prompts and texts run end to end, as one sequence of S positions. In a layer each prompt attends
         to its prefix and itself, and each row's text to its prefix, its prompt and itself. The prefix is a
         part of the prompt's cache. The inner nodes of a class tree are part of the text; they attend to it,
         and to their ancestors, as if nothing stood between.
         """
-        count, length, width = *prompts.shape[:2], batch.grid.shape[1]
+        count, length = prompts.shape[:2]
         prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
         prompt_tokens, prompt_length = count * length, prefix_length + length
-        prompt_at, text_at, seen = jnp.arange(prompt_length)[None], jnp.arange(width)[None], None
-        text_positions = batch.cells % width
-        if batch.classes is not None:
-            text_at, seen = batch.classes.columns, batch.classes.seen[:, None]
-            text_positions = text_at.reshape(-1).at[batch.cells].get(mode="fill", fill_value=0)
-        text_at, text_positions = prompt_length + text_at, prompt_length + text_positions
-        vectors_at = prompt_at[:, prefix_length:]
-        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), text_positions])
-
-        def within_text(window: Int[Array, ""]) -> Bool[Array, "#B 1 T T"]:
-            mask = visible(text_at, text_at, window)
-            return mask if seen is None else mask & seen
+        prompt_at, places = jnp.arange(prompt_length)[None], TextPlaces.of(batch)
+        text_at, vectors_at = prompt_length + places.columns, prompt_at[:, prefix_length:]
+        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + places.of_tokens])
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
             prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
@@ -324,7 +412,7 @@ class Decoder(nnx.Module):
             prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
             if count == 1 and prompt_length:
                 # All texts attend to the one prompt in a single product, and to themselves row by row.
-                to_text = attend_partially(text_q, text, within_text(window), *scoring)
+                to_text = attend_partially(text_q, text, places.mask(window), *scoring)
                 at = positions[None, prompt_tokens:]
                 mask = visible(at, prompt_at, window) if self.spec.windows else None
                 to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, *scoring)
@@ -332,49 +420,60 @@ class Decoder(nnx.Module):
                 text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt])
                 return jnp.concatenate([prompt_out, text_out])
             to_prompt = visible(text_at, prompt_at, window)
-            mask = concat_masks(to_prompt, within_text(window))
+            mask = concat_masks(to_prompt, places.mask(window))
             text_out = attend(text_q, prompt.take_rows(batch.prompt_index).concat(text), mask, *scoring)
             text_out = gather(text_out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
             return jnp.concatenate([prompt_out, text_out])
 
         vectors = prompts.astype(self.dtype).reshape(prompt_tokens, self.spec.d_model)
-        text = shifted(self.embed(batch.tokens), shift)
-        x, kv = self._run_layers(jnp.concatenate([vectors, text]), positions, attention, prefix_kv)
-        prompt, text = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
+        x = jnp.concatenate([vectors, text.astype(self.dtype)])
+        x, kv = self._run_layers(x, positions, attention, prefix_kv, (layer, self.spec.layers))
+        prompt, text_kv = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
         prompt = prefix_kv.concat(prompt) if prefix_kv else prompt
         # Tokens decoded later must not attend to the padding behind a short text.
         text_at = jnp.where(batch.filled, text_at, NOWHERE)
-        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text, text_at)
+        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text_kv, text_at)
 
     def _run_layers(
         self,
         x: Float[Array, "*rows D"],
         positions: Int[Array, "*rows"],
         attention: Attention,
-        past: KV | None = None,
+        past: Any = None,
+        span: tuple[int, int] | None = None,
     ) -> tuple[Float[Array, "*rows D"], KV]:
-        """Runs ``x`` through the layers and the final norm; also every layer's keys and values of ``x``.
+        """Runs ``x`` through layers; also every layer's keys and values of ``x``.
+
+        Learned positions are added before the first layer, and the final norm follows the last one.
 
         Args:
             positions: the position of each element of ``x`` in its row.
             attention: the attention of a layer, from its queries, its keys and values of ``x``, its
                 weights and its part of ``past``.
-            past: earlier keys and values of every layer.
+            past: what it takes besides, such as earlier keys and values, with a leading axis of layers.
+            span: the layers from one to before another; all of them where left out.
         """
-        if self.spec.positions:
+        first, last = span = span or (0, self.spec.layers)
+        if self.spec.positions and first == 0:
             x = x + look_up(unsharded(self.ends), "position_table", positions)
 
         angles = self.spec.angles(positions)
 
-        def layer(x: Float[Array, "*rows D"], scanned: tuple[Layer, KV | None]):
-            w, past = unsharded(self.layers, scanned[0]), scanned[1]
+        stacked, layer_of = scan_over(values(self.layers) | self.spec.layer_constants(), span)
+
+        def layer(x: Float[Array, "*rows D"], scanned: tuple[Any, Any]):
+            w, past = unsharded(self.layers, layer_of(scanned[0])), scanned[1]
             layer_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
             return block(self.spec, w, x, layer_angles, lambda q, kv: attention(q, kv, w, past))
 
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
-        stacked = values(self.layers) | self.spec.layer_constants()
         x, kv = jax.lax.scan(layer, x, (stacked, past))
-        return norm(self.spec, unsharded(self.ends), "final_norm", x), kv
+        return norm(self.spec, unsharded(self.ends), "final_norm", x) if last == self.spec.layers else x, kv
+
+
+def prompt_positions(prompts: Float[Array, "J P D"], prefix_kv: KV | None) -> int:
+    """The number of positions in front of each text."""
+    return prompts.shape[1] + (prefix_kv.k.shape[-3] if prefix_kv else 0)
 
 
 def block(

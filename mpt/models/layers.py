@@ -7,6 +7,7 @@ bias, the scales of its 8-bit form, LoRA's factors) is in the same mapping, unde
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,14 @@ def make_weights(
 def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
     """The arrays of weights, by the same names."""
     return {name: weight[...] for name, weight in weights.items()}
+
+
+def scan_over(stacked: Layer, span: tuple[int, int]) -> tuple[Any, Callable[[Any], Layer]]:
+    """What a scan over the layers of ``span`` goes over, and what makes a layer's weights of an element."""
+    if span == (0, len(next(iter(stacked.values())))):
+        return stacked, lambda w: w
+    # The loop indexes the weights of all layers: a slice of them would be copied in every step.
+    return jnp.arange(*span), lambda index: {name: w[index] for name, w in stacked.items()}
 
 
 def unsharded(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:

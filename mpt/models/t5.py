@@ -6,13 +6,15 @@ is computed row by row: all else in the encoder runs over prompts and texts end 
 
 A decoder of few tokens makes no keys and values of the encoder's output: its queries and the attended
 states go through these maps instead, which is the same product in another order, over far fewer rows.
+
+A prompt may enter before a later layer of the encoder: the layers below then run over the texts alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,7 @@ from mpt.models.layers import (
     make_weights,
     matrix,
     rms_norm,
+    scan_over,
     score,
     score_tokens,
     shifted,
@@ -181,6 +184,10 @@ class T5(nnx.Module):
         return self.ends["embedding"]
 
     @property
+    def depth(self) -> int:
+        return self.spec.layers
+
+    @property
     def kv_shape(self) -> tuple[int, int, int]:
         return self.spec.decoder_layers, self.spec.heads, self.spec.head_dim
 
@@ -212,6 +219,7 @@ class T5(nnx.Module):
         prompts: Float[Array, "J P D"],
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> Output:
         """Encodes each row's prompt and text, and decodes its targets; logits at each target."""
         tree, labels = batch.classes, batch.targets.shape[1]
@@ -220,8 +228,10 @@ class T5(nnx.Module):
         if tree is not None:
             # The inner nodes of a class tree stand behind the targets, where only they see one another.
             tokens, columns, seen = jnp.concatenate([tokens, tree.nodes], axis=1), tree.columns, tree.seen
-        count = self.spec.decoder_prompt
-        encoded, text, decoder_prompt = self._encode(batch, prompts, shift, count + tokens.shape[1])
+        count, text = self.spec.decoder_prompt, batch.states if layer else None
+        if text is None:
+            text = self.lower(batch, layer, prompts.shape[1], shift)
+        encoded, text, decoder_prompt = self._encode(batch, text, prompts, count + tokens.shape[1], layer)
         x = jnp.concatenate([decoder_prompt, self.embed(tokens)], axis=1)
         prefix, first = self._prefix(prefix_kv, batch.prompt_index)
         positions = first + jnp.concatenate(
@@ -243,10 +253,12 @@ class T5(nnx.Module):
         spare_slots: int,
         shift: Float[Array, "N D"] | None = None,
         prefix_kv: KV | None = None,
+        layer: int = 0,
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Encodes prompts and texts: each row's first logits, and a KV cache with ``spare_slots``."""
         rows, length = len(batch.targets), self.spec.decoder_prompt + 1
-        encoded, _, decoder_prompt = self._encode(batch, prompts, shift, length + spare_slots)
+        text = self.lower(batch, layer, prompts.shape[1], shift)
+        encoded, _, decoder_prompt = self._encode(batch, text, prompts, length + spare_slots, layer)
         begin = self.embed(jnp.full((rows, 1), self.spec.start_token))
         prefix, first = self._prefix(prefix_kv, batch.prompt_index)
         positions = jnp.broadcast_to(first + jnp.arange(length), (rows, length))
@@ -268,6 +280,21 @@ class T5(nnx.Module):
         cache = state.cache.updated(new, state.slot)
         return self.logits(x[:, 0]), DecodingState(cache, state.position + 1, state.slot + 1, state.encoded)
 
+    def lower(
+        self, batch: Batch, layer: int, prompt_length: int, shift: Float[Array, "N D"] | None = None
+    ) -> Float[Array, "N D"]:
+        # Positions are relative: the prompt's length does not matter here.
+        text = shifted(self.embed(batch.tokens), shift)
+        return self._run_encoder(text, batch.grid, batch.cells, (0, layer)) if layer else text
+
+    def lower_vectors(self, vectors: Float[Array, "J P D"], layer: int) -> Float[Array, "J P D"]:
+        count, length, width = vectors.shape
+        cells = jnp.arange(count * length)
+        flat = vectors.reshape(-1, width).astype(self.dtype)
+        if layer:
+            flat = self._run_encoder(flat, cells.reshape(count, length), cells, (0, layer))
+        return flat.reshape(vectors.shape)
+
     def _prefix(self, prefix_kv: KV | None, prompt_index: Int[Array, " B"]) -> tuple[KVCache | None, int]:
         """The cache in front of the decoder's text, with each row's prefix if there is one; its length."""
         if prefix_kv is None:
@@ -279,13 +306,15 @@ class T5(nnx.Module):
     def _encode(
         self,
         batch: Batch,
+        text: Float[Array, "N D"],
         prompts: Float[Array, "J P D"],
-        shift: Float[Array, "N D"] | None,
         decoder_length: int,
+        layer: int,
     ) -> tuple[Encoded, Float[Array, "N D"], Float[Array, "B Q D"]]:
         """The encoder's output, the final hidden states of the text, and the decoder's part of each prompt.
 
         Args:
+            text: the states of the texts before ``layer``, where the prompts enter.
             decoder_length: number of positions that the decoder will run, which decides whether the keys
                 and values of the cross-attention are computed here.
         """
@@ -296,7 +325,7 @@ class T5(nnx.Module):
         x = jnp.concatenate(
             [
                 own_prompts[:, :count].reshape(prompt_tokens, spec.d_model),
-                shifted(self.embed(batch.tokens), shift),
+                text.astype(self.dtype),
             ]
         )
         # Prompts and texts run end to end: ``cells`` has the place of each in a grid with a row to a line,
@@ -306,17 +335,42 @@ class T5(nnx.Module):
         grid = jnp.concatenate(
             [jnp.arange(prompt_tokens).reshape(rows, count), prompt_tokens + batch.grid], axis=1
         )
-        real = grid < len(x)
-        lengths = jnp.sum(real, axis=1)
-        positions = jnp.arange(count + width)[None]
-        bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
-        shared_bias = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
+        x = self._run_encoder(x, grid, cells, (layer, spec.layers))
 
         def to_grid(flat: Float[Array, "S ..."]) -> Float[Array, "B T ..."]:
             return gather(flat, grid, cells)
 
-        def layer(x: Float[Array, "S D"], w: Layer):
-            w = unsharded(self.encoder, w)
+        def cross_kv(w: Layer) -> KV:
+            w = unsharded(self.decoder, w)
+            return KV(to_grid(linear(w, "cross_k", x)), to_grid(linear(w, "cross_v", x)))
+
+        few = on_one_device() and decoder_length < spec.head_dim
+        kv = None if few else jax.vmap(cross_kv)(values(self.decoder))
+        return Encoded(to_grid(x), grid < len(x), kv), x[prompt_tokens:], own_prompts[:, count:]
+
+    def _run_encoder(
+        self,
+        x: Float[Array, "S D"],
+        grid: Int[Array, "B T"],
+        cells: Int[Array, " S"],
+        span: tuple[int, int],
+    ) -> Float[Array, "S D"]:
+        """Runs ``x`` through the encoder's layers of ``span``; the final norm follows the last layer.
+
+        Args:
+            grid: the place in ``x`` of each position of each row; ``cells`` is its inverse.
+        """
+        spec, lengths, positions = self.spec, jnp.sum(grid < len(x), axis=1), jnp.arange(grid.shape[1])[None]
+        bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=True)
+        shared_bias = None if spec.bias_everywhere else position_bias(self.ends["encoder_bias"][...], bucket)
+
+        stacked, layer_of = scan_over(values(self.encoder), span)
+
+        def to_grid(flat: Float[Array, "S ..."]) -> Float[Array, "B T ..."]:
+            return gather(flat, grid, cells)
+
+        def layer(x: Float[Array, "S D"], scanned: Any):
+            w = unsharded(self.encoder, layer_of(scanned))
             bias = position_bias(w["bias"], bucket) if shared_bias is None else shared_bias
 
             def attention(q: Float[Array, "S N H"], kv: KV) -> Float[Array, "S N H"]:
@@ -326,16 +380,9 @@ class T5(nnx.Module):
             x, _ = self_attention(spec, w, x, attention)
             return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), None
 
-        x, _ = jax.lax.scan(self._rematted(layer), x, values(self.encoder))
-        x = rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps)
-
-        def cross_kv(w: Layer) -> KV:
-            w = unsharded(self.decoder, w)
-            return KV(to_grid(linear(w, "cross_k", x)), to_grid(linear(w, "cross_v", x)))
-
-        few = on_one_device() and decoder_length < spec.head_dim
-        kv = None if few else jax.vmap(cross_kv)(values(self.decoder))
-        return Encoded(to_grid(x), real, kv), x[prompt_tokens:], own_prompts[:, count:]
+        x, _ = jax.lax.scan(self._rematted(layer), x, stacked)
+        last = span[1] == spec.layers
+        return rms_norm(x, self.ends["encoder_norm"][...], spec.norm_eps) if last else x
 
     def _decode(
         self,

@@ -81,7 +81,8 @@ def _flops(job: Job, model) -> float:
     """Each chip's share of the necessary ones."""
     # Behind a text stand all labels but one: of a target all but the last, of a class tree all but the root.
     text = job.inputs + (job.labels - 1 if model.backbone.layout == "decoder" else 0)
-    cost = batch_cost(model.backbone, job.prompts, job.length, [text] * job.rows, [job.labels] * job.rows)
+    texts, labels = [text] * job.rows, [job.labels] * job.rows
+    cost = batch_cost(model.backbone, job.prompts, job.length, texts, labels, job.layer)
     flops = cost.distillation if job.distilled else cost.step
     return flops / (job.mesh.data * job.mesh.fsdp * job.mesh.tensor)
 

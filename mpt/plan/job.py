@@ -25,6 +25,7 @@ class Job:
         nodes: inner nodes of each row's class tree, without the root; -1 where the target is predicted.
         chip: what each device is.
         topology: which devices; those at hand where left out.
+        layer: the layer before which the prompts enter.
     """
 
     model: ModelConfig
@@ -40,6 +41,7 @@ class Job:
     chip: Chip
     topology: str = ""
     nodes: int = -1
+    layer: int = 0
 
     @property
     def rows(self) -> int:

@@ -37,10 +37,10 @@ def abstract_model(job: Job) -> Prompted:
 
 def _prompt(job: Job, width: int) -> Prompt:
     if not job.rank:
-        return SoftPrompt(jnp.zeros((job.prompts, job.length, width)))
+        return SoftPrompt(jnp.zeros((job.prompts, job.length, width)), job.layer)
     shared = jnp.zeros((job.shared, job.length, width))
     u, v = jnp.zeros((job.prompts, job.length, job.rank)), jnp.zeros((job.prompts, job.rank, width))
-    return MultitaskPrompt(shared, u, v)
+    return MultitaskPrompt(shared, u, v, layer=job.layer)
 
 
 class Step(NamedTuple):

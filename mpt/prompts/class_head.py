@@ -1,9 +1,9 @@
 """A prompt with a class head: linear maps from the backbone's final states to the scores of the classes.
 
-The head starts as the output embeddings of the class words, so that an untrained one answers as the words do;
-what is trained is added to them. It reads two states of a text: the last one, from which the model would go on,
-and the mean over the input, from which a linear probe reads. A text is read once, however many classes there
-are and however long their words.
+The head starts as the output embeddings of the class words, so that an untrained one answers as the words
+do; what is trained is added to them. It reads two states of a text: the last one, from which the model would
+go on, and the mean over the input, from which a linear probe reads. A text is read once, however many classes
+there are and however long their words.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class HeadedPrompt(nnx.Module):
         last: a, trained, [J, C, D].
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
+        layer: the layer before which the prompts enter.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class HeadedPrompt(nnx.Module):
         last: Float[Array, "J C D"],
         mean: Float[Array, "J C D"],
         bias: Float[Array, "J C"],
+        layer: int = 0,
     ):
-        self.prompt: PlainPrompt = SoftPrompt(vectors)
+        self.prompt: PlainPrompt = SoftPrompt(vectors, layer)
         self.classes = Weight(classes)
         self.last, self.mean, self.bias = (PromptParam(x, group="weights") for x in (last, mean, bias))
 
@@ -51,20 +53,25 @@ class HeadedPrompt(nnx.Module):
     def start(cls, prompt: PlainPrompt, classes: Float[Array, "J C D"]) -> HeadedPrompt:
         """A prompt whose head answers as the class words do."""
         zeros = jnp.zeros_like(classes)
-        headed = cls(prompt.compose(), classes, zeros, zeros, zeros[..., 0])
+        headed = cls(prompt.compose(), classes, zeros, zeros, zeros[..., 0], prompt.layer)
         headed.prompt = prompt
         return headed
 
     def composed(self) -> HeadedPrompt:
         """The same with plain vectors, whatever they were composed of."""
         parts = (part[...] for part in (self.classes, self.last, self.mean, self.bias))
-        return HeadedPrompt(self.prompt.compose(), *parts)
+        return HeadedPrompt(self.prompt.compose(), *parts, self.layer)
 
     def calibrated(self, scale: float, shift: Float[ArrayLike, " C"]) -> HeadedPrompt:
         """The same with scores that are multiplied by ``scale``, and then moved by ``shift``."""
         parts = [part[...] * scale for part in (self.classes, self.last, self.mean, self.bias)]
         parts[-1] = parts[-1] + jnp.asarray(shift, jnp.float32)[None]
-        return HeadedPrompt(self.prompt.compose(), *parts)
+        return HeadedPrompt(self.prompt.compose(), *parts, self.layer)
+
+    @property
+    def layer(self) -> int:
+        """The layer before which the prompts enter."""
+        return self.prompt.layer
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)
@@ -89,7 +96,7 @@ class HeadedPrompt(nnx.Module):
 def last_and_mean(
     batch: Batch, output: Output, backbone: Backbone
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """The state that each row's first new token comes from, and the mean of its input's states, in float32."""
+    """The state that each row's first new token comes from, and the mean of its input's, in float32."""
     text = output.hidden[0].astype(jnp.float32)
     inside = of_inputs(batch, backbone)[:, None]
     row, rows = places(batch)[0], len(batch.grid)
@@ -102,8 +109,8 @@ def last_and_mean(
     return last, total / jnp.maximum(count, 1.0)
 
 
-def as_read(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows as a prompt reads them: where it has a class head, without the words of the classes."""
+def headed(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows as a prompt reads them: without the words of the classes, where it has a class head."""
     if not isinstance(prompt, HeadedPrompt):
         return rows
     return rows.without_words() if isinstance(rows, StoredRows) else [row.without_words() for row in rows]

@@ -1,4 +1,8 @@
-"""Initial values of prompts: embedded tokens of a text or of the vocabulary, or random numbers."""
+"""Initial values of prompts: embedded tokens of a text or of the vocabulary, or random numbers.
+
+A prompt that enters before a later layer starts from the hidden states of the same tokens there: they run
+through the layers below by themselves, from the first position on.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from mpt.config.options import PromptConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
+from mpt.models.backbone import Backbone
+from mpt.models.t5 import T5
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000
@@ -37,8 +43,10 @@ def starting_vectors(
     A length of 0 stands for the instruction's own: the hard prompt, word for word.
 
     Raises:
-        UserError: a task has no instruction, or no class words, to start from.
+        UserError: a task has no instruction, or no class words, to start from; or the backbone has no such
+            layer.
     """
+    check_layer(config.layer, pretrained.backbone)
     vocab, width = pretrained.backbone.embedding[...].shape
     if config.start == "uniform":
         keys = [jax.random.key(seed) for seed in seeds]
@@ -46,16 +54,36 @@ def starting_vectors(
             [jax.random.uniform(key, (config.length, width), minval=-0.5, maxval=0.5) for key in keys]
         )
     if config.start == "classes":
-        return jnp.stack(
-            [_classes(task, config.length, seed, pretrained) for task, seed in zip(tasks, seeds)]
-        )
+        classes = [_classes(task, config.length, seed, pretrained) for task, seed in zip(tasks, seeds)]
+        return states(jnp.stack(classes), config.layer, pretrained.backbone)
     if config.start == "vocabulary":
         ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
     else:
         texts = [_text(config, task) for task in tasks]
         tokens = [pretrained.tokenizer(text)["input_ids"] for text in texts]
         ids = [text_rows(text, config.length or len(text)) for text in tokens]
-    return pretrained.backbone.embed(jnp.asarray(np.stack(ids))).astype(jnp.float32)
+    return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), config.layer, pretrained.backbone)
+
+
+def states(vectors: Float[Array, "J P D"], layer: int, backbone: Backbone) -> Float[Array, "J P D"]:
+    """The hidden states of embedded texts before a layer, in float32."""
+    return (backbone.lower_vectors(vectors, layer) if layer else vectors).astype(jnp.float32)
+
+
+def check_layer(layer: int, backbone: Backbone) -> None:
+    """Refuses a layer that a prompt cannot enter.
+
+    Raises:
+        UserError: the backbone has no such layer, or its prompts have a part in another stack.
+    """
+    if layer >= backbone.depth:
+        raise UserError(
+            f"vectors.layer: it must be below {backbone.depth}, the number of layers, not {layer}"
+        )
+    if layer and isinstance(backbone, T5) and backbone.spec.decoder_prompt:
+        raise UserError(
+            "vectors.layer: the decoder's part of a prompt has none; leave out model.decoder_prompt"
+        )
 
 
 def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Float[Array, "P D"]:
@@ -72,12 +100,14 @@ def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Floa
     return jnp.concatenate([jnp.stack(words), rest]) if words else rest
 
 
-def instruction_words(tasks: Sequence[Task], length: int, pretrained: Pretrained) -> Float[Array, "J Q D"]:
-    """The embedded instruction of each task: its end stands last, in front of a text."""
+def instruction_words(
+    tasks: Sequence[Task], length: int, pretrained: Pretrained, layer: int = 0
+) -> Float[Array, "J Q D"]:
+    """The instruction of each task before a layer: its end stands last, in front of a text."""
     config = PromptConfig(start="instruction")
     tokens = [pretrained.tokenizer(_text(config, task))["input_ids"] for task in tasks]
     ids = [text_rows(text[::-1], length)[::-1] for text in tokens]
-    return pretrained.backbone.embed(jnp.asarray(np.stack(ids))).astype(jnp.float32)
+    return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), layer, pretrained.backbone)
 
 
 def _text(config: PromptConfig, task: Task) -> str:

@@ -32,6 +32,7 @@ class MultitaskPrompt(PlainPrompt):
         u: [J, P, R].
         v: [J, R, D].
         words: [J, Q, D], if there are any.
+        layer: the layer before which all of them enter.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class MultitaskPrompt(PlainPrompt):
         u: Float[Array, "J P R"],
         v: Float[Array, "J R D"],
         words: Float[Array, "J Q D"] | None = None,
+        layer: int = 0,
     ):
+        self.layer = layer
         self.shared, self.u, self.v = PromptParam(shared), PromptParam(u), PromptParam(v)
         self.words = None if words is None else Words(words)
 
@@ -52,6 +55,7 @@ class MultitaskPrompt(PlainPrompt):
         rank: int,
         key: Array,
         words: Float[Array, "J Q D"] | None = None,
+        layer: int = 0,
     ) -> MultitaskPrompt:
         """Every task's prompt starts equal to ``shared``.
 
@@ -66,7 +70,7 @@ class MultitaskPrompt(PlainPrompt):
         (length, width), rank = shared.shape, max(rank, 1)
         u = jnp.zeros((tasks, length, rank)).at[..., 0].set(1.0)
         v = jax.random.normal(key, (tasks, rank, width)).at[:, 0].set(1.0)
-        return cls(shared[None], u, v, words)
+        return cls(shared[None], u, v, words, layer)
 
     def for_targets(
         self, targets: int, together: bool = False, words: Float[Array, "J Q D"] | None = None
@@ -81,7 +85,7 @@ class MultitaskPrompt(PlainPrompt):
             return jnp.broadcast_to(part[...].mean(axis=0), (count, *part.shape[1:]))
 
         shared = mean(self.shared, 1 if together else targets)
-        return MultitaskPrompt(shared, mean(self.u), mean(self.v), words)
+        return MultitaskPrompt(shared, mean(self.u), mean(self.v), words, self.layer)
 
     def compose(self) -> Float[Array, "J S D"]:
         prompts = self.shared[...] * low_rank(self.u, self.v)

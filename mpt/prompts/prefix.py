@@ -21,18 +21,26 @@ class Prefix(NamedTuple):
         vectors: the distinct prompts, one per task or one per row.
         prompt_index: the index of each row's prompt.
         shift: what is added to the embeddings of the text tokens.
-        kv: keys and values [layers, J, P, K, H] of every layer, in front of the vectors.
+        kv: keys and values [layers, J, P, K, H] of every layer from ``layer`` on, in front of the vectors.
+        layer: the layer before which the prompts enter; see ``Backbone``.
     """
 
     vectors: Float[Array, "J P D"]
     prompt_index: Int[Array, " B"]
     shift: Float[Array, "N D"] | None = None
     kv: KV | None = None
+    layer: int = 0
 
 
 @runtime_checkable
 class Prompt(Protocol):
-    """The interface of every prompt."""
+    """The interface of every prompt.
+
+    Attributes:
+        layer: the layer before which it enters.
+    """
+
+    layer: int
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         """The prompts of a batch, and which of them each row has."""
@@ -44,14 +52,19 @@ class Prompt(Protocol):
 
 
 class PlainPrompt(nnx.Module):
-    """A prompt that does not depend on the text: vectors in front of it, however they are composed."""
+    """A prompt that does not depend on the text: vectors in front of it, however they are composed.
+
+    They are put in front of the text's hidden states before ``layer``; 0 puts them among its embeddings.
+    """
+
+    layer: int = 0
 
     @abstractmethod
     def compose(self) -> Float[Array, "J P D"]:
         """The prompt of each task."""
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
-        return Prefix(self.compose(), batch.prompt_index)
+        return Prefix(self.compose(), batch.prompt_index, layer=self.layer)
 
     def extent(self, rows: int) -> tuple[int, int]:
         prompts, length, _ = nnx.eval_shape(lambda prompt: prompt.compose(), self).shape

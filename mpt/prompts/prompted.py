@@ -25,14 +25,17 @@ class Prompted(nnx.Module):
         """The logits at the label positions of a batch, and its final hidden states."""
         prefix = self.prompt.prefix(batch, self.backbone)
         batch = batch._replace(prompt_index=prefix.prompt_index)
-        output = self.backbone(batch, prefix.vectors, prefix.shift, prefix.kv)
+        output = self.backbone(batch, prefix.vectors, prefix.shift, prefix.kv, prefix.layer)
         if batch.classes is None or not isinstance(self.prompt, HeadedPrompt):
             return output
         return output._replace(classes=self.prompt.class_scores(batch, output, self.backbone))
 
 
 class Distilled(Prompted):
-    """A student with its teachers: the same backbone with other, frozen prompts, one per task."""
+    """A student with its teachers: the same backbone with other, frozen prompts, one per task.
+
+    All prompts enter before the same layer.
+    """
 
     def __init__(self, backbone: Backbone, prompt: Prompt, teachers: Float[Array, "J P D"]):
         super().__init__(backbone, prompt)
@@ -40,7 +43,7 @@ class Distilled(Prompted):
 
     def teach(self, batch: Batch) -> Output:
         """The teachers' outputs on a batch, without a gradient."""
-        return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...]))
+        return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...], layer=self.prompt.layer))
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.prompts.multitask import MultitaskPrompt
+from mpt.prompts.prefix import Prompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
@@ -62,6 +63,7 @@ class Card:
         seeds: the seeds of the run.
         metrics: figures found on held-out rows.
         software: package -> version.
+        layer: the layer before which the prompts enter; older cards do not have it.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Card:
     seeds: list[int]
     metrics: dict[str, float]
     software: dict[str, str]
+    layer: int = 0
 
     @classmethod
     def describe(
@@ -91,6 +94,7 @@ class Card:
             backbone_hash=pretrained.hash,
             tokenizer_hash=tokenizer_hash(pretrained.tokenizer),
             software=software(),
+            layer=prompt.layer if isinstance(prompt, Prompt) else 0,
             **facts,
         )
 
@@ -176,6 +180,8 @@ def read_files(
     try:
         tensors: Mapping[str, np.ndarray] = load(vectors())
         read = Card(**json.loads(card()))
-        return KINDS[read.kind](**{name: jnp.asarray(value) for name, value in tensors.items()}), read
+        layer = {"layer": read.layer} if read.layer else {}
+        arrays = {name: jnp.asarray(value) for name, value in tensors.items()}
+        return KINDS[read.kind](**arrays, **layer), read
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{where}: not a whole prompt of mpt ({error}); train it again") from None

@@ -17,14 +17,15 @@ class SoftPrompt(PlainPrompt):
 
     Args:
         vectors: their starting values.
+        layer: the layer before which they enter.
 
     >>> import jax.numpy as jnp
     >>> SoftPrompt(jnp.zeros((2, 16, 576))).compose().shape
     (2, 16, 576)
     """
 
-    def __init__(self, vectors: Float[Array, "J P D"]):
-        self.vectors = PromptParam(vectors)
+    def __init__(self, vectors: Float[Array, "J P D"], layer: int = 0):
+        self.vectors, self.layer = PromptParam(vectors), layer
 
     def compose(self) -> Float[Array, "J P D"]:
         return self.vectors[...]

@@ -62,6 +62,11 @@ class SavedSource:
             return None
         prompt, card = load_prompt(folder, "teachers", self.pretrained)
         assert isinstance(prompt, SoftPrompt)
+        if prompt.layer:
+            raise UserError(
+                f"{self.name}: its prompts enter before layer {prompt.layer}, and methods that take source "
+                "tasks' own prompts put these in front of the embeddings; name a run without vectors.layer"
+            )
         return prompt.compose(), card.prompts
 
 
@@ -70,7 +75,9 @@ def for_tasks(
 ) -> MultitaskPrompt:
     """The start of new tasks, with their instructions where the source tasks had theirs."""
     words = universal.words
-    instructions = None if words is None else instruction_words(tasks, words.shape[1], pretrained)
+    instructions = None
+    if words is not None:
+        instructions = instruction_words(tasks, words.shape[1], pretrained, universal.layer)
     return universal.for_targets(len(tasks), together, instructions)
 
 

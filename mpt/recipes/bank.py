@@ -68,7 +68,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
             seeds=card.seeds[:1],
             metrics=_first_seeds(run) if several else _of_task(card, task),
         )
-        yield Entry(task, SoftPrompt(vectors[place : place + 1]), alone)
+        yield Entry(task, SoftPrompt(vectors[place : place + 1], prompt.layer), alone)
 
 
 def _plain(run: AnyPath, file: str) -> tuple[SoftPrompt | MultitaskPrompt, Card]:

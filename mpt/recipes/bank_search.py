@@ -145,6 +145,10 @@ def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[
         fault = (
             f"{its_width} numbers wide, not {width}" if its_width != width else entry.card.misfit(pretrained)
         )
+        if not fault and entry.card.layer:
+            fault = (
+                f"it enters before layer {entry.card.layer}, and those that are tried enter before the first"
+            )
         misfits[fault].append(entry)
     for fault, left_out in misfits.items():
         if fault:

@@ -62,11 +62,21 @@ def inspect(
     findings = without_rows(run, found, pretrained)
     if rows:
         longest = max(card.max_length for _, card in found.values())
-        _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained)
+        _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained, _layer(found))
     else:
         findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
+    if layer := _layer(found):
+        findings.missing.append(
+            f"The prompts enter before layer {layer}: their norms and nearest tokens compare hidden states "
+            "with embeddings, and attention to them is not told."
+        )
     write_atomic(out or run / "inspect.html", inspection_page(findings))
     return findings
+
+
+def _layer(found: Mapping[str, tuple[PlainPrompt, Card]]) -> int:
+    """The layer before which the prompts of a run enter, the same for all of them."""
+    return next(iter(found.values()))[1].layer
 
 
 def without_rows(
@@ -174,7 +184,7 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> La
     return LabelledRows(task, drawn, encoded, split)
 
 
-def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained) -> None:
+def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained, layer: int) -> None:
     """What prompts do on rows: those that the run ends with on their own tasks, and all on all tasks."""
     if not held:
         return
@@ -186,9 +196,9 @@ def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretr
         for i in studied:
             subject, target = subjects[i], held[subjects[i].task]
             worth = ablation(
-                pretrained.backbone, subject.vectors, target.rows, lambda: progress.step("ablation")
+                pretrained.backbone, subject.vectors, target.rows, lambda: progress.step("ablation"), layer
             )
-            seen = attention(pretrained.backbone, subject.vectors, target.rows)
+            seen = {} if layer else attention(pretrained.backbone, subject.vectors, target.rows)
             findings.studies.append(Study(i, f"{len(target.rows)} {target.split} rows", worth, seen))
         scores = transfer(
             pretrained.backbone,
@@ -196,5 +206,6 @@ def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretr
             [subject.vectors for subject in subjects],
             list(held.values()),
             lambda: progress.step("transfer"),
+            layer,
         )
     findings.transfer = Transfer([f"{name} ({t.task.metric})" for name, t in held.items()], scores)

@@ -119,6 +119,7 @@ def job_of(planned: Planned, model: ModelConfig, chip: Chip, topology: str) -> J
         chip,
         topology,
         math.ceil(max(nodes)) if nodes and stage.train.objective == "classes" else -1,
+        prompt.layer,
     )
 
 

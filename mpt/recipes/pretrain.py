@@ -65,8 +65,9 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     def cached(teachers: Float[Array, "J P D"]) -> Callable[[Batch], Batch] | None:
         if not config.universal.cache_teachers:
             return None
-        folder, classes = Path(run.path, "universal", "taught"), config.universal.objective == "classes"
-        return TeacherCache(folder, pretrained.backbone, teachers, rows, classes).attach
+        folder, layer = Path(run.path, "universal", "taught"), config.vectors.layer
+        classes = config.universal.objective == "classes"
+        return TeacherCache(folder, pretrained.backbone, teachers, rows, classes, layer).attach
 
     pretraining(
         pretrained,

@@ -19,14 +19,14 @@ from mpt.types import Ids
 
 
 def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
-    """Groups plain prompts by their length; every other prompt gets a group of its own."""
+    """Groups plain prompts by length and layer; every other prompt gets a group of its own."""
     by_key: dict[Hashable, list[Ready]] = {}
     for ready in opened:
         prompt, key = ready.model.prompt, ready.task.name
         if isinstance(prompt, PlainPrompt) and ready.model.backbone is pretrained.backbone:
-            key = prompt.compose().shape[1]
+            key = prompt.compose().shape[1], prompt.layer
         by_key.setdefault(key, []).append(ready)
-    return [Group(members, isinstance(key, int)) for key, members in by_key.items()]
+    return [Group(members, isinstance(key, tuple)) for key, members in by_key.items()]
 
 
 class Group:
@@ -34,8 +34,8 @@ class Group:
 
     Args:
         members: the tasks, each with its prompt.
-        plain: whether the prompts are plain vectors of one length on one backbone; otherwise there is only
-            one member.
+        plain: whether the prompts are plain vectors of one length and layer on one backbone; otherwise
+            there is only one member.
 
     Attributes:
         choices: the token ids of each task's class words.
@@ -74,7 +74,8 @@ class Group:
             return model, [self.members[i].prompt_index for i in members]
         used, index = np.unique(members, return_inverse=True)
         selected = np.resize(used, min(len(self.members), batch_size))
-        return Prompted(model.backbone, SoftPrompt(self._stacked[selected])), index.tolist()
+        prompt = SoftPrompt(self._stacked[selected], model.prompt.layer)
+        return Prompted(model.backbone, prompt), index.tolist()
 
 
 def _stacked(members: Sequence[Ready]) -> jnp.ndarray:

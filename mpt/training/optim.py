@@ -52,7 +52,7 @@ class LearningRates(NamedTuple):
 
         Args:
             warmup: as a fraction of ``steps``.
-            scale: what each prompt's learning rates are multiplied by; without any, all prompts have the same.
+            scale: what each prompt's learning rates are multiplied by; without any, all have the same.
         """
         factors = np.array(scale, np.float32) if scale else np.float32(1)
         arrays = {name: learning_rate * factors for name, learning_rate in peak.items()}

@@ -17,15 +17,18 @@ from mpt.data.class_tree import Trie
 from mpt.data.mixture import in_steps, shares, training_batches
 from mpt.models.cost import Cost, batch_cost, parameter_count
 from mpt.models.layers import Weight
-from mpt.prompts import PromptParam
+from mpt.prompts import PromptParam, Words
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.sharding import local_shards
+from mpt.system.processes import is_multiprocess
+from mpt.training.kept_states import KeptStates
 from mpt.training.loop import Probe, Trained, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.spending import Spending, keep_spending
 from mpt.types import Batch, Layout, Row
 
+MOST_KEPT = 2**30  # bytes of states of rows
 SAMPLE = 200  # rows of each prompt from which mean lengths are estimated
 
 
@@ -121,6 +124,8 @@ class Stage:
         """Necessary FLOPs of a step on rows of the mean length; see ``mpt.models.cost``."""
         prompts, length = self.model.prompt.extent(self.train.batch_size)
         cost = self._cost(prompts, length)
+        if self.keeps_states:
+            cost = cost._replace(below=0.0)
         trained = nnx.to_flat_state(nnx.state(self.model, self.trainable))
         if any(isinstance(parameter, Weight) for _, parameter in trained):
             return cost.finetuning
@@ -128,6 +133,35 @@ class Stage:
             return cost.step
         # Retention reads the rows for the task, and once more behind the earlier tasks' prompts.
         return cost.distillation + (cost.step if self.objective is retention_loss else 0.0)
+
+    @cached_property
+    def keeps_states(self) -> bool:
+        """Whether the rows' states below a late prompt are computed once and kept.
+
+        They are where only the prompt is trained, every row is read, and all fit into ``MOST_KEPT`` bytes.
+        """
+        model, counts = self.model, [lengths.rows for lengths in self.lengths if lengths.rows is not None]
+        trained = nnx.to_flat_state(nnx.state(model, self.trainable))
+        only_prompt = all(isinstance(parameter, PromptParam | Words) for _, parameter in trained)
+        if not model.prompt.layer or not only_prompt or len(counts) < len(self.lengths) or is_multiprocess():
+            return False
+        _, length = model.prompt.extent(self.train.batch_size)
+        if isinstance(model, Distilled) and model.teachers.shape[1] != length:
+            return False  # the texts stand elsewhere behind the teachers
+        tokens = sum(count * lengths.text for count, lengths in zip(counts, self.lengths))
+        is_read = sum(counts) <= (self.steps or 0) * self.train.batch_size
+        return is_read and 4 * tokens * model.backbone.embedding.shape[-1] <= MOST_KEPT
+
+    def prepared(self, rows: Sequence[Sequence[Row]]) -> Callable[[Batch], Batch] | None:
+        """What completes each batch of ``rows``: ``prepare``, and the states that are kept."""
+        prepare, prompt = self.prepare, self.model.prompt
+        if not self.keeps_states:
+            return prepare
+        _, length = prompt.extent(self.train.batch_size)
+        attach = KeptStates(
+            self.model.backbone, rows, prompt.layer, length, self.train.objective == "classes"
+        ).attach
+        return (lambda batch: attach(prepare(batch))) if prepare else attach
 
     @property
     def finetuning_flops(self) -> float:
@@ -142,7 +176,8 @@ class Stage:
         text = float(np.average([lengths.text for lengths in self.lengths], weights=task_shares))
         labels = float(np.average([lengths.labels for lengths in self.lengths], weights=task_shares))
         rows = self.train.batch_size
-        return batch_cost(self.model.backbone, prompts, length, [text] * rows, [labels] * rows)
+        layer = self.model.prompt.layer
+        return batch_cost(self.model.backbone, prompts, length, [text] * rows, [labels] * rows, layer)
 
     def spending(self) -> Spending:
         """The cost of the stage, for reports; the number of its rows has to be known."""
@@ -186,7 +221,7 @@ def train_stage(
         tasks=stage.tasks,
         trainable=stage.trainable,
         weight_rate=stage.weight_rate,
-        prepare=stage.prepare,
+        prepare=stage.prepared(rows),
         probe=probe,
         probe_every=probe_every,
         best=best,

@@ -29,6 +29,7 @@ class TeacherCache:
         teachers: a prompt for each task.
         rows: the rows of each task, as ``training_batches`` is given them.
         classes: whether the class words of rows are scored in place of their targets.
+        layer: the layer before which the prompts enter.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class TeacherCache:
         teachers: Float[Array, "J P D"],
         rows: Sequence[Sequence[Row]],
         classes: bool = False,
+        layer: int = 0,
     ):
-        self._teach = _teach(backbone, teachers)
+        self._teach = _teach(backbone, teachers, layer)
         read = as_read([row for task in rows for row in task], classes)
         cells = max(text_length(row, backbone.layout) for row in read)
         targets = max(len(row.targets) for row in read)
@@ -113,12 +115,12 @@ class TeacherCache:
                 self._known[number] = True
 
 
-def _teach(backbone: Backbone, teachers: Float[Array, "J P D"]) -> Callable[[Batch], Output]:
+def _teach(backbone: Backbone, teachers: Float[Array, "J P D"], layer: int) -> Callable[[Batch], Output]:
     """The compiled forward pass of the teachers, from NumPy arrays to NumPy arrays."""
     graph, weights = nnx.split(backbone)
 
     @jax.jit
     def teach(weights: nnx.State, batch: Batch) -> Output:
-        return nnx.merge(graph, weights)(batch, teachers)
+        return nnx.merge(graph, weights)(batch, teachers, layer=layer)
 
     return lambda batch: jax.tree.map(np.asarray, teach(weights, jax.tree.map(jnp.asarray, batch)))

@@ -1,7 +1,5 @@
 import json
 
-import numpy as np
-
 from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt

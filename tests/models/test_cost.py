@@ -64,6 +64,30 @@ def test_flops_are_those_that_xla_counts(monkeypatch, make, prompts, inputs, lab
     assert 1 <= counted / (cost.distillation if distilled else cost.step) <= 1.05
 
 
+@pytest.mark.parametrize("make", [DECODER, ENCODER_DECODER], ids=["decoder", "encoder-decoder"])
+def test_layers_below_a_prompt_read_the_texts_alone(make):
+    """As a batch without prompts is read; all else is as with the layers above alone."""
+    backbone = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    batch = [10, 30], [2, 4]
+    early, late = (batch_cost(backbone, 1, P, *batch, layer) for layer in (0, 1))
+    assert late.below == _of_a_layer(backbone, 0, *batch)
+    assert early.matrices + early.attention - late.matrices - late.attention == pytest.approx(
+        _of_a_layer(backbone, P, *batch)
+    )
+    assert late.step == 2 * late.matrices + 3 * late.attention + late.below
+
+
+def _of_a_layer(backbone, length: int, texts: list[int], labels: list[int]) -> float:
+    """The forward pass of one of two layers that prompts can enter."""
+    decoder = backbone.layout == "decoder"
+    weights = parameter_count(backbone.layers if decoder else backbone.encoder) / 2
+    pair, front = 4 * 4 * 64, length if decoder else max(length - 4, 0)
+    if not decoder:
+        return sum(2 * weights * (front + n) + pair * (front + n) ** 2 for n in texts)
+    pairs = sum(n * (n + 1) / 2 + n * front for n in texts) + front * (front + 1) / 2
+    return 2 * weights * (sum(texts) + front) + pair * pairs
+
+
 def test_cost_adds_up_over_rows():
     backbone = nnx.eval_shape(lambda: ENCODER_DECODER(rngs=nnx.Rngs(0)))
     whole = batch_cost(backbone, 1, P, [10, 30], [2, 4])

@@ -147,3 +147,19 @@ def test_runs_that_cannot_be_served_together_are_told(tmp_path, runs, tiny_t5):
 def test_the_nearest_task_is_named(engine):
     with pytest.raises(UserError, match="task 'tine' is not served here; did you mean 'tone'"):
         engine.find("tine")
+
+
+def test_prompts_of_several_layers_do_not_share_a_batch(tmp_path, tiny_model):
+    """They have one length and one backbone, and would otherwise; each answers as it does alone."""
+    runs = {
+        task: run_of(tmp_path / task, tiny_model, SoftPrompt(random(5, 1, 4, 32), layer), task)
+        for task, layer in (("tone", 0), ("colour", 1))
+    }
+    engine = Engine([*runs.values()], 4, 4)
+    row = {"text": "so great"}
+    requests = {task: asked(engine, task, row) for task in runs}
+    assert requests["tone"].key != requests["colour"].key
+    for task, request in requests.items():
+        (answer,) = engine.answer([request])
+        expected = predicted(runs[task], task, row)["probabilities"]
+        np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)

@@ -114,3 +114,18 @@ def test_metrics_forget_what_came_after_the_checkpoint(tmp_path):
     again.rewind(3)
     again.write(4, {"loss": 0.5})
     assert [line["step"] for line in again.read()] == [1, 2, 3, 4]
+
+
+def test_a_late_prompt_that_is_killed_ends_as_if_it_were_not(tmp_path, config_file, plain_adapt):
+    """The kept states of its rows are computed anew."""
+    config = config_file(
+        plain_adapt | {"vectors": {"length": 4, "layer": 1}, "train": stage(24, save_every=3)}
+    )
+    whole, killed = (("adapt", config, "--out", str(tmp_path / name)) for name in ("whole", "killed"))
+    assert cli.main([*whole]) == 0
+    status, _ = stop_at(start_mpt(*killed), tmp_path / "killed", "adapt", 5, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert cli.main([*killed]) == 0
+    file = "prompts/adapted.safetensors"
+    assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert figures(tmp_path / "killed", "adapt") == figures(tmp_path / "whole", "adapt")
