@@ -36,10 +36,14 @@ class Budget:
     found: Found | None = None
     prior: Float[np.ndarray, " C"] | float = 0.0
 
+    def begun(self, start: Start) -> Start:
+        """What training goes on from: the outcome of the search, if there was one."""
+        return start._replace(model=self.found.model) if self.found else start
+
     @property
-    def model(self) -> Prompted | None:
-        """The trained model, where the search has made it."""
-        return self.found.model if self.found else None
+    def spent(self) -> tuple[int, float]:
+        """The steps and the seconds of the search."""
+        return (self.found.steps, self.found.seconds) if self.found else (0, 0.0)
 
     def calibrated(self, model: Prompted) -> Prompted:
         """The model with scores as the held-out rows would have them, if it has a class head."""
@@ -69,7 +73,7 @@ def with_budget(
 
     found = search(setting, begin, rows.validation.rows, options, run, name)
     keep_search(run, name, found)
-    train = replace(setting.train, steps=found.steps, warmup=min(0.5, 4 / found.steps), decay="constant")
+    train = replace(setting.train, steps=found.more, warmup=0.0)
     return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))
 
 
@@ -102,5 +106,6 @@ def keep_search(run: RunDir, name: str, found: Found) -> None:
         "chosen": found.factor,
         "held_out_loss": [list(point) for point in found.curve],
         "steps": found.steps,
+        "steps_on_all_rows": found.more,
     }
     write_atomic(run.path / f"search{name}.json", json.dumps(facts, indent=2) + "\n")

@@ -20,7 +20,7 @@ from mpt.types import Row
 
 CHECKED = 200  # validation rows on which a prompt is measured against baselines
 UNTIL_BEST = -1  # steps: until nothing improves
-FEW = 400  # training rows: fewer are cross-validated, of more the validation split is held out
+MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
 MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
 
@@ -64,7 +64,7 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     if config.train.steps == UNTIL_BEST:
         labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
         counts = np.bincount(labels[labels >= 0], minlength=len(task.choices)).astype(float)
-        many = min(map(len, train)) >= FEW
+        many = min(map(len, train)) >= MANY
         validation = _if_there(task, HELD_OUT, length, pretrained) if many else drawn.validation
         drawn = drawn._replace(frequencies=counts, validation=validation)
     if not is_measured(config, task) or max(map(len, train)) > MOST:

@@ -118,7 +118,7 @@ def run_job(
         search_options: how the number of steps is found where it is not given.
     """
     setting, budget = with_budget(setting, drawn, run, name, search_options)
-    begun = start(setting)
+    begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
     probed = {task: rows.probed for task, rows in drawn.items()}
@@ -129,8 +129,8 @@ def run_job(
             scores[titles[task.name]].append(score(task, examples, said.texts))
         return {title: float(np.mean(each)) for title, each in scores.items()}
 
-    model, seconds = budget.model or begun.model, 0.0
-    if stage.steps and not budget.model:
+    model, seconds = begun.model, 0.0
+    if stage.steps:
         model, seconds = train_stage(
             stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
         )
@@ -149,7 +149,9 @@ def run_job(
         keep_answers(run.path, task, seed, examples, said)
     checked = _on_checked(model, setting, drawn, scores, scoring.calibrate)
     save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
-    return Job(scores, parts, curves, stage.trained // len(setting.tasks), stage.steps or 0, seconds, checked)
+    steps, searching = budget.spent
+    steps, seconds = steps + (stage.steps or 0), seconds + searching
+    return Job(scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked)
 
 
 def _on_checked(

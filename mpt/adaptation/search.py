@@ -1,10 +1,9 @@
 """Chooses an adaptation's learning rate and number of steps on rows that its prompts do not learn from.
 
-Few rows are dealt into folds, and each candidate rate has a prompt for every fold, which learns from the
-other folds: cross-validation. Of many rows, some are held out. All these prompts train side by side in one
-job. After the first look the best rate goes on alone, as in successive halving, until nothing improves. From
-few rows, a prompt is then trained on all of them with that rate for as many steps; from many, the best state
-is the result.
+Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is held
+out, or of many none, where there is a validation split. Candidate learning rates train side by side in one job.
+After the first look the best of them goes on alone, as in successive halving, until nothing improves. Its prompt
+then learns from all rows, with those that were held out, for half as many steps again.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mpt.adaptation.draws import FEW
+from mpt.adaptation.draws import MANY
 from mpt.adaptation.held_out import Scores, class_scores, text_loss
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
+from mpt.training.loop import Patience
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
 from mpt.types import Row
 
+FEW = 48  # rows: fewer are halved
 LOSS = "held-out loss"
 
 
@@ -58,17 +59,21 @@ class Found:
         factor: what the learning rates are multiplied by.
         steps: number of training steps.
         rates: factor -> the held-out loss at the first look, in nats.
+        more: number of steps on all rows that are to follow.
         curve: (step, held-out loss) with the chosen rate.
         scores: the class scores of the held-out rows at the best look; None for free text.
-        model: the trained model itself, where rows were held out; None where it is yet to be trained.
+        model: the model at the best look, with one prompt.
+        seconds: spent in training steps.
     """
 
     factor: float
     steps: int
+    more: int
     rates: dict[float, float]
     curve: list[tuple[int, float]]
     scores: Scores | None
-    model: Prompted | None
+    model: Prompted
+    seconds: float
 
 
 def search(
@@ -87,12 +92,12 @@ def search(
         validation: rows of the validation split, to be held out where there are many training rows.
         name: the ending of the names of the search's stages.
     """
-    splits = splits_of(setting.rows[0], validation, options.folds, setting.seeds[0])
+    splits = splits_of(setting.rows[0], validation, setting.seeds[0])
     every = looks_every(splits, options)
     candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
     begun = begin(len(candidates))
     first = stage_of(f"search-rates{name}", begun, candidates, setting, options, every)
-    model = train_stage(first, run).model
+    model, seconds = train_stage(first, run)
     rates = {factor: held_out_loss(model, candidates, factor) for factor in options.rates}
     best = min(rates, key=lambda factor: (rates[factor], abs(math.log(factor))))
 
@@ -104,14 +109,17 @@ def search(
 
     def look(model: Prompted) -> dict[str, float]:
         value = held_out_loss(model, candidates, best)
-        return {LOSS: value, SCORE: -value}
+        return {LOSS: value, SCORE: -math.log(value)}
 
-    model = train_stage(second, run, look, every, best=True, patience=options.patience).model
+    stop = Patience(options.patience, options.gain)
+    model, more_seconds = train_stage(second, run, look, every, best=True, patience=stop)
     lines = run.metrics(second.name).read()
     curve = [(every + int(line["step"]), line[LOSS]) for line in lines if LOSS in line]
     steps = min(curve, key=lambda at: at[1])[0]
     scores = held_out_scores(model, candidates) if setting.tasks[0].choices else None
-    return Found(best, steps, rates, curve, scores, model if len(splits) == 1 else None)
+    more = 0 if splits[0].held_out is validation else math.ceil(steps / 2)
+    one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
+    return Found(best, steps, more, rates, curve, scores, one, seconds + more_seconds)
 
 
 def stage_of(
@@ -148,27 +156,22 @@ def stage_of(
     )
 
 
-def splits_of(rows: Sequence[Row], validation: Sequence[Row], folds: int, seed: int) -> list[Split]:
-    """The folds of few rows, alike in their classes; or of many all, with the validation rows held out.
-
-    Where there are many rows and no validation rows, a fifth of them is held out.
-    """
-    if len(rows) >= FEW and validation:
+def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list[Split]:
+    """The rows to learn from and to hold out, alike in their classes."""
+    if len(rows) >= MANY and validation:
         return [Split(rows, validation)]
-    folds = folds if len(rows) < FEW else 5
+    parts = 2 if len(rows) < FEW else 3
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = np.array([rows[i].label for i in order.tolist()])
     dealt = np.empty(len(rows), int)
     for label in np.unique(labels):
-        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % folds
-    parts = [
-        Split(
-            [row for row, part in zip(rows, dealt) if part != fold],
-            [row for row, part in zip(rows, dealt) if part == fold],
-        )
-        for fold in range(folds)
-    ]
-    return parts if len(rows) < FEW else parts[:1]
+        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % parts
+
+    def split(part: int) -> Split:
+        taken = [(row, at == part) for row, at in zip(rows, dealt)]
+        return Split([row for row, out in taken if not out], [row for row, out in taken if out])
+
+    return [split(part) for part in range(2 if len(rows) < FEW else 1)]
 
 
 def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:

@@ -218,8 +218,6 @@ class SearchConfig:
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Factors on the learning rates of `train` and of the method. All are tried side by side up to the first
     look, and the best one goes on."""
-    folds: int = 2
-    """Into how many parts few examples are dealt: each is scored by a prompt that learnt from the others."""
     rows: int = 8
     """Examples per step of each prompt."""
     every: int = 8
@@ -227,6 +225,8 @@ class SearchConfig:
     four times as many steps."""
     patience: int = 2
     """After so many looks in a row without a better one, training ends."""
+    gain: float = 0.02
+    """A look is better if its loss is lower by more than this fraction."""
     steps: int = 64
     """The most steps; with many examples, `epochs` passes over them."""
     epochs: float = 4.0
@@ -234,8 +234,6 @@ class SearchConfig:
 
     def __post_init__(self):
         at_least_1(rows=self.rows, every=self.every, patience=self.patience)
-        if self.folds < 2:
-            raise UserError(f"folds: it must be at least 2, not {self.folds}")
         if not self.rates or min(self.rates) <= 0:
             raise UserError(f"rates: give one or more above 0, not {list(self.rates)}")
         if self.steps <= self.every:
@@ -269,7 +267,7 @@ class AdaptOptions:
     freeze_shared: bool = False
     """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
     v, and the instruction embedding if there is one."""
-    vectors: PromptConfig = PromptConfig()
+    vectors: PromptConfig = PromptConfig(length=32)
     """The prompt's shape and initial value, if it does not start from a universal prompt."""
     instruction: int = 0
     """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning

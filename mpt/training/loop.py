@@ -31,6 +31,30 @@ class Trained(NamedTuple):
     seconds: float
 
 
+class Patience(NamedTuple):
+    """When nothing improves any more.
+
+    Attributes:
+        passes: that many validation passes in a row are not better.
+        gain: how much higher a better pass's score is.
+    """
+
+    passes: int
+    gain: float = 0.0
+
+    def is_over(self, scores: Sequence[float]) -> bool:
+        """Whether the last passes were not better than the best one before them.
+
+        >>> Patience(2).is_over([0.5, 0.7, 0.6, 0.7]), Patience(2).is_over([0.5, 0.7, 0.6, 0.8])
+        (True, False)
+        """
+        best, waited = -np.inf, 0
+        for score in scores:
+            waited = 0 if score > best + self.gain else waited + 1
+            best = score if waited == 0 else best
+        return waited >= self.passes
+
+
 def fit(
     model: Prompted,
     batches: grain.MapDataset[Batch],
@@ -47,7 +71,7 @@ def fit(
     probe: Probe | None = None,
     probe_every: int = 1,
     best: bool = False,
-    patience: int = 0,
+    patience: Patience | None = None,
     rate_scale: Sequence[float] = (),
 ) -> Trained:
     """Trains some parameters of a model on all ``batches``, from the newest checkpoint if there is one.
@@ -62,7 +86,7 @@ def fit(
         probe: a validation pass, which returns figures by name. It comes before the first step, every
             ``probe_every`` steps and after the last one; its time does not count as training.
         best: returns the model at the validation pass with the highest mean figure, not after the last step.
-        patience: ends the stage after so many validation passes in a row that are not the best; 0 never does.
+        patience: when validation passes end the stage; None: they never do.
         rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
 
     Raises:
@@ -87,7 +111,7 @@ def fit(
         if probe and session.step == 0:
             session.write(_with_score(probe(model)))
         for batch in session.batches():
-            if patience and waited(session.scores()) >= patience:
+            if patience and patience.is_over(session.scores()):
                 break
             batch = global_batch(prepare(batch) if prepare else batch)
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
@@ -108,15 +132,6 @@ def fit(
 def _with_score(figures: dict[str, float]) -> dict[str, float]:
     """The figures of a validation pass, and the score that it is ranked by: their mean, if they have none."""
     return {SCORE: float(np.mean(list(figures.values())))} | figures
-
-
-def waited(scores: Sequence[float]) -> int:
-    """The number of validation passes since the best one.
-
-    >>> waited([0.5, 0.7, 0.6, 0.7]), waited([])
-    (2, 0)
-    """
-    return len(scores) - 1 - int(np.argmax(scores)) if scores else 0
 
 
 def optimizer_of(

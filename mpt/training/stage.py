@@ -23,7 +23,7 @@ from mpt.rundir.directory import RunDir
 from mpt.sharding import local_shards
 from mpt.system.processes import is_multiprocess
 from mpt.training.kept_states import KeptStates
-from mpt.training.loop import Probe, Trained, fit
+from mpt.training.loop import Patience, Probe, Trained, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.spending import Spending, keep_spending
 from mpt.types import Batch, Layout, Row
@@ -200,7 +200,7 @@ def train_stage(
     probe: Probe | None = None,
     probe_every: int = 1,
     best: bool = False,
-    patience: int = 0,
+    patience: Patience | None = None,
 ) -> Trained:
     """Trains a stage, or continues it where it was interrupted; see ``fit`` for the other arguments.
 

@@ -1,8 +1,12 @@
 import json
 
+import pytest
+
+from mpt.adaptation.search import splits_of
 from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
+from mpt.types import Row
 
 
 def searched(tmp_path, tiny_model, task, **options):
@@ -15,6 +19,7 @@ def searched(tmp_path, tiny_model, task, **options):
         test_rows=40,
         vectors=PromptConfig(length=4),
         search=SearchConfig(every=4, steps=12, rows=4),
+        baselines=False,
         **options,
     )
     return adapt(config), json.loads((tmp_path / "run" / "search.json").read_text())
@@ -23,4 +28,18 @@ def searched(tmp_path, tiny_model, task, **options):
 def test_an_adaptation_without_steps_finds_them(tmp_path, tiny_model, toy):
     result, found = searched(tmp_path, tiny_model, toy["tone"])
     assert found["steps"] in (4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
-    assert result.steps == found["steps"]
+    assert result.steps == found["steps"] + found["steps_on_all_rows"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "validation", "learnt", "held_out", "splits"),
+    [(16, 0, 8, 8, 2), (96, 0, 64, 32, 1), (400, 0, 266, 134, 1), (400, 50, 400, 50, 1)],
+)
+def test_rows_are_held_out(rows, validation, learnt, held_out, splits):
+    train = [Row([i], [0], ((0,), (1,)), i % 2) for i in range(rows)]
+    found = splits_of(train, [Row([-1], [0])] * validation, 0)
+    assert [(len(split.learnt), len(split.held_out)) for split in found] == [(learnt, held_out)] * splits
+    for split in found:
+        assert not {row.inputs[0] for row in split.learnt} & {row.inputs[0] for row in split.held_out}
+        if not validation:
+            assert sum(row.label for row in split.learnt) == learnt // 2  # alike in their classes
