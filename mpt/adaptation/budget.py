@@ -78,7 +78,7 @@ def with_budget(
 
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
-    """The setting with the most steps that its search could find, for plans; the search itself is left out."""
+    """The setting with the most steps that its search can find; for plans, which leave the search out."""
     if setting.train.steps != UNTIL_BEST or setting.train.epochs:
         return setting
     searched = METHODS[setting.method].side_by_side and len(setting.tasks) == 1
@@ -88,8 +88,8 @@ def at_most(setting: Setting, options: SearchConfig) -> Setting:
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
     """The log of how much more frequent each class is in the user's data than among the rows drawn of it.
 
-    Accuracy counts every row alike, so its best answers are those for the frequencies of the data; the mean over
-    classes of their F1 does not.
+    Accuracy counts every row alike, so its best answers are those for the frequencies of the data; the mean
+    of the classes' F1 does not.
     """
     (task,) = setting.tasks
     if task.metric != "accuracy" or not task.choices:

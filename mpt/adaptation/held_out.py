@@ -1,4 +1,4 @@
-"""What prompts make of rows that they did not learn from: class scores, the loss, and how to weigh the scores."""
+"""What prompts make of rows that they did not learn from: class scores, their loss, and their calibration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scores(NamedTuple):
     labels: Int[np.ndarray, " N"]
 
     def loss(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> float:
-        """The mean of -log p(label) in nats, once scores are multiplied by ``scale`` and moved by ``shift``."""
+        """The mean of -log p(label) in nats, with scores multiplied by ``scale`` and moved by ``shift``."""
         moved = log_softmax(self.log_p * scale + shift, axis=1)
         return -float(np.mean(moved[np.arange(len(self.labels)), self.labels]))
 

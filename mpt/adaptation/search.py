@@ -1,9 +1,9 @@
 """Chooses an adaptation's learning rate and number of steps on rows that its prompts do not learn from.
 
-Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is held
-out, or of many none, where there is a validation split. Candidate learning rates train side by side in one job.
-After the first look the best of them goes on alone, as in successive halving, until nothing improves. Its prompt
-then learns from all rows, with those that were held out, for half as many steps again.
+Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is
+held out; of many none, where there is a validation split. Candidate learning rates train side by side in one
+job. After the first look the best of them goes on alone, as in successive halving, until nothing improves.
+Its prompt then learns from all rows, with those that were held out, for half as many steps again.
 """
 
 from __future__ import annotations
