@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.training.stage import Lengths
+from mpt.types import Row
 
 FIXED_STEPS = 40  # of what cannot be searched side by side
 
@@ -71,7 +73,7 @@ def with_budget(
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
         return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
 
-    found = search(setting, begin, rows.validation.rows, options, run, name)
+    found = search(setting, training_rows(setting), begin, rows.validation.rows, options, run, name)
     keep_search(run, name, found)
     train = replace(setting.train, steps=found.more, warmup=0.0)
     return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))
@@ -94,9 +96,16 @@ def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
     (task,) = setting.tasks
     if task.metric != "accuracy" or not task.choices:
         return 0.0
-    drawn = np.bincount([row.label for row in setting.rows[0]], minlength=len(task.choices)) + 1.0
+    drawn = np.bincount([row.label for row in training_rows(setting)], minlength=len(task.choices)) + 1.0
     frequency = rows.frequencies + 1.0
     return np.log(frequency / frequency.sum()) - np.log(drawn / drawn.sum())
+
+
+def training_rows(setting: Setting) -> Sequence[Row]:
+    """The training rows of a setting's only prompt."""
+    (rows,) = setting.rows
+    assert not isinstance(rows, Lengths)
+    return rows
 
 
 def keep_search(run: RunDir, name: str, found: Found) -> None:

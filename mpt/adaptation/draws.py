@@ -61,7 +61,7 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
     drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows))
-    if config.train.steps == UNTIL_BEST:
+    if config.train.steps == UNTIL_BEST and not config.train.epochs:
         labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
         counts = np.bincount(labels[labels >= 0], minlength=len(task.choices)).astype(float)
         many = min(map(len, train)) >= MANY

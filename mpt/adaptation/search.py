@@ -22,6 +22,7 @@ from mpt.adaptation.held_out import Scores, class_scores, text_loss
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
+from mpt.prompts.prefix import Prompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import Patience
@@ -78,6 +79,7 @@ class Found:
 
 def search(
     setting: Setting,
+    rows: Sequence[Row],
     begin: Callable[[int], Start],
     validation: Sequence[Row],
     options: SearchConfig,
@@ -88,11 +90,12 @@ def search(
 
     Args:
         setting: the adaptation of one task from the rows of one seed.
+        rows: its training rows.
         begin: makes the model before training, with so many prompts side by side.
         validation: rows of the validation split, to be held out where there are many training rows.
         name: the ending of the names of the search's stages.
     """
-    splits = splits_of(setting.rows[0], validation, setting.seeds[0])
+    splits = splits_of(rows, validation, setting.seeds[0])
     every = looks_every(splits, options)
     candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
     begun = begin(len(candidates))
@@ -203,7 +206,8 @@ def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row]
     return [row for row, _ in pairs], [index for _, index in pairs]
 
 
-def take_prompts(prompt: nnx.Module, indices: Sequence[int]) -> nnx.Module:
+def take_prompts(prompt: Prompt, indices: Sequence[int]) -> Prompt:
     """Some of the prompts that train side by side: every array has one for each along its first axis."""
+    assert isinstance(prompt, nnx.Module)
     graph, state = nnx.split(prompt)
     return nnx.merge(graph, jax.tree.map(lambda array: array[np.array(indices)], state))

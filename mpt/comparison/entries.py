@@ -28,7 +28,7 @@ class Entry:
             pretraining starts, without it; "hard": the task's instruction, word for word; "instruction" or
             "vocabulary": from scratch; "nothing": a baseline has no prompt.
         trained: it learns from the target's examples.
-        method: the name of its method; "auto": the one that suits the task.
+        method: the name of its method; "auto": that of the adaptations.
         freeze_shared: it trains the factors of a universal prompt alone.
         calibrated: its answers are calibrated by batch.
         baseline: the name of a baseline, which stands in place of the method.
@@ -65,7 +65,8 @@ class Entry:
             scratch_rate: the peak learning rate of vectors that start from scratch.
             factor: what every peak learning rate is multiplied by.
         """
-        base = replace(base, method=self.method, freeze_shared=self.freeze_shared)
+        method = base.method if self.method == AUTO else self.method
+        base = replace(base, method=method, freeze_shared=self.freeze_shared)
         base = replace(base, calibrate=base.calibrate or self.calibrated)
         base = replace(base, baseline=self.baseline, baselines=False)  # they are entries of their own
         if self.universal:

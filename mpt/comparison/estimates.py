@@ -12,6 +12,7 @@ from jaxtyping import Float
 from mpt.adaptation.result import Result
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells, numbers_of_shots
+from mpt.metrics import LEAST
 from mpt.metrics.interval import Estimate, average, estimate
 from mpt.prompts.saved import load_prompt
 from mpt.system.paths import AnyPath
@@ -74,7 +75,8 @@ class Comparison:
 
 def interval(result: Result) -> Estimate:
     """The mean over seeds, with its interval."""
-    return estimate(np.array(result.scores), _parts(result))
+    error = estimate(np.array(result.scores), _parts(result))
+    return error._replace(least=LEAST.get(result.metric, 0.0), most=1.0)
 
 
 def paired(one: Result, other: Result) -> Estimate:

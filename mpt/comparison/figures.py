@@ -101,8 +101,9 @@ def curves(comparison: Comparison, shots: int) -> Figure:
 
 def _span(mean: Estimate) -> tuple[float, float]:
     """The interval in percent; the figure alone where none is known."""
-    half = 0.0 if np.isnan(mean.half) else mean.half
-    return 100 * (mean.mean - half), 100 * (mean.mean + half)
+    if np.isnan(mean.half):
+        return 100 * mean.mean, 100 * mean.mean
+    return 100 * mean.low, 100 * mean.high
 
 
 def _examples(comparison: Comparison) -> str:

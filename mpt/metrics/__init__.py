@@ -9,7 +9,9 @@ from mpt.metrics.numbers import pearson, spearman
 from mpt.metrics.texts import bleu, chrf, rouge
 from mpt.metrics.truth import Metric, Truth
 
-__all__ = ["METRICS", "NEEDS", "Metric", "Truth", "benchmark_average", "standard_error"]
+__all__ = ["LEAST", "METRICS", "NEEDS", "Metric", "Truth", "benchmark_average", "standard_error"]
+
+LEAST = dict.fromkeys(("matthews", "pearson", "spearman"), -1.0)  # that of all others is 0; the most is 1
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,

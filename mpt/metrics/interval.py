@@ -19,11 +19,14 @@ class Estimate(NamedTuple):
         mean: the estimate.
         variance: the variance of the mean; NaN if there is only one seed and one fold.
         freedom: the degrees of freedom of ``variance``.
+        least: the least value that the metric can have; ``most`` is the highest.
     """
 
     mean: float
     variance: float
     freedom: float
+    least: float = -math.inf
+    most: float = math.inf
 
     @property
     def half(self) -> float:
@@ -34,13 +37,13 @@ class Estimate(NamedTuple):
 
     @property
     def low(self) -> float:
-        """The lower end of the 95 % confidence interval."""
-        return self.mean - self.half
+        """The lower end of the 95 % confidence interval; no value is below the least."""
+        return max(self.mean - self.half, self.least)
 
     @property
     def high(self) -> float:
-        """The upper end of the 95 % confidence interval."""
-        return self.mean + self.half
+        """The upper end of the 95 % confidence interval; no value is above the highest."""
+        return min(self.mean + self.half, self.most)
 
 
 def pseudo_values(score: Callable[[Sequence[int]], float], groups: Sequence[Hashable]) -> list[float]:
@@ -100,4 +103,7 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     variances = [one.variance / count**2 for one in estimates]
     spread = sum(v**2 / one.freedom for v, one in zip(variances, estimates))
     freedom = sum(variances) ** 2 / spread if spread else math.inf
-    return Estimate(sum(one.mean for one in estimates) / count, sum(variances), freedom)
+    mean, least, most = (
+        sum(getattr(one, name) for one in estimates) / count for name in ("mean", "least", "most")
+    )
+    return Estimate(mean, sum(variances), freedom, least, most)

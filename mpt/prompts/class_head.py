@@ -46,6 +46,7 @@ class HeadedPrompt(nnx.Module):
         layer: int = 0,
     ):
         self.prompt: PlainPrompt = SoftPrompt(vectors, layer)
+        self.layer = layer
         self.classes = Weight(classes)
         self.last, self.mean, self.bias = (PromptParam(x, group="weights") for x in (last, mean, bias))
 
@@ -59,19 +60,15 @@ class HeadedPrompt(nnx.Module):
 
     def composed(self) -> HeadedPrompt:
         """The same with plain vectors, whatever they were composed of."""
-        parts = (part[...] for part in (self.classes, self.last, self.mean, self.bias))
-        return HeadedPrompt(self.prompt.compose(), *parts, self.layer)
+        return self.calibrated(1.0, 0.0)
 
-    def calibrated(self, scale: float, shift: Float[ArrayLike, " C"]) -> HeadedPrompt:
-        """The same with scores that are multiplied by ``scale``, and then moved by ``shift``."""
-        parts = [part[...] * scale for part in (self.classes, self.last, self.mean, self.bias)]
-        parts[-1] = parts[-1] + jnp.asarray(shift, jnp.float32)[None]
-        return HeadedPrompt(self.prompt.compose(), *parts, self.layer)
-
-    @property
-    def layer(self) -> int:
-        """The layer before which the prompts enter."""
-        return self.prompt.layer
+    def calibrated(self, scale: float, shift: Float[ArrayLike, "*C"]) -> HeadedPrompt:
+        """The same with plain vectors, and scores that are multiplied by ``scale`` and moved by ``shift``."""
+        classes, last, mean, bias = (
+            scale * part[...] for part in (self.classes, self.last, self.mean, self.bias)
+        )
+        bias = bias + jnp.broadcast_to(jnp.asarray(shift, jnp.float32), bias.shape)
+        return HeadedPrompt(self.prompt.compose(), classes, last, mean, bias, self.layer)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)

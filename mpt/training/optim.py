@@ -103,7 +103,7 @@ def descend(schedule: Callable[[ArrayLike], Float[Array, "*J"]]) -> optax.Gradie
     optax's transformation of the kind knows one learning rate for all.
     """
 
-    def update(updates: Any, state: optax.ScaleByScheduleState, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         rate = -schedule(state.count)
 
         def scaled(leaf: Array) -> Array:
@@ -112,9 +112,10 @@ def descend(schedule: Callable[[ArrayLike], Float[Array, "*J"]]) -> optax.Gradie
         count = optax.safe_increment(state.count)
         return jax.tree.map(scaled, updates), optax.ScaleByScheduleState(count)
 
-    return optax.GradientTransformation(
-        lambda _: optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)), update
-    )
+    def initial(params: Any) -> Any:
+        return optax.ScaleByScheduleState(jnp.zeros([], jnp.int32))
+
+    return optax.GradientTransformation(initial, update)
 
 
 def learning_rate(
