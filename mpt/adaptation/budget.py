@@ -47,6 +47,18 @@ class Budget:
         """The steps and the seconds of the search."""
         return (self.found.steps, self.found.seconds) if self.found else (0, 0.0)
 
+    def told(self) -> list[str]:
+        """What was tried and chosen, in a sentence."""
+        if not self.found:
+            return []
+        found, losses = self.found, dict(self.found.curve)
+        tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
+        more = f", then {found.more} steps on all rows" if found.more else ""
+        return [
+            f"Learning rates: held-out loss after {found.curve[0][0]} steps {tried}. With ×{found.factor:g} it was "
+            f"least after {found.steps} steps, {losses[found.steps]:.2f} nats{more}."
+        ]
+
     def calibrated(self, model: Prompted) -> Prompted:
         """The model with scores as the held-out rows would have them, if it has a class head."""
         if not self.found or not self.found.scores or not isinstance(model.prompt, HeadedPrompt):

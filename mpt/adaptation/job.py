@@ -52,6 +52,7 @@ class Job(NamedTuple):
         parameters: trained numbers per prompt.
         seconds: spent in training steps.
         checked: scores on the rows that baselines are measured on, each task's; see ``Drawn``.
+        remarks: how long it was trained and how fast, where that was found out.
     """
 
     scores: dict[str, list[float]]
@@ -61,6 +62,7 @@ class Job(NamedTuple):
     steps: int
     seconds: float
     checked: Mapping[str, list[float]] = MappingProxyType({})
+    remarks: Sequence[str] = ()
 
 
 def jobs(setting: Setting) -> dict[str, Setting]:
@@ -151,7 +153,7 @@ def run_job(
     save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
     steps, searching = budget.spent
     steps, seconds = steps + (stage.steps or 0), seconds + searching
-    return Job(scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked)
+    return Job(scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked, budget.told())
 
 
 def _on_checked(
