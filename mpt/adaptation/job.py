@@ -153,7 +153,9 @@ def run_job(
     save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
     steps, searching = budget.spent
     steps, seconds = steps + (stage.steps or 0), seconds + searching
-    return Job(scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked, budget.told())
+    return Job(
+        scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked, budget.told()
+    )
 
 
 def _on_checked(
