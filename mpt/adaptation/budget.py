@@ -51,12 +51,13 @@ class Budget:
         """What was tried and chosen, in a sentence."""
         if not self.found:
             return []
-        found, losses = self.found, dict(self.found.curve)
+        found, loss_at = self.found, dict(self.found.curve)
+        least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
         more = f", then {found.more} steps on all rows" if found.more else ""
         return [
-            f"Learning rates: held-out loss after {found.curve[0][0]} steps {tried}. With ×{found.factor:g} it was "
-            f"least after {found.steps} steps, {losses[found.steps]:.2f} nats{more}."
+            f"Learning rates: held-out loss after {found.curve[0][0]} steps {tried}. "
+            f"With ×{found.factor:g} it went down to {least}{more}."
         ]
 
     def calibrated(self, model: Prompted) -> Prompted:
