@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mpt.adaptation.draws import UNTIL_BEST, Drawn
 from mpt.adaptation.held_out import Calibration
-from mpt.adaptation.search import Found, search
+from mpt.adaptation.search import Found, search, splits_of
 from mpt.adaptation.start import start
 from mpt.config.options import SearchConfig
 from mpt.methods import METHODS, Setting, Start
@@ -21,7 +21,7 @@ from mpt.rundir.directory import RunDir, write_atomic
 from mpt.training.stage import Lengths
 from mpt.types import Row
 
-FIXED_STEPS = 40  # of what cannot be searched side by side
+FIXED_STEPS = 40  # where nothing is searched
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def with_budget(
 ) -> tuple[Setting, Budget]:
     """A job's setting with its number of steps, and its budget.
 
-    Methods whose prompts do not train side by side, and prompts that share a part, take a fixed number.
+    Methods whose prompts do not train side by side, prompts that share a part, and rows that are too few to
+    hold any out, take a fixed number.
     """
     method = METHODS[setting.method]
     if setting.train.steps != UNTIL_BEST or setting.train.epochs or not method.trained:
@@ -81,12 +82,15 @@ def with_budget(
     if not method.side_by_side or len(setting.tasks) > 1:
         return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
     (rows,) = drawn.values()
+    splits = splits_of(training_rows(setting), rows.validation.rows, setting.seeds[0])
+    if not all(split.learnt and split.held_out for split in splits):
+        return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
 
     def begin(count: int) -> Start:
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
         return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
 
-    found = search(setting, training_rows(setting), begin, rows.validation.rows, options, run, name)
+    found = search(setting, splits, begin, options, run, name)
     keep_search(run, name, found)
     train = replace(setting.train, steps=found.more, warmup=0.0)
     return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))

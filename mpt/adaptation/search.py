@@ -35,10 +35,15 @@ LOSS = "held-out loss"
 
 
 class Split(NamedTuple):
-    """Rows to learn from, and rows that are held out."""
+    """Rows to learn from, and rows that are held out.
+
+    Attributes:
+        given_back: the held-out rows are training rows, to be learnt from in the end.
+    """
 
     learnt: Sequence[Row]
     held_out: Sequence[Row]
+    given_back: bool = True
 
 
 class Candidate(NamedTuple):
@@ -79,9 +84,8 @@ class Found:
 
 def search(
     setting: Setting,
-    rows: Sequence[Row],
+    splits: Sequence[Split],
     begin: Callable[[int], Start],
-    validation: Sequence[Row],
     options: SearchConfig,
     run: RunDir,
     name: str,
@@ -90,12 +94,10 @@ def search(
 
     Args:
         setting: the adaptation of one task from the rows of one seed.
-        rows: its training rows.
+        splits: what its prompts learn from and are scored on, see ``splits_of``.
         begin: makes the model before training, with so many prompts side by side.
-        validation: rows of the validation split, to be held out where there are many training rows.
         name: the ending of the names of the search's stages.
     """
-    splits = splits_of(rows, validation, setting.seeds[0])
     every = looks_every(splits, options)
     candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
     begun = begin(len(candidates))
@@ -108,11 +110,14 @@ def search(
     candidates = [candidates[index] for index in chosen]
     begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
     most = max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows)) - every
+    if options.minutes:
+        read = first.train.batch_size * every
+        most = min(most, affordable(options, seconds, read, candidates, setting.train.batch_size))
     second = stage_of(f"search-steps{name}", begun, candidates, setting, options, most)
 
     def look(model: Prompted) -> dict[str, float]:
         value = held_out_loss(model, candidates, best)
-        return {LOSS: value, SCORE: -math.log(value)}
+        return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
     stop = Patience(options.patience, options.gain)
     model, more_seconds = train_stage(second, run, look, every, best=True, patience=stop)
@@ -120,7 +125,7 @@ def search(
     curve = [(every + int(line["step"]), line[LOSS]) for line in lines if LOSS in line]
     steps = min(curve, key=lambda at: at[1])[0]
     scores = held_out_scores(model, candidates) if setting.tasks[0].choices else None
-    more = 0 if splits[0].held_out is validation else math.ceil(steps / 2)
+    more = math.ceil(steps / 2) if splits[0].given_back else 0
     one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
     return Found(best, steps, more, rates, curve, scores, one, seconds + more_seconds)
 
@@ -160,9 +165,13 @@ def stage_of(
 
 
 def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list[Split]:
-    """The rows to learn from and to hold out, alike in their classes."""
+    """The rows to learn from and to hold out, alike in their classes.
+
+    Args:
+        validation: rows of the validation split, which are held out where there are many training rows.
+    """
     if len(rows) >= MANY and validation:
-        return [Split(rows, validation)]
+        return [Split(rows, validation, given_back=False)]
     parts = 2 if len(rows) < FEW else 3
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = np.array([rows[i].label for i in order.tolist()])
@@ -175,6 +184,24 @@ def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list
         return Split([row for row, out in taken if not out], [row for row, out in taken if out])
 
     return [split(part) for part in range(2 if len(rows) < FEW else 1)]
+
+
+def affordable(
+    options: SearchConfig, seconds: float, rows: int, candidates: Sequence[Candidate], batch_size: int
+) -> int:
+    """The number of steps behind the first look that ``options.minutes`` leave time for, at least one.
+
+    Args:
+        seconds: what the steps up to the first look took, for ``rows`` rows in all.
+        candidates: the prompts that go on.
+        batch_size: rows of a step on all rows, of which half as many steps follow.
+    """
+    per_row = seconds / rows
+    held_out = sum(len(candidate.split.held_out) for candidate in candidates)
+    # A look reads held-out rows without a backward pass, at a third of the cost.
+    step = per_row * (options.rows * len(candidates) + held_out / 3 / options.every + batch_size / 2)
+    left = 60 * options.minutes - seconds - per_row * options.every * batch_size / 2
+    return max(int(left / step), 1)
 
 
 def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:

@@ -231,9 +231,14 @@ class SearchConfig:
     """The most steps; with many examples, `epochs` passes over them."""
     epochs: float = 4.0
     """The most passes over many examples."""
+    minutes: float = 0.0
+    """About how long training may take in all, the search included, judged by the speed of the first steps;
+    0 does not bound it. What is bounded by time depends on the machine."""
 
     def __post_init__(self):
         at_least_1(rows=self.rows, every=self.every, patience=self.patience)
+        if self.minutes < 0:
+            raise UserError(f"minutes: it must be 0 or more, not {self.minutes}")
         if not self.rates or min(self.rates) <= 0:
             raise UserError(f"rates: give one or more above 0, not {list(self.rates)}")
         if self.steps <= self.every:

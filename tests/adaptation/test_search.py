@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mpt.adaptation.search import splits_of
+from mpt.adaptation.search import Candidate, Split, affordable, splits_of
 from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
@@ -43,3 +43,11 @@ def test_rows_are_held_out(rows, validation, learnt, held_out, splits):
         assert not {row.inputs[0] for row in split.learnt} & {row.inputs[0] for row in split.held_out}
         if not validation:
             assert sum(row.label for row in split.learnt) == learnt // 2  # alike in their classes
+
+
+def test_minutes_bound_the_steps():
+    options = SearchConfig(rows=8, every=8, minutes=3.0)
+    split = Split([], [Row([0], [0])] * 24)
+    # 0.5 s a row: a step reads 8 rows, its part of a look 1 and of what follows 8; 124 s are left.
+    assert affordable(options, 24.0, 48, [Candidate(1.0, split)], 16) == int((180 - 24 - 32) / (0.5 * 17))
+    assert affordable(options, 600.0, 48, [Candidate(1.0, split)], 16) == 1
