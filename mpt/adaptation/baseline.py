@@ -93,13 +93,14 @@ def run_baseline(
 
 
 def beside(
-    task: Task, drawn: Drawn, ours: float, checked: Sequence[float], pretrained: Pretrained
+    task: Task, drawn: Drawn, title: str, ours: float, checked: Sequence[float], pretrained: Pretrained
 ) -> tuple[dict[str, float], list[str]]:
     """What baselines have on the rows that a prompt is scored on, and what is to be said of it.
 
     Which of them is better is told by validation rows, so that no choice rests on test rows.
 
     Args:
+        title: what the prompt is called, or what was trained in its place.
         ours: the prompt's score on the scored rows.
         checked: the prompts' scores on the validation rows, one per seed; none, where there are no such rows.
 
@@ -113,8 +114,8 @@ def beside(
     asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]
     found = {name: lessons.mean_scores(each, *asked) for name, each in known.items()}
     told = ", ".join(f"{name} {100 * on_scored:.1f}" for name, (on_scored, *_) in found.items())
-    remarks = [f"On the same rows: {told} %; this prompt {100 * ours:.1f} %."]
-    best = max(found, key=lambda name: found[name][-1])
+    remarks = [f"On the same rows: {told} %; {title} {100 * ours:.1f} %."]
+    best = max(found, key=lambda baseline: found[baseline][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
         count = len(drawn.checked.examples)
         remarks.append(

@@ -219,10 +219,14 @@ def _figures(mean: Estimate, difference: Estimate | None) -> dict[str, str]:
 def as_json(comparison: Comparison) -> str:
     """Method -> its results, in the order of their runs; ``shots`` is null for an untrained one.
 
-    The parts of scores are left out: each run's own ``result.json`` has them.
+    The parts of scores are left out, each run's own ``results.json`` has them; and so is what a cell does not
+    have, since baselines are entries of their own.
     """
+    left_out = "parts", "baselines", "remarks"
     plain: dict[str, list] = {method: [] for method in comparison.methods}
     for cell, result in comparison.results.items():
         plain_result = {"shots": cell.shots, **dataclasses.asdict(result)}
-        plain[cell.method].append({name: value for name, value in plain_result.items() if name != "parts"})
+        plain[cell.method].append(
+            {name: value for name, value in plain_result.items() if name not in left_out}
+        )
     return json.dumps(plain, indent=2) + "\n"
