@@ -17,6 +17,7 @@ from mpt.recipes.adapt import Result
 
 LEVELS = {method: 0.6 + 0.02 * place for place, method in enumerate(ENTRIES)}
 HARD, NOISE = (row - row.mean() for row in np.random.default_rng(0).normal(0, 0.2, (2, FOLDS)))
+FOR_CLASSES = [method for method in ENTRIES if method != "copy the input"]
 
 
 def result(method: str, target: str = "movies", **keys) -> Result:
@@ -74,7 +75,7 @@ def test_csv_has_a_line_for_each_cell_and_average():
     lines = [*csv.DictReader(io.StringIO(tables.as_csv(comparison(shots=(4, 0)))))]
     assert {(line["method"], line["target"], line["k"]) for line in lines} == {
         (method, target, k)
-        for method in ENTRIES
+        for method in FOR_CLASSES
         for target in ("movies", "editorials", "average")
         for k in ("4", "all")
     }
@@ -121,7 +122,7 @@ def test_every_figure_names_every_method_once():
     assert list(found) == ["shots", "parameters", "seconds", "curves_4", "curves_all"]
     for name, drawn in found.items():
         named = [text.get_text() for text in drawn.legends[0].get_texts()]
-        assert named == [method for method, row in ENTRIES.items() if row.tuned or "curves" not in name]
+        assert named == [method for method in FOR_CLASSES if ENTRIES[method].tuned or "curves" not in name]
 
 
 def test_figures_and_tables_go_from_few_examples_to_all_whatever_ran_first():
