@@ -52,11 +52,13 @@ class Output(NamedTuple):
             encoder-decoder also of the targets, [B, L, D].
         classes: the score of each class word, its tokens' log-probabilities summed or averaged; -inf beyond a
             row's last. None where the batch has no class trees.
+        roots: the final hidden state that each row's class words follow; None where there are none.
     """
 
     logits: Float[Array, "B L V"]
     hidden: tuple[Float[Array, "... D"], ...]
     classes: Float[Array, "B C"] | None = None
+    roots: Float[Array, "B D"] | None = None
 
 
 class ClassTree(NamedTuple):
@@ -71,7 +73,7 @@ class ClassTree(NamedTuple):
         seen: True where the first of two cells may attend to the second, if that is not at a later position.
         lengths: number of tokens of each row's text in ``Batch.tokens``, without nodes.
         nodes: token ids of the inner nodes; none for a decoder.
-        branches: the index of the output at each root, one for each row, and at each other inner node, in
+        branches: the index of the output at each root, which are as many as rows, then at each other node, in
             ``Batch.tokens`` or in the flattened cells of the decoder's text.
         parents: the index in ``branches`` of where each edge begins.
         tokens: the token of each edge.

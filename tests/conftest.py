@@ -106,6 +106,7 @@ def plain_adapt(tiny_model, toy) -> dict:
     return {
         "model": {"name": str(tiny_model)},
         "task": toy["mood"],
+        "method": "prompt",
         "vectors": {"length": 4},
         "train": stage(6),
         "shots": 4,

@@ -18,9 +18,9 @@ def start(setting: Setting) -> Start:
         raise no_shared_part("freeze_shared" if setting.freeze_shared else "also")
     layer = setting.vectors.layer if method.needs_teachers else setting.layer
     if layer and not method.late:
-        able = " and ".join(name for name, each in METHODS.items() if each.late)
+        *others, last = (name for name, each in METHODS.items() if each.late)
         raise UserError(
             f"method {method.name}: its prompts enter before the first layer, not before layer {layer}; only "
-            f"{able} have vectors.layer"
+            f"{', '.join(others)} and {last} have vectors.layer"
         )
     return method.start(setting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,9 @@ from mpt.errors import UserError, warn
 from mpt.loading.hf import Pretrained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.initial import starting_vectors
-from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import Source, for_tasks
-from mpt.training.stage import Lengths, Stage
+from mpt.training.stage import Lengths, Train
 from mpt.types import Row
-
-Train = Callable[[Stage], Prompted]
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,7 @@ class Decoder(nnx.Module):
         if batch.classes is None:
             return Output(logits, (hidden,))
         scores = class_scores(hidden, batch.classes, self.logits, self.logits_of, self.spec.vocab)
-        return Output(logits, (hidden,), scores)
+        return Output(logits, (hidden,), scores, hidden[batch.classes.branches[: len(batch.grid)]])
 
     def prefill(
         self,

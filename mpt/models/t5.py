@@ -244,7 +244,7 @@ class T5(nnx.Module):
             return output
         flat = hidden.reshape(-1, hidden.shape[-1])
         scores = class_scores(flat, tree, self.logits, self.logits_of, self.spec.vocab)
-        return output._replace(classes=scores)
+        return output._replace(classes=scores, roots=flat[tree.branches[: len(hidden)]])
 
     def prefill(
         self,

@@ -26,11 +26,11 @@ from mpt.continual_learning.setup import beginners, checked_methods, checked_tas
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
-from mpt.methods.pretraining import pretraining
 from mpt.plan.reading import Reading, drawn
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource, Source
+from mpt.training.pretraining import pretraining
 from mpt.training.stage import Stage
 
 Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig

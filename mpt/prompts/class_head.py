@@ -78,8 +78,8 @@ class HeadedPrompt(nnx.Module):
 
     def class_scores(self, batch: Batch, output: Output, backbone: Backbone) -> Float[Array, "B C"]:
         """The score of each class of each row; -inf beyond a row's last."""
-        assert batch.classes is not None
-        last, mean = last_and_mean(batch, output, backbone)
+        assert batch.classes is not None and output.roots is not None
+        last, mean = output.roots.astype(jnp.float32), mean_state(batch, output, backbone)
         index, real = batch.prompt_index, batch.classes.real
         scores = (
             jnp.einsum("bd,bcd->bc", last, (self.classes[...] + self.last[...])[index])
@@ -90,20 +90,13 @@ class HeadedPrompt(nnx.Module):
         return jnp.where(real, jnp.pad(scores, padding), -jnp.inf)
 
 
-def last_and_mean(
-    batch: Batch, output: Output, backbone: Backbone
-) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """The state that each row's first new token comes from, and the mean of its input's, in float32."""
-    text = output.hidden[0].astype(jnp.float32)
-    inside = of_inputs(batch, backbone)[:, None]
+def mean_state(batch: Batch, output: Output, backbone: Backbone) -> Float[Array, "B D"]:
+    """The mean of the final states of each row's input, in float32."""
+    text, inside = output.hidden[0].astype(jnp.float32), of_inputs(batch, backbone)[:, None]
     row, rows = places(batch)[0], len(batch.grid)
     total = jnp.zeros((rows, text.shape[-1])).at[row].add(jnp.where(inside, text, 0.0))
     count = jnp.zeros((rows, 1)).at[row].add(inside.astype(jnp.float32))
-    if backbone.layout == "encoder-decoder":
-        last = output.hidden[1][:, 0].astype(jnp.float32)
-    else:
-        last = text[jnp.asarray(batch.positions)[:, 0]]
-    return last, total / jnp.maximum(count, 1.0)
+    return total / jnp.maximum(count, 1.0)
 
 
 def headed(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:

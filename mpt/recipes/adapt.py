@@ -44,12 +44,13 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
     _check_baseline(config, tasks)
-    config = for_tasks(config, tasks)
+    suited = for_tasks(config, tasks)
     # What other methods would be told makes no difference to this run, nor what is measured beside it.
-    others = [name for name, each in METHODS.items() if each.options and name != config.method]
+    others = [name for name, each in METHODS.items() if each.options and name != suited.method]
     run = RunDir.open(config.out, config, free=[*others, "baselines"])
     if finished := read_results(run.path):
         return finished
+    config = suited
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     if config.shots:

@@ -13,7 +13,6 @@ from mpt.config.options import PretrainConfig
 from mpt.data.stored import stored_rows
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.methods.pretraining import pretraining
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.report.run_report import finish
@@ -21,6 +20,7 @@ from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath, is_remote
 from mpt.system.processes import is_multiprocess
+from mpt.training.pretraining import pretraining
 from mpt.training.stage import Stage, train_stage
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Batch

@@ -194,6 +194,9 @@ class Stage:
         )
 
 
+Train = Callable[[Stage], Prompted]  # trains a stage; a plan records it instead
+
+
 def train_stage(
     stage: Stage,
     run: RunDir,

@@ -14,7 +14,7 @@ from mpt.comparison.entries import ENTRIES, Cell, cells
 from mpt.config.options import PretrainConfig, PromptConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
-from mpt.methods import METHODS, AdaptConfig, options_of
+from mpt.methods import AdaptConfig, options_of
 from mpt.metrics.interval import FOLDS
 from mpt.recipes import compare
 from mpt.recipes.adapt import Result
@@ -50,7 +50,7 @@ def test_row_says_what_it_starts_from(name):
     assert config.method == row.method
     assert config.prompt == ("sources" if row.universal else "")
     assert config.freeze_shared is row.freeze_shared
-    new = row.start in ("hard", "instruction", "vocabulary") or METHODS[row.method].new_vectors
+    new = row.start in ("hard", "instruction", "vocabulary") or row.record.new_vectors
     assert (config.train.learning_rate == 0.5) is new
     assert (config.vectors.length == 0) is (row.start == "hard")
     assert config.calibrate is row.calibrated
@@ -66,7 +66,7 @@ def test_factor_moves_every_peak_rate_and_nothing_else(name):
     assert twice.train.factor_rate == 2 * once.train.factor_rate
     assert twice.train.word_rate == 2 * once.train.word_rate
     halved = replace(twice, train=once.train)
-    method = METHODS[row.method]
+    method = row.record
     if method.learning_rates:
         before, after = options_of(once, method), options_of(twice, method)
         rates = {name: 2 * getattr(before, name) for name in method.learning_rates}

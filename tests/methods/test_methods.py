@@ -19,6 +19,7 @@ from mpt.types import Row
 
 OPTIONS = {
     "prompt": {},
+    "classifier": {},
     "spot": {"spot": {"steps": 2}},
     "attempt": {"attempt": {"width": 5}},
     "ulpt": {"ulpt": {"rank": 3}},
@@ -33,6 +34,7 @@ P, D, S = 4, 32, 24
 # Per seed; LoRA: two layers' q, k, v and out, of 4 heads and 2 key and value heads.
 PARAMETERS = {
     "prompt": P * D,
+    "classifier": P * D + 2 * (2 * D + 1),  # two classes
     "spot": P * D,
     "attempt": P * D + 2 * 5 * D + 2 * D,
     "ulpt": P * 3 + 2 * D,
@@ -41,7 +43,14 @@ PARAMETERS = {
     "lora": 2 * 2 * (64 + 48 + 48 + 64),
 }
 # The tiny model is compiled for each method anew: none needs more steps than show that it learns.
-KIND = {"attempt": "attempt", "dept": "dept", "adept": "adept", "prefix": "prefix", "lora": "lora"}
+KIND = {
+    "classifier": "class head",
+    "attempt": "attempt",
+    "dept": "dept",
+    "adept": "adept",
+    "prefix": "prefix",
+    "lora": "lora",
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,11 @@ from jaxtyping import Array, Float
 from mpt.config.options import DistillConfig, PromptConfig, TrainConfig
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
-from mpt.methods.setting import Train
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.initial import instruction_words, starting_vectors
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.training.losses import distillation_loss, task_loss
-from mpt.training.stage import Lengths, Stage
+from mpt.training.stage import Lengths, Stage, Train
 from mpt.types import Batch, Row
 
 Rows = Sequence[Sequence[Row] | Lengths]
