@@ -178,7 +178,7 @@ class Packaged(Source):
 
     def version(self, split: str) -> str | None:
         digests = " ".join(ASSETS[name].sha256 for name in self.packages)
-        return f"{digests} {self.read.__qualname__} {code_of(self.read)}"
+        return f"{digests} {code_of(self.read)} {self.group}"
 
     def __str__(self) -> str:
         return f"package {' and '.join(self.packages)}"
@@ -256,9 +256,21 @@ def file_state(path: Path) -> str:
 
 
 def code_of(function: Callable[..., Any] | None) -> str:
-    """SHA-256 of the source file that defines a function; empty for None."""
-    file = inspect.getsourcefile(function) if function else None
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    """What a function's result depends on beside its arguments; empty for None.
+
+    That is its name, the SHA-256 of the source file that defines it, and the values that it closes over:
+    functions that one other function makes are told apart by these alone.
+    """
+    if function is None:
+        return ""
+    defined: Any = inspect.unwrap(function)
+    file = inspect.getsourcefile(defined)
+    source = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    closed_over = {
+        name: code_of(value) if callable(value) else repr(value)
+        for name, value in inspect.getclosurevars(defined).nonlocals.items()
+    }
+    return f"{defined.__qualname__} {source} {closed_over}"
 
 
 def with_label_names(columns: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:

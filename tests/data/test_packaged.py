@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mpt.catalog.library import packaged_tasks
+from mpt.data.sources import Packaged
 from mpt.tasks.offline import vader
 from mpt.tasks.wordnet import kinds, topics
 
@@ -73,3 +75,18 @@ def test_ratings_near_zero_are_neutral_or_left_out(tmp_path, neutral):
     found = [(r.columns["text"], r.columns["label"]) for r in vader("tweets", neutral)(tmp_path)]
     between = [("so so", "neutral")] if neutral else []
     assert found == [("bad & dull", "negative"), *between, ("good", "positive")]
+
+
+def test_no_two_packaged_sources_share_their_cached_rows():
+    """The cache knows rows by their source's version: what differs in any way needs a version of its own."""
+    sources = [task.source for task in packaged_tasks().values() if isinstance(task.source, Packaged)]
+    versions = {(source.packages, source.version("train")) for source in sources}
+    readers = {(source.packages, source.read, source.group) for source in sources}
+    assert len(versions) == len(readers) > 10
+
+
+def test_version_is_the_same_in_every_process():
+    """Nothing in it is an address in memory."""
+    first, again = (Packaged(("vaderSentiment",), vader("tweets", neutral=True)) for _ in range(2))
+    assert first.version("train") == again.version("train")
+    assert first.version("train") != Packaged(("vaderSentiment",), vader("tweets")).version("train")
