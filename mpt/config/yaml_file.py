@@ -116,12 +116,15 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
     return found
 
 
-def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Config:
+def from_plain(
+    kind: type[Config], value: Any, where: str, key: str = "", default: Config | None = None
+) -> Config:
     """Builds the dataclass ``kind`` from ``value``, which holds YAML's plain types.
 
     Args:
         where: the source of the value, for error messages.
         key: the dotted key at which the value stands; empty at the top level.
+        default: has the values of keys that are left out; by default, they are those of ``kind``.
 
     Raises:
         UserError: a key is unknown or missing, or a value has the wrong type.
@@ -135,26 +138,35 @@ def from_plain(kind: type[Config], value: Any, where: str, key: str = "") -> Con
         full = f"{key}.{name}" if key else str(name)
         if name not in fields:
             raise UserError(f"{where}: unknown key '{full}'; {nearest(str(name), fields)}")
-        built[name] = _convert(types_of[name], item, where, full)
+        inner = getattr(default, name) if default else _default(fields[name])
+        built[name] = _convert(types_of[name], item, where, full, inner)
     missing = [
         f.name
         for f in fields.values()
-        if f.default is dataclasses.MISSING
+        if default is None
+        and f.default is dataclasses.MISSING
         and f.default_factory is dataclasses.MISSING
         and f.name not in built
     ]
     if missing:
         raise UserError(f"{where}: missing key '{missing[0]}'")
     try:
-        return kind(**built)
+        return dataclasses.replace(default, **built) if default else kind(**built)  # type: ignore[type-var]
     except UserError as error:
         raise UserError(f"{where}: {key}{'.' if key else ''}{error}") from None
 
 
-def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
+def _default(field: dataclasses.Field) -> Any:
+    """The default of a field; None where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _convert(kind: Any, value: Any, where: str, key: str, default: Any = None) -> Any:
     """Converts one value to the type of its field, or raises an error that says what was expected."""
     if dataclasses.is_dataclass(kind):
-        return from_plain(kind, value, where, key)  # type: ignore[arg-type]
+        return from_plain(kind, value, where, key, default)  # type: ignore[arg-type]
     origin = get_origin(kind)
     if origin is Literal:
         if value not in get_args(kind):

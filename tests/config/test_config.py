@@ -52,7 +52,12 @@ def test_small_rates_are_numbers_however_they_are_written(load):
 
 def test_keys_left_out_keep_their_defaults(load):
     assert load(PretrainConfig, "teachers: {steps: 3}").teachers == TrainConfig(steps=3)
-    assert load(AdaptConfig, "train: {save_every: 3}").train.batch_size == AdaptConfig().train.batch_size
+    assert load(AdaptConfig, "train: {save_every: 3}").train == dataclasses.replace(
+        AdaptConfig().train, save_every=3
+    )
+    compared = load(CompareConfig, "adapt: {train: {save_every: 3}, vectors: {rank: 2}}").adapt
+    assert compared.train == dataclasses.replace(AdaptConfig().train, save_every=3)
+    assert compared.vectors == dataclasses.replace(AdaptConfig().vectors, rank=2)
 
 
 @pytest.mark.parametrize(
