@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -179,7 +180,7 @@ def test_folder_follows_from_what_a_run_is_made_of(backbone, tmp_path, monkeypat
 
 def test_config_is_what_options_change(backbone, toy, tmp_path, config_file):
     plain = {"train": {"steps": 0, "clip": 0.5}, "shots": 3, "test_rows": 8, "max_length": 24}
-    base = mpt.AdaptConfig(**plain | {"train": mpt.TrainConfig(steps=0, clip=0.5)})
+    base = mpt.AdaptConfig(**plain | {"train": replace(mpt.AdaptConfig().train, steps=0, clip=0.5)})
     options = {"vectors": UNTRAINED["vectors"], "train": {"clip": 0.25}}
     runs = [
         mpt.adapt(backbone, toy["mood"], tmp_path / str(place), config, **options)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from mpt.adaptation.draws import UNTIL_BEST, Drawn
+from mpt.adaptation.draws import Drawn
 from mpt.adaptation.held_out import Calibration
 from mpt.adaptation.search import Found, search, splits_of
 from mpt.adaptation.start import start
@@ -77,7 +77,7 @@ def with_budget(
     hold any out, take a fixed number.
     """
     method = METHODS[setting.method]
-    if setting.train.steps != UNTIL_BEST or setting.train.epochs or not method.trained:
+    if not setting.train.is_open or not method.trained:
         return setting, Budget()
     if not method.side_by_side or len(setting.tasks) > 1:
         return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
@@ -98,7 +98,7 @@ def with_budget(
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
     """The setting with the most steps that its search can find; for plans, which leave the search out."""
-    if setting.train.steps != UNTIL_BEST or setting.train.epochs:
+    if not setting.train.is_open:
         return setting
     searched = METHODS[setting.method].side_by_side and len(setting.tasks) == 1
     return replace(setting, train=replace(setting.train, steps=options.steps if searched else FIXED_STEPS))

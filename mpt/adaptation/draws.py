@@ -19,7 +19,6 @@ from mpt.system.processes import is_multiprocess
 from mpt.types import Row
 
 CHECKED = 200  # validation rows on which a prompt is measured against baselines
-UNTIL_BEST = -1  # steps: until nothing improves
 MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
 MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
@@ -61,7 +60,7 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
     drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows))
-    if config.train.steps == UNTIL_BEST and not config.train.epochs:
+    if config.train.is_open:
         labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
         counts = np.bincount(labels[labels >= 0], minlength=len(task.choices)).astype(float)
         many = min(map(len, train)) >= MANY

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpt.adaptation.budget import with_budget
-from mpt.adaptation.draws import UNTIL_BEST, Drawn, HeldOut
+from mpt.adaptation.draws import Drawn, HeldOut
 from mpt.adaptation.start import start
 from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
@@ -69,14 +69,15 @@ def jobs(setting: Setting) -> dict[str, Setting]:
     """An adaptation's jobs, by the ending of the names of their files.
 
     Prompts of all seeds train side by side in one job, if the method allows it and no prompts of a seed
-    share a part; else each seed has a job, with its share of the rows of a step.
+    share a part; else each seed has a job, with its share of the rows of a step. Where the number of steps is
+    left open, each seed finds its own, in a job of its own.
     """
     method, width = METHODS[setting.method], len({task.name for task in setting.tasks})
     count = len(setting.tasks) // width
-    if method.side_by_side and not setting.joint and (setting.train.steps != UNTIL_BEST or count == 1):
+    if method.side_by_side and not setting.joint and (not setting.train.is_open or count == 1):
         return {"": setting}
     train = setting.train
-    if train.steps != UNTIL_BEST:
+    if not train.is_open:
         train = replace(train, batch_size=max(train.batch_size // count, 1))
     if not method.trained:
         train = replace(train, steps=0, epochs=0.0)

@@ -12,6 +12,7 @@ from mpt.errors import UserError
 
 Decay = Literal["cosine", "linear", "constant"]
 TrackerName = Literal["wandb", "mlflow"]
+UNTIL_BEST = -1  # steps: until nothing improves
 ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
@@ -25,6 +26,17 @@ def at_least_1(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
             raise UserError(f"{name}: it must be at least 1, not {number}")
+
+
+def refuse_open(**stages: TrainConfig) -> None:
+    """Checks that the length of every stage, given by the name of its option, is given.
+
+    Raises:
+        UserError: one is left open.
+    """
+    for name, stage in stages.items():
+        if stage.is_open:
+            raise UserError(f"{name}.steps: only `mpt adapt` finds out how many it needs; give a number")
 
 
 @dataclass(frozen=True)
@@ -127,12 +139,19 @@ class TrainConfig:
     """A step whose loss or gradient is not finite is skipped; after this many in a row the run stops. A few
     can happen by chance, but a run that has diverged has nothing else."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its length is left open: until nothing improves."""
+        return self.steps == UNTIL_BEST and not self.epochs
+
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
             raise UserError(f"parts: {self.parts} equal parts cannot be made of {self.batch_size} rows")
         for name in ("save_every", "bad_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: it must be 1 or more, not {getattr(self, name)}")
+        if self.steps < UNTIL_BEST:
+            raise UserError(f"steps: it must be 0 or more, or -1, not {self.steps}")
         if self.temperature <= 0:
             raise UserError(f"temperature: it must be above 0, not {self.temperature}")
         for name in ("epochs", "weight_decay", "clip"):
@@ -206,6 +225,9 @@ class PretrainConfig:
     """Seed of the initial values and of the order of the examples."""
     track: tuple[TrackerName, ...] = ()
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
+
+    def __post_init__(self):
+        refuse_open(teachers=self.teachers, universal=self.universal)
 
 
 @dataclass(frozen=True)
@@ -356,3 +378,6 @@ class ContinualConfig:
     track: tuple[TrackerName, ...] = ()
     """Trackers to send each method's metrics to, in addition to metrics.jsonl and TensorBoard's event
     files."""
+
+    def __post_init__(self):
+        refuse_open(train=self.train)

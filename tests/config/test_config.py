@@ -35,7 +35,7 @@ def load(tmp_path):
     out=st.text(st.characters(exclude_categories=["Cs", "Cc"])),
     tasks=st.lists(st.text("abc/.: #'\"", max_size=8)).map(tuple),
     rate=st.floats(allow_nan=False, allow_infinity=False),
-    steps=st.integers(),
+    steps=st.integers(0),
 )
 def test_dumped_config_is_read_back_equal(tmp_path_factory, out, tasks, rate, steps):
     written = PretrainConfig(out=out, tasks=tasks, teachers=TrainConfig(learning_rate=rate, steps=steps))
@@ -69,6 +69,9 @@ def test_keys_left_out_keep_their_defaults(load):
         (TrainConfig, "learning_rate: fast", r"learning_rate must be a number, not 'fast'"),
         (TrainConfig, "sampling: eqal", r"sampling is 'eqal'; did you mean 'equal'\?"),
         (TrainConfig, "sampling: [equal]", r"sampling"),
+        (TrainConfig, "steps: -2", r"steps: it must be 0 or more, or -1, not -2"),
+        (PretrainConfig, "teachers: {steps: -1}", r"teachers.steps: only `mpt adapt` finds out how many"),
+        (ContinualConfig, "train: {steps: -1}", r"train.steps: only `mpt adapt` finds out how many"),
         (TrainConfig, "parts: 5", r"parts: 5 equal parts cannot be made of 24 rows"),
         (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
         (TrainConfig, "epochs: -1", r"epochs: it must be 0 or more, not -1"),
