@@ -291,11 +291,8 @@ class Decoder(nnx.Module):
         hidden, prompt, text = self._run_batch(batch, states, prompts, prefix_kv, layer)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
-        cache, length, first = (
-            prompt.take_rows(batch.prompt_index).concat(text),
-            prompt.positions.shape[1],
-            None,
-        )
+        cache, length = prompt.take_rows(batch.prompt_index).concat(text), prompt.positions.shape[1]
+        first = None
         if below:
             cache = cache.with_layers_below(below)
             first = jnp.where(jnp.arange(self.spec.layers) < layer, length, 0)
@@ -308,15 +305,13 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs one more token of each row; the logits of the next one, and the state behind it."""
         positions = state.position[:, None]
-        every_position = concat_positions(state.cache.positions, positions)
+        key_positions = concat_positions(state.cache.positions, positions)
 
         def attention(q: Float[Array, "B 1 N H"], kv: KV, w: Layer, past: Any) -> Float[Array, "B 1 N H"]:
             past, first = past
-            keys = (
-                every_position
-                if first is None
-                else jnp.where(every_position < first, NOWHERE, every_position)
-            )
+            keys = key_positions
+            if first is not None:
+                keys = jnp.where(keys < first, NOWHERE, keys)
             return attend(q, past.concat(kv), visible(positions, keys, w["window"]), *self.spec.scoring)
 
         past = state.cache.kv, state.first
