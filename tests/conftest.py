@@ -21,6 +21,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="mpt-compiled-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import jax
 import pytest
 from hypothesis import settings
 from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_t5, write_task
@@ -30,6 +31,8 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.system.quiet import hide_compiler
 
 hide_compiler()
+
+MAPPINGS = 40_000  # of memory, in a process
 
 collect_ignore = ["golden", "make_golden.py"]  # no tests, and they import torch
 
@@ -44,6 +47,18 @@ def cache(tmp_path_factory) -> Path:
     os.environ["MPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["HF_HUB_OFFLINE"] = "1"
     return Path(os.environ["MPT_CACHE"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Forgets compiled programs before the process has too many.
+
+    Each takes several mappings of memory, of which Linux allows a process 65,530; beyond them, it aborts.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
