@@ -17,7 +17,8 @@ output. A decoder runs each of the J prompts once; an encoder runs a prompt in f
 backward pass a frozen matrix costs as much again (the gradient of its input), and attention twice as much.
 A trained matrix costs as much once more, for its own gradient.
 
-Not counted: elementwise work, recomputation, padding, and that windows reduce attention.
+Not counted: elementwise work, recomputation, padding, and that windows reduce attention. Inner nodes of class
+words count as text and labels that attend to all in front of them, although they see only their ancestors.
 """
 
 from __future__ import annotations
