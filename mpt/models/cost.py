@@ -20,7 +20,8 @@ A trained matrix costs as much once more, for its own gradient.
 Where prompts enter before a later layer, the layers below read the texts alone: Σ S tokens and
 Σ S·(S + 1)/2 pairs (S² in an encoder), in the forward pass only, as nothing below depends on a prompt.
 
-Not counted: elementwise work, recomputation, padding, and that windows reduce attention.
+Not counted: elementwise work, recomputation, padding, and that windows reduce attention. Inner nodes of class
+words count as text and labels that attend to all in front of them, although they see only their ancestors.
 """
 
 from __future__ import annotations
