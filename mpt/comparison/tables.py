@@ -132,9 +132,15 @@ _GOAL = (
 def caption(comparison: Comparison, pretraining: float | None) -> str:
     """How to read the tables."""
     seeds = max((len(result.scores) for result in comparison.results.values()), default=0)
-    return (
-        f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
+    over = (
+        "In percent, of one draw of training examples, with its 95 % interval over draws of test rows; seconds "
+        "of training."
+        if seeds == 1
+        else f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
         "and of test rows; seconds per seed."
+    )
+    return (
+        over
         + (_GOAL if any(result.curve for result in comparison.results.values()) else "")
         + ("" if pretraining is None else f" Training the universal prompt took {pretraining:.0f} s, once.")
         + _head_starts(comparison)
