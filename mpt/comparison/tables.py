@@ -133,11 +133,11 @@ def caption(comparison: Comparison, pretraining: float | None) -> str:
     """How to read the tables."""
     seeds = max((len(result.scores) for result in comparison.results.values()), default=0)
     over = (
-        "In percent, of one draw of training examples, with its 95 % interval over draws of test rows; seconds "
-        "of training."
+        "In percent, of one draw of training examples, with its 95 % interval over draws of test rows; "
+        "seconds of training."
         if seeds == 1
-        else f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training examples "
-        "and of test rows; seconds per seed."
+        else f"In percent, the mean over {seeds} seeds with its 95 % interval, over draws of training "
+        "examples and of test rows; seconds per seed."
     )
     return (
         over
