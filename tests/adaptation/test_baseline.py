@@ -61,7 +61,7 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
     result = recipe.adapt(replace(config, baselines=True), pretrained)
     line, better = result.remarks
     assert line.startswith(f"On the same rows: largest class {100 * result.baselines['largest class']:.1f}, ")
-    assert line.endswith(f" %; prompt with class head {100 * np.mean(result.scores):.1f} %.")
+    assert line.endswith(f" %; this prompt {100 * np.mean(result.scores):.1f} %.")
     assert list(result.baselines) == ["largest class", "counting words", "linear probe"]
     for name, score in result.baselines.items():
         alone = recipe.adapt(replace(config, baseline=name, out=str(tmp_path / name)), pretrained)
