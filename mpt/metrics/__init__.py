@@ -11,7 +11,9 @@ from mpt.metrics.truth import Metric, Truth
 
 __all__ = ["LEAST", "METRICS", "NEEDS", "Metric", "Truth", "benchmark_average", "standard_error"]
 
-LEAST = dict.fromkeys(("matthews", "pearson", "spearman"), -1.0)  # that of all others is 0; the most is 1
+LEAST: dict[str, float] = dict.fromkeys(
+    ("matthews", "pearson", "spearman"), -1.0
+)  # that of all others is 0; the most is 1
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
