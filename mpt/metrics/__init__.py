@@ -11,9 +11,8 @@ from mpt.metrics.truth import Metric, Truth
 
 __all__ = ["LEAST", "METRICS", "NEEDS", "Metric", "Truth", "benchmark_average", "standard_error"]
 
-LEAST: dict[str, float] = dict.fromkeys(
-    ("matthews", "pearson", "spearman"), -1.0
-)  # that of all others is 0; the most is 1
+# The least value of a metric, where it is not 0; the most is 1.
+LEAST: dict[str, float] = dict.fromkeys(("matthews", "pearson", "spearman"), -1.0)
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
