@@ -157,7 +157,7 @@ def test_saved_config_runs_the_same_again(tmp_path, adapted, capsys):
 def test_comparison_prints_every_method(compared):
     run, text = compared
     results = json.loads((run / "results.json").read_text())
-    assert len(results) == 5
+    assert len(results) == 8  # three of them baselines
     table = (run / "results.md").read_text()
     for method, (result,) in results.items():
         assert f"| {method} |" in table
