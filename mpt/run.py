@@ -25,7 +25,7 @@ from mpt.insight.tokens import nearest_tokens, spelled
 from mpt.interop.exporting import Format, export_run
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
-from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.class_head import in_front
 from mpt.prompts.saved import Card, load_prompt
 from mpt.recipes.inspect import inspect
 from mpt.rundir.directory import atomic_folder
@@ -166,7 +166,7 @@ class Run:
     def vectors(self) -> Float[np.ndarray, "J P D"]:
         """The prompts themselves, as they stand in front of an embedded text."""
         prompt, card = load_prompt(self.path, trained(self.path)[1])
-        prompt = prompt.prompt if isinstance(prompt, HeadedPrompt) else prompt
+        prompt = in_front(prompt)
         if not isinstance(prompt, PlainPrompt):
             raise UserError(
                 f"{self.path}: what it holds is more than a prompt ({card.kind}); it has no vectors"

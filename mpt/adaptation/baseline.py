@@ -36,18 +36,13 @@ class Lessons:
 
     @classmethod
     def of(cls, task: Task, drawn: Drawn, states: States) -> Lessons:
-        wanted, examples = {place for places in drawn.places for place in places}, {}
-        frequencies = np.zeros(len(task.choices), int)
-        for place, example in enumerate(task.examples("train")):
-            if task.choices:
-                frequencies[example.label] += 1
-            if place in wanted:
-                examples[place] = example
+        wanted = {place for places in drawn.places for place in places}
+        examples = {place: example for place, example in enumerate(task.examples("train")) if place in wanted}
         train = [
             Labelled([examples[place] for place in places], rows)
             for places, rows in zip(drawn.places, drawn.train)
         ]
-        return cls(task, frequencies, train, states)
+        return cls(task, drawn.frequencies, train, states)
 
     def answers(self, baseline: Baseline, asked: HeldOut) -> Iterator[Answers]:
         """A baseline's answers, those of each seed."""

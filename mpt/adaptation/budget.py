@@ -29,14 +29,17 @@ class Budget:
     """What a job trains.
 
     Attributes:
-        factor: what the learning rates are multiplied by.
         found: the outcome of the search, if there was one.
         prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
     """
 
-    factor: float = 1.0
     found: Found | None = None
     prior: Float[np.ndarray, " C"] | float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """What the learning rates are multiplied by."""
+        return self.found.factor if self.found else 1.0
 
     def begun(self, start: Start) -> Start:
         """What training goes on from: the outcome of the search, if there was one."""
@@ -76,15 +79,14 @@ def with_budget(
     Methods whose prompts do not train side by side, prompts that share a part, and rows that are too few to
     hold any out, take a fixed number.
     """
-    method = METHODS[setting.method]
-    if not setting.train.is_open or not method.trained:
+    if not setting.train.is_open or not METHODS[setting.method].trained:
         return setting, Budget()
-    if not method.side_by_side or len(setting.tasks) > 1:
-        return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
+    if not is_searched(setting):
+        return with_steps(setting, FIXED_STEPS), Budget()
     (rows,) = drawn.values()
     splits = splits_of(training_rows(setting), rows.validation.rows, setting.seeds[0])
     if not all(split.learnt and split.held_out for split in splits):
-        return replace(setting, train=replace(setting.train, steps=FIXED_STEPS)), Budget()
+        return with_steps(setting, FIXED_STEPS), Budget()
 
     def begin(count: int) -> Start:
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
@@ -92,16 +94,24 @@ def with_budget(
 
     found = search(setting, splits, begin, options, run, name)
     keep_search(run, name, found)
-    train = replace(setting.train, steps=found.more, warmup=0.0)
-    return replace(setting, train=train), Budget(found.factor, found, prior(setting, rows))
+    return with_steps(setting, found.more, warmup=0.0), Budget(found, prior(setting, rows))
+
+
+def is_searched(setting: Setting) -> bool:
+    """Whether the prompts of a search can train side by side."""
+    return METHODS[setting.method].side_by_side and len(setting.tasks) == 1
+
+
+def with_steps(setting: Setting, steps: int, **others: float) -> Setting:
+    """The setting with that number of steps, and other options of its training."""
+    return replace(setting, train=replace(setting.train, steps=steps, **others))
 
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
     """The setting with the most steps that its search can find; for plans, which leave the search out."""
     if not setting.train.is_open:
         return setting
-    searched = METHODS[setting.method].side_by_side and len(setting.tasks) == 1
-    return replace(setting, train=replace(setting.train, steps=options.steps if searched else FIXED_STEPS))
+    return with_steps(setting, options.steps if is_searched(setting) else FIXED_STEPS)
 
 
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:

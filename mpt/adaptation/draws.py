@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
@@ -36,8 +36,8 @@ class Drawn(NamedTuple):
 
     Attributes:
         places: of the training rows, among all that the task has.
-        validation: rows that a search may hold out.
         frequencies: number of training rows of each class, among all that the task has; empty for free text.
+        validation: rows that a search may hold out.
         checked: validation rows on which a prompt is measured against baselines; None: it is not.
     """
 
@@ -45,8 +45,8 @@ class Drawn(NamedTuple):
     train: list[Sequence[Row]]
     probed: HeldOut
     scored: HeldOut
+    frequencies: Int[np.ndarray, " C"]
     validation: HeldOut = HeldOut([], [])
-    frequencies: Float[np.ndarray, " C"] = np.zeros(0)
     checked: HeldOut | None = None
 
 
@@ -59,13 +59,11 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
         return held_out(task, split, count, length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows))
-    if config.train.is_open:
-        labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
-        counts = np.bincount(labels[labels >= 0], minlength=len(task.choices)).astype(float)
-        many = min(map(len, train)) >= MANY
-        validation = _if_there(task, HELD_OUT, length, pretrained) if many else drawn.validation
-        drawn = drawn._replace(frequencies=counts, validation=validation)
+    labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
+    frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
+    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows), frequencies)
+    if config.train.is_open and min(map(len, train)) >= MANY:
+        drawn = drawn._replace(validation=_if_there(task, HELD_OUT, length, pretrained))
     if not is_measured(config, task) or max(map(len, train)) > MOST:
         return drawn
     if config.scored == "validation":

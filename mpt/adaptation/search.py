@@ -124,7 +124,7 @@ def search(
     lines = run.metrics(second.name).read()
     curve = [(every + int(line["step"]), line[LOSS]) for line in lines if LOSS in line]
     steps = min(curve, key=lambda at: at[1])[0]
-    scores = held_out_scores(model, candidates) if setting.tasks[0].choices else None
+    scores = held_out_scores(model, candidates, best) if setting.tasks[0].choices else None
     more = math.ceil(steps / 2) if splits[0].given_back else 0
     one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
     return Found(best, steps, more, rates, curve, scores, one, seconds + more_seconds)
@@ -218,9 +218,9 @@ def held_out_loss(model: Prompted, candidates: Sequence[Candidate], factor: floa
     return text_loss(model, rows, prompts)
 
 
-def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float | None = None) -> Scores:
-    """The class scores of all held-out rows, each by the prompt that did not learn from it."""
-    return class_scores(model, *_held_out(candidates, candidates[0].factor if factor is None else factor))
+def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float) -> Scores:
+    """The class scores of all held-out rows, each by the rate's prompt that did not learn from it."""
+    return class_scores(model, *_held_out(candidates, factor))
 
 
 def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row], list[int]]:

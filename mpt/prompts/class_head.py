@@ -99,6 +99,11 @@ def mean_state(batch: Batch, output: Output, backbone: Backbone) -> Float[Array,
     return total / jnp.maximum(count, 1.0)
 
 
+def in_front(prompt: nnx.Module) -> nnx.Module:
+    """What stands in front of texts: of a prompt with a class head, its vectors without the head."""
+    return prompt.prompt if isinstance(prompt, HeadedPrompt) else prompt
+
+
 def headed(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:
     """Rows as a prompt reads them: without the words of the classes, where it has a class head."""
     if not isinstance(prompt, HeadedPrompt):

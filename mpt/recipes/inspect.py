@@ -23,7 +23,7 @@ from mpt.insight.transfer import LabelledRows, transfer
 from mpt.insight.variance_shares import common_and_specific, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
-from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.class_head import in_front
 from mpt.prompts.saved import Card, load_prompt
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
@@ -118,7 +118,7 @@ def _prompts(run: AnyPath, pretrained: Pretrained | None) -> dict[str, tuple[Pla
     found: dict[str, tuple[nnx.Module, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
     plain: dict[str, tuple[PlainPrompt, Card]] = {}
     for name, (prompt, card) in found.items():
-        prompt = prompt.prompt if isinstance(prompt, HeadedPrompt) else prompt
+        prompt = in_front(prompt)
         if not isinstance(prompt, PlainPrompt):
             raise UserError(
                 f"{run}: what it holds is more than a prompt ({card.kind}), and only vectors in front of a "
