@@ -43,12 +43,11 @@ class Sizes(NamedTuple):
             classes: whether to score the rows' class words, instead of the targets of rows that have some.
         """
         tree = _rounded(TreeSizes.of(rows), len(rows)) if classes else NO_TREE
-        rows = as_read(rows, classes)
-        lengths = [text_length(row, layout) + len(_nodes(row, layout, tree)) for row in rows]
+        lengths = [read_length(row, layout, classes) for row in rows]
         # Padding the grid costs little, padding the tokens costs much: they are rounded up more finely. Most
         # of a text with class words are these, which are the same in every row: the sums differ little.
         finer = 2 if tree.nodes else 1
-        targets = max(len(row.targets) for row in rows)
+        targets = max(len(row.targets) for row in as_read(rows, classes))
         return cls(bucket(sum(lengths), 8 * finer), bucket(max(lengths), 2 * finer), targets, tree)
 
 
