@@ -10,12 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.held_out import Calibration
-from mpt.adaptation.search import Found, search, splits_of
+from mpt.adaptation.search import Found, Limit, Split, search, splits_of
 from mpt.adaptation.start import start
+from mpt.adaptation.weighing import Weighing
+from mpt.baselines import States
 from mpt.config.options import SearchConfig
 from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.pooled import middle_state
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.training.stage import Lengths
@@ -30,11 +32,11 @@ class Budget:
 
     Attributes:
         found: the outcome of the search, if there was one.
-        prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
+        weighing: how the scores of a class head are weighed, if there is one.
     """
 
     found: Found | None = None
-    prior: Float[np.ndarray, " C"] | float = 0.0
+    weighing: Weighing | None = None
 
     @property
     def factor(self) -> float:
@@ -58,21 +60,19 @@ class Budget:
         least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
         more = f", then {found.more} steps on all rows" if found.more else ""
-        return [
+        rates = (
             f"Learning rates: held-out loss after {found.curve[0][0]} steps {tried}. "
             f"With ×{found.factor:g} it went down to {least}{more}."
-        ]
+        )
+        return [rates, self.weighing.told()] if self.weighing else [rates]
 
-    def calibrated(self, model: Prompted) -> Prompted:
+    def weighed(self, model: Prompted) -> Prompted:
         """The model with scores as the held-out rows would have them, if it has a class head."""
-        if not self.found or not self.found.scores or not isinstance(model.prompt, HeadedPrompt):
-            return model
-        scale, shift = Calibration.fit(self.found.scores)
-        return Prompted(model.backbone, model.prompt.calibrated(scale, shift + self.prior))
+        return self.weighing.applied(model) if self.weighing else model
 
 
 def with_budget(
-    setting: Setting, drawn: Mapping[str, Drawn], run: RunDir, name: str, options: SearchConfig
+    setting: Setting, drawn: Mapping[str, Drawn], run: RunDir, name: str, options: SearchConfig, limit: Limit
 ) -> tuple[Setting, Budget]:
     """A job's setting with its number of steps, and its budget.
 
@@ -92,9 +92,30 @@ def with_budget(
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
         return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
 
-    found = search(setting, splits, begin, options, run, name)
-    keep_search(run, name, found)
-    return with_steps(setting, found.more, warmup=0.0), Budget(found, prior(setting, rows))
+    found = search(setting, splits, begin, options, run, name, limit)
+    budget = Budget(found, weighed(setting, splits, found, prior(setting, rows), options.probe))
+    keep_search(run, name, budget)
+    return with_steps(setting, found.more, warmup=0.0), budget
+
+
+def weighed(
+    setting: Setting,
+    splits: Sequence[Split],
+    found: Found,
+    prior: Float[np.ndarray, " C"] | float,
+    with_probe: bool,
+) -> Weighing | None:
+    """How the scores of a class head are weighed; None where there is none.
+
+    Args:
+        prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
+        with_probe: whether a linear probe may stand beside it.
+    """
+    if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
+        return None
+    states = States(setting.pretrained, middle_state) if with_probe else None
+    weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
+    return weighing._replace(shift=weighing.shift + prior)
 
 
 def is_searched(setting: Setting) -> bool:
@@ -135,8 +156,10 @@ def training_rows(setting: Setting) -> Sequence[Row]:
     return rows
 
 
-def keep_search(run: RunDir, name: str, found: Found) -> None:
+def keep_search(run: RunDir, name: str, budget: Budget) -> None:
     """Writes what was tried and chosen."""
+    found, weighing = budget.found, budget.weighing
+    assert found
     facts = {
         "rates": {f"{factor:g}": loss for factor, loss in found.rates.items()},
         "chosen": found.factor,
@@ -144,4 +167,6 @@ def keep_search(run: RunDir, name: str, found: Found) -> None:
         "steps": found.steps,
         "steps_on_all_rows": found.more,
     }
+    if weighing:
+        facts["weights"] = {"prompt": weighing.scale, "linear probe": weighing.probe_scale}
     write_atomic(run.path / f"search{name}.json", json.dumps(facts, indent=2) + "\n")

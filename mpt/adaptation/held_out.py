@@ -36,29 +36,35 @@ class Scores(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What scores are multiplied by, and what is added to each class's."""
+    """What scores of each kind are multiplied by before they are added, and what is added to each class's."""
 
-    scale: float
+    scales: Float[np.ndarray, " kinds"]
     shift: Float[np.ndarray, " C"]
 
     @classmethod
-    def fit(cls, scores: Scores, penalty: float = 0.05) -> Calibration:
-        """The scale and shifts of the least loss on held-out rows, with a penalty on what they change.
+    def fit(
+        cls, kinds: Sequence[Scores], scale_penalty: float = 0.005, shift_penalty: float = 0.5
+    ) -> Calibration:
+        """The scales and shifts of the least loss on held-out rows, with a penalty on what they change.
 
-        Supervised calibration (arXiv 2505.23783) fits a scale per class too; of few rows, one is all that
+        Supervised calibration (arXiv 2505.23783) fits a scale per class too; of few rows, no more than one
         can be told.
 
         Args:
-            penalty: on the squared logarithm of the scale, and on the mean squared shift, in nats.
+            kinds: the scores of the same rows by different means, say by a prompt and by a linear probe.
+            scale_penalty: on the squared logarithm of each scale, in nats.
+            shift_penalty: on the mean squared shift.
         """
-        classes = scores.log_p.shape[1]
+        labels, scores = kinds[0].labels, np.stack([kind.log_p for kind in kinds])
 
         def penalised(x: Float[np.ndarray, " parameters"]) -> float:
-            scale, shift = np.exp(x[0]), x[1:]
-            return scores.loss(scale, shift) + penalty * (x[0] ** 2 / 10 + np.mean(shift**2))
+            change, shift = np.split(x, [len(kinds)])
+            loss = Scores(np.tensordot(np.exp(change), scores, axes=1), labels).loss(shift=shift)
+            return loss + scale_penalty * np.sum(change**2) + shift_penalty * np.mean(shift**2)
 
-        found = minimize(penalised, np.zeros(classes + 1), method="L-BFGS-B").x
-        return cls(float(np.exp(found[0])), found[1:] - found[1:].mean())
+        start = np.concatenate([np.full(len(kinds), -np.log(len(kinds))), np.zeros(scores.shape[-1])])
+        change, shift = np.split(minimize(penalised, start, method="L-BFGS-B").x, [len(kinds)])
+        return cls(np.exp(change), shift - shift.mean())
 
 
 def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Scores:

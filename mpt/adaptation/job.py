@@ -11,6 +11,7 @@ import numpy as np
 
 from mpt.adaptation.budget import with_budget
 from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.search import Limit
 from mpt.adaptation.start import start
 from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
@@ -112,6 +113,7 @@ def run_job(
     run: RunDir,
     scoring: Scoring,
     search_options: SearchConfig,
+    limit: Limit,
 ) -> Job:
     """Trains, scores and saves what trains side by side.
 
@@ -119,8 +121,9 @@ def run_job(
         name: the ending of the names of its files.
         drawn: each task's rows.
         search_options: how the number of steps is found where it is not given.
+        limit: when that has to be through.
     """
-    setting, budget = with_budget(setting, drawn, run, name, search_options)
+    setting, budget = with_budget(setting, drawn, run, name, search_options, limit)
     begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
@@ -137,7 +140,7 @@ def run_job(
         model, seconds = train_stage(
             stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
         )
-    model = budget.calibrated(model)
+    model = budget.weighed(model)
     lines = run.metrics(stage.name).read()
     curves = {
         task: [(int(line["step"]), line[title]) for line in lines if title in line]

@@ -9,6 +9,7 @@ Its prompt then learns from all rows, with those that were held out, for half as
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -32,6 +33,23 @@ from mpt.types import Row
 
 FEW = 48  # rows: fewer are halved
 LOSS = "held-out loss"
+FORWARD = 1 / 3  # the part of a training step that a forward pass takes
+
+
+class Limit(NamedTuple):
+    """When an adaptation has to be through.
+
+    Attributes:
+        at: the time by ``time.monotonic()``.
+        rows: number of rows that are read behind the training, to score the prompt.
+    """
+
+    at: float = math.inf
+    rows: int = 0
+
+    def left(self, more: float) -> float:
+        """The seconds that are left, with ``more`` seconds to go behind them."""
+        return self.at - time.monotonic() - more
 
 
 class Split(NamedTuple):
@@ -89,6 +107,7 @@ def search(
     options: SearchConfig,
     run: RunDir,
     name: str,
+    limit: Limit,
 ) -> Found:
     """Tries learning rates side by side, and finds how many steps the best of them needs.
 
@@ -97,7 +116,9 @@ def search(
         splits: what its prompts learn from and are scored on, see ``splits_of``.
         begin: makes the model before training, with so many prompts side by side.
         name: the ending of the names of the search's stages.
+        limit: when the adaptation has to be through.
     """
+    began = time.monotonic()
     every = looks_every(splits, options)
     candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
     begun = begin(len(candidates))
@@ -109,11 +130,12 @@ def search(
     chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
     candidates = [candidates[index] for index in chosen]
     begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
-    most = max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows)) - every
-    if options.minutes:
-        read = first.train.batch_size * every
-        most = min(most, affordable(options, seconds, read, candidates, setting.train.batch_size))
-    second = stage_of(f"search-steps{name}", begun, candidates, setting, options, most)
+    most: float = max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows)) - every
+    per_row = seconds / (first.train.batch_size * every)
+    # Two more programs will be compiled: that of the next stage, and that of the last.
+    left = limit.left(2 * (time.monotonic() - began - seconds) + per_row * limit.rows * FORWARD)
+    most = min(most, affordable(options, left, per_row, candidates, setting.train.batch_size))
+    second = stage_of(f"search-steps{name}", begun, candidates, setting, options, int(most))
 
     def look(model: Prompted) -> dict[str, float]:
         value = held_out_loss(model, candidates, best)
@@ -187,21 +209,19 @@ def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list
 
 
 def affordable(
-    options: SearchConfig, seconds: float, rows: int, candidates: Sequence[Candidate], batch_size: int
-) -> int:
-    """The number of steps behind the first look that ``options.minutes`` leave time for, at least one.
+    options: SearchConfig, left: float, per_row: float, candidates: Sequence[Candidate], batch_size: int
+) -> float:
+    """The number of steps behind the first look that are through in ``left`` seconds, at least one.
 
     Args:
-        seconds: what the steps up to the first look took, for ``rows`` rows in all.
+        per_row: seconds that a step takes for each of its rows.
         candidates: the prompts that go on.
         batch_size: rows of a step on all rows, of which half as many steps follow.
     """
-    per_row = seconds / rows
     held_out = sum(len(candidate.split.held_out) for candidate in candidates)
-    # A look reads held-out rows without a backward pass, at a third of the cost.
-    step = per_row * (options.rows * len(candidates) + held_out / 3 / options.every + batch_size / 2)
-    left = 60 * options.minutes - seconds - per_row * options.every * batch_size / 2
-    return max(int(left / step), 1)
+    look = per_row * FORWARD * held_out / options.every
+    step = per_row * (options.rows * len(candidates) + batch_size / 2) + look
+    return max((left - per_row * options.every * batch_size / 2) / step, 1)
 
 
 def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:

@@ -1,36 +1,37 @@
-"""The frozen model's own hidden states of texts, read without a prompt."""
+"""The frozen model's own hidden states of texts, read without a prompt, and remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from mpt.inference.evaluate import BATCH, in_batches
 from mpt.loading.hf import Pretrained
-from mpt.prompts import SoftPrompt
-from mpt.prompts.prompted import Prompted
+from mpt.models.backbone import Backbone
+from mpt.prompts.pooled import final_states
 from mpt.sharding import replicate
 from mpt.types import Batch, Row
 
+Read = Callable[[Batch, Backbone], Float[Array, "B *states D"]]
+
 
 class States:
-    """The mean of a text's final hidden states, and that of its last token.
+    """The states of texts; each text is run once, since the draws of several seeds are asked the same rows.
 
-    An encoder-decoder's are its encoder's.
-    Every text is run once, and remembered: the draws of several seeds are asked the same rows.
+    Args:
+        read: what is read of each row, see ``mpt.prompts.pooled``.
     """
 
-    def __init__(self, pretrained: Pretrained):
-        self._pretrained = pretrained
-        self._known: dict[tuple[int, ...], Float[np.ndarray, "2 D"]] = {}
+    def __init__(self, pretrained: Pretrained, read: Read = final_states):
+        self._pretrained, self._read = pretrained, read
+        self._known: dict[tuple[int, ...], Float[np.ndarray, "*states D"]] = {}
 
-    def __call__(self, rows: Sequence[Row]) -> Float[np.ndarray, "R 2 D"]:
+    def __call__(self, rows: Sequence[Row]) -> Float[np.ndarray, "R *states D"]:
         """The states of each row's input."""
         texts = [tuple(map(int, row.inputs)) for row in rows]
         self._run([text for text in dict.fromkeys(texts) if text not in self._known])
@@ -40,19 +41,12 @@ class States:
         backbone = self._pretrained.backbone
         end: Any = self._pretrained.tokenizer.eos_token_id
         rows = [Row(text, [end]) for text in texts]  # a last target is not read
-        nothing = SoftPrompt(jnp.zeros((1, 0, backbone.embedding.shape[1])))
-        graph, state = nnx.split(Prompted(backbone, nothing))
+        graph, state = nnx.split(backbone)
         for indices, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout):
-            pooled = np.asarray(_pooled(graph, state, batch))
-            self._known |= {texts[index]: pooled[place] for place, index in enumerate(indices)}
+            states = np.asarray(_read(self._read, graph, state, batch))
+            self._known |= {texts[index]: states[place] for place, index in enumerate(indices)}
 
 
-@jax.jit(static_argnums=0)
-def _pooled(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, "B 2 D"]:
-    """Each row's mean over the states of its text, and the state of its last token."""
-    states = nnx.merge(graph, state)(batch).hidden[0].astype(jnp.float32)
-    spread = jnp.take(states, jnp.asarray(batch.grid), axis=0, mode="fill", fill_value=0.0)  # [B, T, D]
-    length = batch.filled.sum(axis=1)
-    mean = spread.sum(axis=1) / length[:, None].astype(jnp.float32)
-    last = jnp.take_along_axis(spread, length[:, None, None] - 1, axis=1)[:, 0]
-    return replicate(jnp.stack([mean, last], axis=1))
+@jax.jit(static_argnums=(0, 1))
+def _read(read: Read, graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, "B *states D"]:
+    return replicate(read(batch, nnx.merge(graph, state)))

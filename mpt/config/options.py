@@ -253,14 +253,13 @@ class SearchConfig:
     """The most steps; with many examples, `epochs` passes over them."""
     epochs: float = 4.0
     """The most passes over many examples."""
-    minutes: float = 0.0
-    """About how long training may take in all, the search included, judged by the speed of the first steps;
-    0 does not bound it. What is bounded by time depends on the machine."""
+    probe: bool = True
+    """Whether a linear probe on the frozen model's states of a text without the prompt is added to the scores
+    of a class head, weighed by the held-out examples. Each text to answer is then read twice, the second time
+    by two thirds of the layers."""
 
     def __post_init__(self):
         at_least_1(rows=self.rows, every=self.every, patience=self.patience)
-        if self.minutes < 0:
-            raise UserError(f"minutes: it must be 0 or more, not {self.minutes}")
         if not self.rates or min(self.rates) <= 0:
             raise UserError(f"rates: give one or more above 0, not {list(self.rates)}")
         if self.steps <= self.every:
@@ -305,6 +304,10 @@ class AdaptOptions:
     """How the target task is trained; with steps of -1, until nothing improves."""
     search: SearchConfig = SearchConfig()
     """How the steps are found where they are not given."""
+    minutes: float = 0.0
+    """The most minutes until the prompt is saved, where the steps are not given: the search has fewer steps,
+    judged by the speed of its first ones, but no less than one look. 0 does not bound it. The same machine
+    may then train differently another time."""
     shots: int = 16
     """Number of training examples per class (for free text, per task); 0 takes all."""
     shots_per: Literal["class", "task"] = "class"
@@ -334,6 +337,8 @@ class AdaptOptions:
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
     def __post_init__(self):
+        if self.minutes < 0:
+            raise UserError(f"minutes: it must be 0 or more, not {self.minutes:g}")
         if self.keep == "best" and not self.probe_every:
             raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
 

@@ -2,8 +2,10 @@
 
 The head starts as the output embeddings of the class words, so that an untrained one answers as the words
 do; what is trained is added to them. It reads two states of a text: the last one, from which the model would
-go on, and the mean over the input, from which a linear probe reads. A text is read once, however many classes
-there are and however long their words.
+go on, and the mean over the input. A text is read once, however many classes there are and however long their
+words.
+
+A linear probe may be added to it, which reads the text without the prompt, in a second, shorter pass.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
 from mpt.data.stored import StoredRows
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
-from mpt.prompts.prefix import PlainPrompt, Prefix, of_inputs, places
+from mpt.prompts.pooled import mean_state, middle_state
+from mpt.prompts.prefix import PlainPrompt, Prefix
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.types import Batch, Output, Row
@@ -25,7 +29,10 @@ from mpt.types import Batch, Output, Row
 
 @saved_as("class head")
 class HeadedPrompt(nnx.Module):
-    """Score of class c: x·(w_c + a_c) + m·b_c + s_c, with the last state x and the mean state m of a text.
+    """Score of class c: x·(w_c + a_c) + m·b_c + s_c + q·p_c.
+
+    x is the last state of a text and m its mean state; q is the mean state of the text without the prompt,
+    behind two thirds of the layers, which tell classes best there.
 
     Args:
         vectors: the prompts, [J, P, D].
@@ -34,6 +41,7 @@ class HeadedPrompt(nnx.Module):
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
         layer: the layer before which the prompts enter.
+        probe: p, fitted behind the training, [J, C, D]; None: texts are not read without the prompt.
     """
 
     def __init__(
@@ -44,11 +52,13 @@ class HeadedPrompt(nnx.Module):
         mean: Float[Array, "J C D"],
         bias: Float[Array, "J C"],
         layer: int = 0,
+        probe: Float[Array, "J C D"] | None = None,
     ):
         self.prompt: PlainPrompt = SoftPrompt(vectors, layer)
         self.layer = layer
         self.classes = Weight(classes)
         self.last, self.mean, self.bias = (PromptParam(x, group="weights") for x in (last, mean, bias))
+        self.probe = None if probe is None else Weight(probe)
 
     @classmethod
     def start(cls, prompt: PlainPrompt, classes: Float[Array, "J C D"]) -> HeadedPrompt:
@@ -60,15 +70,25 @@ class HeadedPrompt(nnx.Module):
 
     def composed(self) -> HeadedPrompt:
         """The same with plain vectors, whatever they were composed of."""
-        return self.calibrated(1.0, 0.0)
+        return self.rescored(1.0, 0.0)
 
-    def calibrated(self, scale: float, shift: Float[ArrayLike, "*C"]) -> HeadedPrompt:
-        """The same with plain vectors, and scores that are multiplied by ``scale`` and moved by ``shift``."""
+    def rescored(
+        self, scale: float, shift: Float[ArrayLike, "*C"], probe: Float[ArrayLike, "C D"] | None = None
+    ) -> HeadedPrompt:
+        """The same with plain vectors, scores multiplied by ``scale`` and moved by ``shift``, and a probe.
+
+        Args:
+            probe: is added to every prompt's scores as it is; None leaves what there is, scaled.
+        """
         classes, last, mean, bias = (
             scale * part[...] for part in (self.classes, self.last, self.mean, self.bias)
         )
         bias = bias + jnp.broadcast_to(jnp.asarray(shift, jnp.float32), bias.shape)
-        return HeadedPrompt(self.prompt.compose(), classes, last, mean, bias, self.layer)
+        if probe is None:
+            probes = None if self.probe is None else scale * self.probe[...]
+        else:
+            probes = jnp.broadcast_to(jnp.asarray(probe, jnp.float32), (len(bias), *np.shape(probe)))
+        return HeadedPrompt(self.prompt.compose(), classes, last, mean, bias, self.layer, probes)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)
@@ -79,24 +99,18 @@ class HeadedPrompt(nnx.Module):
     def class_scores(self, batch: Batch, output: Output, backbone: Backbone) -> Float[Array, "B C"]:
         """The score of each class of each row; -inf beyond a row's last."""
         assert batch.classes is not None and output.roots is not None
-        last, mean = output.roots.astype(jnp.float32), mean_state(batch, output, backbone)
+        last, mean = output.roots.astype(jnp.float32), mean_state(batch, output.hidden[0], backbone)
         index, real = batch.prompt_index, batch.classes.real
         scores = (
             jnp.einsum("bd,bcd->bc", last, (self.classes[...] + self.last[...])[index])
             + jnp.einsum("bd,bcd->bc", mean, self.mean[...][index])
             + self.bias[...][index]
         )
+        if self.probe is not None:
+            middle = middle_state(batch, backbone)
+            scores = scores + jnp.einsum("bd,bcd->bc", middle, self.probe[...][index])
         padding = ((0, 0), (0, real.shape[1] - scores.shape[1]))
         return jnp.where(real, jnp.pad(scores, padding), -jnp.inf)
-
-
-def mean_state(batch: Batch, output: Output, backbone: Backbone) -> Float[Array, "B D"]:
-    """The mean of the final states of each row's input, in float32."""
-    text, inside = output.hidden[0].astype(jnp.float32), of_inputs(batch, backbone)[:, None]
-    row, rows = places(batch)[0], len(batch.grid)
-    total = jnp.zeros((rows, text.shape[-1])).at[row].add(jnp.where(inside, text, 0.0))
-    count = jnp.zeros((rows, 1)).at[row].add(inside.astype(jnp.float32))
-    return total / jnp.maximum(count, 1.0)
 
 
 def in_front(prompt: nnx.Module) -> nnx.Module:

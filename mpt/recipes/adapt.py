@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpt.adaptation.baseline import beside, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, write_results
+from mpt.adaptation.search import Limit
 from mpt.adaptation.setting import setting_of
 from mpt.baselines import BASELINES
 from mpt.catalog.library import find_tasks
@@ -40,6 +42,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
+    began = time.monotonic()
     tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
@@ -59,7 +62,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if config.baseline:
         done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, pretrained, run)]
     else:
-        done = _trained(config, tasks, drawn, pretrained, run)
+        done = _trained(config, tasks, drawn, pretrained, run, began)
     results = [_beside(config.method, task, drawn[task.name], done, pretrained) for task in tasks]
     write_results(run.path, results)
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
@@ -89,8 +92,13 @@ def _trained(
     drawn: Mapping[str, Drawn],
     pretrained: Pretrained,
     run: RunDir,
+    began: float,
 ) -> list[Job]:
-    """Trains and scores what the method makes."""
+    """Trains and scores what the method makes.
+
+    Args:
+        began: when the adaptation began, by ``time.monotonic()``.
+    """
 
     def train_first(stage: Stage) -> Prompted:
         return train_stage(stage, run).model
@@ -99,7 +107,19 @@ def _trained(
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
     setting = setting_of(config, pretrained, tasks, rows, source, train_first)
     scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
-    return [run_job(part, name, drawn, run, scoring, config.search) for name, part in jobs(setting).items()]
+    parts = jobs(setting)
+    scored = [rows for each in drawn.values() for rows in (each.scored, each.checked) if rows]
+    read = sum(len(each.rows) for each in scored)
+
+    def limit(place: int) -> Limit:
+        """Each job ends when its part of the time is over."""
+        end = began + 60 * config.minutes * (place + 1) / len(parts)
+        return Limit(end, read) if config.minutes else Limit()
+
+    return [
+        run_job(part, name, drawn, run, scoring, config.search, limit(place))
+        for place, (name, part) in enumerate(parts.items())
+    ]
 
 
 def _keep_draws(run: RunDir, seeds: Sequence[int], drawn: Mapping[str, Drawn]) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -45,9 +46,15 @@ def test_rows_are_held_out(rows, validation, learnt, held_out, splits):
             assert sum(row.label for row in split.learnt) == learnt // 2  # alike in their classes
 
 
-def test_minutes_bound_the_steps():
-    options = SearchConfig(rows=8, every=8, minutes=3.0)
+def test_the_time_that_is_left_bounds_the_steps():
+    options = SearchConfig(rows=8, every=8)
     split = Split([], [Row([0], [0])] * 24)
-    # 0.5 s a row: a step reads 8 rows, its part of a look 1 and of what follows 8; 124 s are left.
-    assert affordable(options, 24.0, 48, [Candidate(1.0, split)], 16) == int((180 - 24 - 32) / (0.5 * 17))
-    assert affordable(options, 600.0, 48, [Candidate(1.0, split)], 16) == 1
+    # 0.5 s a row: a step reads 8 rows, its part of a look 1, of what follows 8; 8 of those come first.
+    assert affordable(options, 156.0, 0.5, [Candidate(1.0, split)], 16) == (156 - 32) / (0.5 * 17)
+    assert affordable(options, -1.0, 0.5, [Candidate(1.0, split)], 16) == 1
+    assert affordable(options, math.inf, 0.5, [Candidate(1.0, split)], 16) > 10**9
+
+
+def test_an_adaptation_of_no_time_takes_the_least_steps(tmp_path, tiny_model, toy):
+    _, found = searched(tmp_path, tiny_model, toy["tone"], minutes=1e-9)
+    assert found["steps"] in (4, 5)

@@ -7,6 +7,7 @@ import pytest
 from runs import random
 from toys import write_task
 
+from mpt.baselines import States
 from mpt.catalog.library import find_task
 from mpt.data.batches import Sizes, collate
 from mpt.data.tokenise import encode
@@ -17,7 +18,9 @@ from mpt.methods import AdaptConfig, for_tasks
 from mpt.methods.classifier import class_embeddings
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt, headed
+from mpt.prompts.pooled import middle_state
 from mpt.prompts.prompted import Prompted
+from mpt.prompts.saved import Card, load_prompt, save_prompt
 
 P, D = 4, 32
 
@@ -75,12 +78,31 @@ def test_an_untrained_head_answers_as_words_of_one_token(pretrained, tmp_path):
 def test_calibration_scales_and_moves_scores(asked):
     pretrained, task, rows = asked
     prompt = with_head(pretrained, task)
-    moved = prompt.calibrated(0.5, np.array([0.3, -0.3], np.float32))
+    moved = prompt.rescored(0.5, np.array([0.3, -0.3], np.float32))
     before, after = (
         np.log(choice_probabilities(Prompted(pretrained.backbone, each), rows)) for each in (prompt, moved)
     )
     wanted = jax.nn.log_softmax(0.5 * before + jnp.array([[0.3, -0.3]]))
     np.testing.assert_allclose(after, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_probe_reads_texts_without_the_prompt(asked, tmp_path):
+    pretrained, task, rows = asked
+    prompt = with_head(pretrained, task)
+    probe = np.asarray(random(5, *prompt.classes[0].shape))
+    probed = prompt.rescored(0.5, 0.0, probe)
+    facts = {"prompts": [task.name], "rows": {}, "method": "", "seeds": [0], "max_length": 24, "metrics": {}}
+    save_prompt(tmp_path, "adapted", probed, Card.describe(probed, pretrained, [task], **facts))
+    read, _ = load_prompt(tmp_path, "adapted", pretrained)
+    alone, both, again = (
+        np.log(choice_probabilities(Prompted(pretrained.backbone, each), rows))
+        for each in (prompt, probed, read)
+    )
+    wanted = 0.5 * alone + States(pretrained, middle_state)(rows) @ probe.T
+    np.testing.assert_allclose(both, jax.nn.log_softmax(wanted), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(both, again)
+    twice = np.log(choice_probabilities(Prompted(pretrained.backbone, probed.rescored(2.0, 0.0)), rows))
+    np.testing.assert_allclose(twice, jax.nn.log_softmax(2 * wanted), rtol=1e-3, atol=1e-4)
 
 
 def test_free_text_has_no_head(toy, tmp_path, pretrained):

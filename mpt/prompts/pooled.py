@@ -1,0 +1,50 @@
+"""What a frozen backbone makes of a text alone, without a prompt, as one or two vectors of each row.
+
+An encoder-decoder's states are its encoder's.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mpt.models.backbone import Backbone
+from mpt.prompts.prefix import of_inputs, places
+from mpt.types import Batch
+
+
+def mean_state(batch: Batch, states: Float[Array, "N D"], backbone: Backbone) -> Float[Array, "B D"]:
+    """The mean of the states of each row's input, in float32."""
+    inside = of_inputs(batch, backbone)[:, None]
+    row, rows = places(batch)[0], len(batch.grid)
+    total = (
+        jnp.zeros((rows, states.shape[-1])).at[row].add(jnp.where(inside, states.astype(jnp.float32), 0.0))
+    )
+    count = jnp.zeros((rows, 1)).at[row].add(inside.astype(jnp.float32))
+    return total / jnp.maximum(count, 1.0)
+
+
+def last_state(batch: Batch, states: Float[Array, "N D"], backbone: Backbone) -> Float[Array, "B D"]:
+    """The state of the last token of each row's input, in float32."""
+    inside = of_inputs(batch, backbone).astype(jnp.int32)
+    count = jnp.zeros(len(batch.grid), jnp.int32).at[places(batch)[0]].add(inside)
+    cell = jnp.take_along_axis(jnp.asarray(batch.grid), jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
+    return states[cell].astype(jnp.float32)
+
+
+def final_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 2 D"]:
+    """The mean and the last of the final states of each row's input."""
+    nothing = jnp.zeros((1, 0, backbone.embedding.shape[1]))
+    states = backbone(_alone(batch), nothing).hidden[0]
+    return jnp.stack([mean_state(batch, states, backbone), last_state(batch, states, backbone)], axis=1)
+
+
+def middle_state(batch: Batch, backbone: Backbone) -> Float[Array, "B D"]:
+    """The mean of the states of each row's input behind two thirds of the layers; the others are not run."""
+    states = backbone.lower(_alone(batch), 2 * backbone.depth // 3, prompt_length=0)
+    return mean_state(batch, states, backbone)
+
+
+def _alone(batch: Batch) -> Batch:
+    """A batch whose rows have no prompt, and no words of classes behind them."""
+    return batch._replace(prompt_index=jnp.zeros_like(batch.prompt_index), classes=None, states=None)
