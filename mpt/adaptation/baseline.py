@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,16 @@ from mpt.adaptation.draws import Drawn, HeldOut
 from mpt.adaptation.job import Job, score, score_in_parts
 from mpt.baselines import BASELINES, Baseline, Labelled, Lesson, States
 from mpt.data.task import Task
+from mpt.errors import UserError
 from mpt.inference.answers import keep_answers
-from mpt.inference.evaluate import Answers
+from mpt.inference.evaluate import Answers, answers
 from mpt.loading.hf import Pretrained
+from mpt.methods.examples import METHOD as EXAMPLES
+from mpt.methods.examples import ExamplesConfig, prompt_of_examples
+from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
+
+IN_CONTEXT = EXAMPLES.title
 
 
 @dataclass(frozen=True)
@@ -49,20 +55,6 @@ class Lessons:
         for train in self.train:
             yield baseline.answer(Lesson(self.task, self.frequencies, train, Labelled(*asked), self.states))
 
-    def mean_scores(self, baseline: Baseline, *asked: HeldOut) -> list[float]:
-        """The task's metric on each of several sets of rows, the mean over seeds; each is fitted once."""
-        ends = np.cumsum([len(each.examples) for each in asked])
-        examples = [example for each in asked for example in each.examples]
-        together = HeldOut(examples, [row for each in asked for row in each.rows])
-        scores = [
-            [
-                score(self.task, each.examples, said.texts[end - len(each.examples) : end])
-                for each, end in zip(asked, ends)
-            ]
-            for said in self.answers(baseline, together)
-        ]
-        return np.mean(scores, axis=0).tolist()
-
 
 def run_baseline(
     baseline: Baseline,
@@ -88,9 +80,15 @@ def run_baseline(
 
 
 def beside(
-    task: Task, drawn: Drawn, title: str, ours: float, checked: Sequence[float], pretrained: Pretrained
+    task: Task,
+    drawn: Drawn,
+    title: str,
+    ours: float,
+    checked: Sequence[float],
+    pretrained: Pretrained,
+    seeds: Sequence[int],
 ) -> tuple[dict[str, float], list[str]]:
-    """What baselines have on the rows that a prompt is scored on, and what is to be said of it.
+    """What baselines and in-context examples have on the rows that a prompt is scored on.
 
     Which of them is better is told by validation rows, so that no choice rests on test rows.
 
@@ -98,23 +96,61 @@ def beside(
         title: what the prompt is called, or what was trained in its place.
         ours: the prompt's score on the scored rows.
         checked: the prompts' scores on the validation rows, one per seed; none, where there are no such rows.
+        seeds: of the draws.
 
     Returns:
-        The score of each baseline that applies, the mean over seeds; and one or two sentences.
+        The score of each one that applies, the mean over seeds; and one or two sentences.
     """
     if drawn.checked is None:
         return {}, []
     lessons = Lessons.of(task, drawn, States(pretrained))
-    known = {name: each for name, each in BASELINES.items() if each.applies(task)}
+    merits = {name: each.merit for name, each in BASELINES.items() if each.applies(task)}
     asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]
-    found = {name: lessons.mean_scores(each, *asked) for name, each in known.items()}
+    together = HeldOut(
+        [example for each in asked for example in each.examples], [row for each in asked for row in each.rows]
+    )
+    said = {name: lessons.answers(BASELINES[name], together) for name in merits}
+    said |= _in_context(task, drawn, pretrained, seeds, together)
+    found = {name: mean_scores(task, asked, each) for name, each in said.items()}
     told = ", ".join(f"{name} {100 * on_scored:.1f}" for name, (on_scored, *_) in found.items())
     remarks = [f"On the same rows: {told} %; {title} {100 * ours:.1f} %."]
-    best = max(found, key=lambda baseline: found[baseline][-1])
+    best = max(found, key=lambda name: found[name][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
-        count = len(drawn.checked.examples)
         remarks.append(
-            f"{best.capitalize()} is {100 * lead:.1f} points better on {count} validation rows: "
-            f"{known[best].merit}."
+            f"{best[0].upper()}{best[1:]} {'are' if best == IN_CONTEXT else 'is'} {100 * lead:.1f} points "
+            f"better on {len(drawn.checked.examples)} validation rows: "
+            f"{merits.get(best, 'they need no training')}."
         )
     return {name: on_scored for name, (on_scored, *_) in found.items()}, remarks
+
+
+def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -> list[float]:
+    """The task's metric on each of several sets of rows, the mean over seeds.
+
+    Args:
+        said: the answers of each seed to the rows of all sets, one set after another.
+    """
+    ends = np.cumsum([len(each.examples) for each in asked])
+    scores = [
+        [
+            score(task, each.examples, each_said.texts[end - len(each.examples) : end])
+            for each, end in zip(asked, ends)
+        ]
+        for each_said in said
+    ]
+    return np.mean(scores, axis=0).tolist()
+
+
+def _in_context(
+    task: Task, drawn: Drawn, pretrained: Pretrained, seeds: Sequence[int], asked: HeldOut
+) -> dict[str, list[Answers]]:
+    """The answers of the backbone that is shown each seed's examples; none, where not one example fits."""
+    try:
+        prompts = [
+            prompt_of_examples(task, rows, pretrained, ExamplesConfig().tokens, seed)
+            for rows, seed in zip(drawn.train, seeds)
+        ]
+    except UserError:
+        return {}
+    models = [Prompted(pretrained.backbone, prompt) for prompt in prompts]
+    return {IN_CONTEXT: [answers(model, task, asked.rows, pretrained.tokenizer) for model in models]}

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Task
 from mpt.errors import UserError
+from mpt.loading.hf import Pretrained
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.prompts import SoftPrompt
@@ -57,14 +58,20 @@ def in_context(
     return ids
 
 
+def prompt_of_examples(
+    task: Task, rows: Sequence[Row], pretrained: Pretrained, tokens: int, seed: int
+) -> SoftPrompt:
+    """A hard prompt of the instruction and as many examples as fit into ``tokens``, see ``in_context``."""
+    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed)
+    return SoftPrompt(pretrained.backbone.embed(jnp.asarray([ids])).astype(jnp.float32))
+
+
 def start(setting: Setting) -> Start:
     """The examples as a hard prompt."""
     (task,), (seed,), (rows,) = setting.tasks, setting.seeds, setting.rows
     assert not isinstance(rows, Lengths)
-    backbone = setting.pretrained.backbone
-    ids = in_context(task, rows, setting.pretrained.tokenizer, setting.options.tokens, seed)
-    vectors = backbone.embed(jnp.asarray([ids])).astype(jnp.float32)
-    return Start(Prompted(backbone, SoftPrompt(vectors)), "examples in context")
+    prompt = prompt_of_examples(task, rows, setting.pretrained, setting.options.tokens, seed)
+    return Start(Prompted(setting.pretrained.backbone, prompt), "examples in context")
 
 
 METHOD = Method("examples", "in-context examples", start, ExamplesConfig, side_by_side=False, trained=False)

@@ -63,7 +63,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, pretrained, run)]
     else:
         done = _trained(config, tasks, drawn, pretrained, run, began)
-    results = [_beside(config.method, task, drawn[task.name], done, pretrained) for task in tasks]
+    results = [_beside(config, task, drawn[task.name], done, pretrained) for task in tasks]
     write_results(run.path, results)
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
         _remove_checkpoints(run)
@@ -150,11 +150,14 @@ def _result(task: Task, drawn: Drawn, done: Sequence[Job]) -> Result:
     )
 
 
-def _beside(method: str, task: Task, drawn: Drawn, done: Sequence[Job], pretrained: Pretrained) -> Result:
+def _beside(
+    config: AdaptConfig, task: Task, drawn: Drawn, done: Sequence[Job], pretrained: Pretrained
+) -> Result:
     """The result of a task, with what baselines have on the same rows."""
     result = _result(task, drawn, done)
     checked = [score for job in done for score in job.checked.get(task.name, [])]
-    title = "this prompt" if method == "prompt" else METHODS[method].title
-    baselines, remarks = beside(task, drawn, title, float(np.mean(result.scores)), checked, pretrained)
+    title = "this prompt" if config.method == "prompt" else METHODS[config.method].title
+    ours = float(np.mean(result.scores))
+    baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
     told = [remark for job in done for remark in job.remarks]
     return dataclasses.replace(result, baselines=baselines, remarks=[*told, *remarks])

@@ -62,21 +62,26 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
     line, better = result.remarks
     assert line.startswith(f"On the same rows: largest class {100 * result.baselines['largest class']:.1f}, ")
     assert line.endswith(f" %; this prompt {100 * np.mean(result.scores):.1f} %.")
-    assert list(result.baselines) == ["largest class", "counting words", "linear probe"]
+    others = ["largest class", "counting words", "linear probe", "in-context examples"]
+    assert list(result.baselines) == others
+
+    def by_itself(name, **change):
+        of = {"method": "examples"} if name == others[-1] else {"baseline": name}
+        return replace(config, **of, **change)
+
     for name, score in result.baselines.items():
-        alone = recipe.adapt(replace(config, baseline=name, out=str(tmp_path / name)), pretrained)
+        alone = recipe.adapt(by_itself(name, out=str(tmp_path / name)), pretrained)
         assert score == pytest.approx(np.mean(alone.scores))
     # On validation rows: the best baseline, scored there by a run of its own, less the prompt.
     leads = {}
     for name in ("", *result.baselines):
-        there = replace(
-            config, baseline=name, scored="validation", test_rows=200, out=str(tmp_path / f"v{name}")
-        )
+        there = by_itself(name, scored="validation", test_rows=200, out=str(tmp_path / f"v{name}"))
         found = recipe.adapt(there, pretrained)
         leads[name] = np.mean(found.scores)
     best = max(result.baselines, key=leads.__getitem__)
+    verb = "are" if best == others[-1] else "is"
     assert better.startswith(
-        f"{best.capitalize()} is {100 * (leads[best] - leads['']):.1f} points better on "
+        f"{best.capitalize()} {verb} {100 * (leads[best] - leads['']):.1f} points better on "
     )
     assert f"{found.rows} validation rows: " in better
     page = (tmp_path / "run" / "report.html").read_text()
