@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import Found, Limit, Split, search, splits_of
+from mpt.adaptation.search import Found, Limit, search, search_in_turn
+from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.weighing import Weighing
 from mpt.baselines import States
@@ -61,8 +62,7 @@ class Budget:
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
         more = f", then {found.more} steps on all rows" if found.more else ""
         rates = (
-            f"Learning rates: held-out loss after {found.curve[0][0]} steps {tried}. "
-            f"With ×{found.factor:g} it went down to {least}{more}."
+            f"Learning rates: held-out loss {tried}. With ×{found.factor:g} it went down to {least}{more}."
         )
         return [rates, self.weighing.told()] if self.weighing else [rates]
 
@@ -76,8 +76,7 @@ def with_budget(
 ) -> tuple[Setting, Budget]:
     """A job's setting with its number of steps, and its budget.
 
-    Methods whose prompts do not train side by side, prompts that share a part, and rows that are too few to
-    hold any out, take a fixed number.
+    Prompts that share a part, and rows that are too few to hold any out, take a fixed number.
     """
     if not setting.train.is_open or not METHODS[setting.method].trained:
         return setting, Budget()
@@ -92,7 +91,8 @@ def with_budget(
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
         return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
 
-    found = search(setting, splits, begin, options, run, name, limit)
+    tried = search if METHODS[setting.method].side_by_side else search_in_turn
+    found = tried(setting, splits, begin, options, run, name, limit)
     budget = Budget(found, weighed(setting, splits, found, prior(setting, rows), options.probe))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=0.0), budget
@@ -119,8 +119,8 @@ def weighed(
 
 
 def is_searched(setting: Setting) -> bool:
-    """Whether the prompts of a search can train side by side."""
-    return METHODS[setting.method].side_by_side and len(setting.tasks) == 1
+    """Whether the number of steps can be searched: prompts that share a part have none of their own."""
+    return len(setting.tasks) == 1
 
 
 def with_steps(setting: Setting, steps: int, **others: float) -> Setting:

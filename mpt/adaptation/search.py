@@ -3,7 +3,8 @@
 Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is
 held out; of many none, where there is a validation split. Candidate learning rates train side by side in one
 job. After the first look the best of them goes on alone, as in successive halving, until nothing improves.
-Its prompt then learns from all rows, with those that were held out, for half as many steps again.
+Its prompt then learns from all rows, with those that were held out, for half as many steps again. Whole
+models do not fit side by side: their rates are tried one after another, each until nothing improves.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mpt.adaptation.draws import MANY
 from mpt.adaptation.held_out import Scores, class_scores, text_loss
+from mpt.adaptation.splits import Split
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
@@ -31,7 +32,6 @@ from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
 from mpt.types import Row
 
-FEW = 48  # rows: fewer are halved
 LOSS = "held-out loss"
 FORWARD = 1 / 3  # the part of a training step that a forward pass takes
 
@@ -52,18 +52,6 @@ class Limit(NamedTuple):
         return self.at - time.monotonic() - more
 
 
-class Split(NamedTuple):
-    """Rows to learn from, and rows that are held out.
-
-    Attributes:
-        given_back: the held-out rows are training rows, to be learnt from in the end.
-    """
-
-    learnt: Sequence[Row]
-    held_out: Sequence[Row]
-    given_back: bool = True
-
-
 class Candidate(NamedTuple):
     """A prompt of the search.
 
@@ -82,7 +70,7 @@ class Found:
     Attributes:
         factor: what the learning rates are multiplied by.
         steps: number of training steps.
-        rates: factor -> the held-out loss at the first look, in nats.
+        rates: factor -> the held-out loss when the rates were compared, in nats.
         more: number of steps on all rows that are to follow.
         curve: (step, held-out loss) with the chosen rate.
         scores: the class scores of the held-out rows at the best look; None for free text.
@@ -98,6 +86,28 @@ class Found:
     scores: Scores | None
     model: Prompted
     seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        factor: float,
+        rates: dict[float, float],
+        curve: list[tuple[int, float]],
+        model: Prompted,
+        candidates: Sequence[Candidate],
+        one: Prompted,
+        seconds: float,
+    ) -> Found:
+        """The outcome of the candidates of one rate.
+
+        Args:
+            model: at the best look, with a prompt for each candidate; ``one`` has the first prompt alone.
+        """
+        steps = min(curve, key=lambda at: at[1])[0]
+        split = candidates[0].split
+        scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
+        more = math.ceil(steps / 2) if split.given_back else 0
+        return cls(factor, steps, more, rates, curve, scores, one, seconds)
 
 
 def search(
@@ -130,26 +140,70 @@ def search(
     chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
     candidates = [candidates[index] for index in chosen]
     begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
-    most: float = max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows)) - every
     per_row = seconds / (first.train.batch_size * every)
     # Two more programs will be compiled: that of the next stage, and that of the last.
     left = limit.left(2 * (time.monotonic() - began - seconds) + per_row * limit.rows * FORWARD)
-    most = min(most, affordable(options, left, per_row, candidates, setting.train.batch_size))
+    most = min(
+        most_steps(splits, options) - every,
+        affordable(options, left, per_row, candidates, setting.train.batch_size),
+    )
     second = stage_of(f"search-steps{name}", begun, candidates, setting, options, int(most))
+    model, curve, more_seconds = until_best(second, candidates, options, every, run)
+    curve = [(every + step, loss) for step, loss in curve]
+    one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
+    return Found.of(best, rates, curve, model, candidates, one, seconds + more_seconds)
+
+
+def search_in_turn(
+    setting: Setting,
+    splits: Sequence[Split],
+    begin: Callable[[int], Start],
+    options: SearchConfig,
+    run: RunDir,
+    name: str,
+    limit: Limit,
+) -> Found:
+    """Tries learning rates one after another, each until nothing improves, on the first split alone.
+
+    Each rate has an equal part of the time. The arguments are those of ``search``.
+    """
+    every, most = looks_every(splits, options), most_steps(splits, options)
+    rates: dict[float, float] = {}
+    best, taken, seconds = None, 0, 0.0
+    for factor in options.rates:
+        candidates, steps = [Candidate(factor, splits[0])], most
+        if taken:  # how long a step takes is known by now
+            per_row = seconds / (options.rows * taken)
+            left = limit.left(per_row * limit.rows * FORWARD) / (len(options.rates) - len(rates))
+            steps = int(min(most, affordable(options, left, per_row, candidates, setting.train.batch_size)))
+        stage = stage_of(f"search-x{factor:g}{name}", begin(1), candidates, setting, options, steps)
+        model, curve, spent = until_best(stage, candidates, options, min(every, steps), run)
+        taken, seconds = taken + curve[-1][0], seconds + spent
+        rates[factor] = min(loss for _, loss in curve)
+        if rates[factor] == min(rates.values()):  # no other model stays in memory
+            best = Found.of(factor, rates, curve, model, candidates, model, seconds)
+    assert best
+    return replace(best, seconds=seconds)
+
+
+def until_best(
+    stage: Stage, candidates: Sequence[Candidate], options: SearchConfig, every: int, run: RunDir
+) -> tuple[Prompted, list[tuple[int, float]], float]:
+    """Trains candidates of one rate until nothing improves.
+
+    Returns:
+        The model at the best look, (step, held-out loss) of each look, and the seconds of the steps.
+    """
+    factor = candidates[0].factor
 
     def look(model: Prompted) -> dict[str, float]:
-        value = held_out_loss(model, candidates, best)
+        value = held_out_loss(model, candidates, factor)
         return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
     stop = Patience(options.patience, options.gain)
-    model, more_seconds = train_stage(second, run, look, every, best=True, patience=stop)
-    lines = run.metrics(second.name).read()
-    curve = [(every + int(line["step"]), line[LOSS]) for line in lines if LOSS in line]
-    steps = min(curve, key=lambda at: at[1])[0]
-    scores = held_out_scores(model, candidates, best) if setting.tasks[0].choices else None
-    more = math.ceil(steps / 2) if splits[0].given_back else 0
-    one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
-    return Found(best, steps, more, rates, curve, scores, one, seconds + more_seconds)
+    model, seconds = train_stage(stage, run, look, every, best=True, patience=stop)
+    lines = run.metrics(stage.name).read()
+    return model, [(int(line["step"]), line[LOSS]) for line in lines if LOSS in line], seconds
 
 
 def stage_of(
@@ -186,28 +240,6 @@ def stage_of(
     )
 
 
-def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list[Split]:
-    """The rows to learn from and to hold out, alike in their classes.
-
-    Args:
-        validation: rows of the validation split, which are held out where there are many training rows.
-    """
-    if len(rows) >= MANY and validation:
-        return [Split(rows, validation, given_back=False)]
-    parts = 2 if len(rows) < FEW else 3
-    order = np.random.default_rng(seed).permutation(len(rows))
-    labels = np.array([rows[i].label for i in order.tolist()])
-    dealt = np.empty(len(rows), int)
-    for label in np.unique(labels):
-        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % parts
-
-    def split(part: int) -> Split:
-        taken = [(row, at == part) for row, at in zip(rows, dealt)]
-        return Split([row for row, out in taken if not out], [row for row, out in taken if out])
-
-    return [split(part) for part in range(2 if len(rows) < FEW else 1)]
-
-
 def affordable(
     options: SearchConfig, left: float, per_row: float, candidates: Sequence[Candidate], batch_size: int
 ) -> float:
@@ -222,6 +254,11 @@ def affordable(
     look = per_row * FORWARD * held_out / options.every
     step = per_row * (options.rows * len(candidates) + batch_size / 2) + look
     return max((left - per_row * options.every * batch_size / 2) / step, 1)
+
+
+def most_steps(splits: Sequence[Split], options: SearchConfig) -> int:
+    """The most steps of a prompt: so many, or so many passes over many rows."""
+    return max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows))
 
 
 def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from mpt.adaptation.held_out import Calibration, Scores
 from mpt.adaptation.probe import Probe
-from mpt.adaptation.search import Split
+from mpt.adaptation.splits import Split
 from mpt.baselines import States
 from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted

@@ -129,7 +129,7 @@ def _keep_draws(run: RunDir, seeds: Sequence[int], drawn: Mapping[str, Drawn]) -
 
 
 def _remove_checkpoints(run: RunDir) -> None:
-    for checkpoints in run.path.glob("adapt-*/checkpoints"):
+    for checkpoints in run.path.glob("*/checkpoints"):
         with one_writes() as mine:
             if mine:
                 epath.Path(checkpoints).rmtree()

@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from mpt.adaptation.search import Candidate, Split, affordable, splits_of
+from mpt.adaptation.search import Candidate, affordable
+from mpt.adaptation.splits import Split, splits_of
 from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
@@ -23,13 +24,31 @@ def searched(tmp_path, tiny_model, task, **options):
         baselines=False,
         **options,
     )
-    return adapt(config), json.loads((tmp_path / "run" / "search.json").read_text())
+    result = adapt(config)
+    (file,) = (tmp_path / "run").glob("search*.json")
+    return result, json.loads(file.read_text())
 
 
 def test_an_adaptation_without_steps_finds_them(tmp_path, tiny_model, toy):
     result, found = searched(tmp_path, tiny_model, toy["tone"])
     assert found["steps"] in (4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
     assert result.steps == found["steps"] + found["steps_on_all_rows"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_rates_of_whole_models_are_tried_in_turn(tmp_path, tiny_model, toy, method):
+    result, found = searched(tmp_path, tiny_model, toy["tone"], method=method)
+    assert found["steps"] in (4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
+    assert result.steps == found["steps"] + found["steps_on_all_rows"]
+    least = {rate: min(losses_of(tmp_path / "run" / f"search-x{rate}-0")) for rate in found["rates"]}
+    assert least == found["rates"]
+    assert found["rates"][f"{found['chosen']:g}"] == min(least.values())
+    assert not list((tmp_path / "run").glob("*/checkpoints")) or method == "lora"
+
+
+def losses_of(stage):
+    lines = map(json.loads, (stage / "metrics.jsonl").read_text().splitlines())
+    return [line["held-out loss"] for line in lines if "held-out loss" in line]
 
 
 @pytest.mark.parametrize(

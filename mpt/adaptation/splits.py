@@ -1,0 +1,47 @@
+"""Which rows an adaptation holds out while it finds out how long to train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mpt.adaptation.draws import MANY
+from mpt.types import Row
+
+FEW = 48  # rows: fewer are halved
+
+
+class Split(NamedTuple):
+    """Rows to learn from, and rows that are held out.
+
+    Attributes:
+        given_back: the held-out rows are training rows, to be learnt from in the end.
+    """
+
+    learnt: Sequence[Row]
+    held_out: Sequence[Row]
+    given_back: bool = True
+
+
+def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list[Split]:
+    """The rows to learn from and to hold out, alike in their classes.
+
+    Args:
+        validation: rows of the validation split, which are held out where there are many training rows.
+    """
+    if len(rows) >= MANY and validation:
+        return [Split(rows, validation, given_back=False)]
+    parts = 2 if len(rows) < FEW else 3
+    order = np.random.default_rng(seed).permutation(len(rows))
+    labels = np.array([rows[i].label for i in order.tolist()])
+    dealt = np.empty(len(rows), int)
+    for label in np.unique(labels):
+        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % parts
+
+    def split(part: int) -> Split:
+        taken = [(row, at == part) for row, at in zip(rows, dealt)]
+        return Split([row for row, out in taken if not out], [row for row, out in taken if out])
+
+    return [split(part) for part in range(2 if len(rows) < FEW else 1)]
