@@ -12,21 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from safetensors.numpy import load, save
 
+from mpt.baselines import States
 from mpt.data.task import Example
-from mpt.inference.evaluate import BATCH, in_batches
 from mpt.loading.hf import Pretrained
-from mpt.prompts import SoftPrompt
-from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
-from mpt.types import Batch, Row
+from mpt.types import Row
 
 # Shrinkage of the covariance towards a multiple of the identity: there are far fewer texts than dimensions.
 SHRINKAGE = 0.1
@@ -86,22 +81,7 @@ def plain_text(example: Example) -> str:
 
 def features(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> Float[np.ndarray, "B D"]:
     """The mean final hidden state of each text's first ``max_length`` tokens."""
-    backbone = pretrained.backbone
     end: Any = pretrained.tokenizer.eos_token_id
     ids_of: Any = pretrained.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     rows = [Row(ids[:max_length] or [end], [end]) for ids in ids_of]  # an empty text, too, is one token
-    nothing = SoftPrompt(jnp.zeros((1, 0, backbone.embedding.shape[1])))
-    graph, state = nnx.split(Prompted(backbone, nothing))
-    parts = [
-        np.asarray(_means(graph, state, batch))[: len(indices)]
-        for indices, batch in in_batches(rows, [0] * len(rows), BATCH, backbone.layout)
-    ]
-    return np.concatenate(parts)
-
-
-@jax.jit(static_argnums=0)
-def _means(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[Array, "B D"]:
-    """Each row's mean over the states of its text."""
-    states = nnx.merge(graph, state)(batch).hidden[0].astype(jnp.float32)
-    spread = jnp.take(states, jnp.asarray(batch.grid), axis=0, mode="fill", fill_value=0.0)
-    return spread.sum(axis=1) / batch.filled.sum(axis=1, keepdims=True, dtype=jnp.float32)
+    return States(pretrained)(rows)[:, 0]

@@ -50,6 +50,16 @@ class Sizes(NamedTuple):
         targets = max(len(row.targets) for row in as_read(rows, classes))
         return cls(bucket(sum(lengths), 8 * finer), bucket(max(lengths), 2 * finer), targets, tree)
 
+    @classmethod
+    def largest(cls, sizes: Sequence[Sizes]) -> Sizes:
+        """The sizes into which all of these fit."""
+        return jax.tree.map(lambda *each: max(each), *sizes)
+
+
+def group_sizes(rows: Sequence[Row], groups: int, layout: Layout, classes: bool) -> Sizes:
+    """The sizes of rows that are dealt out to groups, in turn; all groups have the same."""
+    return Sizes.largest([Sizes.of(rows[group::groups], layout, classes) for group in range(groups)])
+
 
 def _rounded(tree: TreeSizes, rows: int) -> TreeSizes:
     """The lengths of a class tree's axes after padding; nodes cost much, the rest costs next to nothing."""
@@ -151,6 +161,7 @@ def collate_microbatches(
     layout: Layout = "decoder",
     shards: Shards | None = None,
     classes: bool = False,
+    least: Sizes | None = None,
 ) -> Batch:
     """Collates rows into microbatches of equal size, stacked along a leading axis.
 
@@ -159,12 +170,12 @@ def collate_microbatches(
         shards: if given, each microbatch is split further into shards, and every array has a second axis
             for those shards that this process reads.
         classes: whether to score the rows' class words; see ``Sizes.of``.
+        least: the least sizes of the arrays.
     """
     shard_count = shards.count if shards else 1
-    groups = microbatches * shard_count  # rows are dealt out in turn, and all groups have the same sizes
-    sizes = jax.tree.map(
-        lambda *each: max(each), *(Sizes.of(rows[group::groups], layout, classes) for group in range(groups))
-    )
+    groups = microbatches * shard_count
+    sizes = group_sizes(rows, groups, layout, classes)
+    sizes = Sizes.largest([sizes, least]) if least else sizes
 
     def microbatch(index: int) -> Batch:
         selected = [index * shard_count + shard for shard in (shards.indices if shards else (0,))]

@@ -12,10 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.config.options import TrainConfig
-from mpt.data.batches import collate_microbatches
+from mpt.data.batches import Sizes, collate_microbatches, group_sizes
 from mpt.data.stored import StoredRows
 from mpt.errors import UserError
 from mpt.types import Batch, Layout, Row, Shards
+
+# The batches of a stage of no more steps all have one size: compiling a program for another takes
+# longer than what so few steps lose by padding.
+SHORT = 100
 
 
 def training_batches(
@@ -49,7 +53,7 @@ def training_batches(
     orders = [_order(task, seed + j, config.balanced) for j, task in enumerate(rows)]
     offsets = np.cumsum([0, *map(len, rows)])  # from an index within a task to a number over all tasks
 
-    def batch(step: int, rng: np.random.Generator) -> Batch:
+    def draw(step: int, rng: np.random.Generator) -> tuple[list[Row], list[int]]:
         tasks = draw_tasks(weights, size, rng)
         taken = [0] * len(rows)
         chosen = []
@@ -57,11 +61,18 @@ def training_batches(
             index = int(orders[task][step * stride + taken[task]])
             chosen.append(rows[task][index]._replace(number=int(offsets[task]) + index))
             taken[task] += 1
-        return collate_microbatches(
-            chosen, tasks, config.parts, layout, shards, classes=config.objective == "classes"
-        )
+        return chosen, tasks
 
-    return grain.MapDataset.range(config.steps).seed(seed).random_map(batch)
+    drawn = grain.MapDataset.range(config.steps).seed(seed).random_map(draw)
+    groups, classes = config.parts * (shards.count if shards else 1), config.objective == "classes"
+    least = None
+    if config.steps <= SHORT:
+        least = Sizes.largest([group_sizes(chosen, groups, layout, classes) for chosen, _ in drawn])
+
+    def batch(drawn: tuple[list[Row], list[int]]) -> Batch:
+        return collate_microbatches(*drawn, config.parts, layout, shards, classes, least)
+
+    return drawn.map(batch)
 
 
 def _order(rows: Sequence[Row], seed: int, balanced: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,11 +61,17 @@ def choice_probabilities(
 
 def in_batches(
     rows: Sequence[Row], prompts: Sequence[int], size: int, layout: Layout, sizing: Sizing = Sizes.of
-) -> Iterator[tuple[range, Batch]]:
-    """Yields batches of ``size`` rows with the indices of these rows; the last one is padded with copies."""
-    for start in range(0, len(rows), size):
-        indices = range(start, min(start + size, len(rows)))
-        padded = [*indices, *[start] * (size - len(indices))]
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yields batches of ``size`` rows, or fewer, with the indices of these rows.
+
+    Rows are dealt out by length, so that all batches are about equally large and few programs are compiled.
+    Each batch is filled up with copies of its shortest row.
+    """
+    longest_first = sorted(range(len(rows)), key=lambda i: -len(rows[i].inputs))
+    count = math.ceil(len(rows) / size)
+    for start in range(count):
+        indices = longest_first[start::count]
+        padded = indices + indices[-1:] * (size - len(indices))
         selected = [rows[i] for i in padded]
         yield indices, collate(selected, [prompts[i] for i in padded], layout, sizing(selected, layout))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.config.options import TrainConfig
-from mpt.data.mixture import few_shot, shares, training_batches
+from mpt.data.mixture import SHORT, few_shot, shares, training_batches
 from mpt.errors import UserError
 from mpt.types import Row, Shards
 
@@ -96,6 +96,19 @@ def test_a_rows_number_is_its_place_among_all_rows(sampling):
     first = np.cumsum([0, *SIZES])
     for batch in batches(sampling=sampling):
         assert batch.numbers.tolist() == (first[batch.prompt_index] + batch.tokens[batch.grid[:, 1]]).tolist()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_batches_of_a_short_stage_have_one_size(parts):
+    lengths = np.random.default_rng(0).integers(1, 40, 60)
+    rows = [[Row([1] * int(length), [1]) for length in lengths]]
+
+    def shapes(steps):
+        made = batches(steps=steps, rows=rows, parts=parts)
+        return {tuple(array.shape for array in jax.tree.leaves(batch)) for batch in made}
+
+    assert len(shapes(SHORT)) == 1
+    assert len(shapes(SHORT + 1)) > 1
 
 
 def test_proportional_sampling_draws_rows_by_share():

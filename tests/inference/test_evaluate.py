@@ -4,11 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mpt.data.batches import collate
 from mpt.data.sources import Files
 from mpt.data.task import Example, Task
-from mpt.inference.evaluate import answers, choice_probabilities, grade, predictions
+from mpt.inference.evaluate import answers, choice_probabilities, grade, in_batches, predictions
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Batch, Row
@@ -45,6 +47,19 @@ def expected(model, row: Row, prompt: int, mean: bool = False) -> np.ndarray:
         total = log_softmax(logits)[range(len(choice)), choice].sum()
         scores.append(total / len(choice) if mean else total)
     return np.exp(log_softmax(np.array(scores)))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 9))
+def test_rows_are_dealt_out_to_batches_of_about_one_size(lengths, size):
+    rows = [Row([1] * length, [2], number=index) for index, length in enumerate(lengths)]
+    made = list(in_batches(rows, [0] * len(rows), size, "decoder"))
+    assert sorted(index for indices, _ in made for index in indices) == list(range(len(rows)))
+    for indices, batch in made:
+        assert batch.numbers[: len(indices)].tolist() == indices and len(batch.numbers) == size
+    read = [
+        sum(lengths[index] for index in indices) for indices, _ in made if len(indices) == len(made[0][0])
+    ]
+    assert max(read) - min(read) <= max(lengths)
 
 
 @pytest.mark.parametrize("choices", [SINGLE, LONG], ids=["one token", "several tokens"])
