@@ -65,6 +65,9 @@ class CompareConfig:
     there. The others are: hard prompt, calibrated; universal prompt, not adapted, calibrated; universal
     prompt, factors adapted; the same, not pretrained; and each other method by its title, such as SPoT or
     LoRA. An unknown one is refused with the list of all."""
+    reference: str = "universal prompt, adapted"
+    """The entry that tables and figures show others beside: each one's difference from it, with its interval,
+    where both are in the table."""
     goal: float = 0.8
     """Accuracy to reach: the table shows at which step each method first reaches it."""
     shots: tuple[int, ...] = ()

@@ -25,6 +25,7 @@ class Comparison:
     Attributes:
         targets: as the config names them.
         shots: numbers of examples from few to many, whatever ran first; one table each.
+        reference: the method that others' differences are taken from.
         goal: the accuracy whose first step is told.
         weights: the backbone's parameters.
         shots_per: what a number of shots counts, see ``AdaptConfig``.
@@ -37,6 +38,7 @@ class Comparison:
     weights: int
     results: Mapping[Cell, Result]
     shots_per: str = "class"
+    reference: str = OURS
 
     @classmethod
     def of(cls, config: CompareConfig, weights: int, results: Mapping[Cell, Result]) -> Comparison:
@@ -44,7 +46,7 @@ class Comparison:
         per = config.adapt.shots_per
         there = {cell.method for cell in cells(config)}  # a baseline may apply to no target
         methods = [method for method in config.methods if method in there]
-        return cls(methods, config.targets, shots, config.goal, weights, results, per)
+        return cls(methods, config.targets, shots, config.goal, weights, results, per, config.reference)
 
     def at(self, method: str, target: str, shots: int) -> Result | None:
         return self.results.get(Cell(method, target, shots if ENTRIES[method].trained else None))
@@ -60,16 +62,16 @@ class Comparison:
         return average([interval(result) for result in row]) if row else None
 
     def difference(self, method: str, shots: int, target: str = "") -> Estimate | None:
-        """How much more a method has than the adapted universal prompt; averaged over targets for "".
+        """How much more a method has than the reference; averaged over targets for "".
 
         Both have learnt from the same draws and are scored on the same rows: it is taken draw by draw
         and row by row, so what is easy for both cancels out.
         """
-        if method == OURS or OURS not in self.methods:
+        if method == self.reference or self.reference not in self.methods:
             return None
         targets = [target] if target else self.targets
-        pairs = [(self.at(method, name, shots), self.at(OURS, name, shots)) for name in targets]
-        differences = [paired(one, ours) for one, ours in pairs if one and ours]
+        pairs = [(self.at(method, name, shots), self.at(self.reference, name, shots)) for name in targets]
+        differences = [paired(one, other) for one, other in pairs if one and other]
         return average(differences) if len(differences) == len(targets) else None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mpt.adaptation.result import Result
-from mpt.comparison.entries import ENTRIES, OURS
+from mpt.comparison.entries import ENTRIES
 from mpt.comparison.estimates import Comparison, seconds, trained
 from mpt.comparison.tables import k
 from mpt.metrics.interval import Estimate
@@ -37,7 +37,7 @@ def figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure]]:
 
 
 def against_shots(comparison: Comparison) -> Figure:
-    """The averages over targets against examples per class; the adapted universal prompt's interval."""
+    """The averages over targets against examples per class; the reference's interval."""
     drawn, (axes,) = panels(1, width=5.4, height=3.6)
     for method in comparison.methods:
         means = [
@@ -47,7 +47,7 @@ def against_shots(comparison: Comparison) -> Figure:
             level(axes, PLACES[method], method, 100 * means[0][1].mean)
         elif means:
             low, high = zip(*(_span(mean) for _, mean in means))
-            band = (low, high) if method == OURS else ()
+            band = (low, high) if method == comparison.reference else ()
             line(axes, PLACES[method], method, [x for x, _ in means], [100 * m.mean for _, m in means], *band)
     axes.set_xticks(range(len(comparison.shots)), [str(shots or "all") for shots in comparison.shots])
     axes.set_xlabel(_examples(comparison))

@@ -20,6 +20,7 @@ from mpt.render.console import short as two_digits
 
 NEVER = "–"
 FEW = 2  # targets of which the printed table has columns, in 80 columns
+MANY = 6  # targets of which a written table has columns; more have a line each, in a table of their own
 
 
 Column = tuple[str, Callable[[str], str]]  # a heading, and a method's cell
@@ -52,8 +53,10 @@ def table(comparison: Comparison, shots: int, short: bool = False) -> list[list[
             columns += _of_target(comparison, target, shots, digits=0 if short else 1)
     if len(comparison.targets) > (FEW if short else 1):
         columns.append(("average", lambda method: in_percent(comparison.mean(method, shots))))
-    if OURS in comparison.methods and (not short or len(comparison.targets) > FEW):
-        columns.append((f"minus {OURS}", lambda method: in_percent(comparison.difference(method, shots))))
+    reference = comparison.reference
+    if reference in comparison.methods and (not short or len(comparison.targets) > FEW):
+        difference = comparison.difference
+        columns.append((f"minus {reference}", lambda method: in_percent(difference(method, shots))))
     columns += [column for column in _costs(comparison, shots) if not short or "%" not in column[0]]
     return [
         [heading for heading, _ in columns],
@@ -111,16 +114,36 @@ def printed(lines: Sequence[Sequence[str]], title: str, caption: str) -> Table:
     return drawn
 
 
+def written(comparison: Comparison, shots: int) -> list[list[list[str]]]:
+    """The tables of one number of shots where there is room: one, or of many targets two."""
+    if len(comparison.targets) <= MANY:
+        return [table(comparison, shots)]
+    return [table(comparison, shots, short=True), by_target(comparison, shots)]
+
+
 def as_markdown(comparison: Comparison, notes: Sequence[str]) -> str:
-    """A table for each number of shots, and what is to be said of them."""
+    """Tables for each number of shots, and what is to be said of them."""
     parts = []
     for shots in comparison.shots:
-        headings, *rest = table(comparison, shots)
         parts += [f"## {k(shots)}"] if len(comparison.shots) > 1 else []
-        parts.append(
-            "\n".join(f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rest))
-        )
+        parts += map(_markdown, written(comparison, shots))
     return "\n\n".join([*parts, *filter(None, notes)]) + "\n"
+
+
+def by_target(comparison: Comparison, shots: int) -> list[list[str]]:
+    """The headings and, for each target that has figures, a line of them with a column for each method."""
+    lines = [["target", "metric", "n", *comparison.methods]]
+    for target in comparison.targets:
+        results = [comparison.at(method, target, shots) for method in comparison.methods]
+        if done := [result for result in results if result]:
+            figures = [in_percent(result and interval(result)) for result in results]
+            lines.append([done[0].task, done[0].metric, str(done[0].rows), *figures])
+    return lines
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    headings, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rest))
 
 
 _GOAL = (
@@ -181,8 +204,8 @@ FIELDS = (
 def as_csv(comparison: Comparison) -> str:
     """A line per method, target and number of shots, and one for the average over targets.
 
-    Figures are in percent; what is unknown is empty. ``difference`` is the method minus the adapted
-    universal prompt. An untrained method has a line in each number of shots.
+    Figures are in percent; what is unknown is empty. ``difference`` is the method minus the
+    reference. An untrained method has a line in each number of shots.
     """
     text = io.StringIO()
     lines = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")

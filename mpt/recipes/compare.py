@@ -28,7 +28,7 @@ from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath, run_path
 
 # What is shown, not how it is made: whatever of it is in the run directory serves any of these.
-SHOWN = ("methods", "targets", "shots", "goal")
+SHOWN = ("methods", "targets", "shots", "reference", "goal")
 
 
 @on_mesh
@@ -102,7 +102,7 @@ def check(config: CompareConfig) -> None:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
     if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
-    check_methods(config.methods)
+    check_methods((*config.methods, config.reference))
     tuning.check(config)
     universal = any(ENTRIES[name].universal for name in config.methods)
     find_tasks(

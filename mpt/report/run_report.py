@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from mpt.adaptation.result import Result, read_results
 from mpt.comparison import tables
 from mpt.comparison.config import CompareConfig
-from mpt.comparison.entries import OURS, Cell, cells
+from mpt.comparison.entries import Cell, cells
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
 from mpt.config.options import ContinualConfig, PretrainConfig
@@ -150,11 +150,11 @@ def _comparison(run_facts: Facts, config: CompareConfig) -> tuple[str, list[Sect
     sections = [
         Section("Results", [*_tables(comparison, seconds), *_rates(run_facts.path)]),
         *_figures(comparison),
-        *_answers(runs, results),
+        *_answers(runs, results, config.reference),
         method_costs(
             {method: [of_cell[c] for c in of_cell if c.method == method] for method in config.methods},
             pretrained,
-            OURS,
+            config.reference,
         ),
         _links(run_facts.path, runs, source if pretrained else None),
     ]
@@ -163,11 +163,11 @@ def _comparison(run_facts: Facts, config: CompareConfig) -> tuple[str, list[Sect
 
 def _tables(comparison: Comparison, seconds: float | None) -> Iterator[Html]:
     for shots in comparison.shots:
-        head, *lines = tables.table(comparison, shots)
         if len(comparison.shots) > 1:
             yield paragraph(tables.k(shots))
-        shown = [[strong(name) if name == OURS else name, *rest] for name, *rest in lines]
-        yield table(head, shown, named=True)
+        for head, *lines in tables.written(comparison, shots):
+            shown = [[strong(name) if name == comparison.reference else name, *rest] for name, *rest in lines]
+            yield table(head, shown, named=True)
     yield paragraph(tables.caption(comparison, seconds), faint=True)
 
 
@@ -193,10 +193,10 @@ def _figures(comparison: Comparison) -> list[Section]:
     return [Section("Figures", [paragraph(words), grid(drawn)])]
 
 
-def _answers(runs: dict[Cell, AnyPath], results: dict[Cell, Result]) -> Iterator[Section]:
-    """The answers of the adapted universal prompt, or else of the first method that has results."""
+def _answers(runs: dict[Cell, AnyPath], results: dict[Cell, Result], reference: str) -> Iterator[Section]:
+    """The answers of the reference, or else of the first method that has results."""
     methods = list(dict.fromkeys(cell.method for cell in results))
-    shown = OURS if OURS in methods else next(iter(methods), "")
+    shown = reference if reference in methods else next(iter(methods), "")
     shown_cells = [cell for cell in results if cell.method == shown]
     has_several_shots = len({cell.shots for cell in shown_cells}) > 1
     answers = {

@@ -71,6 +71,25 @@ def test_average_waits_for_all_targets():
     assert not [*Comparison.of(config, 10**6, {}).results] and tables.caption(found, None)
 
 
+def test_differences_are_taken_from_the_reference():
+    found = comparison(methods=("LoRA", "SPoT"), reference="SPoT", targets=("movies", "editorials", "bbc"))
+    headings, lora, spot = tables.table(found, 16, short=True)
+    assert headings[2] == "minus SPoT" and spot[2] == ""
+    assert lora[2].startswith(f"{100 * (LEVELS['LoRA'] - LEVELS['SPoT']):.1f} [")
+
+
+def test_many_targets_have_a_line_each():
+    names = tuple("abcdefg")
+    found = comparison(methods=("LoRA", OURS), targets=names)
+    averages, by_target = tables.written(found, 16)
+    assert averages[0][:3] == ["method", "average", f"minus {OURS}"]
+    assert by_target[0] == ["target", "metric", "n", "LoRA", OURS]
+    assert [line[:3] for line in by_target[1:]] == [[name, "accuracy", "500"] for name in names]
+    assert len(tables.written(comparison(), 16)) == 1
+    page = tables.as_markdown(found, [])
+    assert "| target | metric | n | LoRA |" in page and "| a | accuracy | 500 | " in page
+
+
 def test_csv_has_a_line_for_each_cell_and_average():
     lines = [*csv.DictReader(io.StringIO(tables.as_csv(comparison(shots=(4, 0)))))]
     assert {(line["method"], line["target"], line["k"]) for line in lines} == {
