@@ -15,17 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import jax
-import numpy as np
-from flax import nnx
-
 from mpt.adaptation.held_out import Scores, class_scores, text_loss
 from mpt.adaptation.splits import Split
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
-from mpt.prompts.prefix import Prompt
-from mpt.prompts.prompted import Prompted
+from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import Patience
 from mpt.training.session import SCORE
@@ -288,10 +283,3 @@ def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row]
         for row in candidate.split.held_out
     ]
     return [row for row, _ in pairs], [index for _, index in pairs]
-
-
-def take_prompts(prompt: Prompt, indices: Sequence[int]) -> Prompt:
-    """Some of the prompts that train side by side: every array has one for each along its first axis."""
-    assert isinstance(prompt, nnx.Module)
-    graph, state = nnx.split(prompt)
-    return nnx.merge(graph, jax.tree.map(lambda array: array[np.array(indices)], state))

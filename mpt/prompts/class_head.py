@@ -90,6 +90,24 @@ class HeadedPrompt(nnx.Module):
             probes = jnp.broadcast_to(jnp.asarray(probe, jnp.float32), (len(bias), *np.shape(probe)))
         return HeadedPrompt(self.prompt.compose(), classes, last, mean, bias, self.layer, probes)
 
+    @classmethod
+    def side_by_side(cls, prompts: Sequence[HeadedPrompt], indices: Sequence[int]) -> HeadedPrompt:
+        """One prompt of each of several, which have one length and layer, and all a probe or none.
+
+        Args:
+            indices: which one of each. Those with fewer classes than others are filled up with zeros.
+        """
+        width = max(prompt.bias.shape[1] for prompt in prompts)
+
+        def stacked(part: str) -> Array:
+            taken = [getattr(prompt, part)[...][index] for prompt, index in zip(prompts, indices)]
+            return jnp.stack([jnp.pad(x, [(0, width - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in taken])
+
+        vectors = jnp.stack([prompt.prompt.compose()[index] for prompt, index in zip(prompts, indices)])
+        head = [stacked(part) for part in ("classes", "last", "mean", "bias")]
+        probe = None if prompts[0].probe is None else stacked("probe")
+        return cls(vectors, *head, prompts[0].layer, probe)
+
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
@@ -44,6 +46,13 @@ class Distilled(Prompted):
     def teach(self, batch: Batch) -> Output:
         """The teachers' outputs on a batch, without a gradient."""
         return jax.lax.stop_gradient(self.backbone(batch, self.teachers[...], layer=self.prompt.layer))
+
+
+def take_prompts(prompt: Prompt, indices: Sequence[int] | Int[np.ndarray, " prompts"]) -> Prompt:
+    """Some of the prompts that stand side by side: every array has one for each along its first axis."""
+    assert isinstance(prompt, nnx.Module)
+    graph, state = nnx.split(prompt)
+    return nnx.merge(graph, jax.tree.map(lambda array: array[np.array(indices)], state))
 
 
 @runtime_checkable

@@ -14,17 +14,21 @@ from mpt.data.task import Task
 from mpt.inference.predict import Ready
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt, SoftPrompt
-from mpt.prompts.prompted import Prompted
+from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.types import Ids
+
+Stackable = PlainPrompt | HeadedPrompt
 
 
 def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
-    """Groups plain prompts by length and layer; every other prompt gets a group of its own."""
+    """Groups plain prompts, and those with a class head, by length and layer; each other one stands alone."""
     by_key: dict[Hashable, list[Ready]] = {}
     for ready in opened:
         prompt, key = ready.model.prompt, ready.task.name
-        if isinstance(prompt, PlainPrompt) and ready.model.backbone is pretrained.backbone:
-            key = prompt.compose().shape[1], prompt.layer
+        if isinstance(prompt, Stackable) and ready.model.backbone is pretrained.backbone:
+            probed = isinstance(prompt, HeadedPrompt) and prompt.probe is not None
+            key = isinstance(prompt, HeadedPrompt), probed, prompt.extent(1)[1], prompt.layer
         by_key.setdefault(key, []).append(ready)
     return [Group(members, isinstance(key, tuple)) for key, members in by_key.items()]
 
@@ -34,19 +38,19 @@ class Group:
 
     Args:
         members: the tasks, each with its prompt.
-        plain: whether the prompts are plain vectors of one length and layer on one backbone; otherwise
-            there is only one member.
+        stackable: whether the prompts can stand side by side in one model; otherwise there is only one
+            member.
 
     Attributes:
         choices: the token ids of each task's class words.
         longest: maximum number of tokens of a text.
     """
 
-    def __init__(self, members: Sequence[Ready], plain: bool):
+    def __init__(self, members: Sequence[Ready], stackable: bool):
         self.members = members
         self.choices = {ready.task.name: _choices(ready) for ready in members}
         self.longest = max(ready.max_length for ready in members)
-        self._stacked = _stacked(members) if plain else None
+        self._stacked = _stacked(members) if stackable else None
 
     def one_token(self, task: Task) -> bool:
         """Whether every class word of a task is a single token: its rows need no inner nodes."""
@@ -74,16 +78,17 @@ class Group:
             return model, [self.members[i].prompt_index for i in members]
         used, index = np.unique(members, return_inverse=True)
         selected = np.resize(used, min(len(self.members), batch_size))
-        prompt = SoftPrompt(self._stacked[selected], model.prompt.layer)
-        return Prompted(model.backbone, prompt), index.tolist()
+        return Prompted(model.backbone, take_prompts(self._stacked, selected)), index.tolist()
 
 
-def _stacked(members: Sequence[Ready]) -> jnp.ndarray:
-    prompts = []
-    for ready in members:
-        assert isinstance(ready.model.prompt, PlainPrompt)
-        prompts.append(ready.model.prompt.compose()[ready.prompt_index])
-    return jnp.stack(prompts)
+def _stacked(members: Sequence[Ready]) -> SoftPrompt | HeadedPrompt:
+    """The prompts of all members, side by side."""
+    prompts, indices = [ready.model.prompt for ready in members], [ready.prompt_index for ready in members]
+    headed = [prompt for prompt in prompts if isinstance(prompt, HeadedPrompt)]
+    if headed:
+        return HeadedPrompt.side_by_side(headed, indices)
+    plain = [prompt for prompt in prompts if isinstance(prompt, PlainPrompt)]
+    return SoftPrompt(jnp.stack([p.compose()[i] for p, i in zip(plain, indices)]), plain[0].layer)
 
 
 def _one_token(choices: Sequence[Ids]) -> bool:

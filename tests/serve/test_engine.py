@@ -17,6 +17,7 @@ from mpt.inference.evaluate import LONGEST_TEXT
 from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
+from mpt.prompts.class_head import HeadedPrompt
 from mpt.serve.engine import Engine, Request, TextSampling
 from mpt.types import Row
 
@@ -161,5 +162,37 @@ def test_prompts_of_several_layers_do_not_share_a_batch(tmp_path, tiny_model):
     assert requests["tone"].key != requests["colour"].key
     for task, request in requests.items():
         (answer,) = engine.answer([request])
+        expected = predicted(runs[task], task, row)["probabilities"]
+        np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_class_heads_of_several_tasks_share_a_batch(tmp_path, tiny_model, probed):
+    """Tasks of two and three classes; each answers as it does alone."""
+    words = {"tone": {"yes": "good", "no": "bad"}, "colour": {"a": "red", "b": "blue", "c": "green"}}
+
+    def head(seed, classes):
+        vectors, *parts = (
+            random(seed + place, 1, *shape)
+            for place, shape in enumerate([(4, 32), *[(classes, 32)] * 3, (classes,), (classes, 32)])
+        )
+        return HeadedPrompt(vectors, *parts[:4], probe=parts[4] if probed else None)
+
+    runs = {
+        task: run_of(
+            tmp_path / task,
+            tiny_model,
+            head(10 * len(labels), len(labels)),
+            task,
+            verbalizer=labels,
+            rows=[{"text": "a", "more": "b", "label": label} for label in labels],
+        )
+        for task, labels in words.items()
+    }
+    engine = Engine([*runs.values()], 4, 4)
+    tasks = ["tone", "colour", "colour", "tone"]
+    requests = [asked(engine, task, row) for task, row in zip(tasks, ROWS)]
+    assert len({request.key for request in requests}) == 1
+    for task, row, answer in zip(tasks, ROWS, engine.answer(requests)):
         expected = predicted(runs[task], task, row)["probabilities"]
         np.testing.assert_allclose(answer.probabilities, list(expected.values()), atol=2e-6)
