@@ -90,19 +90,20 @@ class Found:
         curve: list[tuple[int, float]],
         model: Prompted,
         candidates: Sequence[Candidate],
-        one: Prompted,
         seconds: float,
     ) -> Found:
         """The outcome of the candidates of one rate.
 
         Args:
-            model: at the best look, with a prompt for each candidate; ``one`` has the first prompt alone.
+            model: at the best look, with a prompt for each candidate; the first one's is kept.
         """
         steps = min(curve, key=lambda at: at[1])[0]
         split = candidates[0].split
         scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
         more = math.ceil(steps / 2) if split.given_back else 0
-        return cls(factor, steps, more, rates, curve, scores, one, seconds)
+        if len(candidates) > 1:
+            model = Prompted(model.backbone, take_prompts(model.prompt, [0]))
+        return cls(factor, steps, more, rates, curve, scores, model, seconds)
 
 
 def search(
@@ -145,8 +146,7 @@ def search(
     second = stage_of(f"search-steps{name}", begun, candidates, setting, options, int(most))
     model, curve, more_seconds = until_best(second, candidates, options, every, run)
     curve = [(every + step, loss) for step, loss in curve]
-    one = Prompted(model.backbone, take_prompts(model.prompt, [0]))
-    return Found.of(best, rates, curve, model, candidates, one, seconds + more_seconds)
+    return Found.of(best, rates, curve, model, candidates, seconds + more_seconds)
 
 
 def search_in_turn(
@@ -176,7 +176,7 @@ def search_in_turn(
         taken, seconds = taken + curve[-1][0], seconds + spent
         rates[factor] = min(loss for _, loss in curve)
         if rates[factor] == min(rates.values()):  # no other model stays in memory
-            best = Found.of(factor, rates, curve, model, candidates, model, seconds)
+            best = Found.of(factor, rates, curve, model, candidates, seconds)
     assert best
     return replace(best, seconds=seconds)
 

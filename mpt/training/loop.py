@@ -125,6 +125,9 @@ def fit(
                 session.save(score)
             if stop:
                 raise session.stopped(stop)
+        start, *later = session.scores() or [-np.inf]
+        if best and start > max(later, default=-np.inf):
+            return Trained(model, session.seconds)  # no checkpoint is as good as what it started from
         params, _ = session.best_state() if best else session.state
     return Trained(nnx.merge(graph, params, frozen), session.seconds)
 

@@ -253,6 +253,19 @@ def test_state_of_the_best_validation_pass_can_be_kept(pretrained, tmp_path, bes
     np.testing.assert_array_equal(kept.prompt.compose(), again.prompt.compose())
 
 
+@pytest.mark.parametrize("figures", [[0.9, 0.2, 0.8, 0.4, 0.3], [0.9, 0.2, 0.8, 0.9, 0.3]])
+def test_the_start_is_kept_where_no_step_was_better(pretrained, tmp_path, figures):
+    """Of equal figures the last one counts; also when the finished run is started again."""
+    config = TrainConfig(steps=4, batch_size=8, save_every=3)
+    run = RunDir.open(tmp_path / "run", PretrainConfig())
+    kept = validated(pretrained, run, config, lambda step: figures[step], best=True).model
+    again = validated(pretrained, run, config, pytest.fail, best=True).model
+    start = soft(pretrained).prompt.compose()
+    is_start = np.array_equal(kept.prompt.compose(), start)
+    assert is_start == (figures.count(0.9) == 1)
+    np.testing.assert_array_equal(kept.prompt.compose(), again.prompt.compose())
+
+
 def _state_of(pretrained, config):
     _, params, _ = nnx.split(soft(pretrained), PromptParam, ...)
     optimizer, rates = optimizer_of(config)
