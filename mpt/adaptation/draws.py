@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mpt.data.batches import check_texts
 from mpt.data.mixture import few_shot
-from mpt.data.stored import stored_rows
+from mpt.data.stored import StoredRows, stored_rows
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
 from mpt.errors import UserError, warn
@@ -21,6 +22,7 @@ from mpt.types import Row
 CHECKED = 200  # validation rows on which a prompt is measured against baselines
 MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
+TOLD = 10  # classes that a warning names
 MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
 
 
@@ -59,7 +61,7 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
         return held_out(task, split, count, length, pretrained)
 
     probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
-    labels = stored_rows(task, "train", pretrained.tokenizer, length, pretrained.backbone.layout).labels
+    labels = _stored(task, length, pretrained).labels
     frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
     drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows), frequencies)
     if config.train.is_open and min(map(len, train)) >= MANY:
@@ -99,19 +101,40 @@ def training_rows(
         max_length: the most tokens of an input.
         per: what ``shots`` counts.
     """
-    layout = pretrained.backbone.layout
-    rows = stored_rows(task, "train", pretrained.tokenizer, max_length, layout)
+    rows = _stored(task, max_length, pretrained)
     warn_of_few(task, rows.labels, shots, per)
     if not shots:
+        warn_of_absent(task, rows.labels)
         return [range(len(rows))] * len(seeds), [rows] * len(seeds)
     places: list[Sequence[int]] = [few_shot(rows.labels, shots, seed, per) for seed in seeds]
+    warn_of_absent(task, *(rows.labels[list(chosen)] for chosen in places))
     return places, [[rows[i] for i in chosen] for chosen in places]
 
 
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
     """``count`` rows of a split, or all for 0."""
-    examples = task.sample(split, count)
-    return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
+    examples, backbone = task.sample(split, count), pretrained.backbone
+    vocab = backbone.embedding.shape[0]
+    rows = encode(examples, pretrained.tokenizer, max_length, backbone.layout, vocab)
+    check_texts(rows, backbone.layout, f"task {task.name}: a {split} row")
+    return HeldOut(examples, rows)
+
+
+def _stored(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
+    """All training rows of a task."""
+    backbone = pretrained.backbone
+    vocab = backbone.embedding.shape[0]
+    return stored_rows(task, "train", pretrained.tokenizer, max_length, backbone.layout, vocab)
+
+
+def warn_of_absent(task: Task, *draws: Int[np.ndarray, " _"]) -> None:
+    """Says which classes have no row in one of several draws of training rows, given by their labels."""
+    names = [
+        f"'{word}'" for label, word in enumerate(task.choices) if any(label not in each for each in draws)
+    ]
+    if names:
+        more = f" and {len(names) - TOLD} more classes" if len(names) > TOLD else ""
+        warn(f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: nothing teaches them")
 
 
 def warn_of_few(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from mpt.errors import UserError
 from mpt.methods import METHODS, Setting, Start
 from mpt.methods.setting import no_shared_part
+from mpt.models.backbone import check_positions
+from mpt.training.stage import Lengths
 
 
 def start(setting: Setting) -> Start:
     """The model before training.
 
     Raises:
-        UserError: the method lacks something, or an option does not go with it.
+        UserError: the method lacks something, or an option does not go with it, or its rows are longer than
+            the backbone's positions.
     """
     method = METHODS[setting.method]
     if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
@@ -23,4 +26,8 @@ def start(setting: Setting) -> Start:
             f"method {method.name}: its prompts enter before the first layer, not before layer {layer}; only "
             f"{', '.join(others)} and {last} have vectors.layer"
         )
-    return method.start(setting)
+    begun = method.start(setting)
+    here = (row for rows in setting.rows if not isinstance(rows, Lengths) for row in rows)
+    targets = (ids for row in here for ids in (row.targets, *row.choices))
+    check_positions(begun.model.backbone, begun.model.prompt.extent(1)[1], setting.max_length, targets)
+    return begun

@@ -158,7 +158,10 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
         raise UserError(f"task {name}: row {bare[0]} has no column '{label}'; it has {columns}: set label=")
     labels = sorted({str(row[label]).strip() for row in rows})
     if len(labels) > MOST_CLASSES:
-        raise UserError(f"task {name}: {len(labels)} different labels; for free text, set verbalizer={{}}")
+        raise UserError(
+            f"task {name}: {len(labels)} different labels; for free text, set verbalizer={{}}; for more than "
+            f"{MOST_CLASSES} classes, set verbalizer to a mapping from each label to its word"
+        )
     return labels
 
 

@@ -156,15 +156,16 @@ def tasks(rest: list[str]) -> None:
         show_task(task, split, rows, model, max_length)
 
     @app.command
-    def check(task: Annotated[str, tyro.conf.Positional]) -> None:
+    def check(task: Annotated[str, tyro.conf.Positional], model: str = "") -> None:
         """Check a task file and all its data: every fault, then a table of the splits.
 
         Args:
             task: task file or name.
+            model: check also that this model can read the class words and tell them apart.
         """
         from mpt.recipes.check_task import check_task
 
-        check_task(task)
+        check_task(task, model)
 
     app.cli(args=rest, prog="mpt tasks", description=tasks.__doc__)
 

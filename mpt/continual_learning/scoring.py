@@ -87,9 +87,9 @@ class Scorer:
 
     def _read_as(self, index: int, examples: Sequence[Example], vectors: Vectors) -> Answers:
         """The answers to examples of any task, read as ones of the task of that index."""
-        task, layout = self._tasks[index], self._pretrained.backbone.layout
-        reworded = [_as(task, example) for example in examples]
-        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, layout)
+        task, backbone = self._tasks[index], self._pretrained.backbone
+        reworded, vocab = [_as(task, example) for example in examples], backbone.embedding.shape[0]
+        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab)
         return self._run(vectors, task, rows)
 
     def _run(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:

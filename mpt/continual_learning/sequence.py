@@ -62,6 +62,8 @@ def learn(course: Course, rows: Sequence[Row], scorer: Scorer) -> Course:
         retention = Retention(config.kl_weight, config.hidden_weight)
         backbone = course.pretrained.backbone
         stage = lesson_stage(lesson, name, rows, config.train, config.seed, retention, backbone)
+        targets = (ids for row in rows for ids in (row.targets, *row.choices))
+        check_positions(backbone, stage.model.prompt.extent(1)[1], config.max_length, targets)
         model, seconds = train_stage(stage, course.run)
         trained = model.prompt
         # Behind frozen vectors, new ones are from here on one plain prompt with them.

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mpt.data.class_tree import NO_TREE, Lines, TreeSizes, Trie, class_tree
+from mpt.errors import UserError
 from mpt.types import Batch, Ids, Layout, Row, Shards
 
 
@@ -96,6 +97,16 @@ def read_length(row: Row, layout: Layout, classes: bool) -> int:
     return text_length(row._replace(targets=()), layout) + nodes
 
 
+def check_texts(rows: Sequence[Row], layout: Layout, name: str) -> None:
+    """Refuses an input without tokens where a decoder would have nothing to go on from.
+
+    Args:
+        name: what the rows are called in the error.
+    """
+    if layout == "decoder" and not all(len(row.inputs) for row in rows):
+        raise UserError(f"{name} is an empty text: there is nothing to read; leave it out")
+
+
 def collate(
     rows: Sequence[Row],
     prompt_index: Sequence[int],
@@ -108,7 +119,11 @@ def collate(
         prompt_index: the index of each row's prompt.
         sizes: the lengths to pad the arrays to; computed from the rows if left out. If they have a tree, the
             class words of the rows are scored.
+
+    Raises:
+        UserError: an input of a decoder has no token.
     """
+    check_texts(rows, layout, "a row")
     count, length, width, tree = sizes or Sizes.of(rows, layout)
     rows = as_read(rows, tree.classes > 0)
     nodes = [_nodes(row, layout, tree) for row in rows]

@@ -19,12 +19,13 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
+from mpt.data.batches import check_texts
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode, tokenizer_hash
+from mpt.data.tokenise import check_ids, encode, tokenizer_hash
 from mpt.system.assets import cache_dir
 from mpt.types import Layout, Row, Scoring
 
-FORMAT = 1  # version of the files; a new version writes them again
+FORMAT = 2  # version of the files; a new version writes them again
 
 CHUNK = 2048  # rows that are tokenised at a time
 SERIAL_CHUNKS = 12  # chunks after which starting worker processes pays off
@@ -61,6 +62,15 @@ class StoredRows(Sequence[Row]):
         rows._choices = ([0],) * len(self._choices)
         return rows
 
+    def check(self, name: str, tokenizer: PreTrainedTokenizerBase, layout: Layout, vocab: int | None) -> None:
+        """Refuses rows that a model cannot read; see ``stored_rows``."""
+        if not self._rows[:, 1].all():
+            shortest = int(np.argmin(self._rows[:, 1]))
+            check_texts([self[shortest]], layout, f"{name} row {shortest + 1}")
+        if vocab is None or max(tokenizer.get_vocab().values()) < vocab:
+            return  # without reading all tokens
+        check_ids([self._tokens.max()], tokenizer, vocab, name)
+
     @property
     def labels(self) -> Int[np.ndarray, " R"]:
         """The label of each of the R rows."""
@@ -68,13 +78,32 @@ class StoredRows(Sequence[Row]):
 
 
 def stored_rows(
-    task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
+    task: Task,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    layout: Layout,
+    vocab: int | None = None,
 ) -> StoredRows:
     """The rows of a split, tokenised unless they are in the cache already.
 
     The cache folder holds them under a hash of everything that they depend on. If the source does not know
     its version, the files are deleted when this process no longer reads them.
+
+    Args:
+        vocab: number of rows of the model's embedding; None where there is no model.
+
+    Raises:
+        UserError: a decoder is to read a row without tokens, or the embedding lacks a token.
     """
+    rows = _stored_rows(task, split, tokenizer, max_length, layout)
+    rows.check(f"task {task.name}: {split}", tokenizer, layout, vocab)
+    return rows
+
+
+def _stored_rows(
+    task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
+) -> StoredRows:
     tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout)
 
     def write(folder: Path) -> None:

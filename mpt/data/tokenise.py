@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
+from mpt.errors import UserError
 from mpt.types import Layout, Row
+
+BLANKS = " \t"
 
 
 def encode(
@@ -19,34 +23,110 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     layout: Layout = "decoder",
+    vocab: int | None = None,
 ) -> list[Row]:
     """Tokenises examples into rows.
 
-    For a decoder, the target follows the input after a space; free text ends with the end-of-text token,
-    class words do not. For an encoder-decoder, inputs and targets are separate texts, and all of them end
-    with that token.
+    For a decoder, the target follows the input after one blank; free text ends with the end-of-text token,
+    class words only where they need it. For an encoder-decoder, inputs and targets are separate texts, and
+    all of them end with that token.
 
     Args:
         max_length: maximum number of tokens of an input; a longer one loses the end of its longest field,
             never words of the template.
         layout: whether the model is a decoder or an encoder-decoder.
+        vocab: number of rows of the model's embedding; None where there is no model.
+
+    Raises:
+        UserError: a text has a token that the embedding does not have.
     """
-    end: Any = tokenizer.eos_token_id
-    space, ending = (" ", []) if layout == "decoder" else ("", [end])
-    words = sorted({word for example in examples for word in (example.target, *example.choices)})
-    spelled = _ids(tokenizer, [space + word for word in words])
-    spelling = {word: [*tokens, *ending] for word, tokens in zip(words, spelled)}
+    ending = [] if layout == "decoder" else [end_token(tokenizer)]
+    each = dict.fromkeys(example.choices for example in examples if example.choices)
+    tokens_of = {
+        choices: dict(zip(choices, class_tokens(choices, tokenizer, layout), strict=True)) for choices in each
+    }
+    texts = list(dict.fromkeys(example.target for example in examples if not example.choices))
+    if texts:
+        spelled = spell(texts, tokenizer, layout)
+        tokens_of[()] = {text: [*ids, end_token(tokenizer)] for text, ids in zip(texts, spelled)}
     rows = []
-    for example, inputs in zip(examples, _ids(tokenizer, [example.inputs for example in examples])):
+    for example, inputs in zip(examples, _ids(tokenizer, [_text(each, layout) for each in examples])):
         if len(inputs) > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length - len(ending))
-        inputs, target = [*inputs, *ending], spelling[example.target]
+            inputs = _shortened(example, tokenizer, max_length - len(ending), layout)
+        inputs, target = [*inputs, *ending], tokens_of[example.choices][example.target]
+        for ids in (inputs, target):
+            if vocab is not None:
+                check_ids(ids, tokenizer, vocab, f"the text {example.inputs[:60]!r}")
         if example.choices:
-            choices = tuple(spelling[word] for word in example.choices)
+            choices = tuple(tokens_of[example.choices].values())
             rows.append(Row(inputs, target, choices, example.label, scoring=example.scoring))
         else:
-            rows.append(Row(inputs, target if ending else [*target, end]))
+            rows.append(Row(inputs, target))
     return rows
+
+
+def spell(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[list[int]]:
+    """The tokens of words as they follow a text: behind one blank in a decoder's, else as texts of their own.
+
+    Blanks around a word do not count, and a tokenizer that begins every text with a blank gets no second one.
+    """
+    behind, colon, alone = _ids(tokenizer, [": a", ":", "a"])
+    blank = "" if layout == "encoder-decoder" or behind == colon + alone else " "
+    return _ids(tokenizer, [blank + word.strip() for word in words])
+
+
+def class_tokens(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[list[int]]:
+    """The tokens by which the class words of a task are scored.
+
+    An encoder-decoder's end with the end-of-text token. A decoder's do where one of them begins another,
+    which would else never be the likelier one.
+    """
+    spelled = spell(words, tokenizer, layout)
+    if layout == "decoder" and not begins_another(spelled):
+        return spelled
+    return [[*ids, end_token(tokenizer)] for ids in spelled]
+
+
+def begins_another(words: Sequence[Sequence[int]]) -> bool:
+    """Whether one of several sequences begins another, or is the same.
+
+    >>> begins_another([[5, 6], [7], [5]]), begins_another([[5, 6], [7], [6]])
+    (True, False)
+    """
+    # In alphabetical order, whatever a sequence begins stands right behind it.
+    return any(second[: len(first)] == first for first, second in pairwise(sorted(map(list, words))))
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the end-of-text token.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    end: Any = tokenizer.eos_token_id
+    if end is None:
+        raise UserError(
+            "the tokenizer has no end-of-text token; name one as eos_token in tokenizer_config.json"
+        )
+    return end
+
+
+def beyond(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, vocab: int) -> str:
+    """Why a model with so many embeddings cannot read tokens; empty where it can."""
+    lost = max(map(int, ids), default=0)
+    if lost < vocab:
+        return ""
+    token: Any = tokenizer.convert_ids_to_tokens(lost)
+    return (
+        f"token '{token}' has number {lost}, and the model's embedding has {vocab} rows for the tokenizer's "
+        f"{len(tokenizer)} tokens; leave that token out, or use the model's own tokenizer"
+    )
+
+
+def check_ids(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, vocab: int, name: str) -> None:
+    """Refuses tokens that a model cannot read, see ``beyond``; ``name`` is what their text is called."""
+    if fault := beyond(ids, tokenizer, vocab):
+        raise UserError(f"{name}: {fault}")
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -61,11 +141,18 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
     return ids
 
 
-def _shortened(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
+def _text(example: Example, layout: Layout) -> str:
+    """The input; a decoder's without blanks at its end, since one stands in front of the target."""
+    return example.inputs.rstrip(BLANKS) if layout == "decoder" else example.inputs
+
+
+def _shortened(
+    example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
+) -> list[int]:
     """The token ids of an input whose longest field is cut at the end until the input fits."""
     fields = dict(example.fields)
     while True:
-        inputs = _ids(tokenizer, [replace(example, fields=fields).inputs])[0]
+        inputs = _ids(tokenizer, [_text(replace(example, fields=fields), layout)])[0]
         longest = max(fields, key=lambda name: len(fields[name]))
         if len(inputs) <= max_length or not fields[longest]:
             return inputs[-max_length:]

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone, DecodingState
+from mpt.models.decoder import prompt_positions
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import replicate
 from mpt.types import Batch
@@ -100,7 +101,8 @@ def generate(
         backbone: the frozen model.
         batch: the rows' inputs, padded on the right; a decoder's text must end where generation begins.
         prompts: the distinct prompts; ``batch.prompt_index`` says which of them each row has.
-        max_new_tokens: the largest number of new tokens of a row.
+        max_new_tokens: the largest number of new tokens of a row; where positions are learned, a text ends at
+            the last of them all the same.
         stop: tokens that end a text.
         method: how the next token is chosen.
         shift: added to the embeddings of the inputs.
@@ -112,8 +114,15 @@ def generate(
     """
     graph, weights = nnx.split(backbone)
     ends = tuple(stop) or (NO_TOKEN,)
+    room = None
+    if backbone.positions:
+        # The last new token needs no position, for nothing is read behind it.
+        lengths = np.sum(batch.filled, axis=1)
+        room = np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
+        most = room.min() if isinstance(method, Beam) else room.max()
+        max_new_tokens = min(max_new_tokens, int(most))
     tokens = np.asarray(
-        _generate(graph, weights, batch, prompts, shift, prefix_kv, layer, max_new_tokens, ends, method)
+        _generate(graph, weights, batch, prompts, shift, prefix_kv, layer, max_new_tokens, ends, method, room)
     )
     stopped = np.isin(tokens, ends)
     lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), max_new_tokens)
@@ -151,12 +160,13 @@ def _generate(
     max_new_tokens: int,
     stop: tuple[int, ...],
     method: Method,
+    room: Int[Array, " B"] | None,
 ) -> Int[Array, "B max_new_tokens"]:
     backbone = nnx.merge(graph, weights)
     logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv, layer)
     if isinstance(method, Beam):
         return replicate(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
-    return replicate(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
+    return replicate(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method, room))
 
 
 class Draft(NamedTuple):
@@ -184,10 +194,13 @@ def _token_by_token(
     max_new_tokens: int,
     stop: Int[Array, " stops"],
     method: Greedy | Sample | SamplingParams,
+    room: Int[Array, " B"] | None,
 ) -> Int[Array, "B max_new_tokens"]:
-    """Greedy and sampled texts, a token of every row at a time."""
+    """Greedy and sampled texts, a token of every row at a time; ``room`` is the most tokens of each."""
     rows = len(logits)
     limit = jnp.asarray(method.max_new_tokens if isinstance(method, SamplingParams) else max_new_tokens)
+    if room is not None:
+        limit = jnp.minimum(limit, room)
 
     def unfinished(draft: Draft) -> Bool[Array, ""]:
         return (draft.length < max_new_tokens) & ~jnp.all(draft.done)

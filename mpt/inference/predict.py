@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 from mpt.catalog.library import find_task, name_of, sequence
 from mpt.config.options import ModelConfig
 from mpt.config.yaml_file import from_plain, read_yaml
+from mpt.data.batches import check_texts
+from mpt.data.class_words import check_words
 from mpt.data.files import parse_line
 from mpt.data.records import Fault, Record
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode
+from mpt.data.tokenise import class_tokens, encode
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
+from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, joined
@@ -49,8 +52,9 @@ class Ready(NamedTuple):
 
     def encode(self, examples: Sequence[Example]) -> list[Row]:
         """Tokenises examples as the backbone reads them."""
-        layout = self.pretrained.backbone.layout
-        rows = encode(examples, self.pretrained.tokenizer, self.max_length, layout)
+        backbone = self.pretrained.backbone
+        vocab = backbone.embedding.shape[0]
+        rows = encode(examples, self.pretrained.tokenizer, self.max_length, backbone.layout, vocab)
         return list(headed(self.model.prompt, rows))
 
     def unlabelled(self, record: Record) -> Example:
@@ -94,7 +98,11 @@ def open_run(
     else:
         assert isinstance(prompt, MultitaskPrompt)
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
-    return Ready(pretrained, joined(prompt, backbone), prompt_index, wanted, card.max_length)
+    check_words(wanted, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    model = joined(prompt, backbone)
+    words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout)
+    check_positions(backbone, model.prompt.extent(1)[1], card.max_length, words)
+    return Ready(pretrained, model, prompt_index, wanted, card.max_length)
 
 
 def _prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
@@ -143,11 +151,13 @@ def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict
     return scored(ready, with_data(ready.task, run), split, rows)
 
 
-def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
-    """Scores a loaded prompt on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
-    examples = task.sample(split, rows)
+def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
+    """Scores a loaded prompt on ``count`` examples of a split, or on all for 0, by the task's metrics."""
+    examples = task.sample(split, count)
     tokenizer = ready.pretrained.tokenizer
-    texts = predictions(ready.model, task, ready.encode(examples), tokenizer, ready.prompt_index)
+    rows = ready.encode(examples)
+    check_texts(rows, ready.model.backbone.layout, f"task {task.name}: a {split} row")
+    texts = predictions(ready.model, task, rows, tokenizer, ready.prompt_index)
     return {"task": task.name, "split": split, "rows": len(examples), **grade(task, examples, texts)}
 
 
@@ -183,6 +193,8 @@ def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
     if not records:
         return []
     rows = ready.encode([ready.unlabelled(record) for record in records])
+    for record, row in zip(records, rows):
+        check_texts([row], model.backbone.layout, record.where)
     if task.choices:
         probabilities = choice_probabilities(model, rows, prompt_index)
         return [classified(task, of_row.tolist()) for of_row in probabilities]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mpt.data.task import Task
+from mpt.data.tokenise import spell
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import prompt
@@ -55,10 +56,7 @@ def class_embeddings(tasks: Sequence[Task], pretrained: Pretrained) -> Float[Arr
 
 def _embeddings(task: Task, pretrained: Pretrained) -> Float[Array, "C D"]:
     backbone = pretrained.backbone
-    space = " " if backbone.layout == "decoder" else ""  # as they are written behind a text
-    words = [
-        pretrained.tokenizer(space + word, add_special_tokens=False)["input_ids"] for word in task.choices
-    ]
+    words = spell(task.choices, pretrained.tokenizer, backbone.layout)
     return jnp.stack([backbone.output_embeddings(jnp.asarray(ids)).mean(axis=0) for ids in words])
 
 

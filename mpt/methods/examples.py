@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Task
+from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods.record import Method, Start
@@ -63,6 +64,7 @@ def prompt_of_examples(
 ) -> SoftPrompt:
     """A hard prompt of the instruction and as many examples as fit into ``tokens``, see ``in_context``."""
     ids = in_context(task, rows, pretrained.tokenizer, tokens, seed)
+    check_ids(ids, pretrained.tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
     return SoftPrompt(pretrained.backbone.embed(jnp.asarray([ids])).astype(jnp.float32))
 
 

@@ -24,6 +24,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mpt.config.options import at_least_1
+from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
 from mpt.methods.examples import in_context
 from mpt.methods.record import Method, Start
@@ -160,6 +161,8 @@ def _examples(setting: Setting) -> Int[Array, "J P"]:
         [0] * budget if isinstance(rows, Lengths) else in_context(task, rows, tokenizer, budget, seed)
         for task, rows, seed in zip(setting.tasks, setting.rows, setting.seeds)
     ]
+    for task, text in zip(setting.tasks, texts):
+        check_ids(text, tokenizer, setting.pretrained.backbone.embedding.shape[0], f"task {task.name}")
     length = min(map(len, texts))
     return jnp.asarray([text[-length:] for text in texts])
 

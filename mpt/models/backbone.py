@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mpt.errors import UserError
 from mpt.models.attention import KV, KVCache
 from mpt.models.layers import Weight
-from mpt.types import Batch, Layout, Output
+from mpt.types import Batch, Ids, Layout, Output
 
 
 class DecodingState(NamedTuple):
@@ -37,6 +39,28 @@ class DecodingState(NamedTuple):
         )
 
 
+def check_positions(backbone: Backbone, prompt: int, max_length: int, targets: Iterable[Ids] = ()) -> None:
+    """Refuses rows that are longer than the positions which a backbone has learned.
+
+    Args:
+        prompt: number of positions in front of a text.
+        max_length: the most tokens of an input.
+        targets: the tokens of targets, of which the longest counts; they are not read without need.
+
+    Raises:
+        UserError: together they are more than there are.
+    """
+    there = backbone.positions
+    target = max(map(len, targets), default=1) if there else 0
+    if there and prompt + max_length + target > there:
+        room = there - prompt - target
+        remedy = f"set max_length to at most {room}" if room > 0 else "take a shorter prompt"
+        raise UserError(
+            f"the model has learned {there} positions; a prompt of {prompt}, an input of max_length "
+            f"{max_length} and a target of {target} take {prompt + max_length + target}: {remedy}"
+        )
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen language model: prompts and texts in, logits and hidden states out.
@@ -57,6 +81,11 @@ class Backbone(Protocol):
     @property
     def kv_shape(self) -> tuple[int, int, int]:
         """The number of decoding layers, and the number and width of the key and value heads in each."""
+        ...
+
+    @property
+    def positions(self) -> int:
+        """The number of learned positions, beyond which no text may go; 0 where there is no such bound."""
         ...
 
     @property

@@ -228,6 +228,10 @@ class Decoder(nnx.Module):
         return self.ends["embedding"]
 
     @property
+    def positions(self) -> int:
+        return self.spec.positions
+
+    @property
     def depth(self) -> int:
         return self.spec.layers
 

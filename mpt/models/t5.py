@@ -184,6 +184,10 @@ class T5(nnx.Module):
         return self.ends["embedding"]
 
     @property
+    def positions(self) -> int:
+        return 0  # they are relative
+
+    @property
     def depth(self) -> int:
         return self.spec.layers
 

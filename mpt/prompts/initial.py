@@ -7,6 +7,7 @@ through the layers below by themselves, from the first position on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from mpt.config.options import PromptConfig
 from mpt.data.task import Task
+from mpt.data.tokenise import check_ids, spell
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
@@ -59,8 +61,7 @@ def starting_vectors(
     if config.start == "vocabulary":
         ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
     else:
-        texts = [_text(config, task) for task in tasks]
-        tokens = [pretrained.tokenizer(text)["input_ids"] for text in texts]
+        tokens = [_tokens(config, task, pretrained) for task in tasks]
         ids = [text_rows(text, config.length or len(text)) for text in tokens]
     return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), config.layer, pretrained.backbone)
 
@@ -90,10 +91,8 @@ def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Floa
     """A vector for each class word, the mean of its tokens; then sampled vocabulary (Lester et al. 2021)."""
     if not task.choices:
         raise UserError(f"task {task.name} has no class words to start its prompt from; set vectors.start")
-    tokenizer, embed, space = pretrained.tokenizer, pretrained.backbone.embed, ""
-    if pretrained.backbone.layout == "decoder":
-        space = " "  # as they are written behind a text
-    ids = [tokenizer(space + word, add_special_tokens=False)["input_ids"] for word in task.choices]
+    embed = pretrained.backbone.embed
+    ids = spell(task.choices, pretrained.tokenizer, pretrained.backbone.layout)
     words = [embed(jnp.asarray(tokens)).astype(jnp.float32).mean(axis=0) for tokens in ids[:length]]
     vocab = pretrained.backbone.embedding[...].shape[0]
     rest = embed(jnp.asarray(vocabulary_rows(vocab, length - len(words), seed))).astype(jnp.float32)
@@ -105,15 +104,18 @@ def instruction_words(
 ) -> Float[Array, "J Q D"]:
     """The instruction of each task before a layer: its end stands last, in front of a text."""
     config = PromptConfig(start="instruction")
-    tokens = [pretrained.tokenizer(_text(config, task))["input_ids"] for task in tasks]
+    tokens = [_tokens(config, task, pretrained) for task in tasks]
     ids = [text_rows(text[::-1], length)[::-1] for text in tokens]
     return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), layer, pretrained.backbone)
 
 
-def _text(config: PromptConfig, task: Task) -> str:
-    """The words that a task's prompt starts from."""
+def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[int]:
+    """The tokens of the words that a task's prompt starts from."""
     text = config.text if config.start == "text" else task.instruction
     if not text:
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
-    return text
+    ids: Any = pretrained.tokenizer(text)["input_ids"]
+    vocab = pretrained.backbone.embedding.shape[0]
+    check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: what its prompt starts from")
+    return ids

@@ -18,10 +18,12 @@ from mpt.adaptation.search import Limit
 from mpt.adaptation.setting import setting_of
 from mpt.baselines import BASELINES
 from mpt.catalog.library import find_tasks
+from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
+from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
@@ -55,6 +57,13 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         return finished
     config = suited
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    backbone = pretrained.backbone
+    for task in tasks:
+        check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    if (
+        config.baseline
+    ):  # it reads texts alone; what stands in front of them is known once a method has started
+        check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     if config.shots:
         _keep_draws(run, config.seeds, drawn)

@@ -19,11 +19,13 @@ from scipy.stats import rankdata
 from mpt.adaptation.draws import training_rows
 from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
+from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.errors import UserError, warn
 from mpt.insight.transfer import Trial, trials
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods.spot import brief_tuning, similarities
+from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.initial import starting_vectors
@@ -94,7 +96,11 @@ def search(
         raise UserError(f"bank: --{'shots' if shots < 1 else 'steps'} must be at least 1")
     task, held = find_task(name), list(entries(bank))
     pretrained = load_pretrained(model or _backbone(bank, held))
+    backbone = pretrained.backbone
+    check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
     fitting = _fitting(bank, held, pretrained)
+    longest = max(len(start_of(entry)) for entry in fitting)
+    check_positions(backbone, longest, max_length)
     _, (rows,) = training_rows(task, shots, [seed], max_length, pretrained)
     return ranked(task, rows, fitting, pretrained, steps, seed)
 

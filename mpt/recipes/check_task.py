@@ -71,8 +71,11 @@ class Survey:
             self.longest = (len(example.inputs), where)
 
 
-def check_task(name: str) -> None:
+def check_task(name: str, model: str = "") -> None:
     """Prints every fault of a task and its data, then a table of the splits.
+
+    Args:
+        model: the model that is to read the task's words; none where left out.
 
     Raises:
         UserError: there are faults; it says how many.
@@ -83,17 +86,33 @@ def check_task(name: str) -> None:
         faults.add(*wrong)
     else:
         task = find_task(name)
+    if task and model:
+        faults.add(*_word_faults(task, model))
     surveys, dropped = _surveyed(task, faults) if task else ({}, 0)
     for line in faults.lines():
         console.print(line, soft_wrap=True)
     if task:
         console.print(_table(surveys))
-        for line in _notes(surveys, dropped):
+        for line in _notes(task, surveys, dropped):
             console.print(line, soft_wrap=True)
     if count := faults.counts.total():
         unread = "" if task else "; its data was not read"
         raise UserError(f"{name}: {count:,} {'fault' if count == 1 else 'faults'}{unread}")
     console.print("No faults.")
+
+
+def _word_faults(task: Task, model: str) -> Iterator[Fault]:
+    """What keeps a model from reading the words of a task's templates and classes."""
+    from mpt.data.class_words import check_words  # these bring JAX, which takes seconds
+    from mpt.loading.hf import load_tokenizer
+    from mpt.loading.shapes import abstract_backbone
+
+    (tokenizer, layout), vocab = load_tokenizer(model), abstract_backbone(model).embedding.shape[0]
+    for version in [task.with_template(name) for name in task.templates] or [task]:
+        try:
+            check_words(version, tokenizer, layout, vocab)
+        except UserError as error:
+            yield Fault("unreadable words", f"model {model}", str(error))
 
 
 def _surveyed(task: Task, faults: Faults) -> tuple[dict[str, Survey], int]:
@@ -174,8 +193,12 @@ def _table(surveys: dict[str, Survey]) -> Table:
     return table
 
 
-def _notes(surveys: dict[str, Survey], dropped: int) -> Iterator[str]:
+def _notes(task: Task, surveys: dict[str, Survey], dropped: int) -> Iterator[str]:
     """What is no fault and yet good to know."""
+    if "train" in surveys:
+        for word in task.choices:
+            if not surveys["train"].classes[word]:
+                yield f"Warning: 0 training rows of '{word}': nothing teaches this class."
     if dropped:
         yield f"{dropped:,} duplicates were left out before the splits were made."
     for split, survey in surveys.items():

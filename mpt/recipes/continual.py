@@ -15,8 +15,10 @@ from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
+from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.models.backbone import check_positions
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
@@ -37,6 +39,10 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     if results := read_results(run.path):
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    backbone = pretrained.backbone
+    for task in tasks:
+        check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    check_positions(backbone, config.vectors.length, config.max_length)
     tests = [held_out(task, "test", config.test_rows, config.max_length, pretrained) for task in tasks]
     scorer = Scorer(pretrained, tasks, tests, config.max_length)
     source = SavedSource(config.prompt, pretrained) if config.prompt else None

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
+from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
 from mpt.errors import UserError
@@ -185,7 +186,9 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> La
     """Validation rows; training rows of a task that has no others."""
     split = "validation" if {"validation", "all"} & set(task.source.stored_splits) else "train"
     drawn = task.sample(split, count)
-    encoded = encode(drawn, pretrained.tokenizer, max_length, pretrained.backbone.layout)
+    backbone = pretrained.backbone
+    check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    encoded = encode(drawn, pretrained.tokenizer, max_length, backbone.layout, backbone.embedding.shape[0])
     return LabelledRows(task, drawn, encoded, split)
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from jaxtyping import Array, Float
 
+from mpt.adaptation.draws import warn_of_absent
 from mpt.catalog.library import find_tasks
 from mpt.config.options import PretrainConfig
+from mpt.data.class_words import check_words
 from mpt.data.stored import stored_rows
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.report.run_report import finish
@@ -41,11 +44,19 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
-    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout) for task in tasks]
+    vocab = pretrained.backbone.embedding.shape[0]
+    for task in tasks:
+        check_words(task, tokenizer, layout, vocab)
+    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab) for task in tasks]
+    for task, each in zip(tasks, rows):
+        warn_of_absent(task, each.labels)
 
     def trained(stage: Stage) -> Prompted:
         """What a stage makes; its prompt is saved, and read back where an earlier run has made it."""
         if not has_prompt(run.path, stage.name):
+            targets = (ids for each in rows for row in each for ids in (row.targets, *row.choices))
+            prompt = stage.model.prompt.extent(1)[1]
+            check_positions(pretrained.backbone, prompt, config.max_length, targets)
             model, seconds = train_stage(stage, run)
             card = Card.describe(
                 model.prompt,

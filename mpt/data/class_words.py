@@ -1,0 +1,68 @@
+"""Whether a model can read a task's words and tell its classes apart, once a tokenizer has spelled them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mpt.data.task import Task
+from mpt.data.tokenise import begins_another, beyond, class_tokens, spell
+from mpt.errors import UserError
+from mpt.types import Layout
+
+MOST = 5  # faults that are told
+
+
+def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, vocab: int) -> None:
+    """Refuses a task whose class words, or whose template, a model cannot read as they are meant.
+
+    Args:
+        layout: whether the model is a decoder or an encoder-decoder.
+        vocab: number of rows of its embedding.
+
+    Raises:
+        UserError: a class has no token of its own, or two have the same tokens, or a token of the classes or
+            of the template is beyond the embedding.
+    """
+    words = [word for word in task.choices if word.strip()]
+    spelled = dict(zip(words, spell(words, tokenizer, layout)))
+    scored = dict(zip(words, class_tokens(words, tokenizer, layout)))
+    faults = [f"class '{word}' is an empty word" for word in task.choices if not word.strip()]
+    faults += _unknown(spelled, tokenizer)
+    if not faults:
+        faults += _alike(spelled)
+    if not faults and begins_another(list(scored.values())):
+        faults.append("a class word has the end-of-text token within; leave it out")
+    for where, ids in [*((f"class '{word}'", scored[word]) for word in words), _template(task, tokenizer)]:
+        if fault := beyond(ids, tokenizer, vocab):
+            faults.append(f"{where}: {fault}")
+    if faults:
+        more = f"; and {len(faults) - MOST} more" if len(faults) > MOST else ""
+        raise UserError(f"task {task.name}: {'; '.join(faults[:MOST])}{more}")
+
+
+def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """What is told of words in which the tokenizer knows nothing but blanks."""
+    for word, ids in spelled.items():
+        known = [i for i in ids if i != tokenizer.unk_token_id and str(tokenizer.decode([i])).strip()]
+        if not known:
+            yield f"class '{word}' is nothing but unknown tokens to this tokenizer; give it another word"
+
+
+def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """What is told of words with the same tokens."""
+    by_tokens = defaultdict(list)
+    for word, ids in spelled.items():
+        by_tokens[tuple(ids)].append(f"'{word}'")
+    for alike in by_tokens.values():
+        if len(alike) > 1:
+            names = " and ".join(alike)
+            yield f"classes {names} are the same tokens to this tokenizer; give them other words"
+
+
+def _template(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Sequence[int]]:
+    """The words of a task's template, as what is checked of it."""
+    text = task.template.format_map(dict.fromkeys(task.columns, " "))
+    return "the template", tokenizer(text, add_special_tokens=False)["input_ids"]
