@@ -12,7 +12,7 @@ from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
-from mpt.errors import UserError, warn
+from mpt.errors import warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
 from mpt.system.processes import is_multiprocess
@@ -72,11 +72,12 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
 
 
 def _if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
-    """``count`` rows of the validation split; none, where there is no such split."""
-    try:
-        return held_out(task, "validation", count, max_length, pretrained)
-    except UserError:
+    """``count`` rows of the validation split; none, where there is no such split, or none falls into it."""
+    source = task.source
+    is_stored = "validation" in source.stored_splits
+    if not source.has("validation") or (not is_stored and next(task.load("validation"), None) is None):
         return HeldOut([], [])
+    return held_out(task, "validation", count, max_length, pretrained)
 
 
 def is_measured(config: AdaptConfig, task: Task) -> bool:

@@ -100,7 +100,7 @@ def task_files(task: Task) -> dict[str, str]:
     columns, stored = _columns(task), task.source.stored_splits
     splits = [split for split in SPLITS if split in stored or "all" in stored]
     files = {
-        f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.source.load(split))
+        f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.load(split))
         for split in splits
     }
     plain = {
@@ -164,8 +164,7 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
 
 def _columns(task: Task) -> set[str]:
     """The columns that a task uses, with any of its templates."""
-    versions = [task, *(task.with_template(name) for name in task.templates)]
-    return {task.label, task.group, *(column for version in versions for column in version.columns)}
+    return {task.label, task.group, *(column for version in task.versions for column in version.columns)}
 
 
 def _selected(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:

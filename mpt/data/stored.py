@@ -24,7 +24,7 @@ from mpt.data.tokenise import encode, tokenizer_hash
 from mpt.system.assets import cache_dir
 from mpt.types import Layout, Row, Scoring
 
-FORMAT = 1  # version of the files; a new version writes them again
+FORMAT = 2  # version of the files; a new version writes them again
 
 CHUNK = 2048  # rows that are tokenised at a time
 SERIAL_CHUNKS = 12  # chunks after which starting worker processes pays off
@@ -87,7 +87,7 @@ def stored_rows(
             return StoredRows(
                 Path(scratch), task.scoring
             )  # mapped files stay readable after they are deleted
-    wording = [task.template, dict(task.verbalizer), task.label]
+    wording = [task.template, dict(task.verbalizer), task.label, task.hashed]
     key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():

@@ -11,6 +11,7 @@ import numpy as np
 
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source
+from mpt.data.splits import Columns
 from mpt.errors import UserError, nearest
 from mpt.metrics import NEEDS
 from mpt.types import Scoring
@@ -148,6 +149,22 @@ class Task:
             raise UserError(f"task {self.name} has no template '{name}'; {hint}")
         return replace(self, name=f"{self.name}:{name}", template=self.templates[name])
 
+    @property
+    def versions(self) -> tuple[Task, ...]:
+        """This task, and the same with each of its templates."""
+        return (self, *(replace(self, template=template) for template in self.templates.values()))
+
+    @property
+    def hashed(self) -> Columns:
+        """The columns that decide on the splits of the rows, where the source does not."""
+        of_each = [version.columns for version in self.versions]
+        shared = set(of_each[0]).intersection(*of_each)
+        return Columns(self.columns, tuple(sorted(shared)))
+
+    def load(self, split: str) -> Iterator[Record]:
+        """Yields the records of a split; see ``Source.load``."""
+        return self.source.load(split, self.hashed)
+
     def examples(self, split: str) -> Iterator[Example]:
         """Yields the examples of a split, "train", "validation" or "test".
 
@@ -155,14 +172,14 @@ class Task:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
         """
         record = None
-        for record in self.source.load(split):
+        for record in self.load(split):
             yield self.example(record)
         if record is None:
             raise UserError(f"task {self.name}: the {split} split of {self.source} is empty")
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
         """Draws ``count`` examples of a split without replacement, in random order; 0 draws all."""
-        length = sum(1 for _ in self.source.load(split))
+        length = sum(1 for _ in self.load(split))
         drawn = np.random.default_rng(seed).permutation(length)[: count or length]
         order = {int(index): rank for rank, index in enumerate(drawn)}
         ranked = [(order[i], example) for i, example in enumerate(self.examples(split)) if i in order]
