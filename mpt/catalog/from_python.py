@@ -11,7 +11,8 @@ from typing import Any
 
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import dump_config
-from mpt.data.records import Record
+from mpt.data.arrow import header_faults
+from mpt.data.records import Record, is_missing
 from mpt.data.sources import Rows
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
@@ -132,6 +133,8 @@ def listed(table: Any, where: str) -> list[Any]:
     """
     pandas: Any = sys.modules.get("pandas")  # imported already if the table is a data frame
     if pandas and isinstance(table, pandas.DataFrame):
+        for fault in header_faults(where, [str(column) for column in table.columns]):
+            raise fault
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if isinstance(table, (str, bytes, Mapping)) or not isinstance(table, Iterable):
         raise UserError(f"{where}: give a list or a pandas frame, not {table!r:.60}")
@@ -156,6 +159,9 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
     if bare := [number for number, row in enumerate(rows) if label not in row]:
         columns = ", ".join(map(str, rows[bare[0]]))
         raise UserError(f"task {name}: row {bare[0]} has no column '{label}'; it has {columns}: set label=")
+    if bare := [number for number, row in enumerate(rows) if is_missing(row[label])]:
+        count = f" and {len(bare) - 1} more" if bare[1:] else ""
+        raise UserError(f"task {name}: row {bare[0]}{count}: column '{label}' is empty; leave such rows out")
     labels = sorted({str(row[label]).strip() for row in rows})
     if len(labels) > MOST_CLASSES:
         raise UserError(f"task {name}: {len(labels)} different labels; for free text, set verbalizer={{}}")

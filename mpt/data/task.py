@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mpt.data.records import Fault, Record
+from mpt.data.records import Fault, Record, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
 from mpt.errors import UserError, nearest
@@ -220,8 +220,9 @@ class Task:
             reason = f"no column '{column}', which task {self.name} needs; it has {have}"
             raise Fault("missing column", record.where, reason)
         value = record.columns[column]
-        if value is None or isinstance(value, (list, dict, bytes)):
-            kind = "empty" if value is None else f"a {type(value).__name__}"
+        missing = is_missing(value)
+        if missing or isinstance(value, (list, dict, bytes)):
+            kind = "empty" if missing else f"a {type(value).__name__}"
             reason = f"column '{column}' is {kind}; task {self.name} can render text only"
             raise Fault("not a text", record.where, reason)
         return str(value).strip()
@@ -230,6 +231,9 @@ class Task:
         """All texts that count as correct for a record; the first is the target."""
         texts = record.columns.get(self.label)
         if not self.verbalizer and isinstance(texts, (list, tuple)) and texts:
+            if any(map(is_missing, texts)):
+                reason = f"column '{self.label}' is a list with an empty text; leave it out of the list"
+                raise Fault("not a text", record.where, reason)
             return tuple(str(text).strip() for text in texts)
         return (self._target(record),)
 
