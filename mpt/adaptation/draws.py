@@ -11,7 +11,7 @@ from jaxtyping import Int
 from mpt.data.mixture import few_shot
 from mpt.data.stored import stored_rows
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode
+from mpt.data.tokenise import encode, warn_of_cut
 from mpt.errors import warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
@@ -112,7 +112,9 @@ def training_rows(
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
     """``count`` rows of a split, or all for 0."""
     examples = task.sample(split, count)
-    return HeldOut(examples, encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout))
+    rows = encode(examples, pretrained.tokenizer, max_length, pretrained.backbone.layout)
+    warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in rows], max_length)
+    return HeldOut(examples, rows)
 
 
 def warn_of_few(

@@ -15,7 +15,7 @@ from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.files import Line, is_table, numbered, parse_line, read_lines, read_rows, unreadable
 from mpt.data.records import Blank, Fault, Record
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode
+from mpt.data.tokenise import encode, warn_of_cut
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -149,7 +149,9 @@ def scored(ready: Ready, task: Task, split: str, rows: int) -> dict[str, Any]:
     """Scores a loaded prompt on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
     examples = task.sample(split, rows)
     tokenizer = ready.pretrained.tokenizer
-    texts = predictions(ready.model, task, ready.encode(examples), tokenizer, ready.prompt_index)
+    encoded = ready.encode(examples)
+    warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in encoded], ready.max_length)
+    texts = predictions(ready.model, task, encoded, tokenizer, ready.prompt_index)
     return {"task": task.name, "split": split, "rows": len(examples), **grade(task, examples, texts)}
 
 
@@ -184,21 +186,30 @@ def predict_file(ready: Ready, path: Path) -> Iterator[str]:
 
 
 def _answered(ready: Ready, inputs: Iterator[Input]) -> Iterator[str]:
+    lost: list[int] = []
     while chunk := list(islice(inputs, CHUNK)):
         for each in chunk:
             if isinstance(each, Fault):
                 raise each
-        answers = iter(predicted(ready, [each for each in chunk if isinstance(each, Record)]))
+        rows = ready.encode([ready.unlabelled(each) for each in chunk if isinstance(each, Record)])
+        lost += [row.lost for row in rows]
+        answers = iter(_answers(ready, rows))
         for each in chunk:
             yield json.dumps(next(answers) if isinstance(each, Record) else None)
+    warn_of_cut("inputs", lost, ready.max_length)
 
 
 def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
     """Predicts for each record: the label and the probability of each label, or a text."""
-    _, model, prompt_index, task, _ = ready
-    if not records:
-        return []
     rows = ready.encode([ready.unlabelled(record) for record in records])
+    warn_of_cut("inputs", [row.lost for row in rows], ready.max_length)
+    return _answers(ready, rows)
+
+
+def _answers(ready: Ready, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    _, model, prompt_index, task, _ = ready
+    if not rows:
+        return []
     if task.choices:
         probabilities = choice_probabilities(model, rows, prompt_index)
         return [classified(task, of_row.tolist()) for of_row in probabilities]
