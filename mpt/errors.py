@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 
 class UserError(Exception):
@@ -14,6 +15,12 @@ class UserError(Exception):
 def warn(text: str) -> None:
     """Says, in one line, what may not be meant; the run goes on."""
     print(f"mpt: warning: {text}", file=sys.stderr)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """``warn``, unless this process has said the same before."""
+    warn(text)
 
 
 def first_line(error: Exception) -> str:

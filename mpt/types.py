@@ -29,6 +29,7 @@ class Row(NamedTuple):
         label: the index of the target among the choices; -1 for free text.
         number: the row's index among all rows of a training run.
         scoring: how the choices are scored.
+        lost: how many tokens of the text were cut.
     """
 
     inputs: Ids
@@ -37,6 +38,7 @@ class Row(NamedTuple):
     label: int = -1
     number: int = 0
     scoring: Scoring = "sum"
+    lost: int = 0
 
     def without_words(self) -> Row:
         """The same row for a class head, which scores the classes without reading their words."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, Tfds
+from mpt.data.splits import ALL, Columns
 from mpt.data.task import Task
 from mpt.tasks import Row, Rows, own
 
@@ -39,8 +40,11 @@ class Grouped(Source):
     def is_local(self) -> bool:
         return self.source.is_local
 
-    def count(self, split: str) -> int | None:
-        return self.source.count(split) if split == "train" else super().count(split)
+    def has(self, split: str) -> bool:
+        return self.source.has(split)
+
+    def count(self, split: str, columns: Columns = ALL) -> int | None:
+        return self.source.count(split, columns) if split == "train" else super().count(split, columns)
 
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         groups: dict[str, Record] = {}

@@ -87,6 +87,11 @@ def test_config_of_the_wrong_type(pretrain_with):
     assert "run.yaml: teachers.steps must be a whole number, not 'many'" in error
 
 
+def test_template_longer_than_the_limit(pretrain_with):
+    error = pretrain_with(max_length=3)
+    assert "max_length is 3, and the template's own words take 4 tokens: nothing of a text is left" in error
+
+
 def test_unknown_key(pretrain_with):
     error = pretrain_with(teachers={"step": 3})
     assert "run.yaml: unknown key 'teachers.step'; did you mean 'steps'?" in error

@@ -12,8 +12,8 @@ from mpt.data.batches import check_texts
 from mpt.data.mixture import few_shot
 from mpt.data.stored import StoredRows, stored_rows
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode
-from mpt.errors import UserError, warn
+from mpt.data.tokenise import encode, warn_of_cut
+from mpt.errors import warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
 from mpt.system.processes import is_multiprocess
@@ -74,11 +74,12 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
 
 
 def _if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
-    """``count`` rows of the validation split; none, where there is no such split."""
-    try:
-        return held_out(task, "validation", count, max_length, pretrained)
-    except UserError:
+    """``count`` rows of the validation split; none, where there is no such split, or none falls into it."""
+    source = task.source
+    is_stored = "validation" in source.stored_splits
+    if not source.has("validation") or (not is_stored and next(task.load("validation"), None) is None):
         return HeldOut([], [])
+    return held_out(task, "validation", count, max_length, pretrained)
 
 
 def is_measured(config: AdaptConfig, task: Task) -> bool:
@@ -116,6 +117,7 @@ def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pr
     examples, backbone = task.sample(split, count), pretrained.backbone
     vocab = backbone.embedding.shape[0]
     rows = encode(examples, pretrained.tokenizer, max_length, backbone.layout, vocab)
+    warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in rows], max_length)
     check_texts(rows, backbone.layout, f"task {task.name}: a {split} row")
     return HeldOut(examples, rows)
 

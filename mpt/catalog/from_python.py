@@ -11,7 +11,8 @@ from typing import Any
 
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import dump_config
-from mpt.data.records import Record
+from mpt.data.arrow import header_faults
+from mpt.data.records import Record, is_missing
 from mpt.data.sources import Rows
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
@@ -100,7 +101,7 @@ def task_files(task: Task) -> dict[str, str]:
     columns, stored = _columns(task), task.source.stored_splits
     splits = [split for split in SPLITS if split in stored or "all" in stored]
     files = {
-        f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.source.load(split))
+        f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.load(split))
         for split in splits
     }
     plain = {
@@ -132,6 +133,8 @@ def listed(table: Any, where: str) -> list[Any]:
     """
     pandas: Any = sys.modules.get("pandas")  # imported already if the table is a data frame
     if pandas and isinstance(table, pandas.DataFrame):
+        for fault in header_faults(where, [str(column) for column in table.columns]):
+            raise fault
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if isinstance(table, (str, bytes, Mapping)) or not isinstance(table, Iterable):
         raise UserError(f"{where}: give a list or a pandas frame, not {table!r:.60}")
@@ -156,6 +159,9 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
     if bare := [number for number, row in enumerate(rows) if label not in row]:
         columns = ", ".join(map(str, rows[bare[0]]))
         raise UserError(f"task {name}: row {bare[0]} has no column '{label}'; it has {columns}: set label=")
+    if bare := [number for number, row in enumerate(rows) if is_missing(row[label])]:
+        count = f" and {len(bare) - 1} more" if bare[1:] else ""
+        raise UserError(f"task {name}: row {bare[0]}{count}: column '{label}' is empty; leave such rows out")
     labels = sorted({str(row[label]).strip() for row in rows})
     if len(labels) > MOST_CLASSES:
         raise UserError(
@@ -167,8 +173,7 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
 
 def _columns(task: Task) -> set[str]:
     """The columns that a task uses, with any of its templates."""
-    versions = [task, *(task.with_template(name) for name in task.templates)]
-    return {task.label, task.group, *(column for version in versions for column in version.columns)}
+    return {task.label, task.group, *(column for version in task.versions for column in version.columns)}
 
 
 def _selected(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:

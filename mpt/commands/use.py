@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,7 +44,8 @@ def evaluate(rest: list[str]) -> None:
 
 def predict(rest: list[str]) -> None:
     """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
-    from mpt.inference.predict import open_run, predict
+    from mpt.data.files import ENCODING
+    from mpt.inference.predict import open_run, predict, predict_file
     from mpt.system.paths import run_path
 
     def arguments(
@@ -52,20 +54,22 @@ def predict(rest: list[str]) -> None:
         task: str = "",
         index: int = 0,
     ) -> None:
-        """Predict for lines of JSON or bare text, as lines of JSON.
+        """Predict for lines of JSON or bare text, as lines of JSON; null answers a blank line.
 
         Args:
             run: run directory of `adapt` or `pretrain`.
-            input: file with one input per line; if left out, standard input.
+            input: .jsonl, .csv, .tsv or .parquet file, or any other with one input per line; if left out,
+                standard input.
             task: task name or file; needed if the prompt has several tasks.
             index: index of the adaptation's prompt; there is one per seed.
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
         ready = open_run(run_path(run), task, index)
-        with input.open(encoding="utf-8") if input else sys.stdin as lines:
-            for line in predict(ready, lines, str(input or "standard input")):
-                print(line, flush=True)
+        if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
+            sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
+        for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
+            print(line, flush=True)
 
     tyro.cli(arguments, args=rest, prog="mpt predict")
 

@@ -7,24 +7,30 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from io import IOBase, TextIOWrapper
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
-from mpt.data.records import Fault, Record
+from mpt.data.records import Blank, Fault, Record
 from mpt.errors import first_line, install
 from mpt.system.paths import is_remote
+
+T = TypeVar("T")
 
 # UTF-8; a byte-order mark at the start, as spreadsheets write it, is dropped.
 ENCODING = "utf-8-sig"
 
 # Maximum number of characters in a cell: an unclosed quote would otherwise swallow the rest of the file.
 LONGEST_CELL = 10**8
+
+# A cell of a tab-separated line: quoted as a whole, or up to the next tab.
+CELL = re.compile(r'(?:^|\t)("[^"]*(?:""[^"]*)*"(?=\t|\Z)|[^\t]*)')
+QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 
 # NUL, and the lone surrogates that stand for bytes that are not UTF-8.
 UNREADABLE = re.compile("[\0\udc80-\udcff]")
@@ -38,11 +44,25 @@ def read_file(path: str | Path) -> Iterator[Record | Fault]:
     Args:
         path: a local path, or a URL that fsspec supports. A name that ends in ``.gz`` is decompressed.
     """
+    return (row for row in read_rows(path) if not isinstance(row, Blank))
+
+
+def read_rows(path: str | Path) -> Iterator[Record | Fault | Blank]:
+    """Yields what ``read_file`` does, and a ``Blank`` for each blank line between rows."""
     name = str(path)
+    return _read(name, lambda file: _reader(name)(name, file))
+
+
+def read_lines(path: str | Path) -> Iterator[Line | Fault]:
+    """Yields a text file's numbered lines, or a fault where it cannot be read."""
+    name = str(path)
+    return _read(name, lambda file: numbered(name, _lines(name, file, newline=None)))
+
+
+def _read(name: str, read: Callable[[IOBase], Iterator[T]]) -> Iterator[T | Fault]:
     try:
-        reader = _reader(name)
         with _opened(name) as file:
-            yield from reader(name, file)
+            yield from read(file)
     except Fault as fault:
         yield fault
     except FileNotFoundError:
@@ -51,11 +71,23 @@ def read_file(path: str | Path) -> Iterator[Record | Fault]:
         yield Fault("unreadable file", name, f"cannot be read: {error.strerror or error}")
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether a file's name says that it holds rows with named columns, and not lines of text.
+
+    >>> is_table("rows.csv.gz"), is_table("rows.txt")
+    (True, False)
+    """
+    return _ending(str(path))[0] in (*READERS, ".json")
+
+
+def _ending(path: str) -> tuple[str | None, str | None]:
+    """The ending of a file's name, and that of its compression."""
+    match = re.search(r"(\.\w+)?(\.gz)?$", path.lower())
+    return (match[1], match[2]) if match else (None, None)
+
+
 def _reader(path: str) -> Reader:
-    if not is_remote(path) and Path(path).is_dir():
-        raise Fault("unreadable file", path, "a folder; give a file in it")
-    ending = re.search(r"(\.\w+)?(\.gz)?$", path.lower())
-    plain, zipped = ending.groups() if ending else (None, None)
+    plain, zipped = _ending(path)
     if plain == ".json":
         raise Fault("unreadable file", path, "make it JSONL: a .jsonl file with one object a line")
     if plain not in READERS or (zipped and plain == ".parquet"):
@@ -68,6 +100,8 @@ def _reader(path: str) -> Reader:
 
 def _opened(path: str) -> IOBase:
     if not is_remote(path):
+        if Path(path).is_dir():
+            raise Fault("unreadable file", path, "a folder; give a file in it")
         return open(path, "rb")
     try:
         store, inner = fsspec.url_to_fs(path)
@@ -81,7 +115,7 @@ def _opened(path: str) -> IOBase:
 
 
 def _lines(path: str, file: IOBase, newline: str | None) -> Iterator[str]:
-    """Yields a file's lines, with lone surrogates for bytes that are not UTF-8; see ``_unreadable``."""
+    """Yields a file's lines, with lone surrogates for bytes that are not UTF-8; see ``unreadable``."""
     stream: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
     number = 0
     try:
@@ -94,7 +128,14 @@ def _lines(path: str, file: IOBase, newline: str | None) -> Iterator[str]:
         raise Fault("unreadable file", f"{path}:{number + 1}", reason) from None
 
 
-def _unreadable(where: str, text: str) -> Fault | None:
+def numbered(name: str, lines: Iterable[str]) -> Iterator[Line]:
+    """Yields each line's file and number, and the line without its end or a byte-order mark."""
+    for number, line in enumerate(lines, start=1):
+        yield f"{name}:{number}", (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
+
+
+def unreadable(where: str, text: str) -> Fault | None:
+    """The fault of a text with NUL, or with bytes that are not UTF-8 and were read as lone surrogates."""
     match = UNREADABLE.search(text)
     if not match:
         return None
@@ -103,11 +144,9 @@ def _unreadable(where: str, text: str) -> Fault | None:
     return Fault("not UTF-8", where, f"not UTF-8 (byte 0x{ord(match[0]) & 0xFF:02x}); save it as UTF-8")
 
 
-def _read_jsonl(path: str, file: IOBase) -> Iterator[Record | Fault]:
-    for number, line in enumerate(_lines(path, file, newline=None), start=1):
-        if line.strip():
-            where = f"{path}:{number}"
-            yield _unreadable(where, line) or parse_line(where, line.rstrip("\n"))
+def _read_jsonl(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
+    for where, line in numbered(path, _lines(path, file, newline=None)):
+        yield unreadable(where, line) or parse_line(where, line) if line.strip() else Blank(where)
 
 
 def parse_line(where: str, line: str) -> Record | Fault:
@@ -141,29 +180,62 @@ def _constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number; write null or a text")
 
 
-def _read_table(path: str, file: IOBase, delimiter: str) -> Iterator[Record | Fault]:
-    """Yields the rows below a header line; a quoted cell may contain line breaks."""
+def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
+    return _table(_quoted_rows(path, _lines(path, file, newline=""), ","), "quote fields with commas")
+
+
+def _read_tsv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
+    """Reads tab-separated lines, most of which know no quotes; where the header has some, all rows may."""
+    lines = _lines(path, file, newline="")
+    first = next(lines, "")
+    is_quoted, lines = first.startswith('"'), chain([first] if first else [], lines)
+    rows = _quoted_rows(path, lines, "\t") if is_quoted else _tabbed_rows(path, lines)
+    return _table(rows, "quote fields with tabs, and give texts with line ends in a .csv or .jsonl file")
+
+
+def _table(rows: Iterator[tuple[str, Cells | Fault]], remedy: str) -> Iterator[Record | Fault | Blank]:
+    """Yields the rows below a header line."""
     header = None
-    for where, cells in _table_rows(path, file, delimiter):
+    for where, cells in rows:
         if isinstance(cells, Fault):
             yield cells
             if header is None:
                 return  # without a header, the rows below have no meaning
+        elif not cells:
+            if header is not None:
+                yield Blank(where)
         elif header is None:
             header = cells
             yield from header_faults(where, header)
         elif len(cells) != len(header):
-            mark = "tabs" if delimiter == "\t" else "commas"
-            reason = f"not {len(header)} fields, as the header has; quote fields with {mark}"
+            reason = f"not {len(header)} fields, as the header has; {remedy}"
             yield Fault("wrong number of fields", where, reason)
         else:
             yield Record(where, dict(zip(header, cells)))
 
 
-def _table_rows(path: str, file: IOBase, delimiter: str) -> Iterator[tuple[str, list[str] | Fault]]:
-    """Yields each row that is not blank, with the file and line at which it starts."""
+def _tabbed_rows(path: str, lines: Iterator[str]) -> Iterator[tuple[str, Cells | Fault]]:
+    """Yields each line's cells, none for a blank line; a quote is a character like others.
+
+    Spreadsheets quote some cells as a whole: these lose their quotes, and may hold tabs.
+    """
+    width = 0
+    for where, line in numbered(path, lines):
+        cells = line.split("\t") if line else []
+        if width and len(cells) > width:
+            cells = CELL.findall(line)
+        width = width or len(cells)
+        yield where, unreadable(where, line) or [_unquoted(cell) for cell in cells]
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if QUOTED.fullmatch(cell) else cell
+
+
+def _quoted_rows(path: str, lines: Iterator[str], delimiter: str) -> Iterator[tuple[str, Cells | Fault]]:
+    """Yields each row's cells, none for a blank line, with the file and line at which it starts."""
     csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))
-    rows = csv.reader(_lines(path, file, newline=""), delimiter=delimiter, strict=True)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         where = f"{path}:{rows.line_num + 1}"
         try:
@@ -173,14 +245,15 @@ def _table_rows(path: str, file: IOBase, delimiter: str) -> Iterator[tuple[str, 
             continue
         if cells is None:
             return
-        if cells:
-            yield where, _unreadable(where, "".join(cells)) or cells
+        yield where, unreadable(where, "".join(cells)) or cells
 
 
-Reader = Callable[[str, IOBase], Iterator[Record | Fault]]
+Cells = list[str]
+Line = tuple[str, str]  # its file and number, and its text
+Reader = Callable[[str, IOBase], Iterator[Record | Fault | Blank]]
 READERS: dict[str, Reader] = {
     ".jsonl": _read_jsonl,
-    ".csv": partial(_read_table, delimiter=","),
-    ".tsv": partial(_read_table, delimiter="\t"),
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
     ".parquet": read_parquet,
 }

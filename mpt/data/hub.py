@@ -33,6 +33,11 @@ class Hub(Source):
     def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.splits)
 
+    def has(self, split: str) -> bool:
+        """Whether there is such a split; one by its own name may be a guess, so the hub is asked."""
+        known = _hub_splits(self.name, self.config) if self.splits.get(split) == split else ()
+        return super().has(split) and (not known or split in known)
+
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         datasets = _library()
         try:
@@ -93,6 +98,14 @@ def _library() -> Any:
     except ImportError:
         raise UserError(f"this task's source needs the package datasets: {install('datasets')}") from None
     return datasets
+
+
+def _hub_splits(name: str, config: str) -> tuple[str, ...]:
+    """The splits that a data set says it has; none, where it does not say, or cannot be reached."""
+    try:
+        return tuple(_library().load_dataset_builder(name, config or None).info.splits or ())
+    except Exception:  # of many types; whoever loads the split is told
+        return ()
 
 
 def _records(name: str, dataset: Any) -> Iterator[Record | Fault]:

@@ -15,6 +15,21 @@ class Record(NamedTuple):
     columns: Mapping[str, Any]
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, or what tables have in its place, such as NaN, NaT and <NA>.
+
+    >>> [is_missing(value) for value in (None, float("nan"), "nan", 0)]
+    [True, True, False, False]
+    """
+    return not isinstance(value, str) and str(value).casefold() in ("none", "nan", "nat", "<na>")
+
+
+class Blank(NamedTuple):
+    """A line or row with nothing in it; ``where`` names its file and line."""
+
+    where: str
+
+
 class Fault(UserError):
     """The reason why a row, or a whole file, cannot be used.
 

@@ -13,7 +13,7 @@ from typing import Any
 from mpt.data.counts import prepared, tfds_rows
 from mpt.data.files import read_file
 from mpt.data.records import Fault, Record
-from mpt.data.splits import split_by_hash
+from mpt.data.splits import ALL, Columns, split_by_hash
 from mpt.errors import UserError, first_line
 from mpt.system.assets import ASSETS, asset_dir, unpacked
 from mpt.system.paths import is_remote
@@ -52,9 +52,13 @@ class Source(ABC):
         """Whether the rows can be read without downloading them."""
         return False
 
-    def count(self, split: str) -> int | None:
+    def count(self, split: str, columns: Columns = ALL) -> int | None:
         """Number of rows of a split; None if it is unknown until the rows are downloaded."""
-        return sum(1 for _ in self.load(split)) if self.is_local else None
+        return sum(1 for _ in self.load(split, columns)) if self.is_local else None
+
+    def has(self, split: str) -> bool:
+        """Whether there is such a split, or one for all three; its rows are not read."""
+        return split in self.stored_splits or "all" in self.stored_splits
 
     def _stored_split(self, split: str) -> str:
         """The stored split that holds the rows of a split: the one of that name, or else "all".
@@ -68,15 +72,20 @@ class Source(ABC):
             raise UserError(f"{self} has no {split} split; it has {have}: name it in the task's source")
         return stored_split
 
-    def load(self, split: str) -> Iterator[Record]:
+    def load(self, split: str, columns: Columns = ALL) -> Iterator[Record]:
         """Yields the records of "train", "validation" or "test".
+
+        Args:
+            columns: what decides on a row's split, where the source does not store the three.
 
         Raises:
             UserError: there is no such split, or a row cannot be read.
         """
         stored_split = self._stored_split(split)
         rows = self.rows(stored_split)
-        for row in split_by_hash(rows, split, self.label, self.group) if stored_split != split else rows:
+        if stored_split != split:
+            rows = split_by_hash(rows, split, self.label, self.group, columns)
+        for row in rows:
             if isinstance(row, Fault):
                 raise row
             yield row
@@ -230,14 +239,19 @@ class Tfds(Source):
         except (tfds.core.DatasetNotFoundError, OSError, ValueError, AssertionError) as error:
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from error
 
+    def has(self, split: str) -> bool:
+        """Whether there is such a split; one by its own name may be a guess, so the data is asked."""
+        builder = prepared(self.name) if self.splits.get(split) == split else None
+        return super().has(split) and (builder is None or split in builder.info.splits)
+
     @property
     def is_local(self) -> bool:
         return prepared(self.name) is not None
 
-    def count(self, split: str) -> int | None:
+    def count(self, split: str, columns: Columns = ALL) -> int | None:
         """Number of rows of the data set, before ``unfold``."""
         stored = self._stored_split(split)
-        return tfds_rows(self.name, self.splits[stored]) if stored == split else super().count(split)
+        return tfds_rows(self.name, self.splits[stored]) if stored == split else super().count(split, columns)
 
     def version(self, split: str) -> str | None:
         stored_split = self._stored_split(split)

@@ -5,12 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from mpt.data.records import Fault, Record
 
 SPLITS = ("train", "validation", "test")
+
+
+class Columns(NamedTuple):
+    """The columns that decide on the splits of a table's rows: those that a task reads.
+
+    Attributes:
+        read: a row whose texts in these are those of an earlier row is left out; if empty, all but the label.
+        shared: rows with equal values in these share their split; if empty, those that are read. Templates
+            that read different columns have these in common, so that no row moves from one to the next.
+    """
+
+    read: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+ALL = Columns()
 
 
 class Seen:
@@ -43,16 +59,16 @@ class Seen:
 
 
 def split_by_hash(
-    rows: Iterable[Record | Fault], split: str, label: str, group: str = ""
+    rows: Iterable[Record | Fault], split: str, label: str, group: str = "", columns: Columns = ALL
 ) -> Iterator[Record | Fault]:
     """Yields the rows of one split, without duplicates, and all faults; see ``splits_by_hash``."""
-    for assigned, row in splits_by_hash(rows, label, group):
+    for assigned, row in splits_by_hash(rows, label, group, columns):
         if assigned == split or isinstance(row, Fault):
             yield row
 
 
 def splits_by_hash(
-    rows: Iterable[Record | Fault], label: str, group: str = ""
+    rows: Iterable[Record | Fault], label: str, group: str = "", columns: Columns = ALL
 ) -> Iterator[tuple[str | None, Record | Fault]]:
     """Yields each row with its split: 70 % train, 10 % validation, 20 % test; None for duplicates and faults.
 
@@ -62,6 +78,7 @@ def splits_by_hash(
     Args:
         label: the column that is left out of the hash.
         group: if given, only this column is hashed, so that rows which share its value share their split.
+        columns: those that a task reads; a number or a date in another does not make a text a new one.
 
     >>> rows = [Record(str(i), {"text": text, "label": i}) for i, text in enumerate(["so", "we", "so"])]
     >>> [split for split, _ in splits_by_hash(rows, "label")]
@@ -72,14 +89,19 @@ def splits_by_hash(
             if isinstance(row, Fault):
                 yield None, row
                 continue
-            text = {name: value for name, value in row.columns.items() if name != label}
-            digest = digest_of(text)
-            if seen.earlier_split(digest) is not None:
+            given, (read, shared) = row.columns, columns
+            text = _of(given, read) if read else {name: given[name] for name in given if name != label}
+            same = {name: str(value).strip() for name, value in text.items()} if read else text
+            if seen.earlier_split(digest_of(same)) is not None:
                 yield None, row
                 continue
-            key = digest_of(row.columns[group]) if group else digest
+            key = digest_of(given.get(group) if group else _of(given, shared) if shared else text)
             tenth = int.from_bytes(key[:4]) % 10
             yield SPLITS[(tenth >= 7) + (tenth >= 8)], row
+
+
+def _of(columns: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: columns[name] for name in names if name in columns}
 
 
 def digest_of(value: Any) -> bytes:

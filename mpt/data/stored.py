@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import check_texts
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import check_ids, encode, tokenizer_hash
+from mpt.data.tokenise import check_ids, encode, tokenizer_hash, warn_of_cut
 from mpt.system.assets import cache_dir
 from mpt.types import Layout, Row, Scoring
 
@@ -36,7 +36,8 @@ class StoredRows(Sequence[Row]):
 
     Args:
         folder: holds ``tokens``, the inputs and targets of all rows end to end; ``rows``, the offset, input
-            length, target length and label of each row; and ``choices.json``, the choices of all rows.
+            length, target length, label and lost tokens of each row; and ``choices.json``, the choices of all
+            rows.
         scoring: how the choices are scored.
     """
 
@@ -44,17 +45,18 @@ class StoredRows(Sequence[Row]):
         self._scoring: Scoring = scoring
         # Plain arrays over the mapped files, because slicing a memmap costs ten times as much.
         self._tokens = np.asarray(np.memmap(folder / "tokens", np.int32, "r"))
-        self._rows = np.asarray(np.memmap(folder / "rows", np.int64, "r")).reshape(-1, 4)
+        self._rows = np.asarray(np.memmap(folder / "rows", np.int64, "r")).reshape(-1, 5)
         self._choices = tuple(json.loads((folder / "choices.json").read_text()))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        start, inputs, targets, label = self._rows[index].tolist()
+        start, inputs, targets, label, lost = self._rows[index].tolist()
         middle = start + inputs
         targets = self._tokens[middle : middle + targets]
-        return Row(self._tokens[start:middle], targets, self._choices, label, scoring=self._scoring)
+        scoring = self._scoring
+        return Row(self._tokens[start:middle], targets, self._choices, label, scoring=scoring, lost=lost)
 
     def without_words(self) -> StoredRows:
         """The same rows for a class head; see ``Row.without_words``."""
@@ -76,6 +78,11 @@ class StoredRows(Sequence[Row]):
         """The label of each of the R rows."""
         return self._rows[:, 3]
 
+    @property
+    def lost(self) -> Int[np.ndarray, " R"]:
+        """The number of tokens that each of the R rows lost where it was cut."""
+        return self._rows[:, 4]
+
 
 def stored_rows(
     task: Task,
@@ -85,7 +92,7 @@ def stored_rows(
     layout: Layout,
     vocab: int | None = None,
 ) -> StoredRows:
-    """The rows of a split, tokenised unless they are in the cache already.
+    """The rows of a split, tokenised unless they are in the cache already; says how many are cut.
 
     The cache folder holds them under a hash of everything that they depend on. If the source does not know
     its version, the files are deleted when this process no longer reads them.
@@ -98,6 +105,7 @@ def stored_rows(
     """
     rows = _stored_rows(task, split, tokenizer, max_length, layout)
     rows.check(f"task {task.name}: {split}", tokenizer, layout, vocab)
+    warn_of_cut(f"{split} rows of task {task.name}", rows.lost, max_length)
     return rows
 
 
@@ -116,7 +124,7 @@ def _stored_rows(
             return StoredRows(
                 Path(scratch), task.scoring
             )  # mapped files stay readable after they are deleted
-    wording = [task.template, dict(task.verbalizer), task.label]
+    wording = [task.template, dict(task.verbalizer), task.label, task.hashed]
     key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():
@@ -145,6 +153,6 @@ def _write(folder: Path, rows: Iterable[Row]) -> None:
         for row in rows:
             tokens.write(np.array([*row.inputs, *row.targets], np.int32).tobytes())
             lengths = len(row.inputs), len(row.targets)
-            table.write(np.array([start, *lengths, row.label], np.int64).tobytes())
+            table.write(np.array([start, *lengths, row.label, row.lost], np.int64).tobytes())
             start += sum(lengths)
     (folder / "choices.json").write_text(json.dumps(row.choices if row else ()))

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mpt.data.records import Fault, Record
+from mpt.data.records import Fault, Record, is_missing
 from mpt.data.sources import Source
+from mpt.data.splits import Columns
 from mpt.errors import UserError, nearest
 from mpt.metrics import NEEDS
 from mpt.types import Scoring
@@ -148,6 +149,22 @@ class Task:
             raise UserError(f"task {self.name} has no template '{name}'; {hint}")
         return replace(self, name=f"{self.name}:{name}", template=self.templates[name])
 
+    @property
+    def versions(self) -> tuple[Task, ...]:
+        """This task, and the same with each of its templates."""
+        return (self, *(replace(self, template=template) for template in self.templates.values()))
+
+    @property
+    def hashed(self) -> Columns:
+        """The columns that decide on the splits of the rows, where the source does not."""
+        of_each = [version.columns for version in self.versions]
+        shared = set(of_each[0]).intersection(*of_each)
+        return Columns(self.columns, tuple(sorted(shared)))
+
+    def load(self, split: str) -> Iterator[Record]:
+        """Yields the records of a split; see ``Source.load``."""
+        return self.source.load(split, self.hashed)
+
     def examples(self, split: str) -> Iterator[Example]:
         """Yields the examples of a split, "train", "validation" or "test".
 
@@ -155,14 +172,14 @@ class Task:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
         """
         record = None
-        for record in self.source.load(split):
+        for record in self.load(split):
             yield self.example(record)
         if record is None:
             raise UserError(f"task {self.name}: the {split} split of {self.source} is empty")
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
         """Draws ``count`` examples of a split without replacement, in random order; 0 draws all."""
-        length = sum(1 for _ in self.source.load(split))
+        length = sum(1 for _ in self.load(split))
         drawn = np.random.default_rng(seed).permutation(length)[: count or length]
         order = {int(index): rank for rank, index in enumerate(drawn)}
         ranked = [(order[i], example) for i, example in enumerate(self.examples(split)) if i in order]
@@ -203,8 +220,9 @@ class Task:
             reason = f"no column '{column}', which task {self.name} needs; it has {have}"
             raise Fault("missing column", record.where, reason)
         value = record.columns[column]
-        if value is None or isinstance(value, (list, dict, bytes)):
-            kind = "empty" if value is None else f"a {type(value).__name__}"
+        missing = is_missing(value)
+        if missing or isinstance(value, (list, dict, bytes)):
+            kind = "empty" if missing else f"a {type(value).__name__}"
             reason = f"column '{column}' is {kind}; task {self.name} can render text only"
             raise Fault("not a text", record.where, reason)
         return str(value).strip()
@@ -213,6 +231,9 @@ class Task:
         """All texts that count as correct for a record; the first is the target."""
         texts = record.columns.get(self.label)
         if not self.verbalizer and isinstance(texts, (list, tuple)) and texts:
+            if any(map(is_missing, texts)):
+                reason = f"column '{self.label}' is a list with an empty text; leave it out of the list"
+                raise Fault("not a text", record.where, reason)
             return tuple(str(text).strip() for text in texts)
         return (self._target(record),)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
-from mpt.errors import UserError
+from mpt.errors import UserError, warn_once
 from mpt.types import Layout, Row
 
 BLANKS = " \t"
@@ -33,12 +36,13 @@ def encode(
 
     Args:
         max_length: maximum number of tokens of an input; a longer one loses the end of its longest field,
-            never words of the template.
+            never words of the template, nor half a character.
         layout: whether the model is a decoder or an encoder-decoder.
         vocab: number of rows of the model's embedding; None where there is no model.
 
     Raises:
-        UserError: a text has a token that the embedding does not have.
+        UserError: a text has a token that the embedding does not have, or the template's own words leave no
+            room for a text.
     """
     ending = [] if layout == "decoder" else [end_token(tokenizer)]
     each = dict.fromkeys(example.choices for example in examples if example.choices)
@@ -51,17 +55,19 @@ def encode(
         tokens_of[()] = {text: [*ids, end_token(tokenizer)] for text, ids in zip(texts, spelled)}
     rows = []
     for example, inputs in zip(examples, _ids(tokenizer, [_text(each, layout) for each in examples])):
-        if len(inputs) > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length - len(ending), layout)
+        whole = len(inputs)
+        if whole > max_length - len(ending):
+            inputs = _shortened(example, tokenizer, max_length, len(ending), layout)
+        lost = whole - len(inputs)
         inputs, target = [*inputs, *ending], tokens_of[example.choices][example.target]
         for ids in (inputs, target):
             if vocab is not None:
                 check_ids(ids, tokenizer, vocab, f"the text {example.inputs[:60]!r}")
         if example.choices:
             choices = tuple(tokens_of[example.choices].values())
-            rows.append(Row(inputs, target, choices, example.label, scoring=example.scoring))
+            rows.append(Row(inputs, target, choices, example.label, scoring=example.scoring, lost=lost))
         else:
-            rows.append(Row(inputs, target))
+            rows.append(Row(inputs, target, lost=lost))
     return rows
 
 
@@ -136,6 +142,11 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(serialised.encode()).hexdigest()
 
 
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of token ids; half a character at its end, where the ids were cut, is left out."""
+    return str(tokenizer.decode(ids)).rstrip("\ufffd")
+
+
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     ids: Any = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
@@ -146,16 +157,48 @@ def _text(example: Example, layout: Layout) -> str:
     return example.inputs.rstrip(BLANKS) if layout == "decoder" else example.inputs
 
 
+def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_length: int) -> None:
+    """Says, once, how many of some rows were cut, and by how much.
+
+    Args:
+        name: what the rows are.
+        lost: how many tokens each of them lost.
+    """
+    if cut := [int(count) for count in lost if count]:
+        mean = round(sum(cut) / len(cut))
+        warn_once(
+            f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are cut: "
+            f"they lose {mean} tokens on average, {max(cut)} at most"
+        )
+
+
 def _shortened(
-    example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
+    example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int, ending: int, layout: Layout
 ) -> list[int]:
-    """The token ids of an input whose longest field is cut at the end until the input fits."""
-    fields = dict(example.fields)
+    """The token ids of an input whose longest field is cut at the end until it fits before the ending."""
+    fields, room = dict(example.fields), max_length - ending
+    empty = replace(example, fields=dict.fromkeys(fields, ""))
+    bare = len(_ids(tokenizer, [_text(empty, layout)])[0])
+    if bare >= room:
+        raise UserError(
+            f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: nothing "
+            f"of a text is left; raise max_length, or shorten the template {example.template!r:.60}"
+        )
     while True:
         inputs = _ids(tokenizer, [_text(replace(example, fields=fields), layout)])[0]
         longest = max(fields, key=lambda name: len(fields[name]))
-        if len(inputs) <= max_length or not fields[longest]:
-            return inputs[-max_length:]
-        kept = _ids(tokenizer, [fields[longest]])[0]
-        cut: Any = tokenizer.decode(kept[: max(0, len(kept) - (len(inputs) - max_length))])
+        if len(inputs) <= room or not fields[longest]:
+            return inputs
+        cut = _beginning(fields[longest], tokenizer, len(inputs) - room)
         fields[longest] = cut if len(cut) < len(fields[longest]) else fields[longest][:-1]
+
+
+def _beginning(text: str, tokenizer: PreTrainedTokenizerBase, excess: int) -> str:
+    """A text without its last ``excess`` tokens, in whole characters and without a blank at its end."""
+    if tokenizer.is_fast:
+        starts: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text[: starts[-excess][0]].rstrip() if excess <= len(starts) else ""
+    kept = len(_ids(tokenizer, [text])[0]) - excess
+    lengths = range(len(text) + 1)
+    longest = bisect(lengths, kept, key=lambda length: len(_ids(tokenizer, [text[:length]])[0])) - 1
+    return text[: max(longest, 0)].rstrip()

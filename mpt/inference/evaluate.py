@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import Sizes, collate
 from mpt.data.task import Example, Task
+from mpt.data.tokenise import decoded
 from mpt.errors import UserError
 from mpt.inference.generate import generate_behind_prompt
 from mpt.metrics import METRICS, Truth
@@ -101,7 +102,7 @@ def written(
     for indices, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
         generated = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=[end])
         for index, ids in zip(indices, generated):
-            texts[index] = str(tokenizer.decode(ids)).strip()
+            texts[index] = decoded(tokenizer, ids).strip()
     return texts
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpt.catalog.library import find_task, name_of, sequence
@@ -13,10 +14,10 @@ from mpt.config.options import ModelConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.batches import check_texts
 from mpt.data.class_words import check_words
-from mpt.data.files import parse_line
-from mpt.data.records import Fault, Record
+from mpt.data.files import Line, is_table, numbered, parse_line, read_lines, read_rows, unreadable
+from mpt.data.records import Blank, Fault, Record
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import class_tokens, encode
+from mpt.data.tokenise import class_tokens, encode, warn_of_cut
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -31,6 +32,7 @@ from mpt.system.paths import AnyPath
 from mpt.types import Row
 
 CHUNK = 256  # lines that are read before their predictions are written
+Input = Record | Fault | Blank
 
 
 class Ready(NamedTuple):
@@ -155,9 +157,10 @@ def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
     """Scores a loaded prompt on ``count`` examples of a split, or on all for 0, by the task's metrics."""
     examples = task.sample(split, count)
     tokenizer = ready.pretrained.tokenizer
-    rows = ready.encode(examples)
-    check_texts(rows, ready.model.backbone.layout, f"task {task.name}: a {split} row")
-    texts = predictions(ready.model, task, rows, tokenizer, ready.prompt_index)
+    encoded = ready.encode(examples)
+    warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in encoded], ready.max_length)
+    check_texts(encoded, ready.model.backbone.layout, f"task {task.name}: a {split} row")
+    texts = predictions(ready.model, task, encoded, tokenizer, ready.prompt_index)
     return {"task": task.name, "split": split, "rows": len(examples), **grade(task, examples, texts)}
 
 
@@ -174,6 +177,8 @@ def with_data(task: Task, run: AnyPath) -> Task:
 def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     """Yields one JSON line per input line: the label and the probability of each label, or a text.
 
+    A blank line is answered by null, so that the n-th answer is the n-th line's.
+
     Args:
         lines: JSON objects with the columns of the template; or plain texts, if it has only one column.
         where: the name of the input in error messages.
@@ -181,20 +186,47 @@ def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
     Raises:
         UserError: a line is neither, or a column is missing.
     """
-    numbered = ((f"{where}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    while chunk := list(islice(numbered, CHUNK)):
-        records = [_record(ready.task, line, at) for at, line in chunk]
-        yield from map(json.dumps, predicted(ready, records))
+    return _answered(ready, _inputs(ready.task, numbered(where, lines)))
+
+
+def predict_file(ready: Ready, path: Path) -> Iterator[str]:
+    """Yields one JSON line per row of a JSONL, CSV, TSV or Parquet file, or per line of another."""
+    return _answered(ready, read_rows(path) if is_table(path) else _inputs(ready.task, read_lines(path)))
+
+
+def _answered(ready: Ready, inputs: Iterator[Input]) -> Iterator[str]:
+    lost: list[int] = []
+    while chunk := list(islice(inputs, CHUNK)):
+        for each in chunk:
+            if isinstance(each, Fault):
+                raise each
+        rows = _rows(ready, [each for each in chunk if isinstance(each, Record)])
+        lost += [row.lost for row in rows]
+        answers = iter(_answers(ready, rows))
+        for each in chunk:
+            yield json.dumps(next(answers) if isinstance(each, Record) else None)
+    warn_of_cut("inputs", lost, ready.max_length)
 
 
 def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
     """Predicts for each record: the label and the probability of each label, or a text."""
-    _, model, prompt_index, task, _ = ready
-    if not records:
-        return []
+    rows = _rows(ready, records)
+    warn_of_cut("inputs", [row.lost for row in rows], ready.max_length)
+    return _answers(ready, rows)
+
+
+def _rows(ready: Ready, records: Sequence[Record]) -> list[Row]:
+    """Records as the model reads them; refuses one of which nothing is left to read."""
     rows = ready.encode([ready.unlabelled(record) for record in records])
     for record, row in zip(records, rows):
-        check_texts([row], model.backbone.layout, record.where)
+        check_texts([row], ready.model.backbone.layout, record.where)
+    return rows
+
+
+def _answers(ready: Ready, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    _, model, prompt_index, task, _ = ready
+    if not rows:
+        return []
     if task.choices:
         probabilities = choice_probabilities(model, rows, prompt_index)
         return [classified(task, of_row.tolist()) for of_row in probabilities]
@@ -203,17 +235,27 @@ def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def classified(task: Task, probabilities: Iterable[float]) -> dict[str, Any]:
     """The likeliest label, and the probability of each label, from the probabilities of the choices."""
-    by_label = {label: round(float(p), 6) for label, p in zip(task.verbalizer, probabilities)}
-    return {"prediction": max(by_label, key=by_label.__getitem__), "probabilities": by_label}
+    by_label = {label: float(p) for label, p in zip(task.verbalizer, probabilities)}
+    likeliest = max(by_label, key=by_label.__getitem__)  # before rounding, which makes ties
+    return {"prediction": likeliest, "probabilities": {label: round(p, 6) for label, p in by_label.items()}}
 
 
-def _record(task: Task, line: str, where: str) -> Record:
-    if line.lstrip().startswith("{"):
-        record = parse_line(where, line)
-        if isinstance(record, Fault):
-            raise record
-        return record
+def _inputs(task: Task, lines: Iterable[Line | Fault]) -> Iterator[Input]:
+    """Lines of JSON or bare text as the records that they stand for."""
     column, *others = task.columns
-    if others:
-        raise UserError(f"{where}: task {task.name} needs {', '.join(task.columns)}; give a JSON object")
-    return Record(where, {column: line.rstrip("\n")})
+    for line in lines:
+        if isinstance(line, Fault):
+            yield line
+            continue
+        where, text = line
+        if not text.strip():
+            yield Blank(where)
+        elif fault := unreadable(where, text):
+            yield fault
+        elif text.lstrip().startswith("{"):
+            yield parse_line(where, text)
+        elif others:
+            needed = f"task {task.name} needs {', '.join(task.columns)}; give a JSON object"
+            yield Fault("not an object", where, needed)
+        else:
+            yield Record(where, {column: text})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from mpt.metrics.truth import Metric, Truth
+from mpt.metrics.words import spaced
 
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -35,10 +36,12 @@ def same_words(correct: str, predicted: str) -> bool:
 def content_words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation and articles, as in SQuAD v1.1's evaluation.
 
+    Each character of a script without blanks is a word.
+
     >>> content_words("The U.S. Army, a friend")
     ['us', 'army', 'friend']
     """
-    return re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(NO_PUNCTUATION)).split()
+    return spaced(re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(NO_PUNCTUATION))).split()
 
 
 def same_content(correct: str, predicted: str) -> bool:

@@ -103,7 +103,7 @@ class Reading:
 
 def _count(task: Task, split: str) -> int | None:
     """The rows of a split; None also where there is no such split, which not every run needs."""
-    return task.source.count(split) if {split, "all"} & set(task.source.stored_splits) else None
+    return task.source.count(split, task.hashed) if task.source.has(split) else None
 
 
 def drawn(reading: Reading, shots: int, per: Literal["class", "task"] = "class") -> int | None:

@@ -123,8 +123,7 @@ def _surveyed(task: Task, faults: Faults) -> tuple[dict[str, Survey], int]:
     """
     surveys = {split: Survey() for split in SPLITS}
     dropped = 0
-    versions = [task, *(task.with_template(name) for name in task.templates)]
-    columns = tuple(dict.fromkeys(column for version in versions for column in version.columns))
+    columns = tuple(dict.fromkeys(column for version in task.versions for column in version.columns))
     with Seen() as seen:
         for split, row in _placed(task):
             wrong = [row] if isinstance(row, Fault) else list(_row_faults(task, columns, row))
@@ -151,7 +150,7 @@ def _placed(task: Task) -> Iterator[tuple[str | None, Record | Fault]]:
         if part in SPLITS:
             yield from ((part, row) for row in _rows(task, part))
         elif part == "all":
-            yield from splits_by_hash(_rows(task, part), source.label, source.group)
+            yield from splits_by_hash(_rows(task, part), source.label, source.group, task.hashed)
 
 
 def _rows(task: Task, part: str) -> Iterator[Record | Fault]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.class_tree import NO_TREE, TreeSizes
 from mpt.data.task import Example
+from mpt.data.tokenise import decoded
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
 from mpt.inference.generate import SamplingParams, generate_behind_prompt
@@ -187,7 +188,7 @@ class Engine:
         )
         return [
             GeneratedText(
-                str(tokenizer.decode(ids)), len(ids) < params.max_new_tokens, len(row.inputs), len(ids)
+                decoded(tokenizer, ids), len(ids) < params.max_new_tokens, len(row.inputs), len(ids)
             )
             for ids, params, row in zip(generated, sampling, rows)
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpt.config.yaml_file import from_plain
-from mpt.data.files import parse_line
+from mpt.data.files import ENCODING, parse_line, unreadable
 from mpt.data.records import Fault
 from mpt.data.task import Task
 from mpt.errors import UserError
@@ -171,11 +171,8 @@ def usage(answers: Sequence[GeneratedText | ClassProbabilities]) -> dict[str, in
 
 def _values(body: bytes) -> dict[str, Any]:
     """The fields of a body; a field that is null counts as left out."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise UserError("the request: not UTF-8") from None
-    record = parse_line("the request", text)
+    text = body.decode(ENCODING, errors="surrogateescape")
+    record = unreadable("the request", text) or parse_line("the request", text)
     if isinstance(record, Fault):
         raise record
     return {name: value for name, value in record.columns.items() if value is not None}

@@ -1,5 +1,8 @@
 """Rows that Python holds become tasks, and tasks files that say the same."""
 
+from decimal import Decimal
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -47,6 +50,43 @@ def test_missing_value_of_a_frame_is_told_by_its_row():
     frame = pd.DataFrame({"text": ["a", None], "label": [1, 2]})
     with pytest.raises(mpt.UserError, match="train row 1: column 'text' is empty"):
         list(make_task({"train": frame}).examples("train"))
+
+
+MISSING = [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, Decimal("NaN")]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+def test_missing_text_is_missing_whoever_says_so(value):
+    rows = [{"text": "a", "label": "x"}, {"text": value, "label": "y"}]
+    for table in (rows, pd.DataFrame(rows), [tuple(row.values()) for row in rows]):
+        with pytest.raises(mpt.UserError, match="train row 1: column 'text' is empty"):
+            list(make_task({"train": table}).examples("train"))
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+def test_missing_label_is_no_class(value):
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": value}, {"text": "c", "label": value}]
+    for table in (rows, pd.DataFrame(rows)):
+        with pytest.raises(mpt.UserError, match="task rows: row 1 and 1 more: column 'label' is empty"):
+            make_task(table)
+    made = make_task({"train": [{"text": "a", "label": ["x", value]}]}, verbalizer={})
+    with pytest.raises(mpt.UserError, match="train row 0: column 'label' is a list with an empty text"):
+        list(made.examples("train"))
+
+
+def test_words_for_nothing_are_words():
+    rows = [{"text": text, "label": label} for text, label in (("nan", "None"), ("None", "NaN"))]
+    found = list(make_task({"train": rows}).examples("train"))
+    assert [(example.fields["text"], example.target) for example in found] == [
+        ("nan", "None"),
+        ("None", "NaN"),
+    ]
+
+
+def test_columns_of_one_name_are_refused():
+    frame = pd.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"])
+    with pytest.raises(mpt.UserError, match="two columns are named 'text'; rename one"):
+        make_task(frame)
 
 
 @pytest.mark.parametrize(

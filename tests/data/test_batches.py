@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import ByT5Tokenizer
 
 from mpt.data.batches import bucket, collate
 from mpt.data.task import Example
-from mpt.data.tokenise import encode
+from mpt.data.tokenise import decoded, encode, warn_of_cut
+from mpt.errors import UserError
 from mpt.types import Row
 
 CHOICES = ("good", "bad")
@@ -54,6 +56,58 @@ def test_cut_takes_the_end_of_the_longest_field_only(tokenizer):
     assert text.startswith("red|1 2 3")
     assert text.endswith("\nSo:")
     assert 12 <= len(row.inputs) <= 16
+
+
+SCRIPTS = st.text("aé日本語🙂👩‍👩‍👧ñ \u0301א", max_size=40)
+
+
+@pytest.fixture(scope="module", params=["fast", "slow"])
+def either(request, tokenizer):
+    """A tokenizer that knows where its tokens stand in a text, and one that does not; both read bytes."""
+    return tokenizer if request.param == "fast" else ByT5Tokenizer()
+
+
+@given(a=SCRIPTS, b=SCRIPTS, max_length=st.integers(20, 60))
+def test_cut_leaves_beginnings_in_whole_characters(either, a, b, max_length):
+    a, b = a.strip(), b.strip()
+    (row,) = encode([example("A: {a}\nB: {b}\nSo:", a=a, b=b)], either, max_length)
+    first, second = str(either.decode(row.inputs)).removeprefix("A: ").removesuffix("\nSo:").split("\nB: ")
+    assert a.startswith(first) and b.startswith(second)
+    (whole,) = encode([example("A: {a}\nB: {b}\nSo:", a=a, b=b)], either, 1000)
+    assert len(row.inputs) == len(whole.inputs) - row.lost <= max_length
+    assert (first, second) == (a, b) or (row.lost and max_length - len(row.inputs) < 16)
+    assert whole.lost == 0
+
+
+@pytest.mark.parametrize("layout", ["decoder", "encoder-decoder"])
+def test_template_without_room_for_a_text_is_refused(tokenizer, layout):
+    words = "Read this review with great care: {a}\nSo:"
+    bare = len(tokenizer(words.format(a=""))["input_ids"]) + (layout == "encoder-decoder")
+    for max_length in (1, bare // 2, bare):
+        with pytest.raises(
+            UserError, match=rf"max_length is {max_length}, .* take {bare} tokens: nothing of a"
+        ):
+            encode([example(words, a="so good")], tokenizer, max_length, layout)
+    (row,) = encode([example(words, a="so good")], tokenizer, bare + 1, layout)
+    assert str(tokenizer.decode(row.inputs)).startswith(words.format(a="s"))
+
+
+def test_cut_rows_are_told_of_once(capsys, tokenizer):
+    rows = encode([example(a=a) for a in ("x", "1 2 3 4 5 6 7 8", "1 2 3 4 5 6 7 8 9 0")], tokenizer, 16)
+    lost = [row.lost for row in rows]
+    assert lost[0] == 0 < lost[1] < lost[2]
+    for _ in range(2):
+        warn_of_cut("train rows of task toy", lost, 16)
+    told = "mpt: warning: 2 of 3 train rows of task toy are longer than max_length, 16 tokens, and are cut: "
+    average = round((lost[1] + lost[2]) / 2)
+    assert capsys.readouterr().err == f"{told}they lose {average} tokens on average, {lost[2]} at most\n"
+    warn_of_cut("train rows of task other", [0, 0], 16)
+    assert capsys.readouterr().err == ""
+
+
+def test_text_that_ends_within_a_character_is_written_without_its_half(tokenizer):
+    ids = tokenizer("so é日")["input_ids"]
+    assert [decoded(tokenizer, ids[:end]) for end in (len(ids), len(ids) - 1)] == ["so é日", "so é"]
 
 
 def test_short_input_is_left_alone(tokenizer):

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from mpt.data.files import read_file
-from mpt.data.records import Fault, Record
+from mpt.data.files import QUOTED, read_file, read_rows
+from mpt.data.records import Blank, Fault, Record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 VALUES = st.recursive(
@@ -93,6 +93,55 @@ def test_parquet_keeps_types_and_names_rows(folder):
     parquet.write_table(pa.Table.from_pylist(rows), folder / "types.parquet")
     assert columns(folder / "types.parquet") == rows
     assert records(folder / "types.parquet")[2].where == f"{folder / 'types.parquet'} row 2"
+
+
+# What stands between two tabs: quotes anywhere, but no cell that is quoted as a whole.
+PLAIN = st.text('ab", \u2028é', max_size=6).filter(lambda text: not QUOTED.fullmatch(text))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@given(rows=st.lists(st.tuples(PLAIN, PLAIN), max_size=8))
+def test_each_line_of_tabs_is_a_row_whatever_quotes_it_has(folder, end, rows):
+    text = end.join(["text\tmore", *("\t".join(row) for row in rows), ""])
+    found = columns(write(folder / "plain.tsv", text.encode()))
+    assert [tuple(row.values()) for row in found] == rows
+
+
+def test_cells_that_a_spreadsheet_has_quoted_lose_their_quotes(tmp_path):
+    path = write(tmp_path / "a.tsv", b'text\tlabel\n"so, ""we"""\t1\n"a\tb"\t0\n"\t1\n"c"d\t"1"\n')
+    assert [tuple(row.values()) for row in columns(path)] == [
+        ('so, "we"', "1"),
+        ("a\tb", "0"),
+        ('"', "1"),
+        ('"c"d', "1"),
+    ]
+
+
+@pytest.mark.parametrize("content", [b'text\tlabel\n"a\nb"\t1\n', b'label\ttext\n1\t"a\nb"\n'])
+def test_line_end_within_a_cell_of_tabs_is_a_fault(tmp_path, content):
+    (found,) = faults(write(tmp_path / "a.tsv", content))
+    assert "not 2 fields, as the header has; " in found
+    assert found.endswith("give texts with line ends in a .csv or .jsonl file")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'\n{"text": "a"}\n \n\n{"text": "b"}\n'),
+        ("a.csv", b'text,n\n\n"a",1\n\n\nb,2\n'),
+        ("a.tsv", b"text\tn\n\na\t1\n\n\nb\t2\n"),
+        ("b.tsv", b'"text"\t"n"\n\n"a"\t1\n\n\nb\t2\n'),
+    ],
+)
+def test_blank_lines_can_be_asked_for(tmp_path, name, content):
+    kinds = [
+        row.columns["text"] if isinstance(row, Record) else row
+        for row in read_rows(write(tmp_path / name, content))
+    ]
+    first = 1 if name == "a.jsonl" else 2
+    path = tmp_path / name
+    expected = [first, "a", first + 2, first + 3, "b"]
+    assert kinds == [Blank(f"{path}:{each}") if isinstance(each, int) else each for each in expected]
 
 
 def test_blank_lines_are_skipped_and_counted(tmp_path):

@@ -1,6 +1,7 @@
 """Data sets of the `datasets` library, from a folder made here."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,16 @@ def test_hub_is_asked_for_the_split_and_for_no_code(monkeypatch):
         ("hub 1 é", "yes"),
     ]
     assert asked == [(("glue", "sst2"), {"split": "train[:2]"})]
+
+
+def test_split_that_goes_by_its_own_name_is_asked_for(monkeypatch):
+    def load_dataset_builder(*names):
+        return SimpleNamespace(info=SimpleNamespace(splits={"train": 0, "dev": 0}))
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
+    guessed = Hub("glue", {split: split for split in SPLITS})
+    assert [guessed.has(split) for split in SPLITS] == [True, False, False]
+    assert Hub("glue", {"validation": "dve"}).has("validation")  # what is named and wrong is told of
 
 
 def test_missing_package_is_named(monkeypatch):

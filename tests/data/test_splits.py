@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.data.records import Fault, Record
-from mpt.data.splits import SPLITS, Seen, digest_of, split_by_hash, splits_by_hash
+from mpt.data.splits import ALL, SPLITS, Columns, Seen, digest_of, split_by_hash, splits_by_hash
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ROWS = st.lists(st.fixed_dictionaries({"text": TEXTS, "label": TEXTS}), max_size=20)
@@ -109,3 +109,42 @@ def test_seen_holds_little_of_many_texts():
     tracemalloc.stop()
     assert news == 20_000
     assert peak < 200_000  # bytes; a set of digests would take ten times that
+
+
+SPACES = st.sampled_from(["", " ", "\t ", "\u3000"])
+READ = Columns(("text",))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), SPACES, SPACES, st.integers()), max_size=30))
+def test_text_is_in_one_split_whatever_stands_beside_it(rows):
+    """A number, a date or white space makes no text a new one."""
+    table = records(
+        [{"text": f"{left}{text}{right}", "id": id_, "label": "x"} for text, left, right, id_ in rows]
+    )
+    found = [
+        record.columns["text"].strip()
+        for split in SPLITS
+        for record in split_by_hash(table, split, "label", columns=READ)
+    ]
+    assert sorted(found) == sorted({text for text, *_ in rows})
+
+
+def test_columns_that_nobody_reads_move_no_row():
+    rows = [{"text": f"text {i} é", "label": i % 2} for i in range(300)]
+    more = [row | {"id": number, "at": {"day": number}} for number, row in enumerate(rows)]
+    plain, beside = (
+        [split for split, _ in splits_by_hash(records(table), "label", columns=columns)]
+        for table, columns in ((rows, ALL), (more, READ))
+    )
+    assert plain == beside
+
+
+def test_numbers_and_their_texts_are_one():
+    rows = [{"text": value, "label": "x"} for value in (1, "1", 1.5, "1.5")]
+    places = [split is None for split, _ in splits_by_hash(records(rows), "label", columns=READ)]
+    assert places == [False, True, False, True]
+
+
+def test_row_without_a_group_is_read_all_the_same():
+    rows = records([{"text": "a", "label": "x"}])
+    assert [row for split in SPLITS for row in split_by_hash(rows, split, "label", "group")] == rows

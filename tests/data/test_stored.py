@@ -9,6 +9,7 @@ from mpt.data.sources import Files, Rows
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
+from mpt.errors import warn_once
 
 WORDS = {"0": "no", "1": "yes"}
 
@@ -47,6 +48,21 @@ def test_rows_are_those_of_tokenising(tmp_path, tokenizer, layout):
     found = stored_rows(task, "train", tokenizer, 32, layout)
     assert plain(found) == plain(encode(list(task.examples("train")), tokenizer, 32, layout))
     assert found.labels.tolist() == [i % 2 for i in range(9)]
+
+
+def test_cut_rows_are_told_of_when_they_are_read_again(tmp_path, tokenizer, capsys):
+    task = of_file(tmp_path / "a.jsonl")
+    for _ in range(2):
+        found = stored_rows(task, "train", tokenizer, 12, "decoder")
+        assert found.lost.tolist() == [
+            row.lost for row in encode(list(task.examples("train")), tokenizer, 12)
+        ]
+        assert [row.lost for row in found] == found.lost.tolist()
+        cut = sum(found.lost > 0)
+        assert 0 < cut < 9
+        told = f"{cut} of 9 train rows of task toy are longer than max_length, 12 tokens, and are cut: "
+        assert told in capsys.readouterr().err
+        warn_once.cache_clear()
 
 
 def test_rows_of_free_text_have_no_choices(tokenizer):

@@ -1,8 +1,12 @@
 """Records become text-to-text examples."""
 
+import json
+
 import pytest
 
-from mpt.data.sources import Files, Record
+from mpt.catalog.from_python import make_task
+from mpt.data.sources import Files, Record, Rows
+from mpt.data.splits import SPLITS
 from mpt.data.task import Task
 from mpt.errors import UserError
 
@@ -94,3 +98,41 @@ def test_empty_split_is_refused(tmp_path):
     empty = Task("toy", Files({"test": tmp_path / "a.jsonl"}), "{text}", WORDS)
     with pytest.raises(UserError, match=r"task toy: the test split of .*a.jsonl is empty"):
         list(empty.examples("test"))
+
+
+ROWS = [{"id": i, "text": f"text {i // 3}", "title": f"title {i}", "label": i % 2} for i in range(240)]
+
+
+def by_split(task) -> dict[str, set[str]]:
+    return {split: {example.fields["text"] for example in task.examples(split)} for split in SPLITS}
+
+
+def alone(places: dict[str, set[str]]) -> bool:
+    return sum(map(len, places.values())) == len(set.union(*places.values())) == 80
+
+
+def test_equal_texts_with_other_ids_are_in_one_split_in_files_and_in_python(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    template, words = "{text}\nSo:", {"0": "no", "1": "yes"}
+    made = [
+        Task("toy", Files({"all": tmp_path / "rows.jsonl"}), template, words),
+        Task("toy", Rows({"all": ROWS}), template, words),
+        make_task(ROWS, template=template, verbalizer=words),
+    ]
+    places = [by_split(task) for task in made]
+    assert alone(places[0]) and places[0] == places[1] == places[2]
+    assert sum(len(list(made[0].examples(split))) for split in SPLITS) == 80
+
+
+def test_a_row_is_in_one_split_whichever_template_reads_it():
+    templates = {"short": "{text}\nSo:", "long": "{title}: {text}\nSo:"}
+    both = Task("toy", Rows({"all": ROWS}), templates["short"], WORDS, templates=templates)
+    places = [by_split(both), by_split(both.with_template("long"))]
+    assert alone(places[0]) and places[0] == places[1]
+    # The longer one reads titles, which differ: none of its rows is a duplicate.
+    assert sum(len(list(both.with_template("long").examples(split))) for split in SPLITS) == 240
+
+
+def test_templates_that_share_no_column_have_their_own_splits():
+    task = Task("toy", Rows({"all": ROWS}), "{text}", WORDS, templates={"other": "{title}"})
+    assert alone(by_split(task))

@@ -70,6 +70,12 @@ def test_unknown_split_is_named(toy):
         list(toy.load("validation"))
 
 
+def test_split_that_goes_by_its_own_name_is_asked_for():
+    guessed = Tfds("toy", {split: split for split in ("train", "validation", "test")})
+    assert [guessed.has(split) for split in ("train", "validation", "test")] == [True, False, True]
+    assert Tfds("toy", {"validation": "trian"}).has("validation")  # what is named and wrong is told of
+
+
 def test_unknown_data_set_is_named():
     with pytest.raises(UserError, match=r"cannot load TFDS nothing_like_it \(train\): "):
         list(Tfds("nothing_like_it", {"train": "train"}).load("train"))

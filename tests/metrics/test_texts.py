@@ -4,8 +4,12 @@ import math
 
 import pytest
 import sacrebleu
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.tokenizers import DefaultTokenizer
 
 from mpt.metrics import METRICS, Truth
+from mpt.metrics.words import words
 
 RIGHT = "the cat sat on the mat"
 
@@ -50,6 +54,49 @@ def test_corpus_metrics_are_sacrebleus(name, function):
     expected = function(found, [first, second]).score / 100
     assert 0 < expected < 1
     assert METRICS[name](truths, found) == pytest.approx(expected)
+
+
+SCRIPTS = {
+    "Chinese": "今天天气很好，我们去公园散步。",
+    "Japanese": "今日はとても天気がいいです。",
+    "Korean": "오늘은 날씨가 아주 좋습니다 정말로.",
+    "Thai": "วันนี้อากาศดีมาก",
+    "Arabic": "الطقس جميل جدا اليوم في المدينة.",
+    "Hebrew": "מזג האוויר יפה מאוד היום.",
+    "Russian": "Сегодня очень хорошая погода.",
+    "Greek": "Ο καιρός είναι πολύ καλός σήμερα.",
+    "Hindi": "आज मौसम बहुत अच्छा है।",
+    "Amharic": "ዛሬ የአየር ሁኔታው በጣም ጥሩ ነው።",
+    "English": "The weather is very good today.",
+    "accents": "Où est l\u2019été\u00a0? Ça\u0301 \u00fcber straße.",
+    "a word": "hello",
+    "two words": "привет мир",
+}
+ALL = ["bleu", "chrf", "rouge1", "rouge2", "rougeL", "squad_f1", "squad_em", "record_f1", "exact_match"]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_text_against_itself_is_all_right_in_every_script(name, script):
+    text = SCRIPTS[script]
+    has_pairs = script != "a word" or name != "rouge2"
+    assert METRICS[name]([Truth((text,))], [text]) == pytest.approx(1 if has_pairs else 0)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_english_are_those_of_the_original_rouge(text):
+    assert words(text) == DefaultTokenizer(use_stemmer=False).tokenize(text)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge1", "rouge2", "rougeL", "squad_f1"])
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if "word" not in script])
+def test_half_a_text_is_half_right_in_every_script(name, script):
+    text = SCRIPTS[script]
+    words = text.split()
+    half = " ".join(words[:-1]) if len(words) > 3 else text[: len(text) // 2]
+    other = SCRIPTS["Russian" if script != "Russian" else "Hindi"]
+    none, some = (METRICS[name]([Truth((text,))], [found]) for found in (other, half))
+    assert none < 0.1 < 0.2 < some < 0.95
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf", "rouge1", "rouge2", "rougeL"])

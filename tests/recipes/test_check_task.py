@@ -93,6 +93,14 @@ def test_duplicates_of_one_file_are_left_out(capsys, tmp_path):
     assert "7 duplicates were left out before the splits were made." in out
 
 
+def test_equal_texts_with_other_ids_are_duplicates(capsys, tmp_path):
+    rows = [{"id": i, **row} for i, row in enumerate(toy_rows("tone") * 3)]
+    status, out, _ = check(capsys, write_task(tmp_path, "mine", rows))
+    assert status == 0
+    assert "240 duplicates were left out before the splits were made." in out
+    assert "have a text that stands in" not in out
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
