@@ -32,6 +32,16 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """All that a library's error says, as one line of at most ``limit`` letters.
+
+    >>> one_line(ValueError("field 'size':\\n    expected int"))
+    "field 'size': expected int"
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= limit else words[: limit - 1] + "…"
+
+
 def install(extra: str) -> str:
     """The command that brings what one of mpt's extras has, for an error's last words.
 

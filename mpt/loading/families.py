@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedConfig
 
-from mpt.errors import UserError
-from mpt.loading.weights import Table
+from mpt.errors import UserError, one_line
+from mpt.loading.fields import declared
+from mpt.loading.weights import Table, Tensors
 from mpt.models.attention import NOWHERE
 from mpt.models.decoder import Decoder, DecoderSpec
 from mpt.models.layers import ACTIVATIONS
 from mpt.models.rope import Rope
 from mpt.models.t5 import T5, T5Spec
+
+HEAD = "lm_head.weight"
+COPIES = (HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # where the embedding may recur
 
 LLAMA_TABLE: Table = {
     "embed_tokens.weight": ("ends.embedding", "v d -> v d"),
@@ -79,7 +85,6 @@ def _t5_stack(stack: str, feed_forward: int) -> Table:
     attention = f"{stack}.block.{{}}.layer.0"
     mlp = f"{stack}.block.{{}}.layer.{feed_forward}"
     return {
-        f"{stack}.embed_tokens.weight": None,  # the shared table again
         f"{stack}.final_layer_norm.weight": (f"ends.{stack}_norm", "d -> d"),
         f"{attention}.layer_norm.weight": (f"{stack}.norm", "d -> d"),
         f"{attention}.SelfAttention.q.weight": (f"{stack}.q", "(n h) d -> d n h"),
@@ -121,10 +126,11 @@ T5_TABLE: Table = {
 
 def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     """Llama 2 and 3 and SmolLM2; the families below build on it."""
-    get = config.to_dict().get
-    head_dim = get("head_dim") or config.hidden_size // config.num_attention_heads
-    attention = ("q", "k", "v", "out") if get("attention_bias") else ()
-    mlp = ("gate", "up", "down") if get("mlp_bias") else ()
+    # Not what a config file holds beyond its class's fields: transformers does not read it, either.
+    fields = declared(config)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = ("q", "k", "v", "out") if "attention_bias" in fields and config.attention_bias else ()
+    mlp = ("gate", "up", "down") if "mlp_bias" in fields and config.mlp_bias else ()
     return DecoderSpec(
         vocab=config.vocab_size,
         d_model=config.hidden_size,
@@ -135,9 +141,9 @@ def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
         d_ff=config.intermediate_size,
         ropes=_ropes(config),
         norm_eps=config.rms_norm_eps,
-        tied=config.tie_word_embeddings,
+        tied=_tied(config, tensors),
         windows=_windows(config),
-        activation=_activation(get("hidden_act") or config.hidden_activation),
+        activation=_activation(config.hidden_act if "hidden_act" in fields else config.hidden_activation),
         biases=attention + mlp,
     )
 
@@ -168,8 +174,6 @@ def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 
 def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
-    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
-        raise UserError("GPT-2 with an attention scale other than the usual one is not supported")
     return DecoderSpec(
         vocab=config.vocab_size,
         d_model=config.n_embd,
@@ -180,7 +184,7 @@ def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
         d_ff=config.n_inner or 4 * config.n_embd,
         ropes=(),
         norm_eps=config.layer_norm_epsilon,
-        tied=config.tie_word_embeddings,
+        tied=_tied(config, tensors),
         positions=config.n_positions,
         norm="layer",
         activation=_activation(config.activation_function),
@@ -191,8 +195,7 @@ def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 def t5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
     """T5 1.0, 1.1, LM-adapted, Flan and ByT5."""
-    # transformers sets this flag of the config whatever the file says, so the tensors decide.
-    tied = "lm_head.weight" not in tensors
+    tied = _tied(config, tensors)
     scaled = config.to_dict().get("scale_decoder_outputs", tied)
     return T5Spec(
         vocab=config.vocab_size,
@@ -222,6 +225,11 @@ def umt5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
     return replace(t5(config, tensors), bias_everywhere=True)
 
 
+def _tied(config: PreTrainedConfig, tensors: Collection[str]) -> bool:
+    """Whether the embedding is the head: a head of its own in the file counts more than the config's flag."""
+    return config.tie_word_embeddings and HEAD not in tensors
+
+
 def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
     """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
     parameters: dict[str, Any] = config.rope_parameters
@@ -232,10 +240,17 @@ def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
 
 def _windows(config: PreTrainedConfig) -> tuple[int, ...]:
     """The attention window of each layer, in positions; empty if every layer sees all positions."""
-    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    fields, layers = declared(config), config.num_hidden_layers
+    if "sliding_window" not in fields:
+        return ()
+    kinds = config.layer_types if "layer_types" in fields else ["sliding_attention"] * layers
+    if other := set(kinds) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"layer_types: '{min(other)}' is not supported")
+    window = config.sliding_window
+    if window is None and "layer_types" in fields and "sliding_attention" in kinds:
+        raise UserError("layer_types: a layer has sliding_attention, but there is no sliding_window")
     if window is None:
         return ()
-    kinds = kinds or ["sliding_attention"] * config.num_hidden_layers
     return tuple(window if kind == "sliding_attention" else NOWHERE for kind in kinds)
 
 
@@ -251,7 +266,8 @@ class Family:
 
     Attributes:
         module: the class of the backbone.
-        spec: a function from a config and the names of the checkpoint's tensors to the backbone's spec.
+        spec: a function from a config and the names of the checkpoint's tensors to the backbone's spec; the
+            names are those that ``own_names`` gives.
         table: the names of the tensors.
         prefix: a prefix of these names, which checkpoints without a head leave out.
     """
@@ -261,12 +277,50 @@ class Family:
     table: Table
     prefix: str = ""
 
-    def table_of(self, spec: DecoderSpec | T5Spec, tensors: Collection[str]) -> Table:
+    def spec_of(
+        self, config: PreTrainedConfig, names: Collection[str], where: Path
+    ) -> DecoderSpec | T5Spec:
+        """The backbone's spec.
+
+        Args:
+            names: the checkpoint's tensors, without ``copies``.
+            where: the file or folder of the model, for the error.
+
+        Raises:
+            UserError: the config asks for what mpt does not compute, or fits no model.
+        """
+        try:
+            return self.spec(config, names)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        except Exception as error:  # a value that no model has, such as a rope without its base
+            raise UserError(f"{where}: the config describes no model ({one_line(error)})") from None
+
+    def table_of(self, names: Collection[str]) -> Table:
         """The table for one checkpoint, with the prefix that its names have."""
-        prefix = self.prefix if any(name.startswith(self.prefix) for name in tensors) else ""
-        table = {name if name == "lm_head.weight" else prefix + name: to for name, to in self.table.items()}
-        # Some tools store a tied head once more.
-        return table | {"lm_head.weight": None} if spec.tied else table
+        prefix = self._prefix_of(names)
+        return {name if name == HEAD else prefix + name: to for name, to in self.table.items()}
+
+    def copies(self, config: PreTrainedConfig, tensors: Tensors) -> set[str]:
+        """The names under which a checkpoint stores its tied embedding once more; they need not be read.
+
+        Of other values, such a tensor is no copy: a head is then used, as transformers does, and a table of
+        the encoder's or decoder's own has no place in the model.
+        """
+        names = set(tensors)
+        embedding = next(name for name, to in self.table.items() if to and to[0] == "ends.embedding")
+        embedding = self._prefix_of(names) + embedding
+        if not config.tie_word_embeddings or embedding not in names:
+            return set()
+        return {
+            name
+            for name in names.intersection(COPIES)
+            if tensors.shape(name) == tensors.shape(embedding)
+            and np.array_equal(tensors[name], tensors[embedding])
+        }
+
+    def _prefix_of(self, names: Collection[str]) -> str:
+        return self.prefix if any(name.startswith(self.prefix) for name in names) else ""
 
 
 FAMILIES = {

@@ -14,13 +14,15 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from mpt.data.batches import Layout
-from mpt.errors import UserError
+from mpt.errors import UserError, one_line
+from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.gguf_file import GGUFTensors, open_gguf
+from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, load_weights
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
@@ -74,19 +76,21 @@ def load_pretrained(
     """
     path = locate(name)
     config, tokenizer, tensors = _open(path)
-    family, names = FAMILIES[config.model_type], set(tensors)
-    spec = family.spec(config, names)
+    family = FAMILIES[config.model_type]
+    copies = family.copies(config, tensors)
+    names = set(tensors) - copies
+    spec = family.spec_of(config, names, path)
     if decoder_prompt and family.module.layout == "decoder":
         raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
     abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
     sizes = {"h": spec.head_dim, "x": 3}
-    table, shardings = family.table_of(spec, names), shardings or weight_shardings()
+    table, shardings = family.table_of(names) | dict.fromkeys(copies), shardings or weight_shardings()
     backbone = load_weights(abstract, tensors, table, sizes, path, shardings)
     if weights == "int8":
         quantize(backbone)
-    files = [path] if path.is_file() else sorted({tensors.file(name) for name in names})
+    files = [path] if path.is_file() else sorted({tensors.file(name) for name in tensors})
     return Pretrained(name, backbone, tokenizer, files_hash(files))
 
 
@@ -134,52 +138,48 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
     Raises:
         UserError: a file is missing or unreadable, or mpt does not support the model's type.
     """
-    if not (path / "config.json").is_file():
-        raise UserError(f"{path}: no config.json; give a Hugging Face model folder or a .gguf file")
-    config = AutoConfig.from_pretrained(path)
-    if config.model_type not in FAMILIES:
-        raise UserError(
-            f"{path}: model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are"
-        )
+    config = read_config(path)
     tensors = SafetensorsFolder(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: no usable tokenizer: {reason}") from None
-    return config, tokenizer, tensors
+    return config, read_tokenizer(path), tensors
 
 
 class SafetensorsFolder:
     """The tensors in the safetensors file, or files, of a folder."""
 
     def __init__(self, folder: Path):
-        index = folder / "model.safetensors.index.json"
-        files = ["model.safetensors"]
-        if index.is_file():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         self._entries: dict[str, tuple[Path, tuple[int, ...]]] = {}
-        for file in (folder / name for name in files):
+        for file in _weight_files(folder):
             if not file.is_file():
                 raise UserError(
                     f"{folder}: no weights: {file.name} is missing (pickled .bin files are not read)"
                 )
             try:
                 with safe_open(file, "numpy") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118, it is no dictionary
-                        self._entries[name] = (file, tuple(tensors.get_slice(name).get_shape()))
-            except SafetensorError as error:
+                    shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118, it is no dictionary
+            except (SafetensorError, OSError) as error:
                 raise UserError(
-                    f"{file}: not a readable safetensors file ({error}); fetch it again"
+                    f"{file}: not a readable safetensors file ({one_line(error)}); fetch it again"
                 ) from None
+            if twice := sorted(shapes.keys() & self._entries):
+                raise UserError(f"{file}: '{twice[0]}' is in {self.file(twice[0]).name}, too; remove one")
+            self._entries |= {name: (file, shape) for name, shape in shapes.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __getitem__(self, name: str) -> np.ndarray:
         # Opened for each tensor, because closing the file releases the memory that it has mapped.
-        with safe_open(self.file(name), "numpy") as tensors:
-            return tensors.get_tensor(name)
+        try:
+            with safe_open(self.file(name), "numpy") as tensors:
+                tensor = tensors.get_tensor(name)
+        except (SafetensorError, OSError, TypeError, AttributeError) as error:  # of a type without numpy's name
+            raise UserError(f"{self.file(name)}: '{name}' cannot be read ({one_line(error)})") from None
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise UserError(
+                f"{self.file(name)}: '{name}' is stored as {tensor.dtype}; give the model with weights in "
+                "float32, bfloat16 or float16 (mpt rounds them itself: --model.weights int8)"
+            )
+        return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
@@ -188,6 +188,17 @@ class SafetensorsFolder:
     def file(self, name: str) -> Path:
         """The file that holds a tensor."""
         return self._entries[name][0]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder: one, or those that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
+        raise UserError(f"{index}: no 'weight_map' from tensors to files; fetch it again")
+    return [folder / name for name in sorted(set(names.values()))]
 
 
 def files_hash(files: list[Path]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from jax.typing import DTypeLike
 from transformers import AutoConfig, PreTrainedConfig
 
 from mpt.errors import UserError, nearest
-from mpt.loading.families import FAMILIES
+from mpt.loading.config_file import read_config, read_json
+from mpt.loading.families import FAMILIES, HEAD
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import PACKAGED, SafetensorsFolder
 from mpt.models.backbone import Backbone
@@ -106,13 +106,9 @@ def abstract_backbone(
     Raises:
         UserError: the model is neither on this machine nor known, or mpt does not support its family.
     """
-    config, tensors = _described(name)
-    if config.model_type not in FAMILIES:
-        raise UserError(
-            f"model '{name}': model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are"
-        )
+    config, names = _described(name)
     family = FAMILIES[config.model_type]
-    spec = family.spec(config, tensors)
+    spec = family.spec_of(config, names, Path(name))
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
 
@@ -132,15 +128,16 @@ def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:
         config, _, stored = open_gguf(path)
         return config, set(stored)
     if path and list(path.glob("*.safetensors")):
-        return AutoConfig.from_pretrained(path), set(SafetensorsFolder(path))
+        config, stored = read_config(path), SafetensorsFolder(path)
+        return config, set(stored) - FAMILIES[config.model_type].copies(config, stored)
     if path and (path / "config.json").is_file():
-        facts = json.loads((path / "config.json").read_text())
+        config, facts = read_config(path), read_json(path / "config.json")
     else:
         facts = _known(name)
-    # Only the file, not the config object, tells whether the model has a separate head.
-    tensors = set() if facts.get("tie_word_embeddings", True) else {"lm_head.weight"}
-    kind, rest = facts["model_type"], {key: value for key, value in facts.items() if key != "model_type"}
-    return AutoConfig.for_model(kind, **rest), tensors
+        kind, rest = facts["model_type"], {key: value for key, value in facts.items() if key != "model_type"}
+        config = AutoConfig.for_model(kind, **rest)
+    # Only the file, not the config object, tells whether a T5 has a separate head.
+    return config, set() if facts.get("tie_word_embeddings", True) else {HEAD}
 
 
 def _known(name: str) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class Rope:
     high: float = 0.0
     context: int = 1
 
+    def __post_init__(self):
+        if not (self.theta > 0 and self.factor > 0 and self.low <= self.high and self.context > 0):
+            raise UserError(f"the rotary embedding's parameters are out of range: {self}")
+
     @classmethod
     def from_hf(cls, parameters: Mapping[str, Any]) -> Rope:
         """Reads the ``rope_parameters`` of a Hugging Face config.
@@ -40,12 +44,16 @@ class Rope:
             UserError: the type of scaling is unknown.
         """
         kind, theta = parameters["rope_type"], float(parameters["rope_theta"])
-        if kind == "default":
+        if kind == "default":  # which has no other parameter: transformers, too, passes over all others
             return cls(theta)
+        if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+            raise UserError(f"partial_rotary_factor with rope_type '{kind}' is not supported")
         if kind == "linear":
             return cls(theta, parameters["factor"])
         if kind == "llama3":
             low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+            if low >= high:
+                raise UserError("high_freq_factor must be above low_freq_factor")
             return cls(theta, parameters["factor"], low, high, parameters["original_max_position_embeddings"])
         raise UserError(f"rope_type '{kind}' is not supported; default, linear and llama3 are")
 

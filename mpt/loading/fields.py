@@ -1,0 +1,85 @@
+"""What mpt makes of the fields of a model's config.
+
+A field is used, or it changes nothing, or it may have only the value that mpt computes with. Any other is
+refused by its name, so that no model is computed differently from how it was trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from mpt.errors import UserError
+
+# What the functions of ``mpt.loading.families`` read. Of these, a size is a whole number from 1 on.
+SIZES = frozenset(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "n_embd n_layer n_head n_inner n_positions d_model d_kv d_ff num_layers num_decoder_layers num_heads "
+    "relative_attention_num_buckets relative_attention_max_distance sliding_window query_pre_attn_scalar".split()
+)
+USED = SIZES | frozenset(
+    "hidden_act hidden_activation activation_function feed_forward_proj rms_norm_eps layer_norm_epsilon "
+    "rope_parameters attention_bias mlp_bias layer_types attn_logit_softcapping final_logit_softcapping "
+    "tie_word_embeddings decoder_start_token_id pad_token_id eos_token_id".split()
+)
+
+# Names of other things, the sizes of caches, initial values, and what counts only while a backbone is trained.
+# The window of Qwen's models is in `layer_types` and `sliding_window` once transformers has read them.
+HARMLESS = frozenset(
+    "architectures chunk_size_feed_forward dtype id2label label2id num_labels problem_type return_dict "
+    "transformers_version output_hidden_states output_attentions use_cache bos_token_id pretraining_tp "
+    "max_position_embeddings initializer_range initializer_factor attention_dropout dropout_rate "
+    "classifier_dropout resid_pdrop embd_pdrop attn_pdrop summary_type summary_use_proj summary_activation "
+    "summary_proj_to_labels summary_first_dropout reorder_and_upcast_attn is_decoder is_encoder_decoder "
+    "use_sliding_window max_window_layers".split()
+)
+
+# The values with which mpt computes. Some of these fields belong to every config, undeclared.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,),
+    "is_causal": (True,),
+    "is_heterogeneous": (False,),  # a config with `per_layer_config`
+    "quantization_config": (None,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "scale_attn_weights": (True,),
+    "use_bidirectional_attention": (False, None),
+}
+LARGEST = 2**20  # a size beyond it is a fault of the file: the largest vocabularies have a quarter of that
+
+
+def declared(config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields that a config's class has, with their defaults; a file may hold others, which nobody reads."""
+    return {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+
+
+def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
+    """Checks that mpt computes what each field of a config asks for.
+
+    Args:
+        where: the file of the config, for the error.
+
+    Raises:
+        UserError: a field has a value that mpt does not compute with; the error names it.
+    """
+    fields = declared(config)
+    for name in sorted(fields.keys() | FIXED.keys()):
+        value = getattr(config, name, fields.get(name))
+        if name in FIXED:
+            if hasattr(config, name) and value not in FIXED[name]:
+                raise UserError(
+                    f"{where}: {name} is {value!r}, and mpt computes with {FIXED[name][0]!r} only; "
+                    "take another model"
+                )
+        elif name in SIZES:
+            if value is not None and not (type(value) is int and 1 <= value <= LARGEST):
+                raise UserError(
+                    f"{where}: {name} must be a whole number from 1 to {LARGEST}, not {value!r}"
+                )
+        elif name not in USED | HARMLESS and value != fields[name]:
+            raise UserError(
+                f"{where}: {name} is {value!r}, a field that this version of mpt does not know; "
+                "take another model, or a newer mpt"
+            )
