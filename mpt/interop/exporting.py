@@ -11,13 +11,15 @@ import numpy as np
 
 from mpt.errors import UserError
 from mpt.inference.predict import trained
+from mpt.interop.base_model import known_as
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
+from mpt.interop.readme import of_peft
 from mpt.loading.hf import load_tokenizer
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt, PlainPrompt
-from mpt.prompts.saved import load_prompt
-from mpt.rundir.directory import atomic_folder
+from mpt.prompts.saved import Card, load_prompt
+from mpt.rundir.directory import atomic_folder, write_atomic
 from mpt.system.paths import AnyPath
 from mpt.types import Layout
 
@@ -62,9 +64,9 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
     names = [f"{i}-{re.sub('[^A-Za-z0-9_.-]+', '_', task)}" for i, task in enumerate(card.prompts)]
     with atomic_folder(out) as folder:
         if isinstance(prompt, PrefixPrompt):
-            write_peft_prefixes(folder, names, prompt, card.backbone)
+            write_peft_prefixes(folder, names, prompt, card)
         elif format == "peft":
-            write_peft_prompts(folder, names, prompt, card.backbone, layout)
+            write_peft_prompts(folder, names, prompt, card, layout)
         else:
             write_embeddings(folder, dict(zip(names, np.asarray(prompt.compose()))), card, layout)
     return out
@@ -83,17 +85,22 @@ def _check_prefix(run: AnyPath, format: Format, layout: Layout) -> None:
         )
 
 
-def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, backbone: str) -> None:
-    """Writes a folder for each prefix."""
+def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, card: Card) -> None:
+    """Writes a folder for each prefix, and a README."""
     for name, keys, values in zip(names, np.asarray(prompt.keys[...]), np.asarray(prompt.values[...])):
-        write_prefix(folder / name, keys, values, backbone)
+        write_prefix(folder / name, keys, values, known_as(card.backbone), card.backbone_hash)
+    readme = of_peft(names, prompt.keys.shape[2], card, "decoder", multitask=False)
+    write_atomic(folder / "README.md", readme)
 
 
 def write_peft_prompts(
-    folder: Path, names: Sequence[str], prompt: PlainPrompt, backbone: str, layout: Layout
+    folder: Path, names: Sequence[str], prompt: PlainPrompt, card: Card, layout: Layout
 ) -> None:
-    """Writes a folder for each prompt, and one with the factors of all where a prompt is only factors."""
-    for name, vectors in zip(names, np.asarray(prompt.compose())):
-        write_plain(folder / name, vectors, backbone, layout)
-    if isinstance(prompt, MultitaskPrompt) and prompt.words is None:
-        write_multitask(folder / "multitask", prompt, backbone, layout)
+    """Writes a README, a folder for each prompt, and one with the factors of all where it is only factors."""
+    composed, backbone = np.asarray(prompt.compose()), known_as(card.backbone)
+    for name, vectors in zip(names, composed):
+        write_plain(folder / name, vectors, backbone, layout, card.backbone_hash)
+    factors = isinstance(prompt, MultitaskPrompt) and prompt.words is None
+    if factors:
+        write_multitask(folder / "multitask", prompt, backbone, layout, card.backbone_hash)
+    write_atomic(folder / "README.md", of_peft(names, composed.shape[1], card, layout, factors))

@@ -12,6 +12,7 @@ from mpt.config.yaml_file import dump_config
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
+from mpt.interop.base_model import known_as
 from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods.prefix import PrefixPrompt
@@ -67,7 +68,7 @@ def import_adapter(
         name = "universal" if isinstance(adapter.prompt, MultitaskPrompt) else "adapted"
         save_prompt(run, name, adapter.prompt, _card(adapter, pretrained, library, max_length))
         write_atomic(run / "config.yaml", dump_config(config))
-    return _remarks(adapter, model)
+    return _remarks(adapter, pretrained)
 
 
 def _check_fit(folder: Path, adapter: Adapter, pretrained: Pretrained) -> None:
@@ -101,7 +102,7 @@ def _check_prefix(folder: Path, prompt: PrefixPrompt, pretrained: Pretrained) ->
 
 
 def _card(adapter: Adapter, pretrained: Pretrained, tasks: Sequence[Task], max_length: int) -> Card:
-    origin = adapter.backbone or "an unnamed backbone"
+    origin = known_as(adapter.backbone) if adapter.backbone else "an unnamed backbone"
     return Card.describe(
         adapter.prompt,
         pretrained,
@@ -115,11 +116,16 @@ def _card(adapter: Adapter, pretrained: Pretrained, tasks: Sequence[Task], max_l
     )
 
 
-def _remarks(adapter: Adapter, model: str) -> list[str]:
-    remarks = []
-    if adapter.backbone != model:
+def _remarks(adapter: Adapter, pretrained: Pretrained) -> list[str]:
+    remarks, name, weights = [], adapter.backbone, adapter.weights
+    if weights and weights != pretrained.hash:
         remarks.append(
-            f"its config says that it was trained on '{adapter.backbone}', not on '{model}': "
+            f"it was trained on '{name}' with weights {weights[:12]}, and '{pretrained.name}' has "
+            f"{pretrained.hash[:12]}: on other weights a prompt is noise"
+        )
+    if not weights and name != pretrained.name:
+        remarks.append(
+            f"its config says that it was trained on '{name}', not on '{pretrained.name}': "
             "on other weights a prompt is noise, so be sure that they are the same"
         )
     if adapter.left_out:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from mpt.errors import UserError, first_line
@@ -30,6 +30,7 @@ from mpt.rundir.directory import write_atomic
 from mpt.types import Layout
 
 CONFIG, VECTORS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "backbone_sha256"  # of the tensors' metadata, as the config has no place for it
 
 # PEFT's name of a method -> the tensors of its file. Where a method trains a network (P-tuning, and prefix
 # tuning with ``prefix_projection``), the file holds the network's output.
@@ -56,6 +57,7 @@ class Adapter(NamedTuple):
         layout: the layout of the backbones that it fits.
         backbone: the name of the backbone that it was trained on; may be empty.
         left_out: number of vectors of a decoder's prompt, which are not in ``prompt``.
+        weights: the SHA-256 of that backbone's files; empty where it is not known, as in what PEFT writes.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Adapter(NamedTuple):
     layout: Layout
     backbone: str
     left_out: int
+    weights: str = ""
 
     @property
     def tasks(self) -> int:
@@ -70,16 +73,22 @@ class Adapter(NamedTuple):
         return len(self.prompt.u[...] if isinstance(self.prompt, MultitaskPrompt) else self.prompt.keys[...])
 
 
-def write_plain(folder: Path, vectors: Float[np.ndarray, "P D"], backbone: str, layout: Layout) -> None:
+def write_plain(
+    folder: Path, vectors: Float[np.ndarray, "P D"], backbone: str, layout: Layout, weights: str = ""
+) -> None:
     """Writes one prompt as ``PROMPT_TUNING``."""
-    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, RANDOM)
+    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, RANDOM, weights)
 
 
-def write_multitask(folder: Path, prompt: MultitaskPrompt, backbone: str, layout: Layout) -> None:
+def write_multitask(
+    folder: Path, prompt: MultitaskPrompt, backbone: str, layout: Layout, weights: str = ""
+) -> None:
     """Writes the factors of all tasks as ``MULTITASK_PROMPT_TUNING``; the tasks must share P*."""
     (shared,), u, v = (np.asarray(part[...]) for part in (prompt.shared, prompt.u, prompt.v))
     more = {**RANDOM, "num_tasks": len(u), "num_ranks": u.shape[2]}
-    _write(folder, "MULTITASK_PROMPT_TUNING", {SHARED: shared, COLS: u, ROWS: v}, backbone, layout, more)
+    _write(
+        folder, "MULTITASK_PROMPT_TUNING", {SHARED: shared, COLS: u, ROWS: v}, backbone, layout, more, weights
+    )
 
 
 def write_prefix(
@@ -87,6 +96,7 @@ def write_prefix(
     keys: Float[np.ndarray, "layers P K H"],
     values: Float[np.ndarray, "layers P K H"],
     backbone: str,
+    weights: str = "",
 ) -> None:
     """Writes one prefix of a decoder as ``PREFIX_TUNING``."""
     layers, length, heads, width = keys.shape
@@ -98,10 +108,18 @@ def write_prefix(
         "prefix_projection": False,
         "token_dim": heads * width,
     }
-    _write(folder, "PREFIX_TUNING", {SHARED: rows}, backbone, "decoder", more)
+    _write(folder, "PREFIX_TUNING", {SHARED: rows}, backbone, "decoder", more, weights)
 
 
-def _write(folder: Path, method: str, tensors: Tensors, backbone: str, layout: Layout, more: Config) -> None:
+def _write(
+    folder: Path,
+    method: str,
+    tensors: Tensors,
+    backbone: str,
+    layout: Layout,
+    more: Config,
+    weights: str,
+) -> None:
     length, width = tensors[SHARED].shape
     config = {
         "base_model_name_or_path": backbone,
@@ -113,7 +131,8 @@ def _write(folder: Path, method: str, tensors: Tensors, backbone: str, layout: L
         "token_dim": width,
         **more,
     }
-    write_atomic(folder / VECTORS, save(dict(tensors), metadata={"format": "pt"}))
+    metadata = {"format": "pt"} | ({WEIGHTS: weights} if weights else {})
+    write_atomic(folder / VECTORS, save(dict(tensors), metadata=metadata))
     write_atomic(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -125,11 +144,11 @@ def read_adapter(folder: Path) -> Adapter:
     """
     config = _config(folder)
     method, layout = config["peft_type"], LAYOUTS[config["task_type"]]
-    tensors = _tensors(folder, TENSORS[method], method)
+    tensors, weights = _tensors(folder, TENSORS[method], method)
     backbone = str(config.get("base_model_name_or_path") or "")
     if method == "PREFIX_TUNING":
         prompt = _prefix(folder, config, tensors[SHARED], layout)
-        return Adapter(method, prompt, layout, backbone, 0)
+        return Adapter(method, prompt, layout, backbone, 0, weights)
     length, submodules = _checked(folder, config, tensors, layout)
     parts = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
     shared = parts[SHARED][:length]
@@ -137,7 +156,7 @@ def read_adapter(folder: Path) -> Adapter:
         prompt = MultitaskPrompt(shared[None], parts[COLS][:, :length], parts[ROWS])
     else:
         prompt = MultitaskPrompt.start(shared, tasks=1, rank=1, key=jax.random.key(0))
-    return Adapter(method, prompt, layout, backbone, length * (submodules - 1))
+    return Adapter(method, prompt, layout, backbone, length * (submodules - 1), weights)
 
 
 def _prefix(folder: Path, config: Config, rows: np.ndarray, layout: Layout) -> PrefixPrompt:
@@ -174,7 +193,8 @@ def _config(folder: Path) -> Config:
     return config
 
 
-def _tensors(folder: Path, wanted: set[str], method: str) -> Tensors:
+def _tensors(folder: Path, wanted: set[str], method: str) -> tuple[Tensors, str]:
+    """The tensors of a folder, and the hash of the weights that they were trained on, if it is there."""
     file = folder / VECTORS
     if not file.is_file() and (folder / "adapter_model.bin").is_file():
         raise UserError(
@@ -185,6 +205,8 @@ def _tensors(folder: Path, wanted: set[str], method: str) -> Tensors:
         raise UserError(f"{folder}: no {VECTORS}; save the adapter again")
     try:
         tensors = load_file(file)
+        with safe_open(file, "numpy") as opened:
+            weights = (opened.metadata() or {}).get(WEIGHTS, "")
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{file}: not a readable safetensors file ({first_line(error)}); save the adapter again"
@@ -193,7 +215,7 @@ def _tensors(folder: Path, wanted: set[str], method: str) -> Tensors:
         name = min(set(tensors) ^ wanted)
         fault = f"'{name}' is missing" if name in wanted else f"'{name}' is no part of a prompt"
         raise UserError(f"{file}: {fault}; {method} has {', '.join(sorted(wanted))}")
-    return tensors
+    return tensors, weights
 
 
 def _checked(folder: Path, config: Config, tensors: Tensors, layout: Layout) -> tuple[int, int]:

@@ -75,9 +75,7 @@ def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
                 )
         elif name in SIZES:
             if value is not None and not (type(value) is int and 1 <= value <= LARGEST):
-                raise UserError(
-                    f"{where}: {name} must be a whole number from 1 to {LARGEST}, not {value!r}"
-                )
+                raise UserError(f"{where}: {name} must be a whole number from 1 to {LARGEST}, not {value!r}")
         elif name not in USED | HARMLESS and value != fields[name]:
             raise UserError(
                 f"{where}: {name} is {value!r}, a field that this version of mpt does not know; "

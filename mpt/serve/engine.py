@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import Sizes, bucket, collate
 from mpt.data.class_tree import NO_TREE, TreeSizes
@@ -187,15 +188,35 @@ class Engine:
             model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=settings
         )
         return [
-            GeneratedText(
-                decoded(tokenizer, ids), len(ids) < params.max_new_tokens, len(row.inputs), len(ids)
-            )
-            for ids, params, row in zip(generated, sampling, rows)
+            _text(request, ids, params, len(row.inputs), tokenizer)
+            for request, ids, params, row in zip(requests, generated, sampling, rows)
         ]
 
     def _batch_size(self, rows: int) -> int:
         """The number of rows that a batch of ``rows`` rows is padded to."""
         return next(size for size in self._batch_sizes if size >= rows)
+
+
+def _text(
+    request: Request, ids: list[int], sampling: TextSampling, read: int, tokenizer: PreTrainedTokenizerBase
+) -> GeneratedText:
+    """The answer that tokens are; if it begins with one of the task's class words, it ends behind it."""
+    length = class_word_length(ids, request.served.ready.task.choices, tokenizer)
+    ended = length > 0 or len(ids) < sampling.max_new_tokens
+    kept = ids[:length] if length else ids
+    return GeneratedText(decoded(tokenizer, kept), ended, read, len(kept))
+
+
+def class_word_length(ids: Sequence[int], words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many of the tokens are the longest class word that they begin with; 0 if they begin with none."""
+    found, length, most = "", 0, max(map(len, words), default=0)
+    for end in range(1, len(ids) + 1):
+        text = decoded(tokenizer, ids[:end]).strip()
+        if len(text) > most:
+            break
+        if text in words and len(text) > len(found):
+            found, length = text, end
+    return length
 
 
 def padded(targets: int, tree: TreeSizes = NO_TREE) -> Sizing:

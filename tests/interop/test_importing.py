@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import FOLDER, normal
 from runs import adapted_run, run_of, universal_run
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from toys import refused, tree
 
 from mpt import cli
@@ -110,7 +111,7 @@ def test_an_imported_prompt_is_evaluated_predicted_with_and_adapted(
     )
     run("adapt", config)
     card = json.loads((back / "prompts" / "universal.json").read_text())
-    assert card["method"] == f"Imported from PEFT (PROMPT_TUNING), trained on {tiny_model}"
+    assert card["method"] == f"Imported from PEFT (PROMPT_TUNING), trained on {tiny_model.name}"
 
 
 def test_another_backbones_name_is_warned_about(tmp_path, tiny_model, toy, capsys):
@@ -118,6 +119,22 @@ def test_another_backbones_name_is_warned_about(tmp_path, tiny_model, toy, capsy
     run("import", tmp_path / "in", "--model", tiny_model, "--task", toy["tone"], "--out", tmp_path / "out")
     (line,) = capsys.readouterr().err.splitlines()
     assert f"it was trained on 'owner/name', not on '{tiny_model}'" in line
+
+
+def test_other_weights_are_told_of_by_what_an_export_says_of_them(tmp_path, tiny_model, toy, capsys):
+    """The same name is no proof, and neither is another place a reason to warn."""
+    run("export", universal_run(tmp_path / "a", tiny_model), "--out", tmp_path / "out")
+    rest = ("--task", toy["tone"])
+    copied = shutil.copytree(tiny_model, tmp_path / "elsewhere" / tiny_model.name)
+    run("import", tmp_path / "out" / "0-tone", "--model", copied, *rest, "--out", tmp_path / "same")
+    assert not capsys.readouterr().err
+    others = shutil.copytree(tiny_model, tmp_path / "others" / tiny_model.name)
+    (file,) = others.glob("*.safetensors")
+    save_file({name: 2 * value for name, value in load_file(file).items()}, file)
+    run("import", tmp_path / "out" / "0-tone", "--model", others, *rest, "--out", tmp_path / "other")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"it was trained on '{tiny_model.name}' with weights " in line
+    assert "on other weights a prompt is noise" in line
 
 
 def test_left_out_vectors_are_told(tmp_path, tiny_t5, toy, capsys):

@@ -18,7 +18,7 @@ from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.serve.engine import Engine, Request, TextSampling
+from mpt.serve.engine import Engine, Request, TextSampling, class_word_length
 from mpt.types import Row
 
 GREEDY = TextSampling(0.0, 1.0, 0, 8)
@@ -62,6 +62,41 @@ def test_texts_are_those_of_predict(runs):
         (read,) = open_run(run).encode([engine.find("title").ready.unlabelled(Record("", row))])
         assert answer.tokens_read == len(read.inputs)
         assert answer.ended == (answer.tokens_written < LONGEST_TEXT)
+
+
+@pytest.mark.parametrize(
+    "text, words, kept",
+    [
+        (" good good good", ("good", "bad"), " good"),
+        ("good", ("good", "bad"), "good"),
+        (" good\n\nSo: bad", ("good", "bad"), " good"),
+        (" good word word", ("good", "good word"), " good word"),
+        (" good bad", ("good", "good word"), " good"),
+        (" it is good", ("good", "bad"), ""),
+        (" goo", ("good", "bad"), ""),
+        (" good", (), ""),
+    ],
+)
+def test_a_class_word_is_found_at_the_start_of_what_is_written(pretrained, text, words, kept):
+    tokenizer = pretrained.tokenizer
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids[: class_word_length(ids, words, tokenizer)]) == kept
+
+
+@pytest.mark.parametrize(
+    "words, text, ended",
+    [
+        (("blue", "bad"), " blue", True),
+        (("blue", "blue blue"), " blue blue", True),
+        (("good", "bad"), 8 * " blue", False),
+    ],
+)
+def test_a_completion_of_a_class_task_ends_behind_the_class_word(tmp_path, tiny_model, words, text, ended):
+    """This prompt has the tiny model write " blue" for ever."""
+    prompt, verbalizer = SoftPrompt(random(8, 1, 4, 32)), dict(zip(("yes", "no"), words))
+    engine = Engine([run_of(tmp_path, tiny_model, prompt, "tone", verbalizer=verbalizer)], 2, 8)
+    (answer,) = engine.answer([asked(engine, "tone", {"text": "it is"}, GREEDY)])
+    assert (answer.text, answer.ended, answer.tokens_written) == (text, ended, text.count("blue"))
 
 
 def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):
