@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.cluster.hierarchy import dendrogram
 
@@ -92,7 +97,8 @@ def line(
     """
     colour, mark = colour_and_mark(index)
     style = "--" if index >= len(COLOURS) else "-"
-    axes.plot(x, y, label=label, color=colour, marker=mark, markersize=4, linewidth=1.4, linestyle=style)
+    drawn: Any = {"label": plain(label), "color": colour, "marker": mark}
+    axes.plot(x, y, markersize=4, linewidth=1.4, linestyle=style, **drawn)
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
 
@@ -108,14 +114,14 @@ def few_ticks(axes: Axes) -> None:
 
 def level(axes: Axes, index: int, label: str, y: float) -> None:
     """Draws a value that does not depend on x, as a dotted horizontal line."""
-    axes.axhline(y, label=label, color=colour_and_mark(index)[0], linewidth=1.4, linestyle=":")
+    axes.axhline(y, label=plain(label), color=colour_and_mark(index)[0], linewidth=1.4, linestyle=":")
 
 
 def point(axes: Axes, index: int, label: str, x: float, y: float, low: float, high: float) -> None:
     """Draws a mark with an error bar from ``low`` to ``high``."""
     colour, mark = colour_and_mark(index)
     axes.plot([x, x], [low, high], color=colour, linewidth=0.8, alpha=0.6)
-    axes.plot([x], [y], label=label, color=colour, marker=mark, markersize=6, linestyle="none")
+    axes.plot([x], [y], label=plain(label), color=colour, marker=mark, markersize=6, linestyle="none")
 
 
 def colour_and_mark(index: int) -> tuple[str, str]:
@@ -137,8 +143,10 @@ def heat_map(
     """
     axes.grid(False)
     image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(
+        range(len(columns)), [*map(plain, columns)], rotation=30, ha="right", rotation_mode="anchor"
+    )
+    axes.set_yticks(range(len(rows)), [*map(plain, rows)])
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value) and style:
@@ -160,10 +168,48 @@ def tree(axes: Axes, links: Float[np.ndarray, "joins 4"]) -> None:
         above.plot((np.array(across) - 5) / 10, up, color="#7F7F7F", linewidth=1)
 
 
+def plain(text: str) -> str:
+    """A text as Matplotlib draws it word for word: dollars do not begin a formula."""
+    return text.replace("$", r"\$")
+
+
+@contextmanager
+def _in_any_script(drawn: Figure, style: Any) -> Iterator[None]:
+    """Draws a figure with installed fonts for what Matplotlib's own has no shapes for.
+
+    Where none is installed, nothing is said: the text stands in the file, and its reader has the font.
+    """
+    for text in drawn.findobj(Text):
+        others = {_font_with(character) for character in text.get_text() if character > "\u02ff"} - {""}
+        text.set_fontfamily([*text.get_fontfamily(), *sorted(others - {*text.get_fontfamily()})])
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font|Matplotlib currently does not support")
+        yield
+
+
+@cache
+def _font_with(character: str) -> str:
+    """The name of an installed font that has a character: none, where Matplotlib's own has it, or no font."""
+    own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    for font in [*own, *sorted(fontManager.ttflist, key=lambda font: (font.name, font.fname))]:
+        if ord(character) in _characters(font.fname):
+            return "" if font in own else font.name
+    return ""
+
+
+@cache
+def _characters(font: str) -> frozenset[int]:
+    """The characters that a font has shapes for; the font of last resort has boxes alone."""
+    try:
+        return frozenset() if "LastResort" in font else frozenset(get_font(font).get_charmap())
+    except (OSError, RuntimeError):  # it was removed, or is of a kind that Matplotlib cannot read
+        return frozenset()
+
+
 def save(drawn: Figure, path: AnyPath) -> None:
     """Writes a figure on a white background, as SVG or PNG by the ending of ``path``."""
     content = io.BytesIO()
-    with rc_context(SVG):
+    with _in_any_script(drawn, SVG):
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         drawn.savefig(content, format=path.suffix[1:], dpi=150, facecolor="white", metadata=metadata)
     write_atomic(path, content.getvalue())
@@ -176,7 +222,7 @@ def inline(drawn: Figure, title: str) -> str:
         title: a description of the figure for those who cannot see it.
     """
     content, width = io.StringIO(), round(96 * drawn.get_figwidth())
-    with rc_context(SVG | {"svg.hashsalt": title}):
+    with _in_any_script(drawn, SVG | {"svg.hashsalt": title}):
         drawn.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     drawing = re.sub(
         r"<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", "", content.getvalue(), flags=re.DOTALL
@@ -184,6 +230,7 @@ def inline(drawn: Figure, title: str) -> str:
     head, body = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
     # On a narrow page the figure scrolls, so that it does not become too small to read.
-    size = f"max-width: {width}px; min-width: {3 * width // 4}px"
+    # A name may be wider than was measured, in a font that is not installed here: it is not cut off.
+    size = f"max-width: {width}px; min-width: {3 * width // 4}px; overflow: visible"
     attributes = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
     return f"{head} {attributes}>{body}".replace("#000000", "currentColor")

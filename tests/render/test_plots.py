@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mpt.render.plots import colour_and_mark, figure, heat_map, inline, legend, line, panels, save
+from mpt.render.plots import _font_with, colour_and_mark, figure, heat_map, inline, legend, line, panels, save
 
 
 def drawn():
@@ -56,3 +56,47 @@ def test_panels_share_one_list_of_names():
 
 def test_lines_are_told_apart():
     assert len({colour_and_mark(place) for place in range(64)}) == 64
+
+
+NAMES = [
+    "积极",
+    "とても",
+    "매우",
+    "सकारात्मक",
+    "إيجابي",
+    "очень",
+    "ดีมาก",
+    "😀",
+    "cost $5 and $6",
+    r"$\\bad$",
+    "a\tb",
+]
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_names_in_any_script_are_drawn_without_a_word(tmp_path, kind, recwarn, caplog):
+    picture, axes = figure()
+    heat_map(axes, np.eye(len(NAMES)), NAMES, NAMES)
+    for place, name in enumerate(NAMES):
+        line(axes, place, name, [0, 1], [0, 1])
+    legend(picture)
+    save(picture, tmp_path / f"a.{kind}")
+    inlined = inline(picture, "any")
+    assert not recwarn.list and not caplog.records
+    if kind == "svg":
+        for text in (inlined, (tmp_path / "a.svg").read_text(encoding="utf-8")):
+            words = [each for each in ElementTree.fromstring(text).itertext() if each.strip()]
+            assert all(words.count(name) == 3 for name in NAMES), words
+
+
+def test_a_font_of_last_resort_is_none():
+    assert _font_with("\u0915") != "Last Resort High-Efficiency"
+    assert _font_with("я") == ""  # Matplotlib's own has it
+
+
+def test_an_installed_font_is_taken_for_what_the_own_one_lacks(tmp_path, monkeypatch):
+    picture, axes = figure()
+    axes.set_title("Ꝗ")
+    monkeypatch.setattr("mpt.render.plots._font_with", lambda character: "STIXGeneral")
+    save(picture, tmp_path / "a.svg")
+    assert "STIXGeneral" in (tmp_path / "a.svg").read_text(encoding="utf-8")
