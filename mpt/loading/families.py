@@ -277,9 +277,7 @@ class Family:
     table: Table
     prefix: str = ""
 
-    def spec_of(
-        self, config: PreTrainedConfig, names: Collection[str], where: Path
-    ) -> DecoderSpec | T5Spec:
+    def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> DecoderSpec | T5Spec:
         """The backbone's spec.
 
         Args:

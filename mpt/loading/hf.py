@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +171,12 @@ class SafetensorsFolder:
         try:
             with safe_open(self.file(name), "numpy") as tensors:
                 tensor = tensors.get_tensor(name)
-        except (SafetensorError, OSError, TypeError, AttributeError) as error:  # of a type without numpy's name
+        except (
+            SafetensorError,
+            OSError,
+            TypeError,
+            AttributeError,
+        ) as error:  # of a type that NumPy lacks
             raise UserError(f"{self.file(name)}: '{name}' cannot be read ({one_line(error)})") from None
         if not jnp.issubdtype(tensor.dtype, jnp.floating):
             raise UserError(

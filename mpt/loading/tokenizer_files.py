@@ -46,6 +46,4 @@ def _refuse_missing_sentencepiece(folder: Path) -> None:
     for file in sorted(folder.glob("*.model")):
         with file.open("rb") as opened:
             if opened.read(1) == b"\n":  # a protocol buffer's first field, not a line of a text
-                raise UserError(
-                    f"{file}: the tokenizer needs a package: python -m pip install sentencepiece"
-                )
+                raise UserError(f"{file}: the tokenizer needs a package: python -m pip install sentencepiece")
