@@ -55,6 +55,6 @@ def read_config(folder: Path) -> PreTrainedConfig:
     except Exception as error:  # each class of transformers' raises its own types
         raise UserError(f"{file}: transformers cannot read it: {one_line(error)}") from None
     if config.model_type != kind:  # such as a Mistral with types of layers
-        raise UserError(f"{folder}: transformers reads it as '{config.model_type}', which is not supported")
+        raise UserError(f"{folder}: it is of the type '{config.model_type}', which is not supported")
     refuse_unknown(config, file)
     return config
