@@ -49,10 +49,13 @@ def _run(name: str, rest: list[str]) -> int:
         # Whoever read our output has closed it: `mpt predict | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        # Of a file or folder, it is the user's to mend: a full disk, a folder below a file, no permission.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and not error.filename:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"mpt: {place}{error.strerror}; with more room, the same command goes on", file=sys.stderr)
+        remedy = "with more room, the same command goes on" if full else "look at the path"
+        print(f"mpt: {place}{error.strerror}; {remedy}", file=sys.stderr)
         return 2
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig, TrackerName
+from mpt.config.ranges import check_ranges
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig
 
@@ -27,8 +28,6 @@ class TuneConfig:
     """How many of the comparison's seeds each trial runs, the first ones; 0 takes all."""
 
     def __post_init__(self):
-        if any(factor <= 0 for factor in self.factors):
-            raise UserError(f"factors: each must be above 0, not {min(self.factors)}")
         if self.factors and not self.tasks:
             raise UserError("tasks: name at least one task to tune on")
 
@@ -77,8 +76,9 @@ class CompareConfig:
     """Services that receive the metrics of the pretraining and of each adaptation; replaces their `track`."""
 
     def __post_init__(self):
-        if any(count < 0 for count in self.shots) or len(set(self.shots)) < len(self.shots):
-            raise UserError(f"shots: each must stand once, and be 0 or more, not {list(self.shots)}")
+        check_ranges(self)
+        if len(set(self.shots)) < len(self.shots):
+            raise UserError(f"shots: each must stand once, not {list(self.shots)}")
 
     @property
     def model(self) -> ModelConfig:

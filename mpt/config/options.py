@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mpt.config.ranges import check_ranges
 from mpt.errors import UserError
 
 Decay = Literal["cosine", "linear", "constant"]
@@ -81,10 +82,6 @@ class PromptConfig:
     text's hidden states there, and the layers below run over the text alone. 0 puts them in front of the
     embeddings."""
 
-    def __post_init__(self):
-        if self.layer < 0:
-            raise UserError(f"vectors.layer: it must be 0 or more, not {self.layer}")
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -147,18 +144,6 @@ class TrainConfig:
     def __post_init__(self):
         if self.parts < 1 or self.batch_size % self.parts:
             raise UserError(f"parts: {self.parts} equal parts cannot be made of {self.batch_size} rows")
-        for name in ("save_every", "bad_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: it must be 1 or more, not {getattr(self, name)}")
-        if self.steps < UNTIL_BEST:
-            raise UserError(f"steps: it must be 0 or more, or -1, not {self.steps}")
-        if self.temperature <= 0:
-            raise UserError(f"temperature: it must be above 0, not {self.temperature}")
-        for name in ("epochs", "weight_decay", "clip"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: it must be 0 or more, not {getattr(self, name)}")
-        if any(share <= 0 for share in self.shares):
-            raise UserError(f"shares: each must be above 0, not {min(self.shares)}")
 
 
 @dataclass(frozen=True)
@@ -227,6 +212,7 @@ class PretrainConfig:
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
     def __post_init__(self):
+        check_ranges(self)
         refuse_open(teachers=self.teachers, universal=self.universal)
 
 
@@ -337,8 +323,7 @@ class AdaptOptions:
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
     def __post_init__(self):
-        if self.minutes < 0:
-            raise UserError(f"minutes: it must be 0 or more, not {self.minutes:g}")
+        check_ranges(self)
         if self.keep == "best" and not self.probe_every:
             raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
 
@@ -385,4 +370,5 @@ class ContinualConfig:
     files."""
 
     def __post_init__(self):
+        check_ranges(self)
         refuse_open(train=self.train)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mpt.errors import UserError, first_line, nearest
+from mpt.errors import UserError, first_line, nearest, one_line
 from mpt.system.paths import AnyPath
 
 Config = TypeVar("Config")
@@ -111,6 +111,9 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # What ruamel.yaml raises for an impossible date, a key that is a list, or a thousand brackets.
+        raise UserError(f"{path}: not YAML: {one_line(error)}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: must hold 'key: value' lines")
     return found

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mpt.catalog.library import find_task, name_of, sequence
 from mpt.config.options import ModelConfig
+from mpt.config.ranges import refuse_outside
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.batches import check_texts
 from mpt.data.class_words import check_words
@@ -149,6 +150,7 @@ def _task(task: str | Task, card: Card) -> Task:
 
 def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
     """Scores a run on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
+    refuse_outside("rows", rows)
     ready = open_run(run, task, index)
     return scored(ready, with_data(ready.task, run), split, rows)
 

@@ -54,5 +54,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each class of transformers' raises its own types
         raise UserError(f"{file}: transformers cannot read it: {one_line(error)}") from None
+    if config.model_type != kind:  # such as a Mistral with types of layers
+        raise UserError(f"{folder}: it is of the type '{config.model_type}', which is not supported")
     refuse_unknown(config, file)
     return config

@@ -16,25 +16,90 @@ from mpt.errors import UserError
 
 # What the functions of ``mpt.loading.families`` read. Of these, a size is a whole number from 1 on.
 SIZES = frozenset(
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-    "n_embd n_layer n_head n_inner n_positions d_model d_kv d_ff num_layers num_decoder_layers num_heads "
-    "relative_attention_num_buckets relative_attention_max_distance sliding_window query_pre_attn_scalar".split()
+    {
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "n_embd",
+        "n_layer",
+        "n_head",
+        "n_inner",
+        "n_positions",
+        "d_model",
+        "d_kv",
+        "d_ff",
+        "num_layers",
+        "num_decoder_layers",
+        "num_heads",
+        "relative_attention_num_buckets",
+        "relative_attention_max_distance",
+        "sliding_window",
+        "query_pre_attn_scalar",
+    }
 )
 USED = SIZES | frozenset(
-    "hidden_act hidden_activation activation_function feed_forward_proj rms_norm_eps layer_norm_epsilon "
-    "rope_parameters attention_bias mlp_bias layer_types attn_logit_softcapping final_logit_softcapping "
-    "tie_word_embeddings decoder_start_token_id pad_token_id eos_token_id".split()
+    {
+        "hidden_act",
+        "hidden_activation",
+        "activation_function",
+        "feed_forward_proj",
+        "rms_norm_eps",
+        "layer_norm_epsilon",
+        "rope_parameters",
+        "attention_bias",
+        "mlp_bias",
+        "layer_types",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "tie_word_embeddings",
+        "decoder_start_token_id",
+        "pad_token_id",
+        "eos_token_id",
+    }
 )
 
-# Names of other things, the sizes of caches, initial values, and what counts only while a backbone is trained.
+# Names, the sizes of caches, initial values, and what counts only while a backbone is trained.
 # The window of Qwen's models is in `layer_types` and `sliding_window` once transformers has read them.
 HARMLESS = frozenset(
-    "architectures chunk_size_feed_forward dtype id2label label2id num_labels problem_type return_dict "
-    "transformers_version output_hidden_states output_attentions use_cache bos_token_id pretraining_tp "
-    "max_position_embeddings initializer_range initializer_factor attention_dropout dropout_rate "
-    "classifier_dropout resid_pdrop embd_pdrop attn_pdrop summary_type summary_use_proj summary_activation "
-    "summary_proj_to_labels summary_first_dropout reorder_and_upcast_attn is_decoder is_encoder_decoder "
-    "use_sliding_window max_window_layers".split()
+    {
+        "architectures",
+        "chunk_size_feed_forward",
+        "dtype",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "problem_type",
+        "return_dict",
+        "transformers_version",
+        "output_hidden_states",
+        "output_attentions",
+        "use_cache",
+        "bos_token_id",
+        "pretraining_tp",
+        "max_position_embeddings",
+        "initializer_range",
+        "initializer_factor",
+        "attention_dropout",
+        "dropout_rate",
+        "classifier_dropout",
+        "resid_pdrop",
+        "embd_pdrop",
+        "attn_pdrop",
+        "summary_type",
+        "summary_use_proj",
+        "summary_activation",
+        "summary_proj_to_labels",
+        "summary_first_dropout",
+        "reorder_and_upcast_attn",
+        "is_decoder",
+        "is_encoder_decoder",
+        "use_sliding_window",
+        "max_window_layers",
+    }
 )
 
 # The values with which mpt computes. Some of these fields belong to every config, undeclared.
@@ -51,7 +116,7 @@ LARGEST = 2**20  # a size beyond it is a fault of the file: the largest vocabula
 
 
 def declared(config: PreTrainedConfig) -> dict[str, Any]:
-    """The fields that a config's class has, with their defaults; a file may hold others, which nobody reads."""
+    """The fields that a config's class has, with their defaults; nobody reads what else a file holds."""
     return {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
 
 

@@ -14,7 +14,8 @@ from gguf import GGUFReader, dequantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from mpt.errors import UserError
+from mpt.errors import UserError, one_line
+from mpt.loading.fields import refuse_unknown
 
 NAMES = {
     "token_embd": "model.embed_tokens",
@@ -36,6 +37,41 @@ DIGITS_ALONE = {"smollm", "refact", "command-r"}
 PLAIN = {"gpt-2", "default"}
 CONTROL, USER_DEFINED = 3, 4
 
+# Notes, names and what mpt leaves to its own templates; each is a field or the beginning of some.
+HARMLESS = (
+    "GGUF.",
+    "general.",
+    "quantize.",
+    "imatrix.",
+    "llama.context_length",
+    "llama.rope.scaling.finetuned",
+    "llama.rope.scaling.original_context_length",
+    "split.tensors.count",
+    "tokenizer.chat_template",
+    "tokenizer.huggingface.json",
+    "tokenizer.ggml.scores",
+    "tokenizer.ggml.add_bos_token",
+    "tokenizer.ggml.add_eos_token",
+    "tokenizer.ggml.add_sep_token",
+    "tokenizer.ggml.token_type_count",
+)
+# The values with which mpt computes.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "general.type": ("model",),
+    "llama.attention.causal": (True,),
+    "llama.attention.scale": (0.0,),
+    "llama.attention.sliding_window": (0,),
+    "llama.expert_count": (0,),
+    "llama.expert_used_count": (0,),
+    "llama.logit_scale": (0.0, 1.0),
+    "llama.rope.scaling.attn_factor": (1.0,),
+    "llama.tensor_data_layout": ("Meta AI original pth",),
+    "split.count": (0, 1),
+    "split.no": (0,),
+    "tokenizer.ggml.add_space_prefix": (False,),
+    "tokenizer.ggml.remove_extra_whitespaces": (False,),
+}
+
 
 class GGUFTensors:
     """The tensors of a GGUF file in float32, under Hugging Face names and layouts."""
@@ -47,7 +83,10 @@ class GGUFTensors:
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._tensors[name]
-        array = dequantize(tensor.data, tensor.tensor_type)
+        try:
+            array = dequantize(tensor.data, tensor.tensor_type)
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(f"{self._path}: '{tensor.name}' cannot be read ({one_line(error)})") from None
         kind = tensor.name.split(".")[-2]
         if kind in self._heads:
             # Rows are stored in the order for interleaved rotation; ours rotates halves.
@@ -83,43 +122,108 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
     """
     try:
         reader = GGUFReader(path)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: not a readable GGUF file ({error}); fetch it again") from None
-    fields = {name: field.contents() for name, field in reader.fields.items()}
-    if fields["general.architecture"] != "llama":
-        raise UserError(
-            f"{path}: architecture '{fields['general.architecture']}'; GGUF is read for 'llama' only, "
-            "give a Hugging Face folder instead"
-        )
-    config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
-    return config, _tokenizer(path, fields), GGUFTensors(path, reader, config)
+        fields = Fields({name: field.contents() for name, field in reader.fields.items()})
+    except Exception as error:  # the reader raises whatever comes of a damaged file
+        raise UserError(f"{path}: not a readable GGUF file ({one_line(error)}); fetch it again") from None
+    try:
+        if fields["general.architecture"] != "llama":
+            raise UserError(
+                f"architecture '{fields['general.architecture']}'; GGUF is read for 'llama' only, "
+                "give a Hugging Face folder instead"
+            )
+        config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
+        tokenizer, tensors = _tokenizer(fields), GGUFTensors(path, reader, config)
+        fields.refuse_unread()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # transformers and tokenizers raise many types
+        raise UserError(f"{path}: its fields describe no model ({one_line(error)}); fetch it again") from None
+    refuse_unknown(config, path)
+    return config, tokenizer, tensors
+
+
+class Fields(Mapping[str, Any]):
+    """The fields of a GGUF file, which notes those that are read."""
+
+    def __init__(self, fields: Mapping[str, Any]):
+        self._fields, self._read = fields, set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        self._read.add(name)
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def refuse_unread(self) -> None:
+        """Checks that every field has been read, changes nothing, or has the value that mpt computes with.
+
+        Raises:
+            UserError: a field has not; the error names it.
+        """
+        for name, value in self._fields.items():
+            if name in FIXED and value not in FIXED[name]:
+                raise UserError(f"{name} is {value!r}, and mpt computes with {FIXED[name][0]!r} only")
+            harmless = name.startswith(HARMLESS) or name.endswith(("_token_id", "_token_ids"))
+            if name not in self._read and name not in FIXED and not harmless:
+                raise UserError(f"mpt does not know the field {name}; give a Hugging Face folder instead")
 
 
 def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    values = {name.removeprefix("llama."): value for name, value in fields.items()}
-    heads, width = values["attention.head_count"], values["embedding_length"]
-    return LlamaConfig(
-        vocab_size=len(values["tokenizer.ggml.tokens"]),
+    def get(name: str, default: Any = None) -> Any:
+        value = fields.get(f"llama.{name}", default)
+        if value is None:
+            raise UserError(f"no field llama.{name}; fetch it again")
+        return value
+
+    heads, width = get("attention.head_count"), get("embedding_length")
+    config = LlamaConfig(
+        vocab_size=len(fields["tokenizer.ggml.tokens"]),
         hidden_size=width,
-        intermediate_size=values["feed_forward_length"],
-        num_hidden_layers=values["block_count"],
+        intermediate_size=get("feed_forward_length"),
+        num_hidden_layers=get("block_count"),
         num_attention_heads=heads,
-        num_key_value_heads=values.get("attention.head_count_kv", heads),
-        head_dim=values.get("attention.key_length", width // heads),
-        max_position_embeddings=values["context_length"],
-        rms_norm_eps=values["attention.layer_norm_rms_epsilon"],
-        rope_parameters={"rope_type": "default", "rope_theta": values.get("rope.freq_base", 10_000.0)},
+        num_key_value_heads=get("attention.head_count_kv", heads),
+        head_dim=get("attention.key_length", width // heads),
+        max_position_embeddings=fields.get("llama.context_length", 2048),
+        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
+        rope_parameters=_rope(fields),
         tie_word_embeddings=tied,
-        bos_token_id=values.get("tokenizer.ggml.bos_token_id"),
-        eos_token_id=values.get("tokenizer.ggml.eos_token_id"),
+        bos_token_id=fields.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=fields.get("tokenizer.ggml.eos_token_id"),
     )
+    for name, ours in {
+        "vocab_size": config.vocab_size,
+        "attention.value_length": config.head_dim,
+        "rope.dimension_count": config.head_dim,
+    }.items():
+        if (theirs := get(name, ours)) != ours:
+            raise UserError(f"llama.{name} is {theirs}, and mpt computes with {ours} here")
+    return config
 
 
-def _tokenizer(path: Path, fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+def _rope(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary embedding, as Hugging Face's configs describe it."""
+    # What llama.cpp does: the older field is a factor, too, and a factor without a type is a linear one.
+    old = fields.get("llama.rope.scale_linear", 0.0)
+    kind = fields.get("llama.rope.scaling.type", "linear")
+    factor = fields.get("llama.rope.scaling.factor", old) or 1.0
+    theta = fields.get("llama.rope.freq_base", 10_000.0)
+    if kind not in ("none", "linear") and factor != 1.0:
+        raise UserError(f"llama.rope.scaling.type '{kind}' is not supported; linear is")
+    if kind == "linear" and factor != 1.0:
+        return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
+    return {"rope_type": "default", "rope_theta": theta}
+
+
+def _tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     kind, splitting = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or splitting not in DIGITS_ALONE | PLAIN:
         raise UserError(
-            f"{path}: tokenizer '{kind}/{splitting}' is not supported; give a Hugging Face folder instead"
+            f"tokenizer '{kind}/{splitting}' is not supported; give a Hugging Face folder instead"
         )
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
@@ -130,6 +234,9 @@ def _tokenizer(path: Path, fields: Mapping[str, Any]) -> PreTrainedTokenizerFast
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([token for token, kind in zip(tokens, types) if kind == CONTROL])
     tokenizer.add_tokens([token for token, kind in zip(tokens, types) if kind == USER_DEFINED])
+
+    if fields.get("tokenizer.ggml.eos_token_id") is None:
+        raise UserError("no field tokenizer.ggml.eos_token_id, the token which ends every answer")
 
     def special(name: str) -> str | None:
         number = fields.get(f"tokenizer.ggml.{name}_token_id")

@@ -171,12 +171,7 @@ class SafetensorsFolder:
         try:
             with safe_open(self.file(name), "numpy") as tensors:
                 tensor = tensors.get_tensor(name)
-        except (
-            SafetensorError,
-            OSError,
-            TypeError,
-            AttributeError,
-        ) as error:  # of a type without numpy's name
+        except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last: no type of NumPy's
             raise UserError(f"{self.file(name)}: '{name}' cannot be read ({one_line(error)})") from None
         if not jnp.issubdtype(tensor.dtype, jnp.floating):
             raise UserError(

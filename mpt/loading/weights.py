@@ -76,7 +76,8 @@ def load_weights(
         shardings: gives the sharding of each weight; None for the default device.
 
     Raises:
-        UserError: tensors are missing, left over or of the wrong shape; the error names them and their files.
+        UserError: tensors are missing, left over, of the wrong shape or not finite; the error names them and
+            their files.
     """
     graph, state = nnx.split(model)
     targets = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
@@ -93,10 +94,19 @@ def load_weights(
             lengths = tuple(_lengths(layout, sizes).items())
             value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
             value.block_until_ready()  # else tensors are read faster than written, and fill the memory
+        if not _is_finite(value):
+            names = [s.name for s in sources[target].values() if not _is_finite(jnp.asarray(tensors[s.name]))]
+            which = f"'{names[0]}' in {tensors.file(names[0]).name}" if names else f"{target} in {leaf.dtype}"
+            raise UserError(f"{where}: {which} has values that are not finite numbers; fetch it again")
         return leaf.replace(value)
 
     leaves = {path: fill(".".join(map(str, path)), leaf) for path, leaf in nnx.to_flat_state(state)}
     return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+@jax.jit
+def _is_finite(value: Array) -> Array:
+    return jnp.isfinite(value).all()
 
 
 @functools.partial(

@@ -169,4 +169,6 @@ def _beside(
     ours = float(np.mean(result.scores))
     baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
     told = [remark for job in done for remark in job.remarks]
+    if not result.steps and not config.baseline and config.train.steps == 0:
+        told.append("no step was trained: this is the score of what the prompt started from")
     return dataclasses.replace(result, baselines=baselines, remarks=[*told, *remarks])

@@ -90,7 +90,7 @@ def fit(
         rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
 
     Raises:
-        UserError: a checkpoint cannot be written, or too many steps in a row are not finite.
+        UserError: a checkpoint cannot be written, or too many steps in a row, or all, are not finite.
         Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the step under way is saved.
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
@@ -125,9 +125,9 @@ def fit(
                 session.save(score)
             if stop:
                 raise session.stopped(stop)
-        start, *later = session.scores() or [-np.inf]
-        if best and start > max(later, default=-np.inf):
-            return Trained(model, session.seconds)  # no checkpoint is as good as what it started from
+        session.conclude()
+        if best and session.start_was_best():
+            return Trained(model, session.seconds)
         params, _ = session.best_state() if best else session.state
     return Trained(nnx.merge(graph, params, frozen), session.seconds)
 

@@ -16,11 +16,12 @@ from jax.experimental.multihost_utils import process_allgather
 from mpt.rundir.checkpoint import Resumed
 from mpt.rundir.directory import RunDir
 from mpt.system.paths import run_title
-from mpt.system.processes import is_multiprocess
+from mpt.system.processes import is_multiprocess, is_primary
 from mpt.system.progress import Progress
 from mpt.system.signals import Stopped, deferred
 from mpt.training.losses import Term
 from mpt.training.nonfinite import NonFiniteSteps
+from mpt.training.outcome import refuse_all_left_out, warn_of_rising
 from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
 
@@ -121,6 +122,11 @@ class Session:
         self._metrics.flush()
         return [line[SCORE] for line in self._metrics.read() if SCORE in line]
 
+    def start_was_best(self) -> bool:
+        """Whether no later validation pass was as good as that before the first step, of which none is saved."""
+        start, *later = self.scores() or [-np.inf]
+        return start > max(later, default=-np.inf)
+
     def is_due(self, every: int) -> bool:
         """Whether something that comes every so many steps, and after the last one, comes after this step."""
         return self.step % every == 0 or self.step == self._steps
@@ -153,6 +159,17 @@ class Session:
             f"{self._title}: stopped at step {self.step} of {self._steps} as asked (SIGTERM); "
             "the same command goes on from there"
         )
+
+    def conclude(self) -> None:
+        """Says if the stage has learnt nothing.
+
+        Raises:
+            UserError: not one of its steps was finite.
+        """
+        refuse_all_left_out(self._folder, self.step, self._nonfinite.total)
+        if is_primary():
+            self._metrics.flush()
+            warn_of_rising(self._folder, [line["loss"] for line in self._metrics.read() if "loss" in line])
 
     def best_state(self) -> TrainState:
         """The state of the checkpoint with the highest score; of the newest one, where none has a score."""

@@ -21,10 +21,11 @@ from mpt.prompts import PromptParam, Words
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.sharding import local_shards
-from mpt.system.processes import is_multiprocess
+from mpt.system.processes import is_multiprocess, is_primary
 from mpt.training.kept_states import KeptStates
 from mpt.training.loop import Patience, Probe, Trained, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
+from mpt.training.outcome import warn_of_few_rows
 from mpt.training.spending import Spending, keep_spending
 from mpt.types import Batch, Layout, Row
 
@@ -212,6 +213,8 @@ def train_stage(
     """
     rows = [each for each in stage.rows if not isinstance(each, Lengths)]
     train = in_steps(stage.train, list(map(len, rows)))
+    if train.steps and is_primary():
+        warn_of_few_rows(f"{run.path}/{stage.name}", sum(map(len, rows)), train.batch_size)
     keep_spending(run.path / stage.name, stage.spending())
     return fit(
         stage.model,

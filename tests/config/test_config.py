@@ -34,7 +34,7 @@ def load(tmp_path):
 @given(
     out=st.text(st.characters(exclude_categories=["Cs", "Cc"])),
     tasks=st.lists(st.text("abc/.: #'\"", max_size=8)).map(tuple),
-    rate=st.floats(allow_nan=False, allow_infinity=False),
+    rate=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
     steps=st.integers(0),
 )
 def test_dumped_config_is_read_back_equal(tmp_path_factory, out, tasks, rate, steps):
@@ -69,13 +69,13 @@ def test_keys_left_out_keep_their_defaults(load):
         (TrainConfig, "learning_rate: fast", r"learning_rate must be a number, not 'fast'"),
         (TrainConfig, "sampling: eqal", r"sampling is 'eqal'; did you mean 'equal'\?"),
         (TrainConfig, "sampling: [equal]", r"sampling"),
-        (TrainConfig, "steps: -2", r"steps: it must be 0 or more, or -1, not -2"),
+        (AdaptConfig, "train: {steps: -2}", r"train.steps: it must be -1 or more, not -2"),
         (PretrainConfig, "teachers: {steps: -1}", r"teachers.steps: only `mpt adapt` finds out how many"),
         (ContinualConfig, "train: {steps: -1}", r"train.steps: only `mpt adapt` finds out how many"),
         (TrainConfig, "parts: 5", r"parts: 5 equal parts cannot be made of 24 rows"),
         (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
-        (TrainConfig, "epochs: -1", r"epochs: it must be 0 or more, not -1"),
-        (TrainConfig, "clip: -0.5", r"clip: it must be 0 or more"),
+        (AdaptConfig, "train: {epochs: -1}", r"train.epochs: it must be 0 or more, not -1"),
+        (PretrainConfig, "universal: {clip: -0.5}", r"universal.clip: it must be 0 or more"),
         (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),
         (PretrainConfig, "teachers: {bach_size: 3}", r"unknown key 'teachers.bach_size'; did you mean"),
         (PretrainConfig, "teachers: 3", r"teachers must be a mapping of options, not 3"),

@@ -1,0 +1,79 @@
+"""The range of every option that is a number, checked in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+from mpt.errors import UserError
+
+
+class Range(NamedTuple):
+    """The numbers from ``least`` to ``most``; without ``least`` itself, if that is ``open``."""
+
+    least: float = 0
+    most: float = math.inf
+    open: bool = False
+
+    def holds(self, number: float) -> bool:
+        """Whether a number is one of them; what is not finite never is."""
+        above = number > self.least if self.open else number >= self.least
+        return math.isfinite(number) and above and number <= self.most
+
+    def __str__(self) -> str:
+        start = f"above {self.least}" if self.open else f"{self.least} or more"
+        return start if self.most == math.inf else f"{start}, up to {self.most}"
+
+
+AT_LEAST_1, ABOVE_0 = Range(1), Range(open=True)
+SEED = Range(0, 2**32 - 1)  # what the readers of rows take
+
+# Every other number is 0 or more. An option of a section has its own range in the section's name, if at all.
+RANGES: dict[str, Range] = {
+    "batch_size": AT_LEAST_1,
+    "max_length": AT_LEAST_1,
+    "probe_rows": AT_LEAST_1,
+    "share_cap": AT_LEAST_1,
+    "parts": AT_LEAST_1,
+    "save_every": AT_LEAST_1,
+    "bad_steps": AT_LEAST_1,
+    "temperature": ABOVE_0,
+    "factors": ABOVE_0,
+    "rates": ABOVE_0,
+    "shares": ABOVE_0,
+    "warmup": Range(0, 1),
+    "goal": Range(0, 1),
+    "seed": SEED,
+    "seeds": SEED,
+    "tune.seeds": Range(),  # a count
+    "steps": Range(-1),  # -1: until nothing improves
+    "data": Range(-1),  # -1: the devices that other axes leave
+    "fsdp": Range(-1),
+    "tensor": Range(-1),
+}
+NEVER_EMPTY = {"seeds"}
+
+
+def check_ranges(config: Any, section: str = "") -> None:
+    """Checks every number of a config and of its sections.
+
+    Raises:
+        UserError: a number is out of its range, or not finite; the error has the option's dotted name.
+    """
+    for name in (field.name for field in dataclasses.fields(config)):
+        value, full = getattr(config, name), f"{section}{name}"
+        if dataclasses.is_dataclass(value):
+            check_ranges(value, f"{full}.")
+        if name in NEVER_EMPTY and value == ():
+            raise UserError(f"{full}: give one or more")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) in (int, float):
+                refuse_outside(full, number)
+
+
+def refuse_outside(full: str, number: float) -> None:
+    """Checks one option's number; see ``check_ranges``."""
+    allowed = RANGES.get(".".join(full.split(".")[-2:])) or RANGES.get(full.split(".")[-1], Range())
+    if not allowed.holds(number):
+        raise UserError(f"{full}: it must be {allowed}, not {number:g}")

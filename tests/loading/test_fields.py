@@ -1,0 +1,225 @@
+"""What changes a model's computation is used or refused by its name, in folders and in GGUF files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gguf_toy import write_gguf
+from golden import tiny
+from safetensors.numpy import load_file, save_file
+from transformers import AutoConfig
+
+from mpt.errors import UserError
+from mpt.loading.families import FAMILIES
+from mpt.loading.fields import FIXED, HARMLESS, USED, declared
+from mpt.loading.gguf_file import open_gguf
+from mpt.loading.hf import load_pretrained, open_folder
+from mpt.loading.shapes import abstract_backbone
+from mpt.models.rope import Rope
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_field_of_a_familys_config_is_known(kind):
+    """A later transformers may add one: find out what it does, and put it where it belongs."""
+    unknown = declared(AutoConfig.for_model(kind)).keys() - USED - HARMLESS - FIXED.keys()
+    assert not unknown
+
+
+def test_a_field_is_of_one_kind_only():
+    assert not USED & HARMLESS and not USED & FIXED.keys() and not HARMLESS & FIXED.keys()
+
+
+@pytest.mark.parametrize("family", [*tiny.DECODERS, *tiny.ENCODER_DECODERS])
+def test_the_fields_that_are_said_to_change_nothing_are_not_read(family, tmp_path):
+    """A function that reads one of them would find another value in its place."""
+    config = AutoConfig.for_model(**tiny.CONFIGS[family])
+    read = FAMILIES[config.model_type].spec
+    before = read(config, set())
+    for name in (declared(config).keys() & HARMLESS) - {"output_attentions"}:
+        object.__setattr__(config, name, "another value")
+    assert read(config, set()) == before
+
+
+@pytest.fixture
+def folder_with(tmp_path):
+    """A checkpoint of a family whose config has other values."""
+
+    def write(family: str, **values):
+        tiny.save(family, tmp_path)
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [
+        ("gemma2", "use_bidirectional_attention", True),
+        ("gemma3_text", "use_bidirectional_attention", True),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+        ("gpt2", "scale_attn_weights", False),
+        ("gpt2", "add_cross_attention", True),
+        ("llama", "is_causal", False),
+        ("mistral", "quantization_config", {"quant_method": "gptq", "bits": 4}),
+        ("llama", "hidden_size", 0),
+        ("t5-1.0", "d_kv", -8),
+        ("qwen3", "vocab_size", 2**40),
+    ],
+)
+def test_a_value_that_is_not_computed_is_refused_by_its_fields_name(folder_with, family, name, value):
+    with pytest.raises(UserError, match=rf"config.json: {name} "):
+        load_pretrained(str(folder_with(family, **{name: value})))
+
+
+@pytest.mark.parametrize(
+    ("rope", "fault"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, "'yarn'"),
+        ({"rope_type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"rope_type": "linear", "factor": -1.0}, "out of range"),
+        ({"rope_type": "linear"}, "factor"),
+    ],
+)
+def test_a_rope_that_is_not_computed_is_refused(folder_with, rope, fault):
+    with pytest.raises(UserError, match=fault):
+        load_pretrained(str(folder_with("llama", rope_parameters={"rope_theta": 100.0, **rope})))
+
+
+@pytest.mark.parametrize(
+    ("family", "values"),
+    [
+        ("llama", {"sliding_window": 3, "layer_types": ["sliding_attention"] * 4}),
+        ("mistral", {"attention_bias": True, "mlp_bias": True}),
+        ("gemma2", {"hidden_act": "relu", "mlp_bias": True}),
+        ("qwen2", {"attention_bias": False}),
+    ],
+)
+def test_what_transformers_does_not_read_of_a_family_mpt_does_not_either(folder_with, family, values):
+    plain = load_pretrained(str(folder_with(family))).backbone.spec
+    assert load_pretrained(str(folder_with(family, **values))).backbone.spec == plain
+
+
+def test_a_layer_of_a_type_that_is_not_computed_is_refused(folder_with):
+    kinds = ["chunked_attention", *["full_attention"] * 3]
+    with pytest.raises(UserError, match="layer_types: 'chunked_attention' is not supported"):
+        load_pretrained(str(folder_with("qwen3", layer_types=kinds)))
+
+
+def test_a_config_that_transformers_reads_as_another_type_is_refused(folder_with):
+    with pytest.raises(UserError, match="of the type 'ministral'"):
+        load_pretrained(str(folder_with("mistral", layer_types=["full_attention"] * 4)))
+
+
+def _add(folder, name, change=lambda table: table):
+    """Stores the embedding of a checkpoint once more, under another name."""
+    tensors = load_file(folder / "model.safetensors")
+    embedding = tensors.get("shared.weight", tensors.get("model.embed_tokens.weight"))
+    tensors[name] = np.ascontiguousarray(change(embedding))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return str(folder), tensors[name]
+
+
+@pytest.mark.parametrize("family", ["llama-3", "t5-1.0", "umt5"])
+def test_a_head_of_the_files_own_is_used_although_the_config_ties_it(folder_with, family):
+    name, head = _add(folder_with(family), "lm_head.weight", lambda table: 2 * table[::-1])
+    backbone = load_pretrained(name).backbone
+    np.testing.assert_array_equal(backbone.ends["head"][...], head)
+    assert not backbone.spec.tied and not abstract_backbone(name).spec.tied
+
+
+@pytest.mark.parametrize("family", ["llama-3", "t5-1.0"])
+def test_a_tied_head_that_is_stored_once_more_stays_tied(folder_with, family):
+    name, _ = _add(folder_with(family), "lm_head.weight")
+    assert load_pretrained(name).backbone.spec.tied and abstract_backbone(name).spec.tied
+
+
+def test_an_encoders_table_of_its_own_is_refused(folder_with):
+    name, _ = _add(folder_with("t5-1.0"), "encoder.embed_tokens.weight")
+    load_pretrained(name)
+    name, _ = _add(folder_with("t5-1.0"), "encoder.embed_tokens.weight", lambda table: -table)
+    with pytest.raises(UserError, match=r"'encoder.embed_tokens.weight' in .* has no place in the model"):
+        load_pretrained(name)
+
+
+def test_weights_that_are_whole_numbers_are_refused(folder_with):
+    folder = folder_with("llama")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.int8)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"'model.norm.weight' is stored as int8"):
+        load_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.2.self_attn.k_proj.weight"])
+def test_weights_that_are_not_finite_are_refused(folder_with, name, value):
+    folder = folder_with("llama")
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].flat[3] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"'{name}' in model.safetensors has values that are not finite"):
+        load_pretrained(str(folder))
+
+
+def test_a_gguf_file_is_the_folder_of_the_same_weights(folder_with, tmp_path):
+    folder = folder_with("toy-llama")
+    ours = load_pretrained(str(write_gguf(tmp_path / "toy.gguf"))).backbone
+    theirs = load_pretrained(str(folder)).backbone
+    assert replace(ours.spec, norm_eps=1e-6) == theirs.spec  # the file has it in 32 bits
+    for name in ("q", "k", "gate"):
+        np.testing.assert_array_equal(ours.layers[name][...], theirs.layers[name][...])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scale_linear": 4.0},
+    ],
+)
+def test_a_linear_rope_of_a_gguf_file_is_used(tmp_path, fields):
+    spec = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec
+    assert spec.ropes == (Rope(10_000.0, factor=4.0),) * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("llama.rope.scaling.type", "yarn"),
+        ("llama.rope.dimension_count", 4),
+        ("llama.attention.value_length", 4),
+        ("llama.attention.causal", False),
+        ("llama.attention.sliding_window", 5),
+        ("llama.attention.clamp_kqv", 8.0),
+        ("llama.expert_count", 8),
+        ("llama.logit_scale", 0.5),
+        ("llama.rope.scaling.attn_factor", 0.5),
+        ("llama.vocab_size", 12),
+        ("llama.something_new", 1),
+        ("split.count", 2),
+        ("tokenizer.ggml.add_space_prefix", True),
+    ],
+)
+def test_a_gguf_field_that_is_not_computed_is_refused_by_its_name(tmp_path, name, value):
+    more = {"llama.rope.scaling.factor": 4.0} if name == "llama.rope.scaling.type" else {}
+    with pytest.raises(UserError, match=rf"toy.gguf: .*{name}"):
+        open_gguf(write_gguf(tmp_path / "toy.gguf", {name: value, **more}))
+
+
+def test_the_end_of_text_is_the_configs_where_the_tokenizer_has_none(folder_with):
+    folder = folder_with("llama")
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        (folder / file).unlink(missing_ok=True)
+    _, tokenizer, _ = open_folder(folder)
+    assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("w2", 2)
+    without_end = folder_with("llama", eos_token_id=None)
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        (folder / file).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="no end-of-text token, which ends every answer"):
+        open_folder(without_end)
