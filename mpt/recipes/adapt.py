@@ -19,7 +19,7 @@ from mpt.adaptation.setting import setting_of
 from mpt.baselines import BASELINES
 from mpt.catalog.library import find_tasks
 from mpt.data.task import Task
-from mpt.errors import UserError
+from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.prompts.prompted import Prompted
@@ -36,6 +36,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     return adapt_all(config, pretrained)[0]
 
 
+@warnings_once()
 @on_mesh
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
     """Trains the method's model for the target tasks, once per seed, and scores it on held-out rows.

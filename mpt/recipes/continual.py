@@ -16,6 +16,7 @@ from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.task import Task
+from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.source import SavedSource
 from mpt.report.run_report import finish
@@ -26,6 +27,7 @@ STATISTICS = "keys.safetensors"
 TEXTS = 1000  # the most training texts of a task that its statistics are made of
 
 
+@warnings_once()
 @on_mesh
 def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
     """Learns the tasks in order by every method, and measures what each then knows of all of them.

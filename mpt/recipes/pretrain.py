@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from mpt.catalog.library import find_tasks
 from mpt.config.options import PretrainConfig
 from mpt.data.stored import stored_rows
-from mpt.errors import UserError
+from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
@@ -28,6 +28,7 @@ from mpt.types import Batch
 TITLES = {"teachers": "Teacher prompts", "universal": "Universal prompt"}
 
 
+@warnings_once()
 @on_mesh
 def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Trains the teachers, distils them into a universal prompt, and returns the run directory.
