@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class UserError(Exception):
     """A mistake in what the user gave. Its text names the place and the remedy."""
 
 
+_said: ContextVar[set[str] | None] = ContextVar("said", default=None)
+
+
 def warn(text: str) -> None:
     """Says, in one line, what may not be meant; the run goes on."""
-    print(f"mpt: warning: {text}", file=sys.stderr)
+    said = _said.get()
+    if said is None or text not in said:
+        print(f"mpt: warning: {text}", file=sys.stderr)
+    if said is not None:
+        said.add(text)
 
 
-@cache
-def warn_once(text: str) -> None:
-    """``warn``, unless this process has said the same before."""
-    warn(text)
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """A context, or a decorator, in which each warning is said once, however many parts of a run give it."""
+    token = _said.set(set() if _said.get() is None else _said.get())
+    try:
+        yield
+    finally:
+        _said.reset(token)
 
 
 def first_line(error: Exception) -> str:

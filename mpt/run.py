@@ -12,10 +12,13 @@ from jaxtyping import Float
 
 from mpt.adaptation.result import Result, read_results
 from mpt.catalog.from_python import Table, labelled, listed
+from mpt.catalog.library import name_of
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import cells
+from mpt.comparison.estimates import Comparison, interval
+from mpt.comparison.tables import in_percent, k
 from mpt.config.options import MeshConfig, ModelConfig
-from mpt.continual_learning.results import Results
+from mpt.continual_learning.results import TITLES, Results
 from mpt.data.sources import Rows
 from mpt.data.task import Task
 from mpt.errors import UserError
@@ -64,12 +67,16 @@ class Run:
     backbone: LoadedBackbone
 
     def predict(
-        self, inputs: Iterable[str | Mapping[str, Any]], task: str | Path | Task = "", index: int = 0
+        self,
+        inputs: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]],
+        task: str | Path | Task = "",
+        index: int = 0,
     ) -> list[dict[str, Any]]:
         """What the prompt makes of new texts.
 
         Args:
-            inputs: texts; or mappings with the columns of the task's template, or a pandas frame.
+            inputs: texts, or a single one; or mappings with the columns of the task's template, or a pandas
+                frame.
             task: for a prompt that knows several, or a universal one that is to start on a new one.
             index: which of an adaptation's prompts, one per seed.
 
@@ -81,8 +88,9 @@ class Run:
             UserError: the run has no such prompt, or an input lacks a column.
         """
         ready = self._ready(task, index)
+        given = [inputs] if isinstance(inputs, (str, Mapping)) else listed(inputs, "predict: inputs")
         with use_mesh(self.backbone.mesh):
-            return predicted(ready, ready.task.records("inputs", listed(inputs, "predict: inputs")))
+            return predicted(ready, ready.task.records("inputs", given))
 
     def evaluate(
         self,
@@ -186,6 +194,15 @@ class Run:
         """The card, where a notebook shows the run."""
         return self.card.markdown()
 
+    def __repr__(self) -> str:
+        """What the prompts are, and an adaptation's scores on held-out rows."""
+        try:
+            scores, card = [_score(result) for result in self.results], self.card
+        except UserError:  # an entry such as LoRA keeps no model, and a folder may be gone
+            return f"<Run {self.path}>"
+        tasks = ", ".join(dict.fromkeys(card.prompts))
+        return f"<Run {self.path}: {'; '.join(scores) or f'{card.method}, of {tasks}'}>"
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -207,6 +224,16 @@ class ComparedRun:
             found[cell.method] += read_results(self.path / cell.folder(self.config))
         return found
 
+    def __repr__(self) -> str:
+        """Each method's average over the targets, from the most examples."""
+        found = {cell: read_results(self.path / cell.folder(self.config)) for cell in cells(self.config)}
+        there = {cell: results[0] for cell, results in found.items() if results}
+        comparison = Comparison.of(self.config, 0, there)  # of 0 weights, which no score depends on
+        most = comparison.shots[-1]
+        means = (f"  {name}: {in_percent(comparison.mean(name, most))}" for name in comparison.methods)
+        what = f"{', '.join(map(name_of, self.config.targets))}, {k(most)}"
+        return "\n".join([f"<ComparedRun {self.path}: {what}", *means]) + ">"
+
     def _repr_markdown_(self) -> str:
         """The tables, where a notebook shows the run."""
         return (self.path / "results.md").read_text(encoding="utf-8")
@@ -226,6 +253,21 @@ class SequenceRun:
     results: Results
     runs: Mapping[str, Run]
 
+    def __repr__(self) -> str:
+        """Each method's average over the tasks once all are learned."""
+        outcomes = self.results.outcomes.items()
+        averages = (
+            f"  {TITLES[method]}: {100 * outcome.figures['average']:.1f}" for method, outcome in outcomes
+        )
+        what = " → ".join(self.results.tasks)
+        return "\n".join([f"<SequenceRun {self.path}: {what}", *averages]) + ">"
+
     def _repr_markdown_(self) -> str:
         """The tables, where a notebook shows the run."""
         return (self.path / "results.md").read_text(encoding="utf-8")
+
+
+def _score(result: Result) -> str:
+    """A result in words: the mean over seeds in percent, with its interval."""
+    seeds = f" over {len(result.scores)} seeds" if len(result.scores) > 1 else ""
+    return f"{result.task}: {result.metric} {in_percent(interval(result))}{seeds}, {result.rows:,} rows"

@@ -70,6 +70,8 @@ def test_predictions_are_those_of_the_command(prompt, tmp_path, capsys):
     assert prompt.predict(texts, index=1) == lines
     assert prompt.predict(pd.DataFrame({"text": texts, "more": [1, 2, 3]}), index=1) == lines
     assert prompt.predict([]) == []
+    assert prompt.predict(texts[0], index=1) == lines[:1]
+    assert prompt.predict({"text": texts[0], "more": 1}, index=1) == lines[:1]
 
 
 def test_figures_are_those_of_the_run(prompt):
@@ -80,6 +82,29 @@ def test_figures_are_those_of_the_run(prompt):
         assert found == {"task": "mood", "split": "test", "rows": 16, "accuracy": score}
     assert prompt.card.metrics["test accuracy"] == np.mean(result.scores)
     assert "mood" in prompt._repr_markdown_()
+
+
+def test_what_is_printed_is_short_and_has_the_score(prompt, source, backbone, tmp_path):
+    task = of_rows("mood", 4000)
+    assert repr(task) == "<Task mood: the classes good, bad, scored by accuracy; rows given in Python>"
+    many = replace(task, verbalizer={str(i): f"word {i}" for i in range(77)})
+    assert "mood: 77 classes, scored" in repr(many)
+    assert "mood: free text, scored" in repr(replace(task, verbalizer={}))
+    score = f"{100 * np.mean(prompt.results[0].scores):.1f} ["
+    assert repr(prompt).startswith(f"<Run {prompt.path}: mood: accuracy {score}")
+    assert repr(prompt).endswith("] over 2 seeds, 16 rows>")
+    assert ", of tone, colour>" in repr(source)
+    assert str(prompt) == repr(prompt)
+    assert len(repr(prompt)) - len(str(prompt.path)) < 80
+    gone = replace(prompt, path=tmp_path / "gone")
+    assert repr(gone) == f"<Run {tmp_path / 'gone'}>"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_too_few_rows_are_told_with_how_many_it_takes(backbone, tmp_path, count):
+    rows = [(row["text"], row["label"]) for row in toy_rows("tone", count)]
+    with pytest.raises(mpt.UserError, match=r"split of .* is empty; .* it takes about \d+ until some are"):
+        mpt.adapt(backbone, rows, tmp_path / "run", **UNTRAINED)
 
 
 def test_prompt_is_evaluated_on_other_rows(prompt):
@@ -107,6 +132,10 @@ def test_comparison_is_that_of_the_command(backbone, toy, tmp_path, capsys):
     kept = {name for name in before if not name.endswith(("report.html", ".svg", "machine.json"))}
     assert {name: tree(compared.path)[name] for name in kept} == {name: before[name] for name in kept}
     assert "| hard prompt |" in compared._repr_markdown_()
+    first, hard, _ = repr(compared).splitlines()
+    assert first == f"<ComparedRun {compared.path}: mood, all rows"
+    assert hard.startswith("  hard prompt: ")
+    assert f"{100 * np.mean(compared.results['hard prompt'][0].scores):.1f} [" in hard
     with pytest.raises(mpt.UserError, match="no method 'Lora'; did you mean 'LoRA'"):
         mpt.compare(backbone, [], [toy["mood"]], tmp_path / "other", methods=["Lora"])
 
@@ -122,6 +151,9 @@ def test_sequence_is_learned_as_by_the_command(source, tmp_path, capsys):
     learned = mpt.continual(source, [of_rows("mood"), of_rows("tone")], tmp_path / "run", **options)
     assert learned.results.tasks == ["mood", "tone"]
     assert [len(run.predict(["so glad"], index=1)) for run in learned.runs.values()] == [1, 1]
+    first, *lines = repr(learned).splitlines()
+    assert first == f"<SequenceRun {learned.path}: mood → tone"
+    assert len(lines) == 2
     before = tree(learned.path)
     assert cli.main(["continual", str(learned.path / "config.yaml")]) == 0
     assert tree(learned.path) == before
@@ -207,7 +239,7 @@ def mistakes(backbone, source, toy, folder):
     yield "give a list of tasks", lambda: mpt.pretrain(backbone, mood)
     yield "at least two source tasks", lambda: mpt.pretrain(backbone, [of_rows("mood")])
     yield "it knows tone, colour; name one", lambda: source.predict(["so glad"])
-    yield "give a list or a pandas frame", lambda: source.predict("so glad", "tone")
+    yield "give a list or a pandas frame", lambda: source.evaluate("tone", data="so glad")
     yield "no column 'text'", lambda: source.predict([{"txt": "so glad"}], "tone")
     yield "neither a mapping nor a (text, label) pair", lambda: source.evaluate("tone", data=["so glad"])
 

@@ -22,7 +22,7 @@ from mpt.types import Row
 CHECKED = 200  # validation rows on which a prompt is measured against baselines
 MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
-TOLD = 10  # classes that a warning names
+TOLD = 5  # classes that one warning names
 MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
 
 
@@ -145,7 +145,13 @@ def warn_of_few(
     """Says which classes have fewer rows than are asked for; or that all together have."""
     if per == "task":
         labels = np.full_like(labels, -1)
-    for label, count in zip(*np.unique(labels, return_counts=True)):
-        if count < shots:
-            kind = f" of '{task.choices[label]}'" if label >= 0 else ""
-            warn(f"task {task.name} has {count} training rows{kind}, not {shots}; all are taken")
+    few = [
+        (count, f" of '{task.choices[label]}'" if label >= 0 else "")
+        for label, count in zip(*np.unique(labels, return_counts=True))
+        if count < shots
+    ]
+    if few:
+        (count, kind), *others = few
+        told = "".join(f", {count}{kind}" for count, kind in others[: TOLD - 1])
+        more = f", few of {len(others) - TOLD + 1} more classes" if len(others) >= TOLD else ""
+        warn(f"task {task.name} has {count} training rows{kind}{told}{more}, not {shots}; all are taken")

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example
-from mpt.errors import UserError, warn_once
+from mpt.errors import UserError, warn
 from mpt.types import Layout, Row
 
 BLANKS = " \t"
@@ -166,7 +166,7 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
     """
     if cut := [int(count) for count in lost if count]:
         mean = round(sum(cut) / len(cut))
-        warn_once(
+        warn(
             f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are cut: "
             f"they lose {mean} tokens on average, {max(cut)} at most"
         )

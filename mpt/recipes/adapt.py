@@ -20,7 +20,7 @@ from mpt.baselines import BASELINES
 from mpt.catalog.library import find_tasks
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
-from mpt.errors import UserError
+from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.models.backbone import check_positions
@@ -38,6 +38,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
     return adapt_all(config, pretrained)[0]
 
 
+@warnings_once()
 @on_mesh
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
     """Trains the method's model for the target tasks, once per seed, and scores it on held-out rows.

@@ -16,7 +16,7 @@ from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.errors import UserError, nearest
+from mpt.errors import UserError, nearest, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
@@ -31,6 +31,7 @@ from mpt.system.paths import AnyPath, run_path
 SHOWN = ("methods", "targets", "shots", "reference", "goal")
 
 
+@warnings_once()
 @on_mesh
 def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.

@@ -17,6 +17,7 @@ from mpt.continual_learning.setup import beginners, checked_methods, checked_tas
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
+from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.prompts.source import SavedSource
@@ -28,6 +29,7 @@ STATISTICS = "keys.safetensors"
 TEXTS = 1000  # the most training texts of a task that its statistics are made of
 
 
+@warnings_once()
 @on_mesh
 def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
     """Learns the tasks in order by every method, and measures what each then knows of all of them.

@@ -13,7 +13,7 @@ from mpt.catalog.library import find_tasks
 from mpt.config.options import PretrainConfig
 from mpt.data.class_words import check_words
 from mpt.data.stored import stored_rows
-from mpt.errors import UserError
+from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
@@ -31,6 +31,7 @@ from mpt.types import Batch
 TITLES = {"teachers": "Teacher prompts", "universal": "Universal prompt"}
 
 
+@warnings_once()
 @on_mesh
 def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Trains the teachers, distils them into a universal prompt, and returns the run directory.

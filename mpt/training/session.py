@@ -123,7 +123,7 @@ class Session:
         return [line[SCORE] for line in self._metrics.read() if SCORE in line]
 
     def start_was_best(self) -> bool:
-        """Whether no later validation pass was as good as that before the first step, of which none is saved."""
+        """Whether no validation pass was as good as that before the first step, of which none is saved."""
         start, *later = self.scores() or [-np.inf]
         return start > max(later, default=-np.inf)
 

@@ -37,6 +37,21 @@ def test_only_what_is_asked_for_runs(tmp_path, compare_file, capsys):
     assert "universal" not in table
 
 
+def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
+    """Every method draws the same rows, and each would tell that they are few; the next run tells it anew."""
+    few = write_task(tmp_path, "few", toy_rows("mood", 20))
+    options = ("--targets", str(few), "--adapt.shots", "30", "--adapt.seeds", "0")
+    methods = ("--methods", "in-context examples", "largest class", "prompt tuning from instruction")
+    for name in ("a", "b"):
+        capsys.readouterr()
+        run = ("compare", str(compare_file), "--out", str(tmp_path / name))
+        assert cli.main([*run, *options, *methods]) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning: ")]
+        assert len(told) == 1
+        assert told[0].startswith("mpt: warning: task few has ")
+        assert told[0].endswith(" of 'bad', not 30; all are taken")
+
+
 def test_unknown_method(compare_file, capsys, tmp_path):
     error = refused(capsys, "compare", str(compare_file), "--out", str(tmp_path / "x"), "--methods", "Lora")
     assert "compare: methods: no method 'Lora'; did you mean 'LoRA'?" in error

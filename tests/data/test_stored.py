@@ -9,7 +9,6 @@ from mpt.data.sources import Files, Rows
 from mpt.data.stored import stored_rows
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
-from mpt.errors import warn_once
 
 WORDS = {"0": "no", "1": "yes"}
 
@@ -62,7 +61,6 @@ def test_cut_rows_are_told_of_when_they_are_read_again(tmp_path, tokenizer, caps
         assert 0 < cut < 9
         told = f"{cut} of 9 train rows of task toy are longer than max_length, 12 tokens, and are cut: "
         assert told in capsys.readouterr().err
-        warn_once.cache_clear()
 
 
 def test_rows_of_free_text_have_no_choices(tokenizer):
