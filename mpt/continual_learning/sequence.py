@@ -14,7 +14,7 @@ from mpt.continual_learning.results import TITLES, Outcome
 from mpt.continual_learning.scoring import Scorer
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
-from mpt.models.backbone import Backbone
+from mpt.models.backbone import Backbone, check_positions
 from mpt.models.cost import parameter_count
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted

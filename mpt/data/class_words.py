@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,6 +14,7 @@ from mpt.errors import UserError
 from mpt.types import Layout
 
 MOST = 5  # faults that are told
+BLANK_TOKENS = "▁Ġ "  # how tokenizers write a blank
 
 
 def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, vocab: int) -> None:
@@ -46,8 +48,8 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
 def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """What is told of words in which the tokenizer knows nothing but blanks."""
     for word, ids in spelled.items():
-        known = [i for i in ids if i != tokenizer.unk_token_id and str(tokenizer.decode([i])).strip()]
-        if not known:
+        tokens: Any = tokenizer.convert_ids_to_tokens([i for i in ids if i != tokenizer.unk_token_id])
+        if not any(token.strip(BLANK_TOKENS) for token in tokens):
             yield f"class '{word}' is nothing but unknown tokens to this tokenizer; give it another word"
 
 

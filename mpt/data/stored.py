@@ -71,7 +71,7 @@ class StoredRows(Sequence[Row]):
             check_texts([self[shortest]], layout, f"{name} row {shortest + 1}")
         if vocab is None or max(tokenizer.get_vocab().values()) < vocab:
             return  # without reading all tokens
-        check_ids([self._tokens.max()], tokenizer, vocab, name)
+        check_ids([int(self._tokens.max())], tokenizer, vocab, name)
 
     @property
     def labels(self) -> Int[np.ndarray, " R"]:
