@@ -12,7 +12,7 @@ import numpy as np
 from mpt.data.records import Fault, Record, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
-from mpt.errors import UserError, nearest
+from mpt.errors import UserError, nearest, warn
 from mpt.metrics import NEEDS
 from mpt.types import Scoring
 
@@ -177,19 +177,25 @@ class Task:
         return self.source.load(split, self.hashed)
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Yields the examples of a split, "train", "validation" or "test".
+        """Yields the examples of a split, "train", "validation" or "test"; says how many have no text.
 
         Raises:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
         """
-        record = None
+        record, blank = None, []
         for record in self.load(split):
-            yield self.example(record)
+            example = self.example(record)
+            if not any(example.fields.values()):
+                blank.append(record.where)
+            yield example
         if record is None:
             raise UserError(
                 f"task {self.name}: the {split} split of {self.source} is empty; where a hash of their texts "
                 f"splits the rows, it takes about {ENOUGH[split]} until some are in it: give more, or splits"
             )
+        if blank:
+            rows = f"{len(blank)} {split} rows of task {self.name}"
+            warn(f"{rows} have no text in {', '.join(self.columns)}; the first is {blank[0]}")
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
         """Draws ``count`` examples of a split without replacement, in random order; 0 draws all."""

@@ -144,7 +144,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of token ids; half a character at its end, where the ids were cut, is left out."""
-    return str(tokenizer.decode(ids)).rstrip("\ufffd")
+    return str(tokenizer.decode([*ids])).rstrip("\ufffd")
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

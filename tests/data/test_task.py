@@ -93,6 +93,16 @@ def test_conversions_and_formats_are_no_part_of_a_template(template):
         task(template)
 
 
+def test_rows_without_text_are_told_of_once(capsys):
+    texts = [("a", ""), (" ", "\t"), ("", "b"), ("", "")]
+    rows = [{"one": one, "two": two, "label": 0} for one, two in texts]
+    blank = Task("toy", Rows({"train": rows}), "{one} {two}\nSo:", WORDS)
+    for _ in range(2):
+        assert len(list(blank.examples("train"))) == 4
+    told = "mpt: warning: 2 train rows of task toy have no text in one, two; the first is train row 1\n"
+    assert capsys.readouterr().err == told
+
+
 def test_empty_split_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("")
     empty = Task("toy", Files({"test": tmp_path / "a.jsonl"}), "{text}", WORDS)

@@ -6,7 +6,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mpt.render.plots import _font_with, colour_and_mark, figure, heat_map, inline, legend, line, panels, save
+from mpt.render.plots import (
+    _characters,
+    _font_with,
+    colour_and_mark,
+    figure,
+    heat_map,
+    inline,
+    legend,
+    line,
+    panels,
+    save,
+)
 
 
 def drawn():
@@ -92,6 +103,7 @@ def test_names_in_any_script_are_drawn_without_a_word(tmp_path, kind, recwarn, c
 def test_a_font_of_last_resort_is_none():
     assert _font_with("\u0915") != "Last Resort High-Efficiency"
     assert _font_with("я") == ""  # Matplotlib's own has it
+    assert _characters("gone.ttf") == frozenset()
 
 
 def test_an_installed_font_is_taken_for_what_the_own_one_lacks(tmp_path, monkeypatch):
