@@ -17,7 +17,7 @@ import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import Fault, Record
-from mpt.errors import first_line, install
+from mpt.errors import first_line, install, one_line
 from mpt.system.paths import is_remote
 
 # UTF-8; a byte-order mark at the start, as spreadsheets write it, is dropped.
@@ -48,7 +48,7 @@ def read_file(path: str | Path) -> Iterator[Record | Fault]:
     except FileNotFoundError:
         yield Fault("unreadable file", name, "no such file")
     except OSError as error:
-        yield Fault("unreadable file", name, f"cannot be read: {error.strerror or error}")
+        yield Fault("unreadable file", name, f"cannot be read: {error.strerror or one_line(error)}")
 
 
 def _reader(path: str) -> Reader:
