@@ -58,6 +58,7 @@ setup(
         "safetensors>=0.8",
         "scikit-learn>=1.6",
         "scipy>=1.14.1",
+        "sentencepiece>=0.2.1",  # transformers reads T5's and Llama 2's tokenizers with it
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
         "array-record>=0.8.1",  # the format that TFDS reads at random

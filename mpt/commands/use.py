@@ -39,7 +39,9 @@ def evaluate(rest: list[str]) -> None:
         """
         return evaluate(run_path(run), task, split, rows, index)
 
-    print(json.dumps(tyro.cli(arguments, args=rest, prog="mpt evaluate")))
+    figures = tyro.cli(arguments, args=rest, prog="mpt evaluate")
+    # A figure that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
+    print(json.dumps({name: None if value != value else value for name, value in figures.items()}))
 
 
 def predict(rest: list[str]) -> None:

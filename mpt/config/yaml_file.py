@@ -61,8 +61,8 @@ def kind_of(path: AnyPath, kinds: Sequence[type[Config]]) -> type[Config]:
 
 
 def _with_bases(
-    kind: type, plain: dict[str, Any], files: tuple[AnyPath, ...], key: str = ""
-) -> dict[str, Any]:
+    kind: type, plain: dict[Any, Any], files: tuple[AnyPath, ...], key: str = ""
+) -> dict[Any, Any]:
     """``plain`` with the keys that it leaves out filled in from its bases."""
     own = dict(plain)
     for name, section in get_type_hints(kind).items():
@@ -80,7 +80,7 @@ def _with_bases(
     return merged(to_plain(load_config(kind, found, files)), own)
 
 
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merged(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
     """``old`` updated by ``new``, section by section.
 
     >>> merged({"train": {"steps": 60, "clip": 0.0}, "seed": 0}, {"train": {"steps": 5}})
@@ -95,7 +95,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return old | both
 
 
-def read_yaml(path: AnyPath) -> dict[str, Any]:
+def read_yaml(path: AnyPath) -> dict[Any, Any]:
     """Reads a YAML 1.2 file whose top level is a mapping.
 
     Raises:
@@ -110,7 +110,9 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        raise UserError(
+            f"{path}{line}: not YAML: {getattr(error, 'problem', None) or one_line(error)}"
+        ) from None
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         # What ruamel.yaml raises for an impossible date, a key that is a list, or a thousand brackets.
         raise UserError(f"{path}: not YAML: {one_line(error)}") from None

@@ -24,7 +24,7 @@ def read_parquet(path: str, file: IOBase) -> Iterator[Record | Fault]:
         # One group at a time: given all groups, the reader would read ahead.
         groups = (table_file.iter_batches(ROWS, row_groups=[i]) for i in range(table_file.num_row_groups))
         yield from arrow_records(path, chain.from_iterable(groups))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, LookupError, OverflowError) as error:
         raise Fault("unreadable file", path, f"not a whole Parquet file: {first_line(error)}") from None
 
 

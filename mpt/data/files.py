@@ -17,7 +17,7 @@ import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import Blank, Fault, Record
-from mpt.errors import first_line, install
+from mpt.errors import first_line, install, one_line
 from mpt.system.paths import is_remote
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def _read(name: str, read: Callable[[IOBase], Iterator[T]]) -> Iterator[T | Faul
     except FileNotFoundError:
         yield Fault("unreadable file", name, "no such file")
     except OSError as error:
-        yield Fault("unreadable file", name, f"cannot be read: {error.strerror or error}")
+        yield Fault("unreadable file", name, f"cannot be read: {error.strerror or one_line(error)}")
 
 
 def is_table(path: str | Path) -> bool:

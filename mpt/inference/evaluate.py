@@ -50,6 +50,9 @@ def choice_probabilities(
         batch_size: number of rows in a batch.
         sizing: a function from the rows of a batch to the sizes of its arrays; each distinct result is
             compiled once.
+
+    Raises:
+        UserError: a score is not a number.
     """
     graph, state = nnx.split(model)
     rows, prompts = headed(model.prompt, rows), np.broadcast_to(prompt, len(rows)).tolist()
@@ -57,6 +60,8 @@ def choice_probabilities(
     scores = np.full((len(rows), width), -np.inf, np.float32)
     for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
         scores[indices] = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
+    if np.isnan(scores).any():
+        raise UserError("the scores of the classes are not numbers; train the prompt again, in float32")
     return softmax(scores, axis=-1)  # not JAX's softmax, which would be compiled for each number of rows
 
 

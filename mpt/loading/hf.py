@@ -197,6 +197,8 @@ def _weight_files(folder: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
         raise UserError(f"{index}: no 'weight_map' from tensors to files; fetch it again")
+    if odd := [name for name in names.values() if not name.isprintable()]:
+        raise UserError(f"{index}: {odd[0]!r} is no name of a file; fetch it again")
     return [folder / name for name in sorted(set(names.values()))]
 
 

@@ -179,6 +179,8 @@ def read_files(
     """
     try:
         tensors: Mapping[str, np.ndarray] = load(vectors())
+        if not all(np.isfinite(value).all() for value in tensors.values()):
+            raise ValueError("it holds values that are not finite numbers")
         read = Card(**json.loads(card()))
         layer = {"layer": read.layer} if read.layer else {}
         arrays = {name: jnp.asarray(value) for name, value in tensors.items()}
