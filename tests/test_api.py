@@ -133,7 +133,7 @@ def test_comparison_is_that_of_the_command(backbone, toy, tmp_path, capsys):
     assert {name: tree(compared.path)[name] for name in kept} == {name: before[name] for name in kept}
     assert "| hard prompt |" in compared._repr_markdown_()
     first, hard, _ = repr(compared).splitlines()
-    assert first == f"<ComparedRun {compared.path}: mood, all rows"
+    assert first == f"<ComparedRun {compared.path}: mood, k = 4"
     assert hard.startswith("  hard prompt: ")
     assert f"{100 * np.mean(compared.results['hard prompt'][0].scores):.1f} [" in hard
     with pytest.raises(mpt.UserError, match="no method 'Lora'; did you mean 'LoRA'"):

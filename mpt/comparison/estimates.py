@@ -13,7 +13,7 @@ from mpt.adaptation.result import Result
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells, numbers_of_shots
 from mpt.metrics import LEAST
-from mpt.metrics.interval import Estimate, average, estimate
+from mpt.metrics.interval import Estimate, average, estimate, floored
 from mpt.prompts.saved import load_prompt
 from mpt.system.paths import AnyPath
 
@@ -78,7 +78,7 @@ class Comparison:
 def interval(result: Result) -> Estimate:
     """The mean over seeds, with its interval."""
     error = estimate(np.array(result.scores), _parts(result))
-    return error._replace(least=LEAST.get(result.metric, 0.0), most=1.0)
+    return floored(error._replace(least=LEAST.get(result.metric, 0.0), most=1.0), result.rows)
 
 
 def paired(one: Result, other: Result) -> Estimate:
@@ -89,7 +89,10 @@ def paired(one: Result, other: Result) -> Estimate:
     a, b = _parts(one), _parts(other)
     if a.shape[1] != b.shape[1]:  # a run of before is known by its scores alone
         a, b = np.array(one.scores)[:, None], np.array(other.scores)[:, None]
-    return estimate(np.subtract(one.scores, other.scores), a - b)
+    error, most = estimate(np.subtract(one.scores, other.scores), a - b), 1.0 - LEAST.get(one.metric, 0.0)
+    error = error._replace(least=-most, most=most)
+    alike = a.shape[1] > 1 and not error.mean  # as far as these rows tell
+    return floored(error, min(one.rows, other.rows)) if alike else error
 
 
 def _parts(result: Result) -> Float[np.ndarray, "S G"]:

@@ -112,6 +112,12 @@ def few_ticks(axes: Axes) -> None:
         axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
+def step_axis(axes: Axes) -> None:
+    """Has an x axis count steps, in whole numbers however few they are."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
 def level(axes: Axes, index: int, label: str, y: float) -> None:
     """Draws a value that does not depend on x, as a dotted horizontal line."""
     axes.axhline(y, label=plain(label), color=colour_and_mark(index)[0], linewidth=1.4, linestyle=":")

@@ -2,17 +2,19 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import binomtest
 
 from mpt.comparison import tables
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells
 from mpt.comparison.estimates import Comparison, head_start, interval, paired
 from mpt.comparison.figures import figures
-from mpt.metrics.interval import FOLDS
+from mpt.metrics.interval import FOLDS, average
 from mpt.recipes.adapt import Result
 
 LEVELS = {method: 0.6 + 0.02 * place for place, method in enumerate(ENTRIES)}
@@ -56,6 +58,38 @@ def test_results_of_before_have_intervals_over_seeds():
     assert found.half == pytest.approx(4.3027 * 0.01 / np.sqrt(3), rel=1e-4)
     assert np.isnan(interval(result("hard prompt", parts=[])).half)
     assert paired(result("SPoT", parts=[]), result(OURS)).half == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("rows", [2, 22, 500])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_does_not_vary_has_wilsons_interval(seeds, rows, share):
+    """All of 21 rows right is no proof that all others would be; in an average over targets neither."""
+    parts = [[share] * min(rows, FOLDS)] * seeds
+    alike = replace(result(OURS), scores=[share] * seeds, parts=parts, rows=rows)
+    found = interval(alike)
+    wilson = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
+    assert 0.0 <= found.low <= wilson.low + 1e-9
+    assert 1.0 >= found.high >= wilson.high - 1e-9
+    assert found.high - found.low == pytest.approx(wilson.high - wilson.low)
+    assert average([found, found]).half == pytest.approx(found.half / np.sqrt(2))
+    nothing = binomtest(0, rows).proportion_ci(method="wilson").high
+    assert (paired(alike, alike).low, paired(alike, alike).high) == pytest.approx((-nothing, nothing))
+
+
+def test_differences_stay_within_what_two_figures_can_differ_by():
+    """A few rows have wide intervals: a difference of 80 may not become one of more than 100."""
+    best = replace(result(OURS), scores=[0.9, 0.9], parts=[[1.2, 0.6], [0.9, 0.9]], rows=4)
+    worst = replace(best, scores=[0.1, 0.1], parts=[[-0.2, 0.4], [0.1, 0.1]])
+    assert (paired(best, worst).high, paired(worst, best).low) == (1.0, -1.0)
+
+
+def test_steps_are_whole_numbers_on_every_axis():
+    for _, _, drawn in figures(comparison(shots=(4,))):
+        for axes in drawn.axes:
+            if axes.get_xlabel() == "step":
+                axes.set_xlim(0, 3)
+                assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 def test_average_waits_for_all_targets():
