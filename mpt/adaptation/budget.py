@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import Found, Limit, search, search_in_turn
+from mpt.adaptation.search import Found, Limit, rising, search, search_in_turn
 from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.weighing import Weighing
@@ -25,6 +25,7 @@ from mpt.training.stage import Lengths
 from mpt.types import Row
 
 FIXED_STEPS = 40  # where nothing is searched
+GENTLE = 0.5  # of the learning rates that were found, for the steps on all rows
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Budget:
 
     @property
     def factor(self) -> float:
-        """What the learning rates are multiplied by."""
-        return self.found.factor if self.found else 1.0
+        """What the learning rates of the steps on all rows are multiplied by."""
+        return GENTLE * self.found.factor if self.found else 1.0
 
     def begun(self, start: Start) -> Start:
         """What training goes on from: the outcome of the search, if there was one."""
@@ -95,7 +96,7 @@ def with_budget(
     found = tried(setting, splits, begin, options, run, name, limit)
     budget = Budget(found, weighed(setting, splits, found, prior(setting, rows), options.probe))
     keep_search(run, name, budget)
-    return with_steps(setting, found.more, warmup=0.0), budget
+    return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
 
 def weighed(

@@ -3,7 +3,8 @@
 Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is
 held out; of many none, where there is a validation split. Candidate learning rates train side by side in one
 job. After the first look the best of them goes on alone, as in successive halving, until nothing improves.
-Its prompt then learns from all rows, with those that were held out, for half as many steps again. Whole
+Its prompt then learns from all rows, with those that were held out, for half as many steps again; gently, for
+the optimizer begins anew, and its first steps are as large as any, however little there is to gain. Whole
 models do not fit side by side: their rates are tried one after another, each until nothing improves.
 """
 
@@ -28,6 +29,8 @@ from mpt.training.stage import Stage, train_stage
 from mpt.types import Row
 
 LOSS = "held-out loss"
+RISE = 4  # steps in which a stage's learning rates rise
+LEAST = 8  # steps on all rows, if there are any
 FORWARD = 1 / 3  # the part of a training step that a forward pass takes
 
 
@@ -100,7 +103,7 @@ class Found:
         steps = min(curve, key=lambda at: at[1])[0]
         split = candidates[0].split
         scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
-        more = math.ceil(steps / 2) if split.given_back else 0
+        more = max(math.ceil(steps / 2), LEAST) if steps and split.given_back else 0
         if len(candidates) > 1:
             model = Prompted(model.backbone, take_prompts(model.prompt, [0]))
         return cls(factor, steps, more, rates, curve, scores, model, seconds)
@@ -216,7 +219,7 @@ def stage_of(
         epochs=0.0,
         batch_size=options.rows * len(candidates),
         parts=1,
-        warmup=min(0.5, 4 / steps),
+        warmup=rising(steps),
         decay="constant",
         sampling="equal",
         shares=(),
@@ -233,6 +236,11 @@ def stage_of(
         rate_scale=[candidate.factor for candidate in candidates],
         seed=setting.seeds[0],
     )
+
+
+def rising(steps: int) -> float:
+    """The part of a stage's steps in which its learning rates rise."""
+    return min(0.5, RISE / steps) if steps else 0.0
 
 
 def affordable(
