@@ -62,12 +62,15 @@ def check_ranges(config: Any, section: str = "") -> None:
         UserError: a number is out of its range, or not finite; the error has the option's dotted name.
     """
     for name in (field.name for field in dataclasses.fields(config)):
-        value, full = getattr(config, name), f"{section}{name}"
+        value: Any = getattr(config, name)
+        full = f"{section}{name}"
         if dataclasses.is_dataclass(value):
             check_ranges(value, f"{full}.")
+            continue
         if name in NEVER_EMPTY and value == ():
             raise UserError(f"{full}: give one or more")
-        for number in value if isinstance(value, tuple) else (value,):
+        numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
             if type(number) in (int, float):
                 refuse_outside(full, number)
 

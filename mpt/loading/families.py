@@ -277,8 +277,8 @@ class Family:
     table: Table
     prefix: str = ""
 
-    def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> DecoderSpec | T5Spec:
-        """The backbone's spec.
+    def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> Any:
+        """The spec of ``module``.
 
         Args:
             names: the checkpoint's tensors, without ``copies``.
@@ -294,7 +294,7 @@ class Family:
         except Exception as error:  # a value that no model has, such as a rope without its base
             raise UserError(f"{where}: the config describes no model ({one_line(error)})") from None
 
-    def table_of(self, names: Collection[str]) -> Table:
+    def table_of(self, names: Collection[str]) -> dict[str, tuple[str, str] | None]:
         """The table for one checkpoint, with the prefix that its names have."""
         prefix = self._prefix_of(names)
         return {name if name == HEAD else prefix + name: to for name, to in self.table.items()}

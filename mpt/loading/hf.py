@@ -22,7 +22,7 @@ from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.gguf_file import GGUFTensors, open_gguf
 from mpt.loading.tokenizer_files import read_tokenizer
-from mpt.loading.weights import Shardings, load_weights
+from mpt.loading.weights import Shardings, Table, load_weights
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.sharding import weight_shardings
@@ -85,8 +85,8 @@ def load_pretrained(
         spec = replace(spec, decoder_prompt=decoder_prompt)
     abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
     sizes = {"h": spec.head_dim, "x": 3}
-    table, shardings = family.table_of(names) | dict.fromkeys(copies), shardings or weight_shardings()
-    backbone = load_weights(abstract, tensors, table, sizes, path, shardings)
+    table: Table = family.table_of(names) | dict.fromkeys(copies)
+    backbone = load_weights(abstract, tensors, table, sizes, path, shardings or weight_shardings())
     if weights == "int8":
         quantize(backbone)
     files = [path] if path.is_file() else sorted({tensors.file(name) for name in tensors})
