@@ -120,10 +120,11 @@ def continual(rest: list[str]) -> None:
     from mpt.continual_learning.results import table
     from mpt.data.taskfile import from_anywhere
     from mpt.recipes.continual import continual
+    from mpt.render.console import print_table
 
     if resolved := _configured(ContinualConfig, "continual", rest):
         results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
-        Console().print(table(results))
+        print_table(Console(), table(results))
         print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
 
 

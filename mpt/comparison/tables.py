@@ -102,11 +102,9 @@ def _costs(comparison: Comparison, shots: int) -> list[Column]:
 
 def printed(lines: Sequence[Sequence[str]], title: str, caption: str) -> Table:
     """The table for a terminal; an interval stands below its figure."""
-    drawn = Table(
-        title=title, title_justify="left", caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True
-    )
+    drawn = Table(title=title, caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True)
     headings, *rest = lines
-    drawn.add_column(headings[0], min_width=12)  # so that it all fits 80 columns
+    drawn.add_column(headings[0])
     for name in headings[1:]:
         drawn.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for line in rest:

@@ -147,7 +147,7 @@ def course(matrix: Float[np.ndarray, "J J"]) -> Float[np.ndarray, " J"]:
 def table(results: Results) -> Table:
     """The summary, for the screen."""
     shown = Table(caption=_caption(results), box=SIMPLE, pad_edge=False, collapse_padding=True)
-    shown.add_column(HEADER[0], min_width=12)  # so that it all fits 80 columns
+    shown.add_column(HEADER[0])
     for name in HEADER[1:]:
         shown.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for cells in _lines(results):

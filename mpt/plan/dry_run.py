@@ -11,7 +11,7 @@ from mpt.loading.hf import Pretrained
 from mpt.models.cost import machine_rate, parameter_count
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Config, Planned, stages
-from mpt.render.console import UNKNOWN, number, short, table
+from mpt.render.console import UNKNOWN, number, print_table, short, table
 from mpt.training.stage import SAMPLE
 
 
@@ -22,18 +22,16 @@ def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
         tflops: rates of other machines, in TFLOP/s, to tell the hours at beside this one's.
     """
     pretrained, console = outline(config.model), Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has room
     tasks, planned = stages(config, pretrained)
     rates = {
         "here": machine_rate(config.model.dtype),
         **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},
     }
     for part, reads in tasks.items():
-        console.print(_task_table(part, reads))
-    console.print(_stage_table(planned, rates))
+        print_table(console, _task_table(part, reads))
+    print_table(console, _stage_table(planned, rates))
     for line in _notes(tasks, planned, pretrained, rates["here"]):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
 
 
 def _task_table(part: str, reads: Sequence[Reading]) -> Table:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mpt.plan.plans import Plan, mesh_name, rows_of
 from mpt.plan.search import Try, best
-from mpt.render.console import UNKNOWN, number, short, table
+from mpt.render.console import UNKNOWN, number, print_table, short, table
 
 GIB = 2**30
 BASES = {
@@ -20,14 +20,12 @@ BASES = {
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Prints what was tried, what the best takes of each chip, and what the whole run takes."""
-    if not console.is_terminal:
-        console.width = max(console.width, 100)
-    console.print(_tried(plan))
+    print_table(console, _tried(plan))
     if suggested := best(plan.tried):
-        console.print(_best(suggested))
-        console.print(_whole(plan))
+        print_table(console, _best(suggested))
+        print_table(console, _whole(plan))
     for line in _notes(plan):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
 
 
 def _tried(plan: Plan) -> Table:
@@ -36,7 +34,7 @@ def _tried(plan: Plan) -> Table:
     shown = table(f"{plan.model} on {where}, {short(plan.chip.flops / 1e12)} TFLOP/s each", headings)
     shown.columns[0].header = "data × fsdp × tensor"
     shown.columns[0].min_width = 22
-    shown.add_column("", overflow="fold")
+    shown.add_column("")
     for one in plan.tried:
         name, rows = mesh_name(one.job.mesh), rows_of(one.job.train)
         if one.found.fault:

@@ -18,6 +18,7 @@ from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.render.console import print_table
 from mpt.system.paths import AnyPath
 
 
@@ -114,8 +115,8 @@ def print_list(bank: Bank) -> None:
     """Prints a bank's prompts as a table."""
     table = Table(
         Column("prompt", no_wrap=True),
-        Column("tasks", overflow="fold"),
-        Column("method", overflow="fold"),
+        "tasks",
+        "method",
         Column("backbone", overflow="fold"),
         Column("length", justify="right"),
         Column("rows", justify="right"),
@@ -138,7 +139,4 @@ def print_list(bank: Bank) -> None:
             ", ".join(figures) or "–",
             f"{bank.added(name):%Y-%m-%d}",
         )
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 120)  # a file has room
-    console.print(table)
+    print_table(Console(markup=False, highlight=False), table)

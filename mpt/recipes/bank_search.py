@@ -30,6 +30,7 @@ from mpt.prompts import MultitaskPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.initial import starting_vectors
 from mpt.recipes.bank import Entry, entries
+from mpt.render.console import print_table
 from mpt.rundir.directory import RunDir
 from mpt.system.progress import Progress
 from mpt.training.stage import train_stage
@@ -210,12 +211,11 @@ def print_found(bank: Bank, name: str, ranking: Ranking) -> None:
     table = Table(
         Column("rank", justify="right"),
         Column("prompt", no_wrap=True),
-        Column("trained on", overflow="fold"),
+        "trained on",
         Column("similarity", justify="right"),
         Column("loss", justify="right"),
         Column("accuracy", justify="right"),
         title=f"Starts for {ranking.task.name}; tried on {ranking.rows} training rows",
-        title_justify="left",
         box=SIMPLE,
         pad_edge=False,
     )
@@ -226,7 +226,7 @@ def print_found(bank: Bank, name: str, ranking: Ranking) -> None:
     if ranking.instruction:
         table.add_row("–", INSTRUCTION, "", "", *_told(ranking.instruction), style="dim")
     console = Console(markup=False, highlight=False)
-    console.print(table)
+    print_table(console, table)
     command = ["mpt", "adapt", "few_shot", "--prompt", f"{bank.path}/{best.entry.name}", "--task", name]
     if best.entry.card.backbone != ModelConfig().name:
         command += ["--model.name", best.entry.card.backbone]

@@ -17,6 +17,7 @@ from mpt.data.splits import SPLITS, Seen, digest_of, splits_by_hash
 from mpt.data.task import Example, Task
 from mpt.data.taskfile import is_task_file, parse_task
 from mpt.errors import UserError
+from mpt.render.console import print_table
 
 SHOWN = 10  # faults of one kind
 
@@ -92,7 +93,7 @@ def check_task(name: str, model: str = "") -> None:
     for line in faults.lines():
         console.print(line, soft_wrap=True)
     if task:
-        console.print(_table(surveys))
+        print_table(console, _table(surveys))
         for line in _notes(task, surveys, dropped):
             console.print(line, soft_wrap=True)
     if count := faults.counts.total():

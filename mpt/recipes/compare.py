@@ -21,6 +21,7 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
 from mpt.recipes.pretrain import pretrain
+from mpt.render.console import print_table
 from mpt.render.plots import save
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
@@ -70,14 +71,14 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     finish(run.path)
     for shots in comparison.shots:
         last = shots == comparison.shots[-1]
-        console.print(
-            tables.printed(
-                tables.table(comparison, shots, short=True),
-                title=tables.k(shots) if config.shots else "",
-                caption=tables.caption(comparison, spent) if last else "",
-            )
+        shown = tables.printed(
+            tables.table(comparison, shots, short=True),
+            title=tables.k(shots) if config.shots else "",
+            caption=tables.caption(comparison, spent) if last else "",
         )
-    console.print(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
+        print_table(console, shown)
+    written = f"Written to {run.path}/results.md and report.html; each method's run is beside them."
+    console.print(written, markup=False, soft_wrap=True)
     return run.path
 
 

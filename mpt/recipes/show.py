@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from mpt.catalog.library import find_task, packaged_tasks
-from mpt.data.task import Example
+from mpt.data.sources import Packaged
+from mpt.data.task import Example, Task
 from mpt.errors import UserError
+from mpt.render.console import print_table
 
 PROMPT, FIELD, TARGET = "magenta", "cyan", "bold green"
 
 
 def list_tasks() -> None:
-    """Prints all packaged tasks."""
-    table = Table(Column("task", no_wrap=True), "kind", "metric", Column("data", overflow="fold"))
-    for name, task in packaged_tasks().items():
+    """Prints all packaged tasks, those first whose data comes with a Python package."""
+    at_once, fetched = [], []
+    for task in packaged_tasks().values():
+        (at_once if isinstance(task.source, Packaged) else fetched).append(task)
+    console = Console(markup=False, highlight=False)
+    for title, tasks in (
+        ("These work at once: their data is in small Python packages, which mpt gets for itself", at_once),
+        ("These fetch their data from its host when they are used first", fetched),
+    ):
+        print_table(console, _tasks_table(title, tasks))
+
+
+def _tasks_table(title: str, tasks: Sequence[Task]) -> Table:
+    names = Column("task", no_wrap=True), Column("kind", no_wrap=True), "metric"
+    table = Table(*names, Column("data", overflow="fold"), title=title, box=SIMPLE, pad_edge=False)
+    for task in tasks:
         kind = f"{len(task.choices)} classes" if task.choices else "text"
-        table.add_row(name, kind, ", ".join(task.metrics), str(task.source))
-    Console().print(table)
+        table.add_row(task.name, kind, ", ".join(task.metrics), str(task.source))
+    return table
 
 
 def show_task(name: str, split: str, rows: int, model: str = "", max_length: int = 128) -> None:

@@ -1,13 +1,18 @@
-"""Tables of numbers on the console."""
+"""Tables on the console: each fits it, or becomes a list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.box import SIMPLE
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
 
 UNKNOWN = "unknown"
+WIDE = 10_000  # columns, more than any table
+FOLDED = 24  # columns in which paths are folded, at least
 
 
 def table(title: str, numbers: Sequence[str]) -> Table:
@@ -15,8 +20,8 @@ def table(title: str, numbers: Sequence[str]) -> Table:
 
     Numbers are aligned to the right and never cut.
     """
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
-    table.add_column("", min_width=17, overflow="fold")
+    table = Table(title=title, box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("")
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
@@ -30,3 +35,64 @@ def short(value: float) -> str:
 def number(count: int | None) -> str:
     """A count with thousands separators; "unknown" for None."""
     return UNKNOWN if count is None else f"{count:,}"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table without breaking a word; where the console is too narrow for that, as a list of rows.
+
+    Only columns whose ``overflow`` is "fold", of paths, may break within a word.
+    """
+    table.title_justify = table.caption_justify = "left"
+    wide = console.options.update(width=WIDE)
+    spans = [_span(console, wide, column) for column in table.columns]
+    between = console.measure(table, options=wide).maximum - sum(most for _, most in spans)
+    room = console.width - between
+    if sum(least for least, _ in spans) > room:
+        _print_list(console, table)
+        return
+    for column, width in zip(table.columns, _widths(spans, room)):
+        column.width = width
+    console.print(table)
+
+
+def _span(console: Console, wide: ConsoleOptions, column: Column) -> tuple[int, int]:
+    """The least and the most width that a column can use."""
+    sizes = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
+    most = max(column.min_width or 0, *(size.maximum for size in sizes))
+    least = most if column.no_wrap else max(size.minimum for size in sizes)
+    return min(least, FOLDED) if column.overflow == "fold" else least, most
+
+
+def _widths(spans: Sequence[tuple[int, int]], room: int) -> list[int]:
+    """The columns' widths: each its least, and what is left goes to those that lack most."""
+    widths = [least for least, _ in spans]
+    for _ in range(min(room, sum(most for _, most in spans)) - sum(widths)):
+        lacking = [most - width for (_, most), width in zip(spans, widths)]
+        widths[lacking.index(max(lacking))] += 1
+    return widths
+
+
+def _print_list(console: Console, table: Table) -> None:
+    """Prints each row as lines: its name, and below it what has a heading or stands alone."""
+
+    def add(text: str, indent: str = "") -> None:
+        lines.extend(wrap(text, console.width, initial_indent=indent, subsequent_indent=2 * indent))
+
+    lines: list[str] = []
+    headings = [_plain(console, column.header) for column in table.columns]
+    add(_plain(console, table.title))
+    for cells in zip(*([_plain(console, cell) for cell in column.cells] for column in table.columns)):
+        lines.append("")
+        for place, (heading, cell) in enumerate(zip(headings, cells)):
+            named = heading and (place or cell.isdecimal())
+            if cell:
+                add(f"{heading}: {cell}" if named else cell, "  " * bool(place))
+    lines.append("")
+    add(_plain(console, table.caption))
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _plain(console: Console, cell: RenderableType | None) -> str:
+    """A cell in one line."""
+    text = cell.plain if isinstance(cell, Text) else console.render_str(str(cell or "")).plain
+    return " ".join(text.replace("-\n", "").split())
