@@ -189,7 +189,6 @@ def inline(drawn: Figure, title: str) -> str:
     )
     head, body = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
-    # On a narrow page the figure scrolls, so that it does not become too small to read.
-    size = f"max-width: {width}px; min-width: {3 * width // 4}px"
-    attributes = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
+    attributes = f'role="img" aria-label="{html.escape(title)}" fill="currentColor"'
+    attributes += f' style="max-width: {width}px"'  # on a narrow page it shrinks, and fits
     return f"{head} {attributes}>{body}".replace("#000000", "currentColor")
