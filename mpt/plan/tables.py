@@ -32,8 +32,8 @@ def _tried(plan: Plan) -> Table:
     where = f"{plan.where or 'the devices here'}: {plan.devices} × {_gib(plan.chip.memory)} GiB"
     headings = ["rows\na step", "GiB\na chip", "ms\na step", "tokens\na second", "of peak\n%"]
     shown = table(f"{plan.model} on {where}, {short(plan.chip.flops / 1e12)} TFLOP/s each", headings)
-    shown.columns[0].header = "data × fsdp × tensor"
-    shown.columns[0].min_width = 22
+    shown.columns[0].header = "data × fsdp\n× tensor"
+    shown.columns[0].no_wrap = True
     shown.add_column("")
     for one in plan.tried:
         name, rows = mesh_name(one.job.mesh), rows_of(one.job.train)

@@ -22,7 +22,8 @@ class Section(NamedTuple):
     blocks: Sequence[Html]
 
 
-# Light and dark colours, by the reader's preference. What is too wide scrolls in a box of its own.
+# Light and dark colours, by the reader's preference. Tables have the width of the window, and scroll in a box
+# of their own where that is too little; sentences are as long as one reads well.
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c1c1c; --faint: #636363; --line: #ddd;
   --link: #0060a8 }
@@ -30,7 +31,7 @@ STYLE = """
   :root { --paper: #16181b; --ink: #e4e4e4; --faint: #a2a2a2; --line: #3a3d42; --link: #7cc0f5 }
 }
 * { box-sizing: border-box }
-body { margin: 0 auto; padding: 1rem; max-width: 64rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1rem; max-width: 120rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word }
 h1 { font-size: clamp(1.25rem, 5vw, 1.6rem); line-height: 1.2; margin: 0.5rem 0 }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 0.4rem; padding-top: 0.7rem; border-top: 1px solid var(--line) }

@@ -52,6 +52,18 @@ def printed(capsys, monkeypatch, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command, name", [("compare", "quickstart"), ("compare", PAPERS[0].stem)])
+def test_all_that_is_told_fits_the_screen(command, name, width, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    capsys.readouterr()
+    assert cli.main([command, name, "--dry-run", "--tflops", "200"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert not [line for line in lines if "…" in line]
+
+
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_plan_of_a_paper_is_whole_without_a_network(path, capsys, monkeypatch, tmp_path):
     command = path.read_text().split()[2]

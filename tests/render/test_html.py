@@ -68,6 +68,12 @@ def test_page_fetches_nothing():
     assert not {"link", "iframe", "object", "img"} & set(read.names)
 
 
+def test_a_page_uses_the_width_of_a_desk_and_lets_nothing_be_wider_than_a_telephone():
+    (widest,) = re.findall(r"^body \{.*max-width: (\d+)rem", whole(), re.M)
+    assert 16 * int(widest) >= 1400
+    assert not re.findall(r"<svg[^>]*min-width", whole())
+
+
 def test_contents_lead_to_the_sections():
     text = whole()
     assert (

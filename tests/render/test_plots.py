@@ -17,6 +17,7 @@ from mpt.render.plots import (
     line,
     panels,
     save,
+    step_axis,
 )
 
 
@@ -44,6 +45,21 @@ def test_inline_figures_take_the_colour_of_their_page():
     text = inline(drawn(), "a < b")
     assert ElementTree.fromstring(text).get("aria-label") == "a < b"
     assert "#000000" not in text and 'fill="currentColor"' in text
+
+
+def test_inline_figures_shrink_to_any_page_and_grow_to_their_own_size():
+    style = ElementTree.fromstring(inline(drawn(), "one")).get("style")
+    assert style == f"max-width: {round(96 * 6.4)}px"
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 6, 7, 40, 1000])
+def test_ticks_of_steps_are_whole_numbers(last):
+    _, axes = figure()
+    line(axes, 0, "a", [0, last], [0.0, 1.0])
+    step_axis(axes)
+    ticks = axes.get_xticks()
+    assert len(ticks) > 1
+    assert all(float(tick).is_integer() for tick in ticks)
 
 
 def test_heat_map_leaves_unknown_cells_empty():
