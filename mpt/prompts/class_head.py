@@ -104,9 +104,9 @@ class HeadedPrompt(nnx.Module):
             return jnp.stack([jnp.pad(x, [(0, width - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in taken])
 
         vectors = jnp.stack([prompt.prompt.compose()[index] for prompt, index in zip(prompts, indices)])
-        head = [stacked(part) for part in ("classes", "last", "mean", "bias")]
+        head = {part: stacked(part) for part in ("classes", "last", "mean", "bias")}
         probe = None if prompts[0].probe is None else stacked("probe")
-        return cls(vectors, *head, prompts[0].layer, probe)
+        return cls(vectors, **head, layer=prompts[0].layer, probe=probe)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)

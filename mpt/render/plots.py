@@ -235,8 +235,8 @@ def inline(drawn: Figure, title: str) -> str:
     )
     head, body = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
-    # On a narrow page the figure shrinks, and fits. A name may be wider than was measured, in a font that is not
-    # installed here: it is not cut off.
+    # On a narrow page the figure shrinks, and fits. A name may be wider than was measured, in a font that is
+    # not installed here: it is not cut off.
     size = f"max-width: {width}px; overflow: visible"
     attributes = f'role="img" aria-label="{html.escape(title)}" fill="currentColor" style="{size}"'
     return f"{head} {attributes}>{body}".replace("#000000", "currentColor")
