@@ -100,7 +100,7 @@ def write_peft_prompts(
     composed, backbone = np.asarray(prompt.compose()), known_as(card.backbone)
     for name, vectors in zip(names, composed):
         write_plain(folder / name, vectors, backbone, layout, card.backbone_hash)
-    factors = isinstance(prompt, MultitaskPrompt) and prompt.words is None
-    if factors:
+    multitask = isinstance(prompt, MultitaskPrompt) and prompt.words is None
+    if isinstance(prompt, MultitaskPrompt) and multitask:
         write_multitask(folder / "multitask", prompt, backbone, layout, card.backbone_hash)
-    write_atomic(folder / "README.md", of_peft(names, composed.shape[1], card, layout, factors))
+    write_atomic(folder / "README.md", of_peft(names, composed.shape[1], card, layout, multitask))
