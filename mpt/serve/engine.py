@@ -207,7 +207,7 @@ def _text(
     return GeneratedText(decoded(tokenizer, kept), ended, read, len(kept))
 
 
-def class_word_length(ids: Sequence[int], words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> int:
+def class_word_length(ids: list[int], words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> int:
     """How many of the tokens are the longest class word that they begin with; 0 if they begin with none."""
     found, length, most = "", 0, max(map(len, words), default=0)
     for end in range(1, len(ids) + 1):
