@@ -25,7 +25,7 @@ from mpt.training.stage import Lengths
 from mpt.types import Row
 
 FIXED_STEPS = 40  # where nothing is searched
-GENTLE = 0.5  # of the learning rates that were found, for the steps on all rows
+GENTLE = 0.25  # of the learning rates that were found, for the steps on all rows
 
 
 @dataclass(frozen=True)
