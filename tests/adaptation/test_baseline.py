@@ -19,6 +19,8 @@ from mpt.inference.answers import kept_answers
 from mpt.methods import AdaptConfig
 from mpt.recipes import adapt as recipe
 
+NOT_TRAINED = "no step was trained: this is the score of what the prompt started from"
+
 
 @pytest.fixture(autouse=True)
 def few_choices(monkeypatch):
@@ -59,7 +61,8 @@ def test_largest_class_is_scored_on_the_rows_of_an_adaptation(config, pretrained
 
 def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_path, monkeypatch):
     result = recipe.adapt(replace(config, baselines=True), pretrained)
-    line, better = result.remarks
+    untrained, line, better = result.remarks
+    assert untrained == NOT_TRAINED
     assert line.startswith(f"On the same rows: largest class {100 * result.baselines['largest class']:.1f}, ")
     assert line.endswith(f" %; this prompt {100 * np.mean(result.scores):.1f} %.")
     others = ["largest class", "counting words", "linear probe", "in-context examples"]
@@ -91,7 +94,7 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
 
 def test_validation_rows_that_are_scored_are_asked_once(config, pretrained):
     result = recipe.adapt(replace(config, baselines=True, scored="validation"), pretrained)
-    assert f" {result.rows} validation rows: " in result.remarks[1]
+    assert f" {result.rows} validation rows: " in result.remarks[-1]
 
 
 def test_without_validation_rows_nothing_is_called_better(config, pretrained, tmp_path):
@@ -101,14 +104,14 @@ def test_without_validation_rows_nothing_is_called_better(config, pretrained, tm
     source = {"train": "train.jsonl", "test": "test.jsonl"}
     task = write_task(tmp_path, "tone", source=source)
     result = recipe.adapt(replace(config, baselines=True, task=str(task)), pretrained)
-    assert len(result.remarks) == 1
+    assert len(result.remarks) == 2
 
 
 @pytest.mark.parametrize("change", [{"baselines": False}, {"baselines": True, "free": True}])
 def test_no_line_where_it_is_not_wanted_or_not_of_use(config, pretrained, free, change):
     task = free if change.pop("free", False) else config.task
     result = recipe.adapt(replace(config, task=task, seeds=(0,), test_rows=2, **change), pretrained)
-    assert (result.baselines, result.remarks) == ({}, [])
+    assert (result.baselines, result.remarks) == ({}, [NOT_TRAINED])
 
 
 def test_the_option_may_differ_when_a_run_is_read_back(config, pretrained):

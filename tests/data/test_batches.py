@@ -9,7 +9,7 @@ from transformers import ByT5Tokenizer
 from mpt.data.batches import bucket, collate
 from mpt.data.task import Example
 from mpt.data.tokenise import decoded, encode, warn_of_cut
-from mpt.errors import UserError
+from mpt.errors import UserError, warnings_once
 from mpt.types import Row
 
 CHOICES = ("good", "bad")
@@ -96,8 +96,9 @@ def test_cut_rows_are_told_of_once(capsys, tokenizer):
     rows = encode([example(a=a) for a in ("x", "1 2 3 4 5 6 7 8", "1 2 3 4 5 6 7 8 9 0")], tokenizer, 16)
     lost = [row.lost for row in rows]
     assert lost[0] == 0 < lost[1] < lost[2]
-    for _ in range(2):
-        warn_of_cut("train rows of task toy", lost, 16)
+    with warnings_once():
+        for _ in range(2):
+            warn_of_cut("train rows of task toy", lost, 16)
     told = "mpt: warning: 2 of 3 train rows of task toy are longer than max_length, 16 tokens, and are cut: "
     average = round((lost[1] + lost[2]) / 2)
     assert capsys.readouterr().err == f"{told}they lose {average} tokens on average, {lost[2]} at most\n"

@@ -114,11 +114,13 @@ def test_words_that_a_prompt_starts_from_are_within_the_embedding(pretrained, to
     tokenizer.add_tokens([f"<{i}>" for i in range(40)])
     read = replace(pretrained, tokenizer=tokenizer)
     task = replace(find_task(toy["tone"]), instruction="<39> good?")
-    told = "what its prompt starts from: token '<39>' has number 322, .* has 320 rows for .* 323 tokens"
+    told = "what its prompt starts from: token '<39>' has number 322, .* has 283 rows for .* 323 tokens"
     config = PromptConfig(length=4, start=start, text="<39>")
     with pytest.raises(UserError, match=told):
         starting_vectors(config, [task], [0], read)
-    assert starting_vectors(replace(config, text="<1>"), [replace(task, instruction="<1>")], [0], read).any()
+    assert starting_vectors(
+        replace(config, text="good"), [replace(task, instruction="good")], [0], read
+    ).any()
 
 
 def test_cached_rows_are_checked_for_each_model(tmp_path, pretrained):
