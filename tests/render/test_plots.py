@@ -49,7 +49,7 @@ def test_inline_figures_take_the_colour_of_their_page():
 
 def test_inline_figures_shrink_to_any_page_and_grow_to_their_own_size():
     style = ElementTree.fromstring(inline(drawn(), "one")).get("style")
-    assert style == f"max-width: {round(96 * 6.4)}px"
+    assert style == f"max-width: {round(96 * 6.4)}px; overflow: visible"
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 6, 7, 40, 1000])
