@@ -61,9 +61,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     backbone = pretrained.backbone
     for task in tasks:
         check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
-    if (
-        config.baseline
-    ):  # it reads texts alone; what stands in front of them is known once a method has started
+    if config.baseline:  # it reads texts alone; a method's own start knows what it puts in front of them
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     if config.shots:
