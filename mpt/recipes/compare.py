@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -55,7 +56,12 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     comparison = Comparison.of(config, parameter_count(pretrained.backbone), results)
     spent = pretraining_seconds(run_path(source.out)) if universal else None
     rates = tuning.in_words(config, tuned) if tuned else ""
+    target = ""
     for cell in cells(config):
+        if cell.target != target:
+            # Programs have the shapes of one target's texts and classes; those of all would fill the memory.
+            jax.clear_caches()
+            target = cell.target
         base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
         factor = tuned[cell.method].factor if cell.method in tuned else 1.0
         result = results[cell] = adapt(
