@@ -104,12 +104,13 @@ def beside(
     if drawn.checked is None:
         return {}, []
     lessons = Lessons.of(task, drawn, States(pretrained))
-    merits = {name: each.merit for name, each in BASELINES.items() if each.applies(task)}
+    suited = {name: baseline for name, baseline in BASELINES.items() if baseline.applies(task)}
+    merits = {name: baseline.merit for name, baseline in suited.items()} | {IN_CONTEXT: "no training"}
     asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]
     together = HeldOut(
         [example for each in asked for example in each.examples], [row for each in asked for row in each.rows]
     )
-    said = {name: lessons.answers(BASELINES[name], together) for name in merits}
+    said = {name: lessons.answers(baseline, together) for name, baseline in suited.items()}
     said |= _in_context(task, drawn, pretrained, seeds, together)
     found = {name: mean_scores(task, asked, each) for name, each in said.items()}
     told = ", ".join(f"{name} {100 * on_scored:.1f}" for name, (on_scored, *_) in found.items())
@@ -117,9 +118,8 @@ def beside(
     best = max(found, key=lambda name: found[name][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
         remarks.append(
-            f"{best[0].upper()}{best[1:]} {'are' if best == IN_CONTEXT else 'is'} {100 * lead:.1f} points "
-            f"better on {len(drawn.checked.examples)} validation rows: "
-            f"{merits.get(best, 'they need no training')}."
+            f"On {len(drawn.checked.examples)} validation rows, {title} is {100 * lead:.1f} points below "
+            f"{best} ({merits[best]})."
         )
     return {name: on_scored for name, (on_scored, *_) in found.items()}, remarks
 

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import Found, Limit, rising, search, search_in_turn
+from mpt.adaptation.search import Found, Search, rising
 from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
+from mpt.adaptation.time_limit import Limit
 from mpt.adaptation.weighing import Weighing
 from mpt.baselines import States
 from mpt.config.options import SearchConfig
@@ -92,8 +93,8 @@ def with_budget(
         tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
         return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
 
-    tried = search if METHODS[setting.method].side_by_side else search_in_turn
-    found = tried(setting, splits, begin, options, run, name, limit)
+    search = Search(setting, splits, begin, options, run, name, limit)
+    found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     budget = Budget(found, weighed(setting, splits, found, prior(setting, rows), options.probe))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget

@@ -11,8 +11,8 @@ import numpy as np
 
 from mpt.adaptation.budget import with_budget
 from mpt.adaptation.draws import Drawn, HeldOut
-from mpt.adaptation.search import Limit
 from mpt.adaptation.start import start
+from mpt.adaptation.time_limit import Limit
 from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
 from mpt.inference.answers import keep_answers

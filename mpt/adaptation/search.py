@@ -14,10 +14,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from mpt.adaptation.held_out import Scores, class_scores, text_loss
+from mpt.adaptation.candidates import Candidate, held_out_loss, held_out_scores
+from mpt.adaptation.held_out import Scores
 from mpt.adaptation.splits import Split
+from mpt.adaptation.time_limit import Limit, affordable
 from mpt.config.options import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
@@ -26,39 +27,10 @@ from mpt.rundir.directory import RunDir
 from mpt.training.loop import Patience
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
-from mpt.types import Row
 
 LOSS = "held-out loss"
 RISE = 4  # steps in which a stage's learning rates rise
 LEAST = 8  # steps on all rows, if there are any
-FORWARD = 1 / 3  # the part of a training step that a forward pass takes
-
-
-class Limit(NamedTuple):
-    """When an adaptation has to be through.
-
-    Attributes:
-        at: the time by ``time.monotonic()``.
-        rows: number of rows that are read behind the training, to score the prompt.
-    """
-
-    at: float = math.inf
-    rows: int = 0
-
-    def left(self, more: float) -> float:
-        """The seconds that are left, with ``more`` seconds to go behind them."""
-        return self.at - time.monotonic() - more
-
-
-class Candidate(NamedTuple):
-    """A prompt of the search.
-
-    Attributes:
-        factor: what its learning rates are multiplied by.
-    """
-
-    factor: float
-    split: Split
 
 
 @dataclass(frozen=True)
@@ -88,7 +60,6 @@ class Found:
     @classmethod
     def of(
         cls,
-        factor: float,
         rates: dict[float, float],
         curve: list[tuple[int, float]],
         model: Prompted,
@@ -101,7 +72,7 @@ class Found:
             model: at the best look, with a prompt for each candidate; the first one's is kept.
         """
         steps = min(curve, key=lambda at: at[1])[0]
-        split = candidates[0].split
+        factor, split = candidates[0]
         scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
         more = max(math.ceil(steps / 2), LEAST) if steps and split.given_back else 0
         if len(candidates) > 1:
@@ -109,185 +80,140 @@ class Found:
         return cls(factor, steps, more, rates, curve, scores, model, seconds)
 
 
-def search(
-    setting: Setting,
-    splits: Sequence[Split],
-    begin: Callable[[int], Start],
-    options: SearchConfig,
-    run: RunDir,
-    name: str,
-    limit: Limit,
-) -> Found:
-    """Tries learning rates side by side, and finds how many steps the best of them needs.
+@dataclass(frozen=True)
+class Search:
+    """Finds how fast and how long the prompt of one task learns from the rows of one seed.
 
-    Args:
-        setting: the adaptation of one task from the rows of one seed.
-        splits: what its prompts learn from and are scored on, see ``splits_of``.
+    Attributes:
+        splits: what prompts learn from and are scored on, see ``splits_of``.
         begin: makes the model before training, with so many prompts side by side.
-        name: the ending of the names of the search's stages.
+        name: the ending of the names of its stages.
         limit: when the adaptation has to be through.
     """
-    began = time.monotonic()
-    every = looks_every(splits, options)
-    candidates = [Candidate(factor, split) for factor in options.rates for split in splits]
-    begun = begin(len(candidates))
-    first = stage_of(f"search-rates{name}", begun, candidates, setting, options, every)
-    model, seconds = train_stage(first, run)
-    rates = {factor: held_out_loss(model, candidates, factor) for factor in options.rates}
-    best = min(rates, key=lambda factor: (rates[factor], abs(math.log(factor))))
 
-    chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
-    candidates = [candidates[index] for index in chosen]
-    begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
-    per_row = seconds / (first.train.batch_size * every)
-    # Two more programs will be compiled: that of the next stage, and that of the last.
-    left = limit.left(2 * (time.monotonic() - began - seconds) + per_row * limit.rows * FORWARD)
-    most = min(
-        most_steps(splits, options) - every,
-        affordable(options, left, per_row, candidates, setting.train.batch_size),
-    )
-    second = stage_of(f"search-steps{name}", begun, candidates, setting, options, int(most))
-    model, curve, more_seconds = until_best(second, candidates, options, every, run)
-    curve = [(every + step, loss) for step, loss in curve]
-    return Found.of(best, rates, curve, model, candidates, seconds + more_seconds)
+    setting: Setting
+    splits: Sequence[Split]
+    begin: Callable[[int], Start]
+    options: SearchConfig
+    run: RunDir
+    name: str
+    limit: Limit
 
+    def side_by_side(self) -> Found:
+        """Tries all learning rates in one job, and finds how many steps the best of them needs."""
+        began, every = time.monotonic(), self.looks_every
+        candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
+        begun = self.begin(len(candidates))
+        first = self.stage("rates", begun, candidates, every)
+        model, seconds = train_stage(first, self.run)
+        rates = {factor: held_out_loss(model, candidates, factor) for factor in self.options.rates}
+        best = min(rates, key=lambda factor: (rates[factor], abs(math.log(factor))))
 
-def search_in_turn(
-    setting: Setting,
-    splits: Sequence[Split],
-    begin: Callable[[int], Start],
-    options: SearchConfig,
-    run: RunDir,
-    name: str,
-    limit: Limit,
-) -> Found:
-    """Tries learning rates one after another, each until nothing improves, on the first split alone.
+        chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
+        candidates = [candidates[index] for index in chosen]
+        begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
+        per_row = seconds / (first.train.batch_size * every)
+        # Two more programs will be compiled: that of the next stage, and that of the last.
+        left = self.limit.left(per_row, more=2 * (time.monotonic() - began - seconds))
+        most = min(self.most_steps - every, self.affordable(left, per_row, candidates))
+        second = self.stage("steps", begun, candidates, int(most))
+        model, curve, more_seconds = self.until_best(second, candidates, every)
+        curve = [(every + step, loss) for step, loss in curve]
+        return Found.of(rates, curve, model, candidates, seconds + more_seconds)
 
-    Each rate has an equal part of the time. The arguments are those of ``search``.
-    """
-    every, most = looks_every(splits, options), most_steps(splits, options)
-    rates: dict[float, float] = {}
-    best, taken, seconds = None, 0, 0.0
-    for factor in options.rates:
-        candidates, steps = [Candidate(factor, splits[0])], most
-        if taken:  # how long a step takes is known by now
-            per_row = seconds / (options.rows * taken)
-            left = limit.left(per_row * limit.rows * FORWARD) / (len(options.rates) - len(rates))
-            steps = int(min(most, affordable(options, left, per_row, candidates, setting.train.batch_size)))
-        stage = stage_of(f"search-x{factor:g}{name}", begin(1), candidates, setting, options, steps)
-        model, curve, spent = until_best(stage, candidates, options, min(every, steps), run)
-        taken, seconds = taken + curve[-1][0], seconds + spent
-        rates[factor] = min(loss for _, loss in curve)
-        if rates[factor] == min(rates.values()):  # no other model stays in memory
-            best = Found.of(factor, rates, curve, model, candidates, seconds)
-    assert best
-    return replace(best, seconds=seconds)
+    def in_turn(self) -> Found:
+        """Tries learning rates one after another, each until nothing improves, on the first split alone.
 
+        Each rate has an equal part of the time.
+        """
+        rates: dict[float, float] = {}
+        best, taken, seconds = None, 0, 0.0
+        for factor in self.options.rates:
+            candidates, steps = [Candidate(factor, self.splits[0])], self.most_steps
+            if taken:  # how long a step takes is known by now
+                per_row = seconds / (self.options.rows * taken)
+                left = self.limit.left(per_row) / (len(self.options.rates) - len(rates))
+                steps = int(min(steps, self.affordable(left, per_row, candidates)))
+            stage = self.stage(f"x{factor:g}", self.begin(1), candidates, steps)
+            model, curve, spent = self.until_best(stage, candidates, min(self.looks_every, steps))
+            taken, seconds = taken + curve[-1][0], seconds + spent
+            rates[factor] = min(loss for _, loss in curve)
+            if rates[factor] == min(rates.values()):  # no other model stays in memory
+                best = Found.of(rates, curve, model, candidates, seconds)
+        assert best
+        return replace(best, seconds=seconds)
 
-def until_best(
-    stage: Stage, candidates: Sequence[Candidate], options: SearchConfig, every: int, run: RunDir
-) -> tuple[Prompted, list[tuple[int, float]], float]:
-    """Trains candidates of one rate until nothing improves.
+    def until_best(
+        self, stage: Stage, candidates: Sequence[Candidate], every: int
+    ) -> tuple[Prompted, list[tuple[int, float]], float]:
+        """Trains candidates of one rate until nothing improves.
 
-    Returns:
-        The model at the best look, (step, held-out loss) of each look, and the seconds of the steps.
-    """
-    factor = candidates[0].factor
+        Args:
+            every: steps between looks at the held-out rows.
 
-    def look(model: Prompted) -> dict[str, float]:
-        value = held_out_loss(model, candidates, factor)
-        return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
+        Returns:
+            The model at the best look, (step, held-out loss) of each look, and the seconds of the steps.
+        """
+        factor = candidates[0].factor
 
-    stop = Patience(options.patience, options.gain)
-    model, seconds = train_stage(stage, run, look, every, best=True, patience=stop)
-    lines = run.metrics(stage.name).read()
-    return model, [(int(line["step"]), line[LOSS]) for line in lines if LOSS in line], seconds
+        def look(model: Prompted) -> dict[str, float]:
+            value = held_out_loss(model, candidates, factor)
+            return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
+        stop = Patience(self.options.patience, self.options.gain)
+        model, seconds = train_stage(stage, self.run, look, every, best=True, patience=stop)
+        lines = self.run.metrics(stage.name).read()
+        return model, [(int(line["step"]), line[LOSS]) for line in lines if LOSS in line], seconds
 
-def stage_of(
-    name: str,
-    begun: Start,
-    candidates: Sequence[Candidate],
-    setting: Setting,
-    options: SearchConfig,
-    steps: int,
-) -> Stage:
-    """A stage in which all candidates train side by side."""
-    train = replace(
-        setting.train,
-        steps=steps,
-        epochs=0.0,
-        batch_size=options.rows * len(candidates),
-        parts=1,
-        warmup=rising(steps),
-        decay="constant",
-        sampling="equal",
-        shares=(),
-        save_every=steps,  # looks save what they see
-    )
-    return Stage(
-        name,
-        begun.model,
-        [headed(begun.model.prompt, candidate.split.learnt) for candidate in candidates],
-        train,
-        tasks=[setting.tasks[0].name] * len(candidates),
-        trainable=begun.trainable,
-        weight_rate=begun.weight_rate,
-        rate_scale=[candidate.factor for candidate in candidates],
-        seed=setting.seeds[0],
-    )
+    def stage(self, title: str, begun: Start, candidates: Sequence[Candidate], steps: int) -> Stage:
+        """A stage in which all candidates train side by side.
+
+        Args:
+            title: a part of its name.
+        """
+        train = replace(
+            self.setting.train,
+            steps=steps,
+            epochs=0.0,
+            batch_size=self.options.rows * len(candidates),
+            parts=1,
+            warmup=rising(steps),
+            decay="constant",
+            sampling="equal",
+            shares=(),
+            save_every=steps,  # looks save what they see
+        )
+        return Stage(
+            f"search-{title}{self.name}",
+            begun.model,
+            [headed(begun.model.prompt, candidate.split.learnt) for candidate in candidates],
+            train,
+            tasks=[self.setting.tasks[0].name] * len(candidates),
+            trainable=begun.trainable,
+            weight_rate=begun.weight_rate,
+            rate_scale=[candidate.factor for candidate in candidates],
+            seed=self.setting.seeds[0],
+        )
+
+    @property
+    def looks_every(self) -> int:
+        """Steps between looks: a quarter of a pass over the rows, within bounds."""
+        quarter = math.ceil(len(self.splits[0].learnt) / (4 * self.options.rows))
+        return min(max(quarter, self.options.every), 4 * self.options.every)
+
+    @property
+    def most_steps(self) -> int:
+        """The most steps of a prompt: so many, or so many passes over many rows."""
+        passes = self.options.epochs * len(self.splits[0].learnt) / self.options.rows
+        return max(self.options.steps, math.ceil(passes))
+
+    def affordable(self, left: float, per_row: float, candidates: Sequence[Candidate]) -> float:
+        """The number of steps that these candidates can take in ``left`` seconds; see ``time_limit``."""
+        held_out = sum(len(candidate.split.held_out) for candidate in candidates)
+        rows, rows_after = self.options.rows * len(candidates), self.setting.train.batch_size
+        return affordable(left, per_row, rows, held_out, self.options.every, rows_after)
 
 
 def rising(steps: int) -> float:
     """The part of a stage's steps in which its learning rates rise."""
     return min(0.5, RISE / steps) if steps else 0.0
-
-
-def affordable(
-    options: SearchConfig, left: float, per_row: float, candidates: Sequence[Candidate], batch_size: int
-) -> float:
-    """The number of steps behind the first look that are through in ``left`` seconds, at least one.
-
-    Args:
-        per_row: seconds that a step takes for each of its rows.
-        candidates: the prompts that go on.
-        batch_size: rows of a step on all rows, of which half as many steps follow.
-    """
-    held_out = sum(len(candidate.split.held_out) for candidate in candidates)
-    look = per_row * FORWARD * held_out / options.every
-    step = per_row * (options.rows * len(candidates) + batch_size / 2) + look
-    return max((left - per_row * options.every * batch_size / 2) / step, 1)
-
-
-def most_steps(splits: Sequence[Split], options: SearchConfig) -> int:
-    """The most steps of a prompt: so many, or so many passes over many rows."""
-    return max(options.steps, math.ceil(options.epochs * len(splits[0].learnt) / options.rows))
-
-
-def looks_every(splits: Sequence[Split], options: SearchConfig) -> int:
-    """Steps between looks: a quarter of a pass over the rows, within bounds."""
-    quarter = math.ceil(len(splits[0].learnt) / (4 * options.rows))
-    return min(max(quarter, options.every), 4 * options.every)
-
-
-def held_out_loss(model: Prompted, candidates: Sequence[Candidate], factor: float) -> float:
-    """The loss of a rate's prompts on the rows that each of them did not learn from."""
-    if candidates[0].split.held_out[0].choices:
-        return held_out_scores(model, candidates, factor).tempered_loss()
-    rows, prompts = _held_out(candidates, factor)
-    return text_loss(model, rows, prompts)
-
-
-def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float) -> Scores:
-    """The class scores of all held-out rows, each by the rate's prompt that did not learn from it."""
-    return class_scores(model, *_held_out(candidates, factor))
-
-
-def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row], list[int]]:
-    pairs = [
-        (row, index)
-        for index, candidate in enumerate(candidates)
-        if candidate.factor == factor
-        for row in candidate.split.held_out
-    ]
-    return [row for row, _ in pairs], [index for _, index in pairs]

@@ -33,4 +33,4 @@ def texts(examples: Sequence[Example]) -> list[str]:
     return ["\n".join(example.fields.values()) for example in examples]
 
 
-COUNTING_WORDS = Baseline("counting words", answer, "it needs no language model")
+COUNTING_WORDS = Baseline("counting words", answer, "no language model")

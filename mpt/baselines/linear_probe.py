@@ -61,4 +61,4 @@ def best_of(states: Float[np.ndarray, "R 2 D"], classes: Int[np.ndarray, " R"]) 
     return max(product(POOLINGS, STRENGTHS), key=accuracy)
 
 
-LINEAR_PROBE = Baseline("linear probe", answer, "it needs no prompt, but the model's hidden states")
+LINEAR_PROBE = Baseline("linear probe", answer, "no prompt, but the model's hidden states")

@@ -51,7 +51,7 @@ class Baseline:
     Attributes:
         name: its name as an option, and in tables.
         answer: its answers to the rows that a lesson asks.
-        merit: what speaks for it where it is better than a prompt.
+        merit: what it does without, or how, in a few words that stand behind its name in brackets.
         classes: it is for tasks with class words; else for those of free text.
         learns: it learns from the drawn rows; else its answers are the same for all draws.
     """

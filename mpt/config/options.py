@@ -18,17 +18,6 @@ ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
 
-def at_least_1(**numbers: int) -> None:
-    """Checks that every option given by name is at least 1.
-
-    Raises:
-        UserError: an option is smaller; the error names the first of them.
-    """
-    for name, number in numbers.items():
-        if number < 1:
-            raise UserError(f"{name}: it must be at least 1, not {number}")
-
-
 def refuse_open(**stages: TrainConfig) -> None:
     """Checks that the length of every stage, given by the name of its option, is given.
 
@@ -245,9 +234,6 @@ class SearchConfig:
     by two thirds of the layers."""
 
     def __post_init__(self):
-        at_least_1(rows=self.rows, every=self.every, patience=self.patience)
-        if not self.rates or min(self.rates) <= 0:
-            raise UserError(f"rates: give one or more above 0, not {list(self.rates)}")
         if self.steps <= self.every:
             raise UserError(f"steps: it must be more than every ({self.every}), not {self.steps}")
 

@@ -47,12 +47,21 @@ RANGES: dict[str, Range] = {
     "seed": SEED,
     "seeds": SEED,
     "tune.seeds": Range(),  # a count
+    "search.rows": AT_LEAST_1,
+    "search.every": AT_LEAST_1,
+    "search.patience": AT_LEAST_1,
+    "adept.width": AT_LEAST_1,
+    "attempt.width": AT_LEAST_1,
+    "dept.rank": AT_LEAST_1,
+    "lora.rank": AT_LEAST_1,
+    "prefix.tokens": AT_LEAST_1,
+    "ulpt.rank": AT_LEAST_1,
     "steps": Range(-1),  # -1: until nothing improves
     "data": Range(-1),  # -1: the devices that other axes leave
     "fsdp": Range(-1),
     "tensor": Range(-1),
 }
-NEVER_EMPTY = {"seeds"}
+NEVER_EMPTY = {"seeds", "rates"}
 
 
 def check_ranges(config: Any, section: str = "") -> None:

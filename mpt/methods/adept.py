@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.config.options import at_least_1
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -31,9 +30,6 @@ class AdeptConfig:
     """Hidden units of the network."""
     rate: float = 0.001
     """Adam's peak learning rate for the network."""
-
-    def __post_init__(self):
-        at_least_1(width=self.width)
 
 
 @saved_as("adept")

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.config.options import at_least_1
 from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
@@ -33,9 +32,6 @@ class AttemptConfig:
     """Hidden units of the network that makes the query of an input."""
     rate: float = 0.001
     """Adam's peak learning rate for that network."""
-
-    def __post_init__(self):
-        at_least_1(width=self.width)
 
 
 @saved_as("attempt")

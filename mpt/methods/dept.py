@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.config.options import at_least_1
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -30,9 +29,6 @@ class DeptConfig:
     """Rank of the matrix of shifts; the paper's is 45."""
     rate: float = 0.001
     """Adam's peak learning rate for that matrix's factors."""
-
-    def __post_init__(self):
-        at_least_1(rank=self.rank)
 
 
 @saved_as("dept")

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.config.options import at_least_1
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -33,9 +32,6 @@ class LoraConfig:
     """Which matrices have an update: those of attention, or those of the feed-forward layers as well."""
     rate: float = 0.0005
     """Adam's peak learning rate."""
-
-    def __post_init__(self):
-        at_least_1(rank=self.rank)
 
 
 class LoraParam(nnx.Variable):

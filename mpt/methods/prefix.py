@@ -23,7 +23,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mpt.config.options import at_least_1
 from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
 from mpt.methods.examples import in_context
@@ -54,9 +53,6 @@ class PrefixConfig:
     """With `start: examples`: the most tokens that the instruction and the examples take."""
     rate: float = 0.03
     """Adam's peak learning rate for keys and values, whose numbers are far larger than an embedding's."""
-
-    def __post_init__(self):
-        at_least_1(tokens=self.tokens)
 
 
 @saved_as("prefix")

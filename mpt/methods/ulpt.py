@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mpt.config.options import at_least_1
 from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting, no_shared_part
@@ -29,9 +28,6 @@ class UlptConfig:
     """Seed of the random matrix."""
     shared_only: bool = False
     """With a universal prompt: only its shared part gets few dimensions; its factors train as they are."""
-
-    def __post_init__(self):
-        at_least_1(rank=self.rank)
 
 
 class UltraLowPrompt(PlainPrompt):

@@ -14,8 +14,8 @@ from mpt.adaptation.baseline import beside, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, write_results
-from mpt.adaptation.search import Limit
 from mpt.adaptation.setting import setting_of
+from mpt.adaptation.time_limit import Limit
 from mpt.baselines import BASELINES
 from mpt.catalog.library import find_tasks
 from mpt.data.class_words import check_words

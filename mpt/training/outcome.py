@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,11 +27,21 @@ def refuse_all_left_out(stage: str, steps: int, left_out: int) -> None:
 
 
 def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
-    """Warns if the mean loss of a stage's last fifth of steps is above that of its first fifth."""
-    part = max(1, len(losses) // 5)
-    first, last = float(np.mean(losses[:part] or [0.0])), float(np.mean(losses[-part:] or [0.0]))
-    if last > first:
-        warn(f"{stage}: the loss rose, from {first:.3f} to {last:.3f}; try a lower learning rate")
+    """Warns if a stage's loss rose by more than chance: its last steps' mean is above that of its first ones.
+
+    Steps read different rows, so the means of a fifth of the steps each, or of four where that is more, are
+    told apart by Welch's t-test (a t above 2).
+    """
+    part = min(max(len(losses) // 5, 4), len(losses) // 2)
+    if not part:
+        return
+    first, last = np.asarray(losses[:part]), np.asarray(losses[-part:])
+    of_few = 1 if part > 1 else 0  # a sample's variance; one loss has none
+    chance = math.sqrt((first.var(ddof=of_few) + last.var(ddof=of_few)) / part)
+    if last.mean() - first.mean() > 2 * chance:
+        warn(
+            f"{stage}: the loss rose, from {first.mean():.3f} to {last.mean():.3f}; try a lower learning rate"
+        )
 
 
 def warn_of_few_rows(stage: str, rows: int, batch_size: int) -> None:

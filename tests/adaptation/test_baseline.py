@@ -82,11 +82,8 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
         found = recipe.adapt(there, pretrained)
         leads[name] = np.mean(found.scores)
     best = max(result.baselines, key=leads.__getitem__)
-    verb = "are" if best == others[-1] else "is"
-    assert better.startswith(
-        f"{best.capitalize()} {verb} {100 * (leads[best] - leads['']):.1f} points better on "
-    )
-    assert f"{found.rows} validation rows: " in better
+    below = f"{100 * (leads[best] - leads['']):.1f} points below {best} ("
+    assert better.startswith(f"On {found.rows} validation rows, this prompt is {below}")
     page = (tmp_path / "run" / "report.html").read_text()
     assert line in page and better in page
     assert read_results(tmp_path / "run") == [result]
@@ -94,7 +91,7 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
 
 def test_validation_rows_that_are_scored_are_asked_once(config, pretrained):
     result = recipe.adapt(replace(config, baselines=True, scored="validation"), pretrained)
-    assert f" {result.rows} validation rows: " in result.remarks[-1]
+    assert f"On {result.rows} validation rows, " in result.remarks[-1]
 
 
 def test_without_validation_rows_nothing_is_called_better(config, pretrained, tmp_path):

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from mpt.adaptation.search import Candidate, affordable
-from mpt.adaptation.splits import Split, splits_of
+from mpt.adaptation.splits import splits_of
+from mpt.adaptation.time_limit import affordable
 from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
@@ -66,12 +66,11 @@ def test_rows_are_held_out(rows, validation, learnt, held_out, splits):
 
 
 def test_the_time_that_is_left_bounds_the_steps():
-    options = SearchConfig(rows=8, every=8)
-    split = Split([], [Row([0], [0])] * 24)
     # 0.5 s a row: a step reads 8 rows, its part of a look 1, of what follows 8; 8 of those come first.
-    assert affordable(options, 156.0, 0.5, [Candidate(1.0, split)], 16) == (156 - 32) / (0.5 * 17)
-    assert affordable(options, -1.0, 0.5, [Candidate(1.0, split)], 16) == 1
-    assert affordable(options, math.inf, 0.5, [Candidate(1.0, split)], 16) > 10**9
+    of = {"rows": 8, "held_out": 24, "every": 8, "rows_after": 16}
+    assert affordable(156.0, 0.5, **of) == pytest.approx((156 - 32) / (0.5 * 17))
+    assert affordable(-1.0, 0.5, **of) == 1
+    assert affordable(math.inf, 0.5, **of) == affordable(156.0, 0.0, **of) == math.inf
 
 
 def test_an_adaptation_of_no_time_takes_the_least_steps(tmp_path, tiny_model, toy):

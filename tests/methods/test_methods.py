@@ -187,7 +187,7 @@ def adapt_with(tmp_path, config_file, plain_adapt, capsys):
     [
         ({"method": "delpt"}, "run.yaml: method is 'delpt'; did you mean 'dept'?"),
         ({"method": "spot"}, "method spot needs source prompts; give --prompt with a run of `mpt pretrain`"),
-        ({"method": "dept", "dept": {"rank": 0}}, "run.yaml: dept.rank: it must be at least 1, not 0"),
+        ({"method": "dept", "dept": {"rank": 0}}, "run.yaml: dept.rank: it must be 1 or more, not 0"),
         ({"method": "ulpt", "ulpt": {"shared_only": True}}, "ulpt.shared_only: only a universal prompt has"),
         ({"freeze_shared": True}, "freeze_shared: only a universal prompt has a shared part"),
         ({"freeze_shared": True, "instruction": 2}, "freeze_shared: only a universal prompt has a shared"),

@@ -23,6 +23,8 @@ def test_a_stage_without_a_finite_step_is_an_error():
         ([1.0, 0.5], False),
         ([1.0, 1.5], True),
         ([1.0] * 9 + [3.0] * 9, True),
+        ([0.07, 0.11, 0.05, 0.09, 0.06, 0.12, 0.05, 0.12], False),  # one row's loss and another's
+        ([0.07, 0.11, 0.05, 0.09, 0.26, 0.32, 0.25, 0.32], True),
     ],
 )
 def test_a_loss_that_rises_is_told(capsys, losses, warned):

@@ -1,0 +1,45 @@
+"""The prompts of a search, and their loss on the rows that each of them did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mpt.adaptation.held_out import Scores, class_scores, text_loss
+from mpt.adaptation.splits import Split
+from mpt.prompts.prompted import Prompted
+from mpt.types import Row
+
+
+class Candidate(NamedTuple):
+    """A prompt of a search.
+
+    Attributes:
+        factor: what its learning rates are multiplied by.
+    """
+
+    factor: float
+    split: Split
+
+
+def held_out_loss(model: Prompted, candidates: Sequence[Candidate], factor: float) -> float:
+    """The loss of a rate's prompts on the rows that each of them did not learn from."""
+    if candidates[0].split.held_out[0].choices:
+        return held_out_scores(model, candidates, factor).tempered_loss()
+    rows, prompts = _held_out(candidates, factor)
+    return text_loss(model, rows, prompts)
+
+
+def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float) -> Scores:
+    """The class scores of all held-out rows, each by the rate's prompt that did not learn from it."""
+    return class_scores(model, *_held_out(candidates, factor))
+
+
+def _held_out(candidates: Sequence[Candidate], factor: float) -> tuple[list[Row], list[int]]:
+    pairs = [
+        (row, index)
+        for index, candidate in enumerate(candidates)
+        if candidate.factor == factor
+        for row in candidate.split.held_out
+    ]
+    return [row for row, _ in pairs], [index for _, index in pairs]

@@ -1,0 +1,47 @@
+"""When an adaptation has to be through, and how many steps that leaves."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+FORWARD = 1 / 3  # the part of a training step that a forward pass takes
+
+
+class Limit(NamedTuple):
+    """When an adaptation has to be through.
+
+    Attributes:
+        at: the time by ``time.monotonic()``.
+        rows: number of rows that are read behind the training, to score the prompt.
+    """
+
+    at: float = math.inf
+    rows: int = 0
+
+    def left(self, per_row: float, more: float = 0.0) -> float:
+        """The seconds that are left for training.
+
+        Args:
+            per_row: seconds that a training step takes for each of its rows.
+            more: seconds that something else will take.
+        """
+        return self.at - time.monotonic() - more - per_row * FORWARD * self.rows
+
+
+def affordable(left: float, per_row: float, rows: int, held_out: int, every: int, rows_after: int) -> float:
+    """The number of steps behind the first look that are through in ``left`` seconds, at least one.
+
+    Half as many steps on all rows follow.
+
+    Args:
+        per_row: seconds that a step takes for each of its rows.
+        rows: of a step, of all prompts together.
+        held_out: number of rows that a look reads.
+        every: steps between looks, and of the first one.
+        rows_after: of a step on all rows.
+    """
+    after = rows_after / 2
+    step = rows + held_out * FORWARD / every + after
+    return max((left / per_row - every * after) / step, 1) if per_row else math.inf
