@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -62,7 +63,8 @@ def load_pretrained(
 
     Args:
         name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
-        dtype: data type of the weights and activations.
+        dtype: data type of the weights and activations. On a CPU, activations are float32 in any case, and
+            rounded where bfloat16 weights multiply them; see ``mpt.models.layers.product``.
         weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them as they are.
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: for encoder-decoders: how many of each prompt's vectors, its last ones, are put before
@@ -83,7 +85,12 @@ def load_pretrained(
         raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
-    abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
+    activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
+
+    def module() -> Backbone:
+        return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
+
+    abstract = nnx.eval_shape(module)
     sizes = {"h": spec.head_dim, "x": 3}
     table: Table = family.table_of(names) | dict.fromkeys(copies)
     backbone = load_weights(abstract, tensors, table, sizes, path, shardings or weight_shardings())

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import (
@@ -213,13 +214,22 @@ class Decoder(nnx.Module):
         spec: the model's dimensions and choices.
         rngs: source of the random weights, which hold until a checkpoint is loaded.
         dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
+        activations: the type of activations, where it is another.
         remat: what the backward pass recomputes, a key of ``REMAT``.
     """
 
     layout: Layout = "decoder"
 
-    def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: str = "elementwise"):
-        self.spec, self.dtype, self.remat = spec, jnp.dtype(dtype), remat
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+        activations: DTypeLike | None = None,
+        remat: str = "elementwise",
+    ):
+        self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
         self.ends = nnx.Dict(make_weights(spec.end_parts(), spec.sizes(), rngs, dtype))
         self.layers = nnx.Dict(make_weights(spec.layer_parts(), spec.sizes(), rngs, dtype))
 
@@ -454,7 +464,7 @@ class Decoder(nnx.Module):
         """
         first, last = span = span or (0, self.spec.layers)
         if self.spec.positions and first == 0:
-            x = x + look_up(unsharded(self.ends), "position_table", positions)
+            x = x + look_up(unsharded(self.ends), "position_table", positions).astype(x.dtype)
 
         angles = self.spec.angles(positions)
 

@@ -6,12 +6,14 @@ bias, the scales of its 8-bit form, LoRA's factors) is in the same mapping, unde
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -22,8 +24,12 @@ Layer = Mapping[str, Array]
 
 # What is stored for the backward pass, which recomputes the rest. Storing only the matrix products is
 # faster than storing everything (less memory traffic) as well as smaller.
+PRODUCT = "product"
 REMAT = {
-    "elementwise": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "elementwise": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(PRODUCT),
+    ),
     "layers": jax.checkpoint_policies.nothing_saveable,
     "nothing": jax.checkpoint_policies.everything_saveable,
 }
@@ -68,10 +74,22 @@ def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
 
 def scan_over(stacked: Layer, span: tuple[int, int]) -> tuple[Any, Callable[[Any], Layer]]:
     """What a scan over the layers of ``span`` goes over, and what makes a layer's weights of an element."""
+    bits = {name: _as_bits(w) for name, w in stacked.items()}
     if span == (0, len(next(iter(stacked.values())))):
-        return stacked, lambda w: w
+        return bits, lambda w: {name: _of_bits(x, stacked[name]) for name, x in w.items()}
     # The loop indexes the weights of all layers: a slice of them would be copied in every step.
-    return jnp.arange(*span), lambda index: {name: w[index] for name, w in stacked.items()}
+    return jnp.arange(*span), lambda index: {
+        name: _of_bits(x[index], stacked[name]) for name, x in bits.items()
+    }
+
+
+def _as_bits(w: Array) -> Array:
+    """A bfloat16 array's bits; XLA would hold it in float32 throughout a loop on a CPU, and convert each part."""
+    return jax.lax.bitcast_convert_type(w, jnp.uint16) if w.dtype == jnp.bfloat16 else w
+
+
+def _of_bits(bits: Array, like: Array) -> Array:
+    return jax.lax.bitcast_convert_type(bits, like.dtype) if bits.dtype != like.dtype else bits
 
 
 def unsharded(weights: Mapping[str, Weight], w: Layer | None = None) -> Layer:
@@ -91,13 +109,45 @@ def linear(w: Layer, name: str, x: Float[Array, ...], axes: int = 1) -> Float[Ar
     >>> linear(w, "up", jnp.ones((1, 2)))
     Array([[2., 3., 4.]], dtype=float32)
     """
-    y = jnp.tensordot(x, w[name].astype(x.dtype), axes)
+    y = product(x, w[name], axes)
     if f"{name}_scale" in w:
         y = scaled(y, w[f"{name}_scale"]).astype(x.dtype)
     if f"{name}_lora_a" in w:
         low = jnp.tensordot(x, w[f"{name}_lora_a"].astype(x.dtype), axes)
         y = y + jnp.tensordot(low, w[f"{name}_lora_b"].astype(x.dtype), 1)
-    return y + on_last_axes(w[f"{name}_bias"], y) if f"{name}_bias" in w else y
+    return y + on_last_axes(w[f"{name}_bias"], y).astype(y.dtype) if f"{name}_bias" in w else y
+
+
+def product(x: Float[Array, ...], w: Array, axes: int = 1) -> Float[Array, ...]:
+    """The product of the last ``axes`` axes of ``x`` with the first of ``w``, in ``x``'s type.
+
+    A float32 ``x`` is rounded to bfloat16 where ``w`` is in bfloat16, and products are summed in float32: a
+    CPU multiplies bfloat16 fast, but would convert a result, or ``w``, at every call.
+    """
+    if x.dtype == jnp.float32 and w.dtype == jnp.bfloat16:
+        return checkpoint_name(_rounded_product(x, w, axes), PRODUCT)
+    return jnp.tensordot(x, w.astype(x.dtype), axes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rounded_product(x: Float[Array, ...], w: Float[Array, ...], axes: int) -> Float[Array, ...]:
+    return jnp.tensordot(x.astype(w.dtype), w, axes, preferred_element_type=jnp.float32)
+
+
+def _rounded_forward(x: Array, w: Array, axes: int) -> tuple[Array, tuple[Array, Array]]:
+    return _rounded_product(x, w, axes), (x.astype(w.dtype), w)
+
+
+def _rounded_backward(axes: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """The gradients of ``x``, and of ``w``, whose product is left out of a program that does not need it."""
+    x, w = saved
+    gradient, rows = gradient.astype(w.dtype), tuple(range(x.ndim - axes))
+    outputs = tuple(range(len(rows), gradient.ndim)), tuple(range(axes, w.ndim))
+    of_x = jnp.tensordot(gradient, w, outputs, preferred_element_type=jnp.float32)
+    return of_x, jnp.tensordot(x, gradient, (rows, rows), preferred_element_type=jnp.float32).astype(w.dtype)
+
+
+_rounded_product.defvjp(_rounded_forward, _rounded_backward)
 
 
 def on_last_axes(x: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]:
@@ -135,7 +185,11 @@ def shifted(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[
 
 def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Logits, in float32, of hidden states against the rows of a table."""
-    y = jnp.einsum("...d,vd->...v", x, w[name].astype(x.dtype), preferred_element_type=jnp.float32)
+    table = w[name]
+    if x.dtype == jnp.float32 and table.dtype == jnp.bfloat16:
+        y = product(x, table.T)
+    else:
+        y = jnp.einsum("...d,vd->...v", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
     return scaled(y, w[f"{name}_scale"]) if f"{name}_scale" in w else y
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV, KVCache, attend, attend_within, concat_positions, gather, visible
@@ -166,13 +167,22 @@ class T5(nnx.Module):
         spec: the model's dimensions and choices.
         rngs: source of the random weights, which hold until a checkpoint is loaded.
         dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
+        activations: the type of activations, where it is another.
         remat: what the backward pass recomputes, a key of ``REMAT``.
     """
 
     layout: Layout = "encoder-decoder"
 
-    def __init__(self, spec: T5Spec, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: str = "elementwise"):
-        self.spec, self.dtype, self.remat = spec, jnp.dtype(dtype), remat
+    def __init__(
+        self,
+        spec: T5Spec,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+        activations: DTypeLike | None = None,
+        remat: str = "elementwise",
+    ):
+        self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
         sizes = spec.sizes()
         self.ends = nnx.Dict(make_weights(spec.end_parts(), sizes, rngs, dtype))
         self.encoder = nnx.Dict(make_weights(spec.layer_parts(), sizes, rngs, dtype))
