@@ -84,7 +84,7 @@ def scan_over(stacked: Layer, span: tuple[int, int]) -> tuple[Any, Callable[[Any
 
 
 def _as_bits(w: Array) -> Array:
-    """A bfloat16 array's bits; XLA would hold it in float32 throughout a loop on a CPU, and convert each part."""
+    """A bfloat16 array's bits: throughout a loop, XLA holds bfloat16 in float32 on a CPU, and converts it."""
     return jax.lax.bitcast_convert_type(w, jnp.uint16) if w.dtype == jnp.bfloat16 else w
 
 

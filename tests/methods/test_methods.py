@@ -2,8 +2,11 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
 from toys import refused, stage, write_task
 
@@ -11,8 +14,10 @@ from mpt import cli
 from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError
 from mpt.inference.predict import evaluate
+from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig
 from mpt.methods.examples import in_context
+from mpt.methods.full import in_float32
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt, adapt_all
 from mpt.types import Row
@@ -110,6 +115,12 @@ def test_full_fine_tuning_keeps_no_model_and_leaves_the_backbone_alone(run, pret
     assert not list(out.rglob("checkpoints"))
     with pytest.raises(UserError, match="full fine-tuning keeps no model"):
         evaluate(out, "", "test", 16, 0)
+
+
+def test_full_fine_tuning_trains_bfloat16_weights_in_float32(tiny_model):
+    half = load_pretrained(str(tiny_model), dtype=jnp.bfloat16).backbone
+    for backbone, dtype in ((in_float32(half), jnp.float32), (half, jnp.bfloat16)):
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(backbone))} == {jnp.dtype(dtype)}
 
 
 def test_lora_keeps_no_frozen_weight(run):
