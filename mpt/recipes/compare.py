@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import jax
 import numpy as np
@@ -46,46 +47,56 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     run, console = RunDir.open(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(source.model))
-    universal = any(ENTRIES[name].universal for name in config.methods)
-    prompt = str(pretrain(source, pretrained)) if universal else ""
+    # Trials need the universal prompt at once; else what needs none comes first, and is shown in seconds.
+    at_once = config.tune.factors and any(ENTRIES[name].universal for name in config.methods)
+    prompt = str(pretrain(source, pretrained)) if at_once else ""
     tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
         write_atomic(run.path / "tuning.json", tuning.as_json(config, tuned))
 
     results: dict[Cell, Result] = {}
     comparison = Comparison.of(config, parameter_count(pretrained.backbone), results)
-    spent = pretraining_seconds(run_path(source.out)) if universal else None
     rates = tuning.in_words(config, tuned) if tuned else ""
-    target = ""
-    for cell in cells(config):
-        if cell.target != target:
-            # Programs have the shapes of one target's texts and classes; those of all would fill the memory.
-            jax.clear_caches()
-            target = cell.target
-        base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
-        factor = tuned[cell.method].factor if cell.method in tuned else 1.0
-        result = results[cell] = adapt(
-            cell.entry.config(base, prompt, config.scratch_rate, factor), pretrained
-        )
-        at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
-        figure = tables.in_percent(interval(result))
-        console.print(
-            f"{result.task}, {cell.method}: {figure} {result.metric}{at}", markup=False, soft_wrap=True
-        )
-        _write(run.path, comparison, [tables.caption(comparison, spent), rates])
-    _write(run.path, comparison, [tables.caption(comparison, spent), rates, *_draw(run.path, comparison)])
+
+    def notes() -> list[str]:
+        spent = pretraining_seconds(run_path(source.out)) if prompt else None
+        return [tables.caption(comparison, spent), rates]
+
+    for _, of_target in groupby(cells(config), key=lambda cell: cell.target):
+        # Programs have the shapes of one target's texts and classes; those of all would fill the memory.
+        jax.clear_caches()
+        for cell in of_target:
+            if cell.entry.universal and not prompt:
+                prompt = str(pretrain(source, pretrained))
+            base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
+            factor = tuned[cell.method].factor if cell.method in tuned else 1.0
+            entry = cell.entry.config(base, prompt, config.scratch_rate, factor)
+            results[cell] = adapt(entry, pretrained)
+            console.print(_line(config, cell, results[cell]), markup=False, soft_wrap=True)
+            _write(run.path, comparison, notes())
+    _write(run.path, comparison, [*notes(), *_draw(run.path, comparison)])
     finish(run.path)
-    for shots in comparison.shots:
-        last = shots == comparison.shots[-1]
-        shown = tables.printed(
-            tables.table(comparison, shots, short=True),
-            title=tables.k(shots) if config.shots else "",
-            caption=tables.caption(comparison, spent) if last else "",
-        )
-        print_table(console, shown)
+    _print(console, config, comparison, caption=notes()[0])
     written = f"Written to {run.path}/results.md and report.html; each method's run is beside them."
     console.print(written, markup=False, soft_wrap=True)
     return run.path
+
+
+def _line(config: CompareConfig, cell: Cell, result: Result) -> str:
+    """What is said of an adaptation when it is through."""
+    at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
+    return f"{result.task}, {cell.method}: {tables.in_percent(interval(result))} {result.metric}{at}"
+
+
+def _print(console: Console, config: CompareConfig, comparison: Comparison, caption: str) -> None:
+    """Prints a table for each number of shots, and the caption below the last one."""
+    for shots in comparison.shots:
+        shown = tables.printed(
+            tables.table(comparison, shots, short=True),
+            title=tables.k(shots) if config.shots else "",
+            caption=caption if shots == comparison.shots[-1] else "",
+        )
+        print_table(console, shown)
 
 
 def _write(folder: AnyPath, comparison: Comparison, notes: Sequence[str]) -> None:

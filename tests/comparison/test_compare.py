@@ -37,6 +37,20 @@ def test_only_what_is_asked_for_runs(tmp_path, compare_file, capsys):
     assert "universal" not in table
 
 
+def test_what_needs_no_pretraining_is_shown_before_it(tmp_path, compare_file, capsys, monkeypatch):
+    def interrupted(*_):
+        raise UserError("pretraining began")
+
+    monkeypatch.setattr(compare, "pretrain", interrupted)
+    methods = ("largest class", "universal prompt, not adapted")
+    error = refused(
+        capsys, "compare", str(compare_file), "--out", str(tmp_path / "run"), "--methods", *methods
+    )
+    assert error == "mpt: pretraining began\n"
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["largest class"] and not found["universal prompt, not adapted"]
+
+
 def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
     """Every method draws the same rows, and each would tell that they are few; the next run tells it anew."""
     few = write_task(tmp_path, "few", toy_rows("mood", 20))
