@@ -17,9 +17,11 @@ from flax import nnx
 
 from mpt.config.options import MeshConfig, TrainConfig
 from mpt.data.mixture import training_batches
-from mpt.models.decoder import Decoder, DecoderSpec
+from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.rope import Rope
-from mpt.models.t5 import T5, T5Spec
+from mpt.models.t5 import T5
+from mpt.models.t5_spec import T5Spec
 from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted

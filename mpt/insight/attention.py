@@ -15,9 +15,11 @@ from jaxtyping import Array, Bool, Float
 
 from mpt.models.attention import KV, attend, visible
 from mpt.models.backbone import Backbone
-from mpt.models.decoder import Decoder, block
+from mpt.models.decoder import Decoder
+from mpt.models.decoder_layer import block
 from mpt.models.layers import Layer, feed_forward, linear, look_up, rms_norm, values
-from mpt.models.t5 import T5, buckets, decoder_layer, position_bias, self_attention
+from mpt.models.t5 import T5
+from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
 from mpt.types import Batch
 
 # The fraction of attention on each position of the prompt, by the source of the attention; averaged over

@@ -1,0 +1,108 @@
+"""From the config of each family of decoders to the spec of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from mpt.errors import UserError
+from mpt.loading.fields import activation, declared, tied
+from mpt.models.attention import NOWHERE
+from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.rope import Rope
+
+
+def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """Llama 2 and 3 and SmolLM2; the families below build on it."""
+    # Not what a config file holds beyond its class's fields: transformers does not read it, either.
+    fields = declared(config)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = ("q", "k", "v", "out") if "attention_bias" in fields and config.attention_bias else ()
+    mlp = ("gate", "up", "down") if "mlp_bias" in fields and config.mlp_bias else ()
+    return DecoderSpec(
+        vocab=config.vocab_size,
+        d_model=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=head_dim,
+        d_ff=config.intermediate_size,
+        ropes=_ropes(config),
+        norm_eps=config.rms_norm_eps,
+        tied=tied(config, tensors),
+        windows=_windows(config),
+        activation=activation(config.hidden_act if "hidden_act" in fields else config.hidden_activation),
+        biases=attention + mlp,
+    )
+
+
+def qwen2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(llama(config, tensors), biases=("q", "k", "v"))
+
+
+def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(llama(config, tensors), qk_norm=True)
+
+
+def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(
+        llama(config, tensors),
+        norm_offset=1.0,
+        post_norms=True,
+        embed_scale=config.hidden_size**0.5,
+        attention_scale=config.query_pre_attn_scalar**-0.5,
+        attention_cap=config.attn_logit_softcapping,
+        logit_cap=config.final_logit_softcapping,
+    )
+
+
+def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    # The config still has the soft caps, but the third generation's attention does not use them.
+    return replace(gemma2(config, tensors), qk_norm=True, attention_cap=None)
+
+
+def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return DecoderSpec(
+        vocab=config.vocab_size,
+        d_model=config.n_embd,
+        layers=config.n_layer,
+        heads=config.n_head,
+        kv_heads=config.n_head,
+        head_dim=config.n_embd // config.n_head,
+        d_ff=config.n_inner or 4 * config.n_embd,
+        ropes=(),
+        norm_eps=config.layer_norm_epsilon,
+        tied=tied(config, tensors),
+        positions=config.n_positions,
+        norm="layer",
+        activation=activation(config.activation_function),
+        gated=False,
+        biases=("q", "k", "v", "out", "up", "down"),
+    )
+
+
+def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
+    """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
+    parameters: dict[str, Any] = config.rope_parameters
+    if "rope_theta" in parameters:
+        return (Rope.from_hf(parameters),) * config.num_hidden_layers
+    return tuple(Rope.from_hf(parameters[kind]) for kind in config.layer_types)
+
+
+def _windows(config: PreTrainedConfig) -> tuple[int, ...]:
+    """The attention window of each layer, in positions; empty if every layer sees all positions."""
+    fields, layers = declared(config), config.num_hidden_layers
+    if "sliding_window" not in fields:
+        return ()
+    kinds = config.layer_types if "layer_types" in fields else ["sliding_attention"] * layers
+    if other := set(kinds) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"layer_types: '{min(other)}' is not supported")
+    window = config.sliding_window
+    if window is None and "layer_types" in fields and "sliding_attention" in kinds:
+        raise UserError("layer_types: a layer has sliding_attention, but there is no sliding_window")
+    if window is None:
+        return ()
+    return tuple(window if kind == "sliding_attention" else NOWHERE for kind in kinds)

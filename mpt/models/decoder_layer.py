@@ -1,0 +1,61 @@
+"""One layer of a decoder: norms, attention and feed-forward, whatever the attention reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mpt.models.attention import KV
+from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.layers import Layer, feed_forward, layer_norm, linear, rms_norm
+from mpt.models.rope import Angles, rotate
+from mpt.sharding import by_tensor, kv_copies
+
+
+def block(
+    spec: DecoderSpec,
+    w: Layer,
+    x: Float[Array, "*rows D"],
+    angles: Angles | None,
+    attention: Callable[[Array, KV], Array],
+) -> tuple[Float[Array, "*rows D"], KV]:
+    """Runs one layer; its output, and its keys and values of ``x``.
+
+    Args:
+        angles: the rotations at the positions of ``x``; None where positions are learned.
+        attention: takes the layer's queries, and its keys and values of ``x``.
+    """
+    h = norm(spec, w, "attention_norm", x)
+    q, k, v = (linear(w, name, h) for name in ("q", "k", "v"))
+    if spec.qk_norm:
+        q, k = (
+            rms_norm(y, w[f"{name}_norm"], spec.norm_eps, spec.norm_offset)
+            for name, y in (("q", q), ("k", k))
+        )
+    if angles is not None:
+        q, k = (rotate(y, angles) for y in (q, k))
+    q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
+    h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
+    x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
+
+    h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
+    return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
+
+
+def sharded_heads(kv: KV) -> KV:
+    """Keys and values whose heads are dealt out over ``tensor``, so that each query head's are on its device.
+
+    They are repeated to the least number of heads that ``tensor`` divides.
+    """
+    copies = kv_copies(kv.k.shape[-2])
+    k, v = (jnp.repeat(part, copies, axis=-2) if copies > 1 else part for part in kv)
+    return KV(by_tensor(k, "kv_heads", "head_dim"), by_tensor(v, "kv_heads", "head_dim"))
+
+
+def norm(spec: DecoderSpec, w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The norm of that name, of the kind that the decoder has."""
+    if spec.norm == "layer":
+        return layer_norm(x, w[name], w[f"{name}_bias"], spec.norm_eps)
+    return rms_norm(x, w[name], spec.norm_eps, spec.norm_offset)
