@@ -87,9 +87,12 @@ def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
     """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
     parameters: dict[str, Any] = config.rope_parameters
+    longest = config.max_position_embeddings
     if "rope_theta" in parameters:
-        return (Rope.from_hf(parameters),) * config.num_hidden_layers
-    return tuple(Rope.from_hf(parameters[kind]) for kind in config.layer_types)
+        return (Rope.from_hf(parameters, longest),) * config.num_hidden_layers
+    # As in transformers, which looks for this one beside the types of layers.
+    whole = {"truncate": parameters.get("truncate", True)}
+    return tuple(Rope.from_hf(parameters[kind] | whole, longest) for kind in config.layer_types)
 
 
 def _windows(config: PreTrainedConfig) -> tuple[int, ...]:

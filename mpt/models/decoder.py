@@ -79,7 +79,7 @@ class Decoder(nnx.Module):
 
     @property
     def positions(self) -> int:
-        return self.spec.positions
+        return self.spec.longest
 
     @property
     def depth(self) -> int:

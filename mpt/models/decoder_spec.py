@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mpt.models.attention import NOWHERE
-from mpt.models.rope import Angles, Rope
+from mpt.models.rope import Angles, LongRope, Rope
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,16 @@ class DecoderSpec:
     attention_scale: float | None = None
     attention_cap: float | None = None
     logit_cap: float | None = None
+
+    def __post_init__(self):
+        for rope in dict.fromkeys(self.ropes):
+            rope.frequencies(self.head_dim)  # now, not when the model runs, it is said what cannot be
+
+    @property
+    def longest(self) -> int:
+        """The number of positions beyond which no text may go; 0 where there is no such bound."""
+        within = [rope.scaling.context for rope in self.ropes if isinstance(rope.scaling, LongRope)]
+        return min(within, default=self.positions)
 
     @property
     def scoring(self) -> tuple[float, float | None]:
@@ -128,4 +138,6 @@ class DecoderSpec:
         if not distinct:
             return None
         frequencies = np.stack([rope.frequencies(self.head_dim) for rope in distinct])
-        return jax.vmap(Angles.at, (None, 0))(positions, jnp.array(frequencies, jnp.float32))
+        amplitudes = np.array([rope.amplitude for rope in distinct])
+        of_ropes = (jnp.array(numbers, jnp.float32) for numbers in (frequencies, amplitudes))
+        return jax.vmap(Angles.at, (None, 0, 0))(positions, *of_ropes)

@@ -56,10 +56,38 @@ _rope3 = {
     "original_max_position_embeddings": 16,
 }
 
+_yarn = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 2.0,
+    "beta_slow": 0.5,
+}
+_longrope = {
+    "rope_type": "longrope",
+    "rope_theta": 100.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0, 1.5, 2.0, 4.0],
+    "long_factor": [1.0, 4.0, 8.0, 16.0],
+}
+
 DECODERS = {
     "llama": {"model_type": "llama", **_decoder},
     "llama-3": {"model_type": "llama", **_decoder, "rope_parameters": _rope3, "tie_word_embeddings": True},
     "llama-biases": {"model_type": "llama", **_decoder, "attention_bias": True, "mlp_bias": True},
+    "llama-yarn": {"model_type": "llama", **_decoder, "rope_parameters": _yarn},
+    "qwen3-yarn": {
+        "model_type": "qwen3",
+        **_decoder,
+        "rope_parameters": {**_yarn, "mscale": 2.0, "mscale_all_dim": 0.5, "truncate": False},
+    },
+    "llama-longrope": {
+        "model_type": "llama",
+        **_decoder,
+        "rope_parameters": _longrope,
+        "max_position_embeddings": 256,
+    },
     "mistral": {"model_type": "mistral", **_decoder, "sliding_window": 5},
     "qwen2": {"model_type": "qwen2", **_headless},
     "qwen2-window": {

@@ -18,7 +18,7 @@ from mpt.loading.fields import FIXED, HARMLESS, USED, declared
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import load_pretrained, open_folder
 from mpt.loading.shapes import abstract_backbone
-from mpt.models.rope import Rope
+from mpt.models.rope import Linear, Rope
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -79,7 +79,13 @@ def test_a_value_that_is_not_computed_is_refused_by_its_fields_name(folder_with,
 @pytest.mark.parametrize(
     ("rope", "fault"),
     [
-        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, "'yarn'"),
+        ({"rope_type": "dynamic", "factor": 4.0}, "'dynamic'"),
+        ({"rope_type": "yarn", "factor": 0.0}, "factor is out of range"),
+        ({"rope_type": "yarn", "factor": 4.0, "beta_slow": 40}, "beta_fast must be above beta_slow"),
+        (
+            {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0], "factor": 4.0},
+            "short_factor must have 4 numbers",
+        ),
         ({"rope_type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"rope_type": "linear", "factor": -1.0}, "out of range"),
         ({"rope_type": "linear"}, "factor"),
@@ -185,7 +191,7 @@ def test_a_gguf_file_is_the_folder_of_the_same_weights(folder_with, tmp_path):
 )
 def test_a_linear_rope_of_a_gguf_file_is_used(tmp_path, fields):
     spec = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec
-    assert spec.ropes == (Rope(10_000.0, factor=4.0),) * 2
+    assert spec.ropes == (Rope(10_000.0, Linear(4.0)),) * 2
 
 
 @pytest.mark.parametrize(
