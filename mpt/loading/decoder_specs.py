@@ -12,7 +12,7 @@ from mpt.errors import UserError
 from mpt.loading.fields import activation, declared, tied
 from mpt.models.attention import NOWHERE
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.rope import Rope
+from mpt.models.rope import STILL, Rope
 
 
 def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
@@ -45,6 +45,12 @@ def qwen2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(llama(config, tensors), qk_norm=True)
+
+
+def smollm3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    spec = llama(config, tensors)
+    ropes = [rope if config.no_rope_layers[i] else STILL for i, rope in enumerate(spec.ropes)]
+    return replace(spec, ropes=tuple(ropes))
 
 
 def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:

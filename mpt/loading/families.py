@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, llama, qwen2, qwen3
+from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, llama, qwen2, qwen3, smollm3
 from mpt.loading.t5_specs import mt5, t5, umt5
 from mpt.loading.tensor_names import COPIES, GEMMA_TABLE, GPT2_TABLE, HEAD, LLAMA_TABLE, T5_TABLE, UMT5_TABLE
 from mpt.loading.weights import Table, Tensors
@@ -93,6 +93,7 @@ FAMILIES = {
     "mt5": Family(T5, mt5, T5_TABLE),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),
     "t5": Family(T5, t5, T5_TABLE),
     "umt5": Family(T5, umt5, UMT5_TABLE),
 }

@@ -54,6 +54,7 @@ USED = SIZES | frozenset(
         "rms_norm_eps",
         "layer_norm_epsilon",
         "rope_parameters",
+        "no_rope_layers",
         "max_position_embeddings",
         "attention_bias",
         "mlp_bias",
@@ -103,6 +104,7 @@ HARMLESS = frozenset(
         "is_encoder_decoder",
         "use_sliding_window",
         "max_window_layers",
+        "no_rope_layer_interval",  # in `no_rope_layers`, likewise
     }
 )
 

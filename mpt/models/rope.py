@@ -148,6 +148,9 @@ class Rope:
         return self.scaling.stretched(frequency, self.theta) if self.scaling else frequency
 
 
+STILL = Rope(math.inf)
+
+
 def _blend(frequency: Frequencies, share: Frequencies, factor: float) -> Frequencies:
     """Frequencies of which a share is divided by ``factor``."""
     return frequency * (1 - share + share / factor)

@@ -98,6 +98,7 @@ DECODERS = {
         "max_window_layers": 2,
     },
     "qwen3": {"model_type": "qwen3", **_decoder, "head_dim": 12},
+    "smollm3": {"model_type": "smollm3", **_headless, "no_rope_layers": [1, 0, 1, 1]},
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
