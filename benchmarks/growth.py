@@ -25,7 +25,8 @@ from flax import nnx
 
 from duel import HERE, report
 from mpt.data.batches import collate_microbatches
-from mpt.models.decoder import Decoder, DecoderSpec
+from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.rope import Rope
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted

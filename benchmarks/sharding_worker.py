@@ -17,9 +17,11 @@ from flax import nnx
 
 from mpt.config.options import MeshConfig, TrainConfig
 from mpt.data.mixture import training_batches
-from mpt.models.decoder import Decoder, DecoderSpec
+from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.rope import Rope
-from mpt.models.t5 import T5, T5Spec
+from mpt.models.t5 import T5
+from mpt.models.t5_spec import T5Spec
 from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -44,13 +46,24 @@ TRAINED = [(8, 1, 1), (2, 2, 2)]
 _SIZES = {"vocab": VOCAB, "d_model": WIDTH, "layers": 2, "head_dim": 4, "d_ff": 64, "norm_eps": 1e-6}
 _T5 = _SIZES | {"decoder_layers": 2, "heads": 8, "buckets": 8, "max_distance": 12, "logit_scale": 1.0}
 _DECODER = _SIZES | {"heads": 8, "kv_heads": 2, "ropes": (Rope(theta=100.0),) * 2, "tied": True}
-_GEMMA = {"norm_offset": 1.0, "qk_norm": True, "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
+_GEMMA = {"norm_offset": 1.0, "qk_norm": "head", "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
 _GPT2 = {"positions": 64, "norm": "layer", "gated": False, "activation": "gelu_new"}
 SPECS = {
     "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),
     "umt5": T5Spec(**_T5, activation="relu", gated=False, bias_everywhere=True, tied=True),
     "llama": DecoderSpec(**_DECODER | {"heads": 24, "kv_heads": 3}),
     "gemma2": DecoderSpec(**_DECODER, **_GEMMA, windows=(3, 2**30)),
+    "olmo3": DecoderSpec(
+        **_DECODER,
+        qk_norm="heads",
+        pre_norms=False,
+        post_norms=True,
+        windows=(3, 2**30),
+        query_growth=(0.3, 4),
+    ),
+    "qwen3_moe": DecoderSpec(
+        **_DECODER, qk_norm="head", experts=5, experts_per_token=2, experts_weighed=True, logit_scale=0.5
+    ),
     "gpt2": DecoderSpec(
         **_DECODER | {"kv_heads": 8, "ropes": ()}, **_GPT2, biases=("q", "k", "v", "out", "up", "down")
     ),

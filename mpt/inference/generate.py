@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone, DecodingState
-from mpt.models.decoder import prompt_positions
+from mpt.models.text_places import prompt_positions
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import replicate
 from mpt.types import Batch

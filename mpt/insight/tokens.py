@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.models.backbone import Backbone
-from mpt.models.decoder import Decoder, norm
+from mpt.models.decoder import Decoder
+from mpt.models.decoder_layer import norm
 from mpt.models.layers import rms_norm, values
 from mpt.models.t5 import T5
 

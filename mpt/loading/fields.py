@@ -14,7 +14,8 @@ from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
 
-# What the functions of ``mpt.loading.families`` read. Of these, a size is a whole number from 1 on.
+# What is read of configs in ``decoder_specs.py`` and ``t5_specs.py``. Of these, a size is a whole number from
+# 1 on.
 SIZES = frozenset(
     {
         "vocab_size",
@@ -39,6 +40,9 @@ SIZES = frozenset(
         "relative_attention_max_distance",
         "sliding_window",
         "query_pre_attn_scalar",
+        "moe_intermediate_size",
+        "num_experts",
+        "num_experts_per_tok",
     }
 )
 USED = SIZES | frozenset(
@@ -50,9 +54,20 @@ USED = SIZES | frozenset(
         "rms_norm_eps",
         "layer_norm_epsilon",
         "rope_parameters",
+        "no_rope_layers",
+        "norm_topk_prob",
+        "mlp_only_layers",
+        "decoder_sparse_step",
+        "max_position_embeddings",
+        "original_max_position_embeddings",
         "attention_bias",
         "mlp_bias",
         "layer_types",
+        "text_config",
+        "embedding_multiplier",
+        "residual_multiplier",
+        "attention_multiplier",
+        "logits_scaling",
         "attn_logit_softcapping",
         "final_logit_softcapping",
         "tie_word_embeddings",
@@ -80,7 +95,6 @@ HARMLESS = frozenset(
         "use_cache",
         "bos_token_id",
         "pretraining_tp",
-        "max_position_embeddings",
         "initializer_range",
         "initializer_factor",
         "attention_dropout",
@@ -95,10 +109,27 @@ HARMLESS = frozenset(
         "summary_proj_to_labels",
         "summary_first_dropout",
         "reorder_and_upcast_attn",
+        "output_router_logits",
+        "router_aux_loss_coef",
         "is_decoder",
         "is_encoder_decoder",
         "use_sliding_window",
         "max_window_layers",
+        "no_rope_layer_interval",  # in `no_rope_layers`, likewise
+        # What reads images.
+        "vision_config",
+        "mm_tokens_per_image",
+        "boi_token_index",
+        "eoi_token_index",
+        "image_token_index",
+        "image_token_id",
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+        "projector_hidden_act",
+        "vision_feature_layer",
+        "multimodal_projector_bias",
+        "spatial_merge_size",
     }
 )
 

@@ -21,9 +21,10 @@ from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
-from mpt.loading.gguf_file import GGUFTensors, open_gguf
+from mpt.loading.families.text_half import MULTIMODAL, TextHalf
+from mpt.loading.gguf_file import open_gguf
 from mpt.loading.tokenizer_files import read_tokenizer
-from mpt.loading.weights import Shardings, Table, load_weights
+from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.sharding import weight_shardings
@@ -91,8 +92,8 @@ def load_pretrained(
         return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
 
     abstract = nnx.eval_shape(module)
-    sizes = {"h": spec.head_dim, "x": 3}
     table: Table = family.table_of(names) | dict.fromkeys(copies)
+    sizes = {"h": spec.head_dim}
     backbone = load_weights(abstract, tensors, table, sizes, path, shardings or weight_shardings())
     if weights == "int8":
         quantize(backbone)
@@ -106,7 +107,7 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
     return tokenizer, FAMILIES[config.model_type].module.layout
 
 
-def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
+def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensors]:
     if path.suffix != ".gguf":
         return open_folder(path)
     # A user's file may have many gigabytes, so it is read without conversion.
@@ -132,21 +133,30 @@ def locate(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        # Some repositories hold the weights once more, under other names or in a folder.
+        wanted, twice = ["*.json", "*.safetensors", "*.model", "*.txt"], ["*/*", "consolidated*"]
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=twice))
     except Exception as error:  # the hub's client raises many types; all mean that the download failed
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
 
 
-def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, SafetensorsFolder]:
+def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensors]:
     """Opens a Hugging Face model folder: its config, its tokenizer and its tensors.
 
     Raises:
         UserError: a file is missing or unreadable, or mpt does not support the model's type.
     """
     config = read_config(path)
-    tensors = SafetensorsFolder(path)
+    tensors = open_tensors(path)
     return config, read_tokenizer(path), tensors
+
+
+def open_tensors(folder: Path) -> Tensors:
+    """The tensors of a model's folder; of one that reads images too, those of its text half."""
+    tensors = SafetensorsFolder(folder)
+    multimodal = read_json(folder / "config.json").get("model_type") in MULTIMODAL
+    return TextHalf(tensors, folder) if multimodal else tensors
 
 
 class SafetensorsFolder:

@@ -7,8 +7,9 @@ one tensor is in memory beside the model itself.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -23,9 +24,9 @@ from mpt.errors import UserError
 
 Model = TypeVar("Model", bound=nnx.Module)
 
-# Maps a name in the checkpoint, with "{}" for the layer, to a path in the model and an einops pattern; or to
-# None for a tensor that is not needed. If there are several paths, the pattern's leading axis "x" is split
-# between them.
+# Maps a name in the checkpoint, with "{}" for the layer (and one more for the expert), to a path in the model
+# and an einops pattern; or to None for a tensor that is not needed. If there are several paths, they share
+# its axis "x": one behind another, each has as many of its places as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
 # A function from a weight's logical axes and shape to its sharding.
@@ -45,16 +46,24 @@ class Tensors(Protocol):
     def file(self, name: str) -> Path: ...
 
 
+class Part(NamedTuple):
+    """The places from one to before another on an axis of a tensor, behind its layout."""
+
+    axis: int
+    first: int
+    last: int
+
+
 class Source(NamedTuple):
-    """The tensor that a weight, or one layer of it, comes from; ``part`` is its index along the axis "x"."""
+    """The tensor, or the part of one, that a weight or one layer or expert of it comes from."""
 
     name: str
     layout: str
-    part: int | None
+    part: Part | None = None
 
 
-# The sources of each target, by layer; the layer is None for weights outside the layers.
-Sources = dict[str, dict[int | None, Source]]
+# The sources of each target, by layer and expert: by nothing for weights outside the layers.
+Sources = dict[str, dict[tuple[int, ...], Source]]
 
 
 def load_weights(
@@ -90,9 +99,9 @@ def load_weights(
     def fill(target: str, leaf: nnx.Variable) -> nnx.Variable:
         sharding = shardings(leaf.axes, leaf.shape) if shardings else None
         value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
-        for layer, (name, layout, part) in sources[target].items():
+        for index, (name, layout, part) in sources[target].items():
             lengths = tuple(_lengths(layout, sizes).items())
-            value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
+            value = _write(value, tensors[name], index, layout, lengths, part, sharding)
             value.block_until_ready()  # else tensors are read faster than written, and fill the memory
         if not _is_finite(value):
             names = [s.name for s in sources[target].values() if not _is_finite(jnp.asarray(tensors[s.name]))]
@@ -115,17 +124,19 @@ def _is_finite(value: Array) -> Array:
 def _write(
     value: Array,
     tensor: Array,
-    layer: int | Int[Array, ""] | None,
+    index: tuple[int | Int[Array, ""], ...],
     layout: str,
     lengths: tuple[tuple[str, int], ...],
-    part: int | None,
+    part: Part | None,
     sharding: jax.sharding.Sharding | None,
 ) -> Array:
-    """Writes a tensor, or part ``part`` of it, into a weight or one layer of it, in place."""
+    """Writes a tensor, or part ``part`` of it, into a weight or one layer or expert of it, in place."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
-    arranged = arranged if part is None else arranged[part]
-    if layer is not None:  # not .at[].set(), whose scatter copies the array
-        arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
+    if part is not None:
+        arranged = jax.lax.slice_in_dim(arranged, part.first, part.last, axis=part.axis)
+    if index:  # not .at[].set(), whose scatter copies the array
+        start, update = (*index, *(0,) * arranged.ndim), arranged.reshape((1,) * len(index) + arranged.shape)
+        arranged = jax.lax.dynamic_update_slice(value, update, start)
     return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
 
 
@@ -143,17 +154,28 @@ def _sources(
         if match and to is None:
             continue
         paths, layout = (to[0].split(), to[1]) if to else ([], "")
-        layer = int(match[1]) if match and match.groups() else None
+        index = tuple(map(int, match.groups())) if match else ()
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
-        elif layer is not None and layer >= targets[paths[0]].shape[0]:
-            faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
-        elif layer in sources[paths[0]]:
-            faults.append(f"'{name}' and '{sources[paths[0]][layer].name}' are the same weight")
+        elif any(i >= count for i, count in zip(index, targets[paths[0]].shape)):
+            which = "an expert" if index[0] < targets[paths[0]].shape[0] else "a layer"
+            faults.append(f"'{name}' in {tensors.file(name).name} is of {which} beyond the config's")
+        elif index in sources[paths[0]]:
+            faults.append(f"'{name}' and '{sources[paths[0]][index].name}' are the same weight")
         else:
-            for part, path in enumerate(paths):
-                sources[path][layer] = Source(name, layout, part if len(paths) > 1 else None)
+            shapes = [targets[path].shape[len(index) :] for path in paths]
+            for path, part in zip(paths, _parts(layout, shapes)):
+                sources[path][index] = Source(name, layout, part)
     return sources, faults
+
+
+def _parts(layout: str, shapes: Sequence[tuple[int, ...]]) -> list[Part | None]:
+    """The parts of one tensor that weights of these shapes are."""
+    if len(shapes) == 1:
+        return [None]
+    axis = layout.split("->")[1].split().index("x")
+    ends = list(itertools.accumulate((shape[axis] for shape in shapes), initial=0))
+    return [Part(axis, first, last) for first, last in itertools.pairwise(ends)]
 
 
 def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]) -> list[str]:
@@ -163,32 +185,44 @@ def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]
             names.setdefault(path, []).append(name)
     absent = {}  # a fused tensor is missed by several targets
     for path, leaf in targets.items():
-        layers = range(leaf.shape[0]) if "{}" in names[path][0] else [None]
-        for layer in layers:
-            if layer not in sources[path]:
-                absent[" or ".join(f"'{name.format(layer)}'" for name in names[path])] = True
+        for index in np.ndindex(leaf.shape[: names[path][0].count("{}")]):
+            if index not in sources[path]:
+                absent[" or ".join(f"'{name.format(*index)}'" for name in names[path])] = True
     return [f"{name} is missing" for name in absent]
 
 
 def _misshapen(
     sources: Sources, tensors: Tensors, targets: Mapping[str, nnx.Variable], sizes: Mapping[str, int]
 ) -> list[str]:
-    faults = {}
-    for target, layers in sources.items():
-        for layer, (name, layout, part) in layers.items():
-            expected = targets[target].shape[0 if layer is None else 1 :]
+    """An error text for each tensor whose shape is not that of the weights which it fills together."""
+    faults, whole = {}, _together(sources)
+    for target, found in sources.items():
+        for index, (name, layout, part) in found.items():
+            expected = targets[target].shape[len(index) :]
+            if part is not None:
+                expected = (*expected[: part.axis], whole[name], *expected[part.axis + 1 :])
             shape = tensors.shape(name)
             stand_in = np.broadcast_to(np.int8(0), shape)
             try:
                 arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
             except EinopsError:
                 arranged = None
-            if arranged is None or arranged[0 if part is None else 1 :] != expected:
+            if arranged != expected:
                 faults[name] = (
                     f"'{name}' in {tensors.file(name).name} has shape {shape}, "
                     f"the config asks for {expected} laid out as '{layout}'"
                 )
     return list(faults.values())
+
+
+def _together(sources: Sources) -> dict[str, int]:
+    """The length of the axis that several weights share, of each tensor that has one."""
+    found: dict[str, int] = {}
+    for layers in sources.values():
+        for name, _, part in layers.values():
+            if part is not None:
+                found[name] = max(found.get(name, 0), part.last)
+    return found
 
 
 def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -40,7 +40,7 @@ class DecodingState(NamedTuple):
 
 
 def check_positions(backbone: Backbone, prompt: int, max_length: int, targets: Iterable[Ids] = ()) -> None:
-    """Refuses rows that are longer than the positions which a backbone has learned.
+    """Refuses rows that are longer than the positions which a backbone has.
 
     Args:
         prompt: number of positions in front of a text.
@@ -56,7 +56,7 @@ def check_positions(backbone: Backbone, prompt: int, max_length: int, targets: I
         room = there - prompt - target
         remedy = f"set max_length to at most {room}" if room > 0 else "take a shorter prompt"
         raise UserError(
-            f"the model has learned {there} positions; a prompt of {prompt}, an input of max_length "
+            f"the model has {there} positions; a prompt of {prompt}, an input of max_length "
             f"{max_length} and a target of {target} take {prompt + max_length + target}: {remedy}"
         )
 
@@ -85,7 +85,8 @@ class Backbone(Protocol):
 
     @property
     def positions(self) -> int:
-        """The number of learned positions, beyond which no text may go; 0 where there is no such bound."""
+        """The number of positions beyond which no text may go, as they are not learned, or would be rotated
+        otherwise; 0 where there is no such bound."""
         ...
 
     @property

@@ -11,15 +11,13 @@ A prompt may enter before a later layer: the layers below then run over the text
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mpt.models.attention import (
     KV,
@@ -36,16 +34,14 @@ from mpt.models.attention import (
 )
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
+from mpt.models.decoder_layer import block, entered, norm, sharded_heads
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import (
     REMAT,
     Layer,
     Weight,
-    feed_forward,
-    layer_norm,
-    linear,
     look_up,
     make_weights,
-    rms_norm,
     scan_over,
     score,
     score_tokens,
@@ -53,158 +49,12 @@ from mpt.models.layers import (
     unsharded,
     values,
 )
-from mpt.models.rope import Angles, Rope, rotate
-from mpt.sharding import by_tensor, kv_copies
+from mpt.models.text_places import TextPlaces, prompt_positions
+from mpt.sharding import kv_copies
 from mpt.types import Batch, Layout, Output
 
 # (queries, keys and values of the same positions, the layer's weights, its part of a cache) -> output.
 Attention = Callable[[Array, KV, Layer, Any], Array]
-
-
-@dataclass(frozen=True)
-class DecoderSpec:
-    """The dimensions and choices in which decoders differ.
-
-    Attributes:
-        vocab: tokens; with the next six, the sizes of the package's legend.
-        ropes: each layer's rotary embedding; empty where positions are learned.
-        windows: how many positions each layer attends to; empty where all attend to every earlier one.
-        positions: rows of the learned position table; 0 where there are rotary embeddings.
-        norm: root-mean-square or layer norm.
-        norm_offset: added to the norms' stored scales.
-        qk_norm: queries and keys are normalised, head by head.
-        post_norms: the outputs of attention and feed-forward are normalised as well as their inputs.
-        gated: the feed-forward's activation multiplies a second projection.
-        biases: names of the linear maps that have a bias.
-        embed_scale: factor on token embeddings, but not on prompts.
-        attention_scale: factor on the attention scores.
-        attention_cap: tanh bound of the attention scores.
-        logit_cap: tanh bound of the logits.
-        tied: the embedding table is the output head.
-    """
-
-    vocab: int
-    d_model: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    d_ff: int
-    ropes: tuple[Rope, ...]
-    norm_eps: float
-    tied: bool
-    windows: tuple[int, ...] = ()
-    positions: int = 0
-    norm: Literal["rms", "layer"] = "rms"
-    norm_offset: float = 0.0
-    qk_norm: bool = False
-    post_norms: bool = False
-    activation: str = "silu"
-    gated: bool = True
-    biases: tuple[str, ...] = ()
-    embed_scale: float = 1.0
-    attention_scale: float | None = None
-    attention_cap: float | None = None
-    logit_cap: float | None = None
-
-    @property
-    def scoring(self) -> tuple[float, float | None]:
-        """Scale and cap of the attention scores."""
-        return self.attention_scale or self.head_dim**-0.5, self.attention_cap
-
-    def sizes(self) -> dict[str, int]:
-        """The length of each logical axis."""
-        return {
-            "vocab": self.vocab,
-            "embed": self.d_model,
-            "layer": self.layers,
-            "heads": self.heads,
-            "kv_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "mlp": self.d_ff,
-            "position": self.positions,
-        }
-
-    def end_parts(self) -> dict[str, str]:
-        """The weights outside the layers, with their logical axes."""
-        parts = {"embedding": "vocab embed", "final_norm": "embed"}
-        if self.positions:
-            parts["position_table"] = "position embed"
-        if self.norm == "layer":
-            parts["final_norm_bias"] = "embed"
-        if not self.tied:
-            parts["head"] = "vocab embed"
-        return parts
-
-    def layer_parts(self) -> dict[str, str]:
-        """The weights of the layers, stacked along their first axis, with their logical axes."""
-        parts = {
-            "attention_norm": "embed",
-            "q": "embed heads head_dim",
-            "k": "embed kv_heads head_dim",
-            "v": "embed kv_heads head_dim",
-            "out": "heads head_dim embed",
-            "mlp_norm": "embed",
-            "up": "embed mlp",
-            "down": "mlp embed",
-        }
-        if self.gated:
-            parts["gate"] = "embed mlp"
-        if self.qk_norm:
-            parts |= {"q_norm": "head_dim", "k_norm": "head_dim"}
-        if self.post_norms:
-            parts |= {"attention_post_norm": "embed", "mlp_post_norm": "embed"}
-        outputs = {name: axes.split(" ", 1)[1] for name, axes in parts.items() if name in self.biases}
-        outputs |= {"out": "embed"} if "out" in self.biases else {}
-        parts |= {f"{name}_bias": axes for name, axes in outputs.items()}
-        if self.norm == "layer":
-            parts |= {"attention_norm_bias": "embed", "mlp_norm_bias": "embed"}
-        return {name: f"layer {axes}" for name, axes in parts.items()}
-
-    def layer_constants(self) -> dict[str, Array]:
-        """What differs between layers without being a weight: the window, and the index of the rope."""
-        distinct = list(dict.fromkeys(self.ropes))
-        return {
-            "window": jnp.array(self.windows or (NOWHERE,) * self.layers),
-            "rope": jnp.array([distinct.index(rope) for rope in self.ropes] or (0,) * self.layers),
-        }
-
-    def angles(self, positions: Int[Array, "*rows"]) -> Angles | None:
-        """The rotation angles of each distinct rope, stacked; computed once for all layers."""
-        distinct = dict.fromkeys(self.ropes)
-        if not distinct:
-            return None
-        frequencies = np.stack([rope.frequencies(self.head_dim) for rope in distinct])
-        return jax.vmap(Angles.at, (None, 0))(positions, jnp.array(frequencies, jnp.float32))
-
-
-class TextPlaces(NamedTuple):
-    """Where the tokens of a batch stand in their rows' texts, behind whatever is in front of these.
-
-    Attributes:
-        columns: the place of each cell of the grid; of an inner node of a class tree, where it would stand if
-            only its ancestors were between it and the text.
-        of_tokens: the same of each of ``Batch.tokens``.
-        seen: True where the first of two cells may attend to the second, if that is not later; None: always.
-    """
-
-    columns: Int[Array, "#B T"]
-    of_tokens: Int[Array, " N"]
-    seen: Bool[Array, "B 1 T T"] | None
-
-    @classmethod
-    def of(cls, batch: Batch) -> TextPlaces:
-        width = batch.grid.shape[1]
-        if batch.classes is None:
-            return cls(jnp.arange(width)[None], jnp.asarray(batch.cells % width), None)
-        columns = jnp.asarray(batch.classes.columns)
-        of_tokens = columns.reshape(-1).at[batch.cells].get(mode="fill", fill_value=0)
-        return cls(columns, of_tokens, jnp.asarray(batch.classes.seen[:, None]))
-
-    def mask(self, window: Int[Array, ""]) -> Bool[Array, "#B 1 T T"]:
-        """Which cells attend to which, in a layer with this window."""
-        mask = visible(self.columns, self.columns, window)
-        return mask if self.seen is None else mask & self.seen
 
 
 class Decoder(nnx.Module):
@@ -239,7 +89,7 @@ class Decoder(nnx.Module):
 
     @property
     def positions(self) -> int:
-        return self.spec.positions
+        return self.spec.longest
 
     @property
     def depth(self) -> int:
@@ -255,21 +105,21 @@ class Decoder(nnx.Module):
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """The logits of final hidden states, in float32."""
-        return self._capped(score(unsharded(self.ends), self._head, x))
+        return self._to_logits(score(unsharded(self.ends), self._head, x))
 
     def logits_of(self, x: Float[Array, "... D"], tokens: Int[Array, ...]) -> Float[Array, ...]:
         """The logit of one token for each final hidden state, in float32."""
-        return self._capped(score_tokens(unsharded(self.ends), self._head, x, tokens))
+        return self._to_logits(score_tokens(unsharded(self.ends), self._head, x, tokens))
 
     def output_embeddings(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        return look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
+        return self.spec.logit_scale * look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
 
     @property
     def _head(self) -> str:
         return "embedding" if self.spec.tied else "head"
 
-    def _capped(self, logits: Float[Array, ...]) -> Float[Array, ...]:
-        cap = self.spec.logit_cap
+    def _to_logits(self, scores: Float[Array, ...]) -> Float[Array, ...]:
+        logits, cap = self.spec.logit_scale * scores, self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
     def __call__(
@@ -453,7 +303,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "*rows D"], KV]:
         """Runs ``x`` through layers; also every layer's keys and values of ``x``.
 
-        Learned positions are added before the first layer, and the final norm follows the last one.
+        The first layer is preceded by ``entered``, and the last one followed by the final norm.
 
         Args:
             positions: the position of each element of ``x`` in its row.
@@ -463,8 +313,8 @@ class Decoder(nnx.Module):
             span: the layers from one to before another; all of them where left out.
         """
         first, last = span = span or (0, self.spec.layers)
-        if self.spec.positions and first == 0:
-            x = x + look_up(unsharded(self.ends), "position_table", positions).astype(x.dtype)
+        if first == 0:
+            x = entered(self.spec, unsharded(self.ends), x, positions)
 
         angles = self.spec.angles(positions)
 
@@ -478,55 +328,3 @@ class Decoder(nnx.Module):
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
         x, kv = jax.lax.scan(layer, x, (stacked, past))
         return norm(self.spec, unsharded(self.ends), "final_norm", x) if last == self.spec.layers else x, kv
-
-
-def prompt_positions(prompts: Float[Array, "J P D"], prefix_kv: KV | None) -> int:
-    """The number of positions in front of each text."""
-    return prompts.shape[1] + (prefix_kv.k.shape[-3] if prefix_kv else 0)
-
-
-def block(
-    spec: DecoderSpec,
-    w: Layer,
-    x: Float[Array, "*rows D"],
-    angles: Angles | None,
-    attention: Callable[[Array, KV], Array],
-) -> tuple[Float[Array, "*rows D"], KV]:
-    """Runs one layer; its output, and its keys and values of ``x``.
-
-    Args:
-        angles: the rotations at the positions of ``x``; None where positions are learned.
-        attention: takes the layer's queries, and its keys and values of ``x``.
-    """
-    h = norm(spec, w, "attention_norm", x)
-    q, k, v = (linear(w, name, h) for name in ("q", "k", "v"))
-    if spec.qk_norm:
-        q, k = (
-            rms_norm(y, w[f"{name}_norm"], spec.norm_eps, spec.norm_offset)
-            for name, y in (("q", q), ("k", k))
-        )
-    if angles is not None:
-        q, k = (rotate(y, angles) for y in (q, k))
-    q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
-    h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
-    x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
-
-    h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
-    return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
-
-
-def sharded_heads(kv: KV) -> KV:
-    """Keys and values whose heads are dealt out over ``tensor``, so that each query head's are on its device.
-
-    They are repeated to the least number of heads that ``tensor`` divides.
-    """
-    copies = kv_copies(kv.k.shape[-2])
-    k, v = (jnp.repeat(part, copies, axis=-2) if copies > 1 else part for part in kv)
-    return KV(by_tensor(k, "kv_heads", "head_dim"), by_tensor(v, "kv_heads", "head_dim"))
-
-
-def norm(spec: DecoderSpec, w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """The norm of that name, of the kind that the decoder has."""
-    if spec.norm == "layer":
-        return layer_norm(x, w[name], w[f"{name}_bias"], spec.norm_eps)
-    return rms_norm(x, w[name], spec.norm_eps, spec.norm_offset)

@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mpt.models.attention import gather
 from mpt.sharding import by_tensor
 
 # One layer's weights by name, or all layers' with a leading layer axis.
@@ -206,6 +207,36 @@ def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[A
     """The feed-forward network: down(act(up x)), or with a gate down(act(gate x) · up x) (Shazeer 2020)."""
     act, up = ACTIVATIONS[activation], linear(w, "up", x)
     return linear(w, "down", act(linear(w, "gate", x)) * up if "gate" in w else act(up))
+
+
+def routed_feed_forward(
+    w: Layer, x: Float[Array, "*rows D"], activation: str, count: int, weighed: bool
+) -> Float[Array, "*rows D"]:
+    """The feed-forwards of the ``count`` experts that a router chooses for each token, weighed and added up.
+
+    Tokens are put in the order of their experts, whose matrices then multiply one run of rows each.
+
+    Args:
+        weighed: the probabilities of the chosen experts are divided by their sum.
+    """
+    flat, experts = x.reshape(-1, x.shape[-1]), w["router"].shape[-1]
+    shares = jax.nn.softmax(linear(w, "router", flat).astype(jnp.float32), axis=-1)
+    shares, chosen = jax.lax.top_k(shares, count)  # [S, count]
+    if weighed:
+        shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+    order = jnp.argsort(chosen.reshape(-1))
+    place, sizes = jnp.argsort(order), jnp.bincount(chosen.reshape(-1), length=experts)
+
+    def expert(name: str, x: Float[Array, "R any"]) -> Float[Array, "R other"]:
+        y = jax.lax.ragged_dot(x, w[f"expert_{name}"].astype(x.dtype), sizes)
+        if f"expert_{name}_scale" not in w:
+            return y
+        return (y.astype(jnp.float32) * w[f"expert_{name}_scale"][chosen.reshape(-1)[order]]).astype(x.dtype)
+
+    rows = gather(jnp.repeat(flat, count, axis=0), order, place)
+    h = ACTIVATIONS[activation](expert("gate", rows)) * expert("up", rows)
+    out = gather(expert("down", h), place, order).reshape(*chosen.shape, -1)
+    return jnp.einsum("sed,se->sd", out, shares.astype(out.dtype)).reshape(x.shape)
 
 
 def rms_norm(

@@ -12,9 +12,7 @@ A prompt may enter before a later layer of the encoder: the layers below then ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +31,6 @@ from mpt.models.layers import (
     linear,
     look_up,
     make_weights,
-    matrix,
     rms_norm,
     scan_over,
     score,
@@ -42,122 +39,10 @@ from mpt.models.layers import (
     unsharded,
     values,
 )
+from mpt.models.t5_layers import Encoded, buckets, decoder_layer, position_bias, self_attention
+from mpt.models.t5_spec import T5Spec
 from mpt.sharding import on_one_device
 from mpt.types import Batch, Layout, Output
-
-
-@dataclass(frozen=True)
-class T5Spec:
-    """The dimensions and choices in which T5 models differ.
-
-    Attributes:
-        vocab: tokens; with the next six, the sizes of the package's legend.
-        activation: that of the feed-forward.
-        gated: the activation multiplies a second projection (T5 1.1).
-        buckets: number of buckets of relative positions.
-        max_distance: distances beyond it share one bucket.
-        bias_everywhere: each layer has its own table of relative positions (UMT5).
-        logit_scale: factor on the final hidden states before the head.
-        tied: the embedding table is the output head.
-        start_token: the token in front of the decoder's first target.
-        decoder_prompt: how many of a prompt's last vectors stand in front of the decoder's text instead.
-    """
-
-    vocab: int
-    d_model: int
-    layers: int
-    decoder_layers: int
-    heads: int
-    head_dim: int
-    d_ff: int
-    activation: str
-    gated: bool
-    buckets: int
-    max_distance: int
-    bias_everywhere: bool
-    norm_eps: float
-    logit_scale: float
-    tied: bool
-    start_token: int = 0
-    decoder_prompt: int = 0
-
-    def sizes(self) -> dict[str, int]:
-        """The length of each logical axis; the number of layers is the encoder's."""
-        return {
-            "vocab": self.vocab,
-            "embed": self.d_model,
-            "layer": self.layers,
-            "heads": self.heads,
-            "head_dim": self.head_dim,
-            "mlp": self.d_ff,
-            "bucket": self.buckets,
-        }
-
-    def end_parts(self) -> dict[str, str]:
-        """The weights outside the layers, with their logical axes."""
-        parts = {"embedding": "vocab embed", "encoder_norm": "embed", "decoder_norm": "embed"}
-        if not self.bias_everywhere:
-            parts |= {"encoder_bias": "bucket heads", "decoder_bias": "bucket heads"}
-        if not self.tied:
-            parts["head"] = "vocab embed"
-        return parts
-
-    def layer_parts(self) -> dict[str, str]:
-        """The weights of the encoder's layers, stacked along their first axis, with their logical axes."""
-        parts = attention_parts("") | {"mlp_norm": "embed", "up": "embed mlp", "down": "mlp embed"}
-        if self.gated:
-            parts["gate"] = "embed mlp"
-        if self.bias_everywhere:
-            parts["bias"] = "bucket heads"
-        return {name: f"layer {axes}" for name, axes in parts.items()}
-
-    def decoder_layer_parts(self) -> dict[str, str]:
-        """The weights of the decoder's layers: those of an encoder's, and of the cross-attention."""
-        cross = {name: f"layer {axes}" for name, axes in attention_parts("cross_").items()}
-        return self.layer_parts() | cross
-
-
-def attention_parts(prefix: str) -> dict[str, str]:
-    """The weights of one attention with their logical axes; ``prefix`` begins their names."""
-    projection = "embed heads head_dim"
-    parts = {
-        "norm": "embed",
-        "q": projection,
-        "k": projection,
-        "v": projection,
-        "out": "heads head_dim embed",
-    }
-    return {prefix + name: axes for name, axes in parts.items()}
-
-
-class Encoded(NamedTuple):
-    """The encoder's output, which the decoder's cross-attention reads.
-
-    Attributes:
-        hidden: the encoder's final hidden states.
-        real: True at prompt and text, False at padding.
-        kv: the keys and values [layers, B, S, N, H] of the cross-attention; None where few tokens are
-            decoded, so that it is cheaper not to compute them.
-    """
-
-    hidden: Float[Array, "B S D"]
-    real: Bool[Array, "B S"]
-    kv: KV | None
-
-    def take_rows(self, index: Int[Array, " B"]) -> Encoded:
-        """The output of the rows that ``index`` names."""
-        return Encoded(self.hidden[index], self.real[index], self.kv and self.kv.take_rows(index))
-
-    def cross_attend(self, w: Layer, q: Float[Array, "B T N H"], kv: KV | None) -> Float[Array, "B T N H"]:
-        """The cross-attention of a layer's queries; ``kv`` are its part of ``self.kv``, if there is one."""
-        mask = self.real[:, None, None]
-        if kv:
-            return attend(q, kv, mask, scale=1.0)
-        # q (x K)' is (q K') x', and a (x V) is (a x) V: x serves every head as keys and as values.
-        q = jnp.einsum("btnh,dnh->btnd", q, matrix(w, "cross_k", q.dtype))
-        x = self.hidden[:, :, None]
-        attended = attend(q, KV(x, x), mask, scale=1.0)
-        return jnp.einsum("btnd,dnh->btnh", attended, matrix(w, "cross_v", q.dtype))
 
 
 class T5(nnx.Module):
@@ -438,67 +323,3 @@ class T5(nnx.Module):
 
     def _rematted(self, layer):
         return jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
-
-
-def self_attention(
-    spec: T5Spec, w: Layer, x: Float[Array, "*rows D"], attention: Callable[[Array, KV], Array]
-) -> tuple[Float[Array, "*rows D"], KV]:
-    """Runs the self-attention of a layer; its output, and its keys and values of ``x``.
-
-    Args:
-        attention: takes the layer's queries, and its keys and values of ``x``.
-    """
-    h = rms_norm(x, w["norm"], spec.norm_eps)
-    kv = KV(linear(w, "k", h), linear(w, "v", h))
-    return x + linear(w, "out", attention(linear(w, "q", h), kv), axes=2), kv
-
-
-def decoder_layer(
-    spec: T5Spec,
-    w: Layer,
-    x: Float[Array, "*rows D"],
-    attention: Callable[[Array, KV], Array],
-    cross_attention: Callable[[Array], Array],
-) -> tuple[Float[Array, "*rows D"], KV]:
-    """Runs one layer of the decoder; its output, and the keys and values of its self-attention.
-
-    Args:
-        attention: the self-attention, as in ``self_attention``.
-        cross_attention: the attention to the encoder's output; takes the layer's queries.
-    """
-    x, kv = self_attention(spec, w, x, attention)
-    q = linear(w, "cross_q", rms_norm(x, w["cross_norm"], spec.norm_eps))
-    x = x + linear(w, "cross_out", cross_attention(q), axes=2)
-    return x + feed_forward(w, rms_norm(x, w["mlp_norm"], spec.norm_eps), spec.activation), kv
-
-
-def position_bias(table: Float[Array, "buckets N"], bucket: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
-    """The bias of the attention scores, by head and pair of positions, from the buckets' table."""
-    return jnp.moveaxis(table.astype(jnp.float32)[bucket], -1, 1)
-
-
-def buckets(
-    queries: Int[Array, "#B T"], keys: Int[Array, "#B S"], count: int, max_distance: int, both_ways: bool
-) -> Int[Array, "#B T S"]:
-    """The bucket of each key's position relative to each query's (Raffel et al. 2020, section 2.1).
-
-    Half of the buckets hold one distance each, the others ever more, up to ``max_distance``. In a
-    bidirectional stack, later positions have buckets of their own.
-
-    >>> buckets(jnp.array([[9]]), jnp.array([[9, 8, 6, 1, 11]]), 8, 16, both_ways=True)[0, 0]
-    Array([0, 1, 2, 3, 6], dtype=int32)
-    """
-    distance = queries[:, :, None] - keys[:, None, :]
-    offset = 0
-    if both_ways:
-        count //= 2
-        offset = jnp.where(distance < 0, count, 0)
-        distance = jnp.abs(distance)
-    distance = jnp.maximum(distance, 0)
-    exact = count // 2
-    # Compared in float32, as the models were trained: the rounding at a bucket's edge is part of them.
-    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(
-        jnp.float32(max_distance / exact)
-    )
-    far = exact + (ratio * (count - exact)).astype(jnp.int32)
-    return offset + jnp.where(distance < exact, distance, jnp.minimum(far, count - 1))

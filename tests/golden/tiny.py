@@ -56,10 +56,38 @@ _rope3 = {
     "original_max_position_embeddings": 16,
 }
 
+_yarn = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 2.0,
+    "beta_slow": 0.5,
+}
+_longrope = {
+    "rope_type": "longrope",
+    "rope_theta": 100.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0, 1.5, 2.0, 4.0],
+    "long_factor": [1.0, 4.0, 8.0, 16.0],
+}
+
 DECODERS = {
     "llama": {"model_type": "llama", **_decoder},
     "llama-3": {"model_type": "llama", **_decoder, "rope_parameters": _rope3, "tie_word_embeddings": True},
     "llama-biases": {"model_type": "llama", **_decoder, "attention_bias": True, "mlp_bias": True},
+    "llama-yarn": {"model_type": "llama", **_decoder, "rope_parameters": _yarn},
+    "qwen3-yarn": {
+        "model_type": "qwen3",
+        **_decoder,
+        "rope_parameters": {**_yarn, "mscale": 2.0, "mscale_all_dim": 0.5, "truncate": False},
+    },
+    "llama-longrope": {
+        "model_type": "llama",
+        **_decoder,
+        "rope_parameters": _longrope,
+        "max_position_embeddings": 256,
+    },
     "mistral": {"model_type": "mistral", **_decoder, "sliding_window": 5},
     "qwen2": {"model_type": "qwen2", **_headless},
     "qwen2-window": {
@@ -70,6 +98,51 @@ DECODERS = {
         "max_window_layers": 2,
     },
     "qwen3": {"model_type": "qwen3", **_decoder, "head_dim": 12},
+    "smollm3": {"model_type": "smollm3", **_headless, "no_rope_layers": [1, 0, 1, 1]},
+    "granite": {
+        "model_type": "granite",
+        **_headless,
+        "embedding_multiplier": 1.5,
+        "residual_multiplier": 0.7,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 3.0,
+    },
+    "olmo2": {"model_type": "olmo2", **_headless},
+    "olmo3": {
+        "model_type": "olmo3",
+        **_headless,
+        "sliding_window": 5,
+        "rope_parameters": {
+            "full_attention": _yarn,
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        },
+    },
+    "phi3": {
+        "model_type": "phi3",
+        **_headless,
+        "rope_parameters": {
+            **_longrope,
+            "partial_rotary_factor": 0.5,
+            "short_factor": [1.0, 3.0],
+            "long_factor": [2.0, 9.0],
+        },
+        "original_max_position_embeddings": 64,
+        "max_position_embeddings": 256,
+        "sliding_window": 7,
+    },
+    "ministral3": {
+        "model_type": "ministral3",
+        **_decoder,
+        "rope_parameters": {**_yarn, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.3},
+    },
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        **_decoder,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 12,
+        "norm_topk_prob": True,
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
@@ -100,6 +173,51 @@ DECODERS = {
         "eos_token_id": 2,
     },
 }
+
+_vision = {
+    "hidden_size": 8,  # thrice this must not be VOCAB, by which peft finds the embedding
+    "intermediate_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+}
+
+# What reads images too, with its text half; the tensors of images are as random as the others.
+MULTIMODAL = {
+    "gemma3": {
+        "model_type": "gemma3",
+        "text_config": DECODERS["gemma3_text"],
+        "vision_config": {"model_type": "siglip_vision_model", **_vision},
+        "mm_tokens_per_image": 4,
+    },
+    "mistral3": {
+        "model_type": "mistral3",
+        "text_config": DECODERS["ministral3"],
+        "vision_config": {"model_type": "pixtral", **_vision, "head_dim": 4},
+        "tie_word_embeddings": False,
+    },
+    "qwen3_vl": {
+        "model_type": "qwen3_vl",
+        "text_config": {
+            **_decoder,
+            "model_type": "qwen3_vl_text",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 1, 1]},
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl_vision",
+            "depth": 1,
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "num_heads": 2,
+            "out_hidden_size": WIDTH,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        "tie_word_embeddings": True,
+    },
+}
+DECODERS |= MULTIMODAL
 
 ENCODER_DECODERS = {
     "t5-1.0": {"model_type": "t5", **_t5},

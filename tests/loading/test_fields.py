@@ -14,14 +14,15 @@ from transformers import AutoConfig
 
 from mpt.errors import UserError
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import FIXED, HARMLESS, USED, declared
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import load_pretrained, open_folder
 from mpt.loading.shapes import abstract_backbone
-from mpt.models.rope import Rope
+from mpt.models.rope import Linear, Rope
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", [*FAMILIES, *MULTIMODAL])
 def test_every_field_of_a_familys_config_is_known(kind):
     """A later transformers may add one: find out what it does, and put it where it belongs."""
     unknown = declared(AutoConfig.for_model(kind)).keys() - USED - HARMLESS - FIXED.keys()
@@ -36,11 +37,16 @@ def test_a_field_is_of_one_kind_only():
 def test_the_fields_that_are_said_to_change_nothing_are_not_read(family, tmp_path):
     """A function that reads one of them would find another value in its place."""
     config = AutoConfig.for_model(**tiny.CONFIGS[family])
-    read = FAMILIES[config.model_type].spec
-    before = read(config, set())
-    for name in (declared(config).keys() & HARMLESS) - {"output_attentions"}:
-        object.__setattr__(config, name, "another value")
-    assert read(config, set()) == before
+
+    def read():
+        text = text_config(config) if config.model_type in MULTIMODAL else config
+        return FAMILIES[text.model_type].spec(text, set())
+
+    before = read()
+    for part in (config, getattr(config, "text_config", config)):
+        for name in (declared(part).keys() & HARMLESS) - {"output_attentions"}:
+            object.__setattr__(part, name, "another value")
+    assert read() == before
 
 
 @pytest.fixture
@@ -79,7 +85,13 @@ def test_a_value_that_is_not_computed_is_refused_by_its_fields_name(folder_with,
 @pytest.mark.parametrize(
     ("rope", "fault"),
     [
-        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, "'yarn'"),
+        ({"rope_type": "dynamic", "factor": 4.0}, "'dynamic'"),
+        ({"rope_type": "yarn", "factor": 0.0}, "factor is out of range"),
+        ({"rope_type": "yarn", "factor": 4.0, "beta_slow": 40}, "beta_fast must be above beta_slow"),
+        (
+            {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0], "factor": 4.0},
+            "short_factor must have 4 numbers",
+        ),
         ({"rope_type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"rope_type": "linear", "factor": -1.0}, "out of range"),
         ({"rope_type": "linear"}, "factor"),
@@ -185,13 +197,42 @@ def test_a_gguf_file_is_the_folder_of_the_same_weights(folder_with, tmp_path):
 )
 def test_a_linear_rope_of_a_gguf_file_is_used(tmp_path, fields):
     spec = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec
-    assert spec.ropes == (Rope(10_000.0, factor=4.0),) * 2
+    assert spec.ropes == (Rope(10_000.0, Linear(4.0)),) * 2
+
+
+def test_yarn_of_a_gguf_file_is_that_of_a_folder(tmp_path, folder_with):
+    """The amplitude that llama.cpp computes is the folder's, times the file's own factors."""
+    scaling = {"type": "yarn", "factor": 4.0, "original_context_length": 16}
+    fields = {f"llama.rope.scaling.{name}": value for name, value in scaling.items()}
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+    folder = load_pretrained(str(folder_with("toy-llama", rope_parameters=rope))).backbone.spec
+    (ours,) = set(load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes)
+    assert {replace(ours, amplitude=folder.ropes[0].amplitude)} == set(folder.ropes)
+    assert ours.amplitude == pytest.approx(folder.ropes[0].amplitude)
+    fields["llama.rope.scaling.yarn_attn_factor"] = 0.5
+    halved = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes[0]
+    assert halved.amplitude == pytest.approx(ours.amplitude / 2)
+
+
+def test_factors_of_a_gguf_file_stretch_each_pair(tmp_path):
+    """Llama 3's are for every text; LongRoPE's for those within the pretraining's length."""
+    plain = Rope(10_000.0).frequencies(8)
+    llama3 = write_gguf(tmp_path / "toy.gguf", tensors={"rope_freqs.weight": [1.0, 1.0, 2.0, 8.0]})
+    backbone = load_pretrained(str(llama3)).backbone
+    np.testing.assert_allclose(backbone.spec.ropes[0].frequencies(8), plain / [1, 1, 2, 8])
+    assert (backbone.spec.ropes[0].amplitude, backbone.positions) == (1.0, 64)
+    fields = {"llama.rope.scaling.original_context_length": 16, "llama.rope.scaling.attn_factor": 1.5}
+    tensors = {"rope_factors_long.weight": [9.0] * 4, "rope_factors_short.weight": [1.0, 2.0, 4.0, 4.0]}
+    longrope = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields, tensors))).backbone
+    np.testing.assert_allclose(longrope.spec.ropes[0].frequencies(8), plain / [1, 2, 4, 4])
+    assert (longrope.spec.ropes[0].amplitude, longrope.positions) == (1.5, 16)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("llama.rope.scaling.type", "yarn"),
+        ("llama.rope.scaling.type", "longrope"),
+        ("llama.rope.scaling.yarn_log_multiplier", 0.1),
         ("llama.rope.dimension_count", 4),
         ("llama.attention.value_length", 4),
         ("llama.attention.causal", False),

@@ -11,10 +11,10 @@ from golden import tiny
 from mpt.inference.generate import generate
 from mpt.loading.hf import load_pretrained
 from mpt.models.attention import KV, attend, visible
-from mpt.models.decoder import block, norm
+from mpt.models.decoder_layer import block, norm
 from mpt.models.layers import feed_forward, rms_norm, values
 from mpt.models.rope import Angles
-from mpt.models.t5 import buckets, position_bias, self_attention
+from mpt.models.t5_layers import buckets, position_bias, self_attention
 from mpt.training.losses import cross_entropy
 from mpt.types import Row
 

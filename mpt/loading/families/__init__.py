@@ -1,0 +1,130 @@
+"""The families of models that mpt runs: how to read their configs and their tensors' names.
+
+To add a family, write a function that turns its config into a spec in ``decoder_specs.py``, and a table of
+its tensors' names in ``tensor_names.py`` if none fits; then add both to ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedConfig
+
+from mpt.errors import UserError, one_line
+from mpt.loading.families.decoder_specs import (
+    gemma2,
+    gemma3,
+    gpt2,
+    granite,
+    llama,
+    ministral3,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    smollm3,
+)
+from mpt.loading.families.t5_specs import mt5, t5, umt5
+from mpt.loading.families.tensor_names import (
+    COPIES,
+    GEMMA_TABLE,
+    GPT2_TABLE,
+    HEAD,
+    LLAMA_TABLE,
+    MOE_TABLE,
+    OLMO_TABLE,
+    PHI_TABLE,
+    T5_TABLE,
+    UMT5_TABLE,
+)
+from mpt.loading.weights import Table, Tensors
+from mpt.models.decoder import Decoder
+from mpt.models.t5 import T5
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to read the models of one ``model_type``.
+
+    Attributes:
+        module: the class of the backbone.
+        spec: a function from a config and the names of the checkpoint's tensors to the backbone's spec; the
+            names are without those of ``copies``.
+        table: the names of the tensors.
+        prefix: a prefix of these names, which checkpoints without a head leave out.
+    """
+
+    module: type[Decoder] | type[T5]
+    spec: Callable[[PreTrainedConfig, Collection[str]], Any]
+    table: Table
+    prefix: str = ""
+
+    def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> Any:
+        """The spec of ``module``.
+
+        Args:
+            names: the checkpoint's tensors, without ``copies``.
+            where: the file or folder of the model, for the error.
+
+        Raises:
+            UserError: the config asks for what mpt does not compute, or fits no model.
+        """
+        try:
+            return self.spec(config, names)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        except Exception as error:  # a value that no model has, such as a rope without its base
+            raise UserError(f"{where}: the config describes no model ({one_line(error)})") from None
+
+    def table_of(self, names: Collection[str]) -> dict[str, tuple[str, str] | None]:
+        """The table for one checkpoint, with the prefix that its names have."""
+        prefix = self._prefix_of(names)
+        return {name if name == HEAD else prefix + name: to for name, to in self.table.items()}
+
+    def copies(self, config: PreTrainedConfig, tensors: Tensors) -> set[str]:
+        """The names under which a checkpoint stores its tied embedding once more; they need not be read.
+
+        Of other values, such a tensor is no copy: a head is then used, as transformers does, and a table of
+        the encoder's or decoder's own has no place in the model.
+        """
+        names = set(tensors)
+        embedding = next(name for name, to in self.table.items() if to and to[0] == "ends.embedding")
+        embedding = self._prefix_of(names) + embedding
+        if not config.tie_word_embeddings or embedding not in names:
+            return set()
+        return {
+            name
+            for name in names.intersection(COPIES)
+            if tensors.shape(name) == tensors.shape(embedding)
+            and np.array_equal(tensors[name], tensors[embedding])
+        }
+
+    def _prefix_of(self, names: Collection[str]) -> str:
+        return self.prefix if any(name.startswith(self.prefix) for name in names) else ""
+
+
+FAMILIES = {
+    "gemma2": Family(Decoder, gemma2, GEMMA_TABLE, "model."),
+    "gemma3_text": Family(Decoder, gemma3, GEMMA_TABLE, "model."),
+    "gpt2": Family(Decoder, gpt2, GPT2_TABLE, "transformer."),
+    "granite": Family(Decoder, granite, LLAMA_TABLE, "model."),
+    "llama": Family(Decoder, llama, LLAMA_TABLE, "model."),
+    "ministral3": Family(Decoder, ministral3, LLAMA_TABLE, "model."),
+    "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
+    "mt5": Family(T5, mt5, T5_TABLE),
+    "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),
+    "olmo3": Family(Decoder, olmo2, OLMO_TABLE, "model."),
+    "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
+    "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
+    "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "qwen3_moe": Family(Decoder, qwen3_moe, MOE_TABLE, "model."),
+    "qwen3_vl_text": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),
+    "t5": Family(T5, t5, T5_TABLE),
+    "umt5": Family(T5, umt5, UMT5_TABLE),
+}

@@ -1,0 +1,161 @@
+"""From the config of each family of decoders to the spec of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from mpt.errors import UserError
+from mpt.loading.families.values import activation, tied
+from mpt.loading.fields import declared
+from mpt.models.attention import NOWHERE
+from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.rope import STILL, Rope
+
+
+def llama(config: PreTrainedConfig, tensors: Collection[str], rotated: float = 1.0) -> DecoderSpec:
+    """Llama 2 and 3 and SmolLM2; the families below build on it.
+
+    Args:
+        rotated: the fraction of each head that rotates.
+    """
+    # Not what a config file holds beyond its class's fields: transformers does not read it, either.
+    fields = declared(config)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = ("q", "k", "v", "out") if "attention_bias" in fields and config.attention_bias else ()
+    mlp = ("gate", "up", "down") if "mlp_bias" in fields and config.mlp_bias else ()
+    return DecoderSpec(
+        vocab=config.vocab_size,
+        d_model=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=head_dim,
+        d_ff=config.intermediate_size,
+        ropes=_ropes(config, rotated),
+        norm_eps=config.rms_norm_eps,
+        tied=tied(config, tensors),
+        windows=_windows(config),
+        activation=activation(config.hidden_act if "hidden_act" in fields else config.hidden_activation),
+        biases=attention + mlp,
+    )
+
+
+def qwen2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(llama(config, tensors), biases=("q", "k", "v"))
+
+
+def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(llama(config, tensors), qk_norm="head")
+
+
+def qwen3_moe(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    if config.mlp_only_layers or config.decoder_sparse_step != 1:
+        name = "mlp_only_layers" if config.mlp_only_layers else "decoder_sparse_step"
+        raise UserError(f"{name}: layers without experts beside those with them are not supported")
+    return replace(
+        qwen3(config, tensors),
+        d_ff=config.moe_intermediate_size,
+        experts=config.num_experts,
+        experts_per_token=config.num_experts_per_tok,
+        experts_weighed=config.norm_topk_prob,
+    )
+
+
+def smollm3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    spec = llama(config, tensors)
+    ropes = [rope if config.no_rope_layers[i] else STILL for i, rope in enumerate(spec.ropes)]
+    return replace(spec, ropes=tuple(ropes))
+
+
+def granite(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(
+        llama(config, tensors),
+        input_scale=config.embedding_multiplier,
+        residual_scale=config.residual_multiplier,
+        attention_scale=config.attention_multiplier,
+        logit_scale=1 / config.logits_scaling,
+    )
+
+
+def olmo2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """OLMo 2 and 3; the third generation's windows and ropes are read with Llama's."""
+    return replace(llama(config, tensors), qk_norm="heads", pre_norms=False, post_norms=True)
+
+
+def ministral3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    parameters = config.rope_parameters
+    growth = parameters["llama_4_scaling_beta"], parameters["original_max_position_embeddings"]
+    return replace(llama(config, tensors), query_growth=growth)
+
+
+def phi3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """Phi 3 and 4, whose rotation is of a part of each head."""
+    return llama(config, tensors, rotated=config.rope_parameters["partial_rotary_factor"])
+
+
+def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(
+        llama(config, tensors),
+        norm_offset=1.0,
+        post_norms=True,
+        embed_scale=config.hidden_size**0.5,
+        attention_scale=config.query_pre_attn_scalar**-0.5,
+        attention_cap=config.attn_logit_softcapping,
+        logit_cap=config.final_logit_softcapping,
+    )
+
+
+def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    # The config still has the soft caps, but the third generation's attention does not use them.
+    return replace(gemma2(config, tensors), qk_norm="head", attention_cap=None)
+
+
+def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return DecoderSpec(
+        vocab=config.vocab_size,
+        d_model=config.n_embd,
+        layers=config.n_layer,
+        heads=config.n_head,
+        kv_heads=config.n_head,
+        head_dim=config.n_embd // config.n_head,
+        d_ff=config.n_inner or 4 * config.n_embd,
+        ropes=(),
+        norm_eps=config.layer_norm_epsilon,
+        tied=tied(config, tensors),
+        positions=config.n_positions,
+        norm="layer",
+        activation=activation(config.activation_function),
+        gated=False,
+        biases=("q", "k", "v", "out", "up", "down"),
+    )
+
+
+def _ropes(config: PreTrainedConfig, rotated: float) -> tuple[Rope, ...]:
+    """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
+    parameters: dict[str, Any] = config.rope_parameters
+    longest = config.max_position_embeddings
+    if "rope_theta" in parameters:
+        return (Rope.from_hf(parameters, longest, rotated),) * config.num_hidden_layers
+    # As in transformers, which looks for this one beside the types of layers.
+    whole = {"truncate": parameters.get("truncate", True)}
+    return tuple(Rope.from_hf(parameters[kind] | whole, longest, rotated) for kind in config.layer_types)
+
+
+def _windows(config: PreTrainedConfig) -> tuple[int, ...]:
+    """The attention window of each layer, in positions; empty if every layer sees all positions."""
+    fields, layers = declared(config), config.num_hidden_layers
+    if "sliding_window" not in fields:
+        return ()
+    kinds = config.layer_types if "layer_types" in fields else ["sliding_attention"] * layers
+    if other := set(kinds) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"layer_types: '{min(other)}' is not supported")
+    window = config.sliding_window
+    if window is None and "layer_types" in fields and "sliding_attention" in kinds:
+        raise UserError("layer_types: a layer has sliding_attention, but there is no sliding_window")
+    if window is None:
+        return ()
+    return tuple(window if kind == "sliding_attention" else NOWHERE for kind in kinds)

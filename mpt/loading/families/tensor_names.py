@@ -1,0 +1,125 @@
+"""The names that checkpoints give to their tensors, and the places of these in the model."""
+
+from __future__ import annotations
+
+from mpt.loading.weights import Table
+
+HEAD = "lm_head.weight"
+COPIES = (HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # where the embedding may recur
+
+LLAMA_TABLE: Table = {
+    "embed_tokens.weight": ("ends.embedding", "v d -> v d"),
+    "norm.weight": ("ends.final_norm", "d -> d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
+    "layers.{}.input_layernorm.weight": ("layers.attention_norm", "d -> d"),
+    "layers.{}.self_attn.q_proj.weight": ("layers.q", "(n h) d -> d n h"),
+    "layers.{}.self_attn.k_proj.weight": ("layers.k", "(n h) d -> d n h"),
+    "layers.{}.self_attn.v_proj.weight": ("layers.v", "(n h) d -> d n h"),
+    "layers.{}.self_attn.o_proj.weight": ("layers.out", "d (n h) -> n h d"),
+    "layers.{}.self_attn.q_proj.bias": ("layers.q_bias", "(n h) -> n h"),
+    "layers.{}.self_attn.k_proj.bias": ("layers.k_bias", "(n h) -> n h"),
+    "layers.{}.self_attn.v_proj.bias": ("layers.v_bias", "(n h) -> n h"),
+    "layers.{}.self_attn.o_proj.bias": ("layers.out_bias", "d -> d"),
+    "layers.{}.self_attn.q_norm.weight": ("layers.q_norm", "h -> h"),
+    "layers.{}.self_attn.k_norm.weight": ("layers.k_norm", "h -> h"),
+    "layers.{}.self_attn.rotary_emb.inv_freq": None,  # old checkpoints; the config says the same
+    "layers.{}.post_attention_layernorm.weight": ("layers.mlp_norm", "d -> d"),
+    "layers.{}.mlp.gate_proj.weight": ("layers.gate", "f d -> d f"),
+    "layers.{}.mlp.up_proj.weight": ("layers.up", "f d -> d f"),
+    "layers.{}.mlp.down_proj.weight": ("layers.down", "d f -> f d"),
+    "layers.{}.mlp.gate_proj.bias": ("layers.gate_bias", "f -> f"),
+    "layers.{}.mlp.up_proj.bias": ("layers.up_bias", "f -> f"),
+    "layers.{}.mlp.down_proj.bias": ("layers.down_bias", "d -> d"),
+}
+
+GEMMA_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.post_attention_layernorm.weight": ("layers.attention_post_norm", "d -> d"),
+    "layers.{}.pre_feedforward_layernorm.weight": ("layers.mlp_norm", "d -> d"),
+    "layers.{}.post_feedforward_layernorm.weight": ("layers.mlp_post_norm", "d -> d"),
+}
+
+MOE_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.mlp.gate.weight": ("layers.router", "e d -> d e"),
+    "layers.{}.mlp.experts.{}.gate_proj.weight": ("layers.expert_gate", "f d -> d f"),
+    "layers.{}.mlp.experts.{}.up_proj.weight": ("layers.expert_up", "f d -> d f"),
+    "layers.{}.mlp.experts.{}.down_proj.weight": ("layers.expert_down", "d f -> f d"),
+}
+
+PHI_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.self_attn.qkv_proj.weight": ("layers.q layers.k layers.v", "(x h) d -> d x h"),
+    "layers.{}.mlp.gate_up_proj.weight": ("layers.gate layers.up", "x d -> d x"),
+}
+
+OLMO_TABLE: Table = {
+    **GEMMA_TABLE,
+    "layers.{}.self_attn.q_norm.weight": ("layers.q_norm", "(n h) -> n h"),
+    "layers.{}.self_attn.k_norm.weight": ("layers.k_norm", "(n h) -> n h"),
+}
+
+GPT2_TABLE: Table = {
+    "wte.weight": ("ends.embedding", "v d -> v d"),
+    "wpe.weight": ("ends.position_table", "t d -> t d"),
+    "ln_f.weight": ("ends.final_norm", "d -> d"),
+    "ln_f.bias": ("ends.final_norm_bias", "d -> d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
+    "h.{}.ln_1.weight": ("layers.attention_norm", "d -> d"),
+    "h.{}.ln_1.bias": ("layers.attention_norm_bias", "d -> d"),
+    "h.{}.attn.c_attn.weight": ("layers.q layers.k layers.v", "d (x h) -> d x h"),
+    "h.{}.attn.c_attn.bias": ("layers.q_bias layers.k_bias layers.v_bias", "(x h) -> x h"),
+    "h.{}.attn.c_proj.weight": ("layers.out", "(n h) d -> n h d"),
+    "h.{}.attn.c_proj.bias": ("layers.out_bias", "d -> d"),
+    "h.{}.attn.bias": None,  # the causal mask
+    "h.{}.attn.masked_bias": None,
+    "h.{}.ln_2.weight": ("layers.mlp_norm", "d -> d"),
+    "h.{}.ln_2.bias": ("layers.mlp_norm_bias", "d -> d"),
+    "h.{}.mlp.c_fc.weight": ("layers.up", "d f -> d f"),
+    "h.{}.mlp.c_fc.bias": ("layers.up_bias", "f -> f"),
+    "h.{}.mlp.c_proj.weight": ("layers.down", "f d -> f d"),
+    "h.{}.mlp.c_proj.bias": ("layers.down_bias", "d -> d"),
+}
+
+
+def _t5_stack(stack: str, feed_forward: int) -> Table:
+    attention = f"{stack}.block.{{}}.layer.0"
+    mlp = f"{stack}.block.{{}}.layer.{feed_forward}"
+    return {
+        f"{stack}.final_layer_norm.weight": (f"ends.{stack}_norm", "d -> d"),
+        f"{attention}.layer_norm.weight": (f"{stack}.norm", "d -> d"),
+        f"{attention}.SelfAttention.q.weight": (f"{stack}.q", "(n h) d -> d n h"),
+        f"{attention}.SelfAttention.k.weight": (f"{stack}.k", "(n h) d -> d n h"),
+        f"{attention}.SelfAttention.v.weight": (f"{stack}.v", "(n h) d -> d n h"),
+        f"{attention}.SelfAttention.o.weight": (f"{stack}.out", "d (n h) -> n h d"),
+        f"{mlp}.layer_norm.weight": (f"{stack}.mlp_norm", "d -> d"),
+        f"{mlp}.DenseReluDense.wi.weight": (f"{stack}.up", "f d -> d f"),
+        f"{mlp}.DenseReluDense.wi_0.weight": (f"{stack}.gate", "f d -> d f"),
+        f"{mlp}.DenseReluDense.wi_1.weight": (f"{stack}.up", "f d -> d f"),
+        f"{mlp}.DenseReluDense.wo.weight": (f"{stack}.down", "d f -> f d"),
+    }
+
+
+_RELATIVE = "block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
+
+UMT5_TABLE: Table = {
+    "shared.weight": ("ends.embedding", "v d -> v d"),
+    "lm_head.weight": ("ends.head", "v d -> v d"),
+    **_t5_stack("encoder", feed_forward=1),
+    **_t5_stack("decoder", feed_forward=2),
+    f"encoder.{_RELATIVE}": ("encoder.bias", "b n -> b n"),
+    f"decoder.{_RELATIVE}": ("decoder.bias", "b n -> b n"),
+    "decoder.block.{}.layer.1.layer_norm.weight": ("decoder.cross_norm", "d -> d"),
+    "decoder.block.{}.layer.1.EncDecAttention.q.weight": ("decoder.cross_q", "(n h) d -> d n h"),
+    "decoder.block.{}.layer.1.EncDecAttention.k.weight": ("decoder.cross_k", "(n h) d -> d n h"),
+    "decoder.block.{}.layer.1.EncDecAttention.v.weight": ("decoder.cross_v", "(n h) d -> d n h"),
+    "decoder.block.{}.layer.1.EncDecAttention.o.weight": ("decoder.cross_out", "d (n h) -> n h d"),
+}
+
+T5_TABLE: Table = {
+    **{name: to for name, to in UMT5_TABLE.items() if _RELATIVE not in name},
+    f"encoder.{_RELATIVE.format(0)}": ("ends.encoder_bias", "b n -> b n"),
+    f"decoder.{_RELATIVE.format(0)}": ("ends.decoder_bias", "b n -> b n"),
+    # In the original checkpoints, though the model has never used it.
+    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": None,
+}
