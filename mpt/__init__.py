@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mpt.api import adapt, compare, continual, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
     from mpt.comparison.config import CompareConfig, TuneConfig
+    from mpt.config.methods import AdaptConfig
     from mpt.config.options import (
         ContinualConfig,
         DistillConfig,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     )
     from mpt.data.task import Task
     from mpt.errors import UserError
-    from mpt.methods import AdaptConfig
     from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 
 __all__ = [
@@ -73,7 +73,7 @@ HOMES = {
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
     "mpt.comparison.config": ("CompareConfig", "TuneConfig"),
-    "mpt.methods": ("AdaptConfig",),
+    "mpt.config.methods": ("AdaptConfig",),
     "mpt.run": ("ComparedRun", "LoadedBackbone", "Run", "SequenceRun"),
 }
 
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
     home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")
-    if home in ("mpt.api", "mpt.comparison.config", "mpt.methods", "mpt.run"):
+    if home in ("mpt.api", "mpt.run"):
         from mpt.system.quiet import quiet
 
         quiet()  # before JAX is there

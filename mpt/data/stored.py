@@ -20,10 +20,10 @@ from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import check_texts
-from mpt.data.task import Example, Task
+from mpt.data.task import Example, Scoring, Task
 from mpt.data.tokenise import check_ids, encode, tokenizer_hash, warn_of_cut
 from mpt.system.assets import cache_dir
-from mpt.types import Layout, Row, Scoring
+from mpt.types import Layout, Row
 
 FORMAT = 2  # version of the files; a new version writes them again
 
