@@ -1,12 +1,17 @@
-"""Handles Ctrl-C and SIGTERM, so that training stops at the end of a step and saves a checkpoint."""
+"""Handles Ctrl-C and SIGTERM: quietly at any moment, and so that training saves a checkpoint first."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
+
+INTERRUPTED = 130  # the exit status of whatever Ctrl-C ends
 
 
 class Stopped(SystemExit):
@@ -16,11 +21,41 @@ class Stopped(SystemExit):
     """
 
 
+def quiet_on_interrupt() -> None:
+    """From now on Ctrl-C never ends in a traceback, whatever the process is doing."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as after nohup
+        signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _unraisable
+
+
+def end_on_interrupt() -> None:
+    """From now on Ctrl-C ends the process at once: all is done that could be lost."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Amid an import nothing is being written, and many a library swallows an exception there, or aborts.
+    while frame:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            _end()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _unraisable(unraisable: Any) -> None:
+    """Ends the process where Ctrl-C came in a destructor or the like, which would swallow it."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _end()
+    sys.__unraisablehook__(unraisable)
+
+
+def _end(*_) -> NoReturn:
+    os._exit(INTERRUPTED)
+
+
 def _stop(*_) -> None:
     raise Stopped("stopped as asked (SIGTERM); the same command goes on with what is not finished")
-
-
-AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _stop}
 
 
 @contextmanager
@@ -38,13 +73,15 @@ def deferred() -> Iterator[Callable[[], int]]:
     write that a thread waits for, can make a library hang.
     """
     received = [0]
+    interrupt = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    at_once = {signal.SIGINT: interrupt, signal.SIGTERM: _stop}
 
     def note(number: int, _) -> None:
         received[0] = number
-        for other, handler in AT_ONCE.items():
+        for other, handler in at_once.items():
             signal.signal(other, handler)
 
-    with _handlers(dict.fromkeys(AT_ONCE, note)):
+    with _handlers(dict.fromkeys(at_once, note)):
         yield lambda: received[0]
     if received[0]:  # possibly after the block has last looked
         signal.raise_signal(received[0])
