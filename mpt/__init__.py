@@ -18,10 +18,10 @@ D       width of the model        C       choices of a row
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from mpt.version import __version__ as __version__
 
+TYPE_CHECKING = False  # typing's own takes longer to import than all of this
 if TYPE_CHECKING:
     from mpt.api import adapt, compare, continual, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
@@ -78,7 +78,7 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
     home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")

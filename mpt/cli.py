@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+
+from mpt.system.interrupts import STATUS as INTERRUPTED
+from mpt.system.interrupts import end_on_interrupt, quiet_on_interrupt
+
+# As a program, Ctrl-C is taken care of before anything else is imported.
+if __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("mpt"):
+    quiet_on_interrupt()
+
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from mpt.errors import UserError, nearest
-from mpt.system.signals import INTERRUPTED, Stopped, end_on_interrupt, quiet_on_interrupt, stops_on_sigterm
+from mpt.system.signals import Stopped, stops_on_sigterm
 
 if TYPE_CHECKING:
     from mpt.commands import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -14,6 +14,9 @@ from mpt.commands.booleans import as_flags, booleans
 from mpt.commands.help import overview
 from mpt.commands.options import check_names, names, read
 from mpt.errors import UserError
+
+if TYPE_CHECKING:
+    from mpt.data.task import Task
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
@@ -65,14 +68,14 @@ def pretrain(rest: list[str]) -> Work:
     config = order.config
     from mpt.recipes.checks import check_pretrain
 
-    check_pretrain(config)
+    tasks = check_pretrain(config)
 
     def run() -> None:
         from mpt.recipes.pretrain import pretrain
 
         print(f"Universal prompt in {pretrain(config)}/prompts")
 
-    return _work(order, run, f"pretraining on {_few(config.tasks)}, in {config.out}")
+    return _work(order, tasks, run, f"pretraining on {_few(config.tasks)}, in {config.out}")
 
 
 def adapt(rest: list[str]) -> Work:
@@ -82,9 +85,9 @@ def adapt(rest: list[str]) -> Work:
     order = _order(Order, AdaptConfig, "adapt", rest)
     from mpt.recipes.checks import check_adapt
 
-    check_adapt(order.config)
-    task, *also = _from_anywhere(order.config.task, *order.config.also)
-    config = replace(order.config, task=task, also=tuple(also))
+    tasks = check_adapt(order.config)
+    names = _from_anywhere(order.config.task, *order.config.also)
+    config = replace(order.config, task=names[0], also=tuple(names[1:]))
 
     def run() -> None:
         from mpt.methods import METHODS
@@ -102,7 +105,7 @@ def adapt(rest: list[str]) -> Work:
         else:
             print(f"Prompt in {config.out}/prompts")
 
-    return _work(order, run, f"adapting to {_few([task, *also])}, in {config.out}")
+    return _work(order, tasks, run, f"adapting to {_few(names)}, in {config.out}")
 
 
 def compare(rest: list[str]) -> Work:
@@ -113,7 +116,7 @@ def compare(rest: list[str]) -> Work:
     config = order.config
     from mpt.recipes.checks import check_compare
 
-    check_compare(config)
+    tasks = check_compare(config)
 
     def run() -> None:
         from mpt.recipes.compare import compare
@@ -121,7 +124,7 @@ def compare(rest: list[str]) -> Work:
         compare(config)
 
     about = f"comparing {len(config.methods)} methods on {_few(config.targets)}, in {config.out}"
-    return _work(order, run, about)
+    return _work(order, tasks, run, about)
 
 
 def plan(rest: list[str]) -> Work:
@@ -153,7 +156,7 @@ def continual(rest: list[str]) -> Work:
     order = _order(Order, ContinualConfig, "continual", rest)
     from mpt.recipes.checks import check_continual
 
-    check_continual(order.config)
+    tasks = check_continual(order.config)
     config = replace(order.config, tasks=tuple(_from_anywhere(*order.config.tasks)))
 
     def run() -> None:
@@ -166,7 +169,7 @@ def continual(rest: list[str]) -> Work:
         print_table(Console(), table(continual(config)))
         print(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
 
-    return _work(order, run, f"learning {_few(config.tasks)} one after another, in {config.out}")
+    return _work(order, tasks, run, f"learning {_few(config.tasks)} one after another, in {config.out}")
 
 
 def launch(rest: list[str]) -> Work:
@@ -193,9 +196,12 @@ def launch(rest: list[str]) -> Work:
     return read(arguments, rest[:separator], "mpt launch")
 
 
-def _work(order: Any, run: Callable[[], None], about: str) -> Work:
-    """The work of a command that trains; with --dry-run, what it would take is printed."""
+def _work(order: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
+    """The work of a command that trains on some tasks; with --dry-run, what it would take is printed."""
     if not order.dry_run:
+        if not Path(order.config.out).exists():  # else a run that needs its data no more may be there
+            for task in tasks:
+                task.source.check_reachable()
         return Work(run, about)
 
     def dry() -> None:

@@ -21,7 +21,7 @@ from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints
 from mpt.rundir.found import check_out, left_over
 from mpt.rundir.tracking import Trackers, check_installed
-from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, upload
+from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, run_title, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which are slow
@@ -32,10 +32,16 @@ class RunDir:
 
     Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events beside it, STAGE/checkpoints/,
     prompts/, predictions/ and report.html.
+
+    Args:
+        path: the folder.
+        trackers: receive its metrics.
+        name: what the user knows it by, where the folder is a temporary one.
     """
 
-    def __init__(self, path: AnyPath, trackers: Trackers | None = None):
+    def __init__(self, path: AnyPath, trackers: Trackers | None = None, name: str = ""):
         self.path, self._trackers = path, trackers
+        self.name, self.title = name or str(path), name or run_title(path)
         self._config: Any = None  # what is still to be written
         self._left_over: list[AnyPath] = []
 

@@ -1,17 +1,12 @@
-"""Handles Ctrl-C and SIGTERM: quietly at any moment, and so that training saves a checkpoint first."""
+"""Handles Ctrl-C and SIGTERM, so that training stops at the end of a step and saves a checkpoint."""
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
-
-INTERRUPTED = 130  # the exit status of whatever Ctrl-C ends
+from typing import Any
 
 
 class Stopped(SystemExit):
@@ -19,39 +14,6 @@ class Stopped(SystemExit):
 
     Like ``KeyboardInterrupt``, it is not an error. Its text says how far the run has got.
     """
-
-
-def quiet_on_interrupt() -> None:
-    """From now on Ctrl-C never ends in a traceback, whatever the process is doing."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as after nohup
-        signal.signal(signal.SIGINT, _interrupt)
-        sys.unraisablehook = _unraisable
-
-
-def end_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process at once: all is done that could be lost."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _end)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Amid an import nothing is being written, and many a library swallows an exception there, or aborts.
-    while frame:
-        if frame.f_globals.get("__name__") == "importlib._bootstrap":
-            _end()
-        frame = frame.f_back
-    raise KeyboardInterrupt
-
-
-def _unraisable(unraisable: Any) -> None:
-    """Ends the process where Ctrl-C came in a destructor or the like, which would swallow it."""
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _end()
-    sys.__unraisablehook__(unraisable)
-
-
-def _end(*_) -> NoReturn:
-    os._exit(INTERRUPTED)
 
 
 def _stop(*_) -> None:
