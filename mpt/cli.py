@@ -122,17 +122,19 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<12}{command.__doc__}" for name, command in commands().items()]
+    from mpt.commands.help import table
+
     return "\n".join(
         [
             "usage: mpt COMMAND [CONFIG] [OPTIONS]",
             "",
             "Multitask prompt tuning: universal soft prompts that transfer to new tasks.",
             "",
-            *lines,
+            table(commands()),
             "",
-            "CONFIG is a YAML file, or the name of a packaged one. `mpt COMMAND --help` lists the options,",
-            "`--help-all` explains each; one of a config has a dotted name, such as --train.steps 40.",
+            "CONFIG is a YAML file, or the name of a packaged one. `mpt COMMAND --help` lists",
+            "the options, `--help-all` explains each. One of a config has a dotted name,",
+            "such as --train.steps 40.",
         ]
     )
 

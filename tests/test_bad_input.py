@@ -19,7 +19,7 @@ def pretrain_with(tmp_path, config_file, plain_pretrain, toy, capsys):
         out = tmp_path / "run"
         config = config_file(plain_pretrain | {"out": str(out)} | keys)
         error = refused(capsys, "pretrain", config, *options)
-        assert not list(out.rglob("*.safetensors"))
+        assert not out.exists()
         return error
 
     return run
@@ -154,10 +154,13 @@ def run_copy(universal, tmp_path):
 
 @pytest.fixture
 def adapt_with(tmp_path, config_file, plain_adapt, capsys):
-    """Runs an adaptation with other keys, which must be refused."""
+    """Runs an adaptation with other keys, which must be refused before anything is written."""
 
     def run(**keys) -> str:
-        return refused(capsys, "adapt", config_file(plain_adapt | {"out": str(tmp_path / "run")} | keys))
+        out = tmp_path / "run"
+        error = refused(capsys, "adapt", config_file(plain_adapt | {"out": str(out)} | keys))
+        assert not out.exists()
+        return error
 
     return run
 

@@ -1,4 +1,4 @@
-"""The short help of a command that takes a config: a line for each option, and one for each section."""
+"""Help that fits a screen: of a command that takes a config, a line for each option and for each section."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import get_type_hints
 
+from mpt.commands import Command
 from mpt.commands.options import names
 
 WIDTH, NAMES = 80, 20  # columns of a terminal, and of the options' names
@@ -27,7 +28,7 @@ def overview(kind: type, order: type, command: str, about: str) -> str:
         [
             f"usage: mpt {command} [CONFIG] [OPTIONS]",
             "",
-            about,
+            *textwrap.wrap(about, WIDTH),
             "",
             "CONFIG is a YAML file, or the name of a packaged one.",
             "",
@@ -36,6 +37,15 @@ def overview(kind: type, order: type, command: str, about: str) -> str:
             "",
             f"`mpt {command} --help-all` explains every option, those of the sections (*) too.",
         ]
+    )
+
+
+def table(commands: Mapping[str, Command]) -> str:
+    """The names of commands, each beside what it does."""
+    width = max(map(len, commands)) + 4
+    return "\n".join(
+        textwrap.fill(f"  {name:<{width - 2}}{command.__doc__}", WIDTH, subsequent_indent=" " * width)
+        for name, command in commands.items()
     )
 
 

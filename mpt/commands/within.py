@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mpt.commands import Command, Work
+from mpt.commands.help import table
 from mpt.errors import UserError, nearest
 
 
@@ -22,9 +23,8 @@ def within(
     """
     name, *left = rest or [default or "--help"]
     if name in ("-h", "--help", "--help-all"):
-        lines = [f"  {each:<8}{inner.__doc__}" for each, inner in commands.items()]
         usage = f"usage: mpt {command} {{{','.join(commands)}}} [OPTIONS]"
-        return Work(lambda: print("\n".join([usage, "", about, "", *lines])))
+        return Work(lambda: print(f"{usage}\n\n{about}\n\n{table(commands)}"))
     if name not in commands:
         raise UserError(f"no command 'mpt {command} {name}'; {nearest(name, commands)}")
     return commands[name](left)

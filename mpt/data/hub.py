@@ -51,9 +51,9 @@ class Hub(Source):
         except Exception as error:  # the hub's client raises many types; all mean that the download failed
             if not is_online(HOST):
                 raise UserError(
-                    f"cannot load {self} ({stored_split}): it is not on this machine, and there is no network. "
-                    f"Without one, these tasks work: {at_hand()}. A copy that save_to_disk has written is read "
-                    "by saved: FOLDER in a task file's source"
+                    f"cannot load {self} ({stored_split}): it is not on this machine, and there is no "
+                    f"network. Without one, these tasks work: {at_hand()}. A copy that save_to_disk has "
+                    "written is read by saved: FOLDER in a task file's source"
                 ) from None
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from None
         yield from _records(f"{self} {stored_split}", dataset)
