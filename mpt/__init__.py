@@ -18,14 +18,15 @@ D       width of the model        C       choices of a row
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from mpt.version import __version__ as __version__
 
+TYPE_CHECKING = False  # typing's own takes longer to import than all of this
 if TYPE_CHECKING:
     from mpt.api import adapt, compare, continual, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
     from mpt.comparison.config import CompareConfig, TuneConfig
+    from mpt.config.methods import AdaptConfig
     from mpt.config.options import (
         ContinualConfig,
         DistillConfig,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     )
     from mpt.data.task import Task
     from mpt.errors import UserError
-    from mpt.methods import AdaptConfig
     from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 
 __all__ = [
@@ -73,16 +73,16 @@ HOMES = {
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
     "mpt.comparison.config": ("CompareConfig", "TuneConfig"),
-    "mpt.methods": ("AdaptConfig",),
+    "mpt.config.methods": ("AdaptConfig",),
     "mpt.run": ("ComparedRun", "LoadedBackbone", "Run", "SequenceRun"),
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'mpt' has no attribute '{name}'")
     home = next((home for home, names in HOMES.items() if name in names), "mpt.config.options")
-    if home in ("mpt.api", "mpt.comparison.config", "mpt.methods", "mpt.run"):
+    if home in ("mpt.api", "mpt.run"):
         from mpt.system.quiet import quiet
 
         quiet()  # before JAX is there

@@ -37,6 +37,7 @@ from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.rundir.found import left_over
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, is_remote, run_path
 
@@ -305,9 +306,10 @@ def _write_tasks(config: Config, placed: Sequence[Placed], free: Collection[str]
     run = RunDir.open(config.out, config, free)
     for name, content in files.items():
         file = run.path / "tasks" / name
-        if not file.exists():
-            write_atomic(file, content)
-        elif file.read_text(encoding="utf-8") != content:
+        if file.exists() and file.read_text(encoding="utf-8") == content:
+            continue
+        if file.exists() and left_over(run.path) is None:
             raise UserError(
                 f"{file} has other rows than were given; give another out, or remove {config.out}"
             )
+        write_atomic(file, content)

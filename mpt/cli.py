@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
 
-from mpt.commands import look, train, use
+from mpt.system.interrupts import STATUS as INTERRUPTED
+from mpt.system.interrupts import end_on_interrupt, quiet_on_interrupt
+
+# As a program, Ctrl-C is taken care of before anything else is imported.
+if __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("mpt"):
+    quiet_on_interrupt()
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
 from mpt.errors import UserError, nearest
-from mpt.system.quiet import quiet
 from mpt.system.signals import Stopped, stops_on_sigterm
 
-COMMANDS = train.COMMANDS | use.COMMANDS | look.COMMANDS
+if TYPE_CHECKING:
+    from mpt.commands import Command
+
+GOES_ON = "; the same command goes on from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 2 for a mistake that the user can mend."""
-    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
+    """Runs one command and returns the exit status: 2 for a mistake that the user can mend.
+
+    Args:
+        arguments: the command's name and what follows it; where left out, those of this process, which is
+            then the command's own.
+    """
+    if arguments is not None:
+        return _status(lambda: _obey(list(arguments)))
+    quiet_on_interrupt()
+    status = _status(lambda: _obey(sys.argv[1:], alone=True))
+    if status == INTERRUPTED:
+        os._exit(status)  # at a normal exit, threads that are amid something are waited for, or are loud
+    end_on_interrupt()
+    return status
+
+
+@cache
+def commands() -> Mapping[str, Command]:
+    """All commands by name. They are not imported before Ctrl-C is taken care of."""
+    from mpt.commands import look, train, use
+
+    return train.COMMANDS | use.COMMANDS | look.COMMANDS
+
+
+def _obey(given: list[str], alone: bool = False) -> int:
+    """Does what a command line says, and returns the exit status.
+
+    Args:
+        alone: the process is the command's own: it says what it does, and joins the others of its cluster.
+    """
+    name, *rest = given or ["--help"]
+    if name in ("-h", "--help", "--help-all"):
         print(_overview())
         return 0
-    if arguments is None and name in train.TRAINING:
-        quiet()
+    if name not in commands():
+        raise UserError(f"no command '{name}'; {nearest(name, commands())}")
+    work = commands()[name](rest)
+    from mpt.commands.train import TRAINING
+    from mpt.system.quiet import quiet
+    from mpt.system.said import say, speak
+
+    if alone:
+        speak()
+    if work.about:
+        say(f"{work.about}; loading the libraries")
+    quiet()
+    if name not in TRAINING:
+        work.run()
+        return 0
+    with stops_on_sigterm():
+        if not alone:
+            work.run()
+            return 0
         from mpt.system.processes import run_distributed
 
-        return run_distributed(lambda: _run(name, rest))
-    return _run(name, rest)
+        return run_distributed(lambda: _status(work.run, GOES_ON))
 
 
-def _run(name: str, rest: list[str]) -> int:
+def _status(run: Callable[[], object], interrupted: str = "") -> int:
+    """The exit status of some work; what goes wrong in it is told in one line.
+
+    Args:
+        interrupted: what Ctrl-C has not spoilt.
+    """
     try:
-        if name not in COMMANDS:
-            raise UserError(f"no command '{name}'; {nearest(name, COMMANDS)}")
-        quiet()
-        with stops_on_sigterm() if name in train.TRAINING else nullcontext():
-            COMMANDS[name](rest)
+        try:
+            status = run()
+            return status if isinstance(status, int) else 0
+        finally:
+            sys.stdout.flush()  # here, so that a reader who has gone away is noticed
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nmpt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        end_on_interrupt()
+        print(f"\nmpt: interrupted{interrupted}", file=sys.stderr)
+        return INTERRUPTED
     except Stopped as stopped:
         print(f"mpt: {stopped}", file=sys.stderr)
     except BrokenPipeError:
@@ -61,17 +122,19 @@ def _run(name: str, rest: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
+    from mpt.commands.help import table
+
     return "\n".join(
         [
             "usage: mpt COMMAND [CONFIG] [OPTIONS]",
             "",
             "Multitask prompt tuning: universal soft prompts that transfer to new tasks.",
             "",
-            *lines,
+            table(commands()),
             "",
-            "CONFIG is a YAML file, or the name of a packaged one. `mpt COMMAND --help` lists the options;",
-            "each option of a config is given by its dotted name, such as --train.steps 40.",
+            "CONFIG is a YAML file, or the name of a packaged one. `mpt COMMAND --help` lists",
+            "the options, `--help-all` explains each. One of a config has a dotted name,",
+            "such as --train.steps 40.",
         ]
     )
 

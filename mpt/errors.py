@@ -63,8 +63,11 @@ def install(extra: str) -> str:
     return f"in mpt's source folder, python -m pip install -e '.[{extra}]'"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:
     """The hint of an error about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        all_of_them: where to look them up, if they are too many to list.
 
     >>> nearest("bach_size", ["batch_size", "seed"])
     "did you mean 'batch_size'?"
@@ -73,4 +76,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = {name.casefold(): name for name in sorted(known)}
     close = difflib.get_close_matches(name.casefold(), names, n=1)
-    return f"did you mean '{names[close[0]]}'?" if close else f"known: {', '.join(names.values())}"
+    if close:
+        return f"did you mean '{names[close[0]]}'?"
+    return all_of_them or f"known: {', '.join(names.values())}"

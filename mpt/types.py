@@ -13,9 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 # Whether inputs and targets form one text, or the encoder's text and the decoder's.
 Layout = Literal["decoder", "encoder-decoder"]
 
-# What a class word's score is of its tokens' log-probabilities.
-Scoring = Literal["sum", "mean"]
-
 Ids = Sequence[int] | Int[np.ndarray, " ids"]
 
 
@@ -37,7 +34,7 @@ class Row(NamedTuple):
     choices: tuple[Ids, ...] = ()
     label: int = -1
     number: int = 0
-    scoring: Scoring = "sum"
+    scoring: Literal["sum", "mean"] = "sum"
     lost: int = 0
 
     def without_words(self) -> Row:

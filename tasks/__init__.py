@@ -21,6 +21,14 @@ def large(train: str = "train", test: str = "validation") -> dict[str, str]:
     return {"train": f"{train}[1000:]", "validation": f"{train}[:1000]", "test": test}
 
 
+def at_hand() -> str:
+    """The names of the tasks that need no network: whose packages are here, or else those with packages."""
+    from mpt.tasks import offline, wordnet  # they import this module
+
+    tasks = (*offline.TASKS, *wordnet.TASKS)
+    return ", ".join(task.name for task in [each for each in tasks if each.source.is_local] or tasks)
+
+
 def own() -> dict[str, str]:
     """The splits of a data set that has all three."""
     return {split: split for split in ("train", "validation", "test")}

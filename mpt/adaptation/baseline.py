@@ -12,13 +12,14 @@ from jaxtyping import Int
 from mpt.adaptation.draws import Drawn, HeldOut
 from mpt.adaptation.job import Job, score, score_in_parts
 from mpt.baselines import BASELINES, Baseline, Labelled, Lesson, States
+from mpt.config.methods import ExamplesConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers
 from mpt.loading.hf import Pretrained
 from mpt.methods.examples import METHOD as EXAMPLES
-from mpt.methods.examples import ExamplesConfig, prompt_of_examples
+from mpt.methods.examples import prompt_of_examples
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -31,8 +31,11 @@ def packaged_tasks() -> Mapping[str, Task]:
     return tasks
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str, others: Collection[str] = ()) -> Task:
     """Finds a packaged task by name, or reads a task file by path; a suffix ``:NAME`` selects a template.
+
+    Args:
+        others: further names that may be meant where there is no such task.
 
     Raises:
         UserError: there is no such task, or the file has a mistake.
@@ -45,17 +48,17 @@ def find_task(name: str) -> Task:
     mpt.errors.UserError: task 'movie' is unknown; did you mean 'movies'?, or give a .yaml file
     """
     name, _, template = name.partition(":")
-    task = _find_task(name)
+    task = _find_task(name, others)
     return task.with_template(template) if template else task
 
 
-def find_tasks(command: str, names: Sequence[str]) -> list[Task]:
+def find_tasks(command: str, names: Sequence[str], others: Collection[str] = ()) -> list[Task]:
     """Finds the tasks that one command names, whose runs and figures are told apart by the tasks' names.
 
     Raises:
         UserError: there is no such task, a file has a mistake, or two different tasks have one name.
     """
-    tasks, first = [find_task(name) for name in names], {}
+    tasks, first = [find_task(name, others) for name in names], {}
     for task, given in zip(tasks, names):
         other = first.setdefault(task.name, given)
         if _place(other) != _place(given):
@@ -97,6 +100,22 @@ def sequence(names: Sequence[str]) -> list[str]:
     return [task for name in names for task in SEQUENCES.get(name, (name,))]
 
 
+def find_sequence(names: Sequence[str]) -> list[Task]:
+    """Finds the tasks of ``mpt continual``, in the order in which they are learned.
+
+    Raises:
+        UserError: there are fewer than two, one stands there twice, or is unknown.
+    """
+    tasks = find_tasks("continual", sequence(names), SEQUENCES)
+    if len(tasks) < 2:
+        known = ", ".join(SEQUENCES)
+        raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
+    seen = [task.name for task in tasks]
+    if twice := [name for name in seen if seen.count(name) > 1]:
+        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
+    return tasks
+
+
 def _is_file(given: str) -> bool:
     return is_task_file(given.partition(":")[0])
 
@@ -107,9 +126,12 @@ def _place(given: str) -> str:
     return f"{Path(file).resolve()}{colon}{template}" if _is_file(given) else given
 
 
-def _find_task(name: str) -> Task:
+def _find_task(name: str, others: Collection[str] = ()) -> Task:
     if is_task_file(name):
         return read_task(Path(name))
+    if not name:
+        raise UserError("no task is named; give one with --task: a name from `mpt tasks`, or a task file")
     if name not in packaged_tasks():
-        raise UserError(f"task '{name}' is unknown; {nearest(name, packaged_tasks())}, or give a .yaml file")
+        hint = nearest(name, [*packaged_tasks(), *others], "`mpt tasks` lists them")
+        raise UserError(f"task '{name}' is unknown; {hint}, or give a .yaml file")
     return packaged_tasks()[name]

@@ -6,23 +6,23 @@ from typing import Annotated
 
 import tyro
 
-from mpt.commands import Command
-from mpt.commands.options import OutOption, RunArgument, RunArguments
+from mpt.commands import Command, Work
+from mpt.commands.options import OutOption, RunArgument, RunArguments, TaskArgument, read
+from mpt.commands.within import within
 from mpt.errors import UserError
 
+BankOption = Annotated[str, tyro.conf.arg(metavar="BANK")]
 
-def inspect(rest: list[str]) -> None:
+
+def inspect(rest: list[str]) -> Work:
     """Show what a run's prompts say, how alike they are, and which of their vectors matter."""
-    from mpt.insight.summary import print_summary
-    from mpt.recipes.inspect import inspect
-    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
         rows: int = 64,
         targets: tuple[str, ...] = (),
         out: OutOption = "",
-    ) -> None:
+    ) -> Work:
         """Show what a run's prompts say, how alike they are, and which of their vectors matter.
 
         Args:
@@ -33,73 +33,116 @@ def inspect(rest: list[str]) -> None:
                 data is not on this machine.
             out: the page to write; RUN/inspect.html if left out.
         """
-        folder = run_path(run)
+        from mpt.catalog.library import find_tasks
+        from mpt.rundir.found import find_run
+        from mpt.system.paths import run_path
+
+        folder = find_run(run)
+        find_tasks("inspect", targets)
         page = run_path(out) if out else folder / "inspect.html"
-        print_summary(inspect(folder, rows, targets, page))
-        print(f"Page in {page}")
 
-    tyro.cli(arguments, args=rest, prog="mpt inspect")
+        def show() -> None:
+            from mpt.insight.summary import print_summary
+            from mpt.recipes.inspect import inspect
+
+            print_summary(inspect(folder, rows, targets, page))
+            print(f"Page in {page}")
+
+        return Work(show, f"inspecting {run}")
+
+    return read(arguments, rest, "mpt inspect")
 
 
-def report(rest: list[str]) -> None:
+def report(rest: list[str]) -> Work:
     """Write a run's report.html anew, from what its directory holds by now."""
-    from mpt.report.run_report import report
-    from mpt.system.paths import run_path
 
-    def arguments(run: RunArgument) -> None:
+    def arguments(run: RunArgument) -> Work:
         """Write a run's report.html anew, from what its directory holds by now.
 
         Args:
             run: run directory of `pretrain`, `adapt`, `compare`, `continual` or `import`.
         """
-        print(f"Page in {report(run_path(run))}")
+        from mpt.rundir.found import find_run
 
-    tyro.cli(arguments, args=rest, prog="mpt report")
+        folder = find_run(run)
+
+        def write() -> None:
+            from mpt.report.run_report import report
+
+            print(f"Page in {report(folder)}")
+
+        return Work(write, f"writing the report of {run}")
+
+    return read(arguments, rest, "mpt report")
 
 
-def bank(rest: list[str]) -> None:
+def bank(rest: list[str]) -> Work:
     """Keep prompts in one place, and find which of them a new task starts from: add, list, search."""
-    app = tyro.extras.SubcommandApp()
+    commands: dict[str, Command] = {"add": _bank_add, "list": _bank_list, "search": _bank_search}
+    return within("bank", bank.__doc__ or "", commands, rest)
 
-    @app.command
-    def add(run: RunArguments, bank: str = "bank") -> None:
+
+def _bank_add(rest: list[str]) -> Work:
+    """Put the prompts of runs into a bank."""
+
+    def arguments(run: RunArguments, bank: BankOption = "bank") -> Work:
         """Put the prompts of runs into a bank.
 
         Args:
             run: run directories of `pretrain`, `adapt` or `import`.
             bank: a folder, or a URL such as gs://bucket/bank.
         """
-        from mpt.prompts.bank import Bank
-        from mpt.recipes.bank import add
-        from mpt.system.paths import run_path
+        from mpt.rundir.found import find_run
 
         if not run:
             raise UserError("bank: name at least one run directory")
-        for name, new in (each for folder in run for each in add(run_path(folder), Bank(bank))):
-            print(f"{bank}/{name}{'' if new else ' (there already)'}")
+        folders = [find_run(name) for name in run]
 
-    @app.command
-    def list(bank: str = "bank") -> None:
+        def put() -> None:
+            from mpt.prompts.bank import Bank
+            from mpt.recipes.bank import add
+
+            for name, new in (each for folder in folders for each in add(folder, Bank(bank))):
+                print(f"{bank}/{name}{'' if new else ' (there already)'}")
+
+        return Work(put, f"adding to {bank}")
+
+    return read(arguments, rest, "mpt bank add")
+
+
+def _bank_list(rest: list[str]) -> Work:
+    """List the prompts of a bank."""
+
+    def arguments(bank: BankOption = "bank") -> Work:
         """List the prompts of a bank.
 
         Args:
             bank: a folder, or a URL such as gs://bucket/bank.
         """
-        from mpt.prompts.bank import Bank
-        from mpt.recipes.bank import print_list
 
-        print_list(Bank(bank))
+        def show() -> None:
+            from mpt.prompts.bank import Bank
+            from mpt.recipes.bank import print_list
 
-    @app.command
-    def search(
-        task: Annotated[str, tyro.conf.Positional],
-        bank: str = "bank",
+            print_list(Bank(bank))
+
+        return Work(show, f"listing {bank}")
+
+    return read(arguments, rest, "mpt bank list")
+
+
+def _bank_search(rest: list[str]) -> Work:
+    """Rank a bank's prompts as starts for a new task, and say which to start from."""
+
+    def arguments(
+        task: TaskArgument,
+        bank: BankOption = "bank",
         model: str = "",
         shots: int = 16,
         steps: int = 8,
         seed: int = 0,
         max_length: int = 96,
-    ) -> None:
+    ) -> Work:
         """Rank a bank's prompts as starts for a new task, and say which to start from.
 
         Args:
@@ -113,34 +156,50 @@ def bank(rest: list[str]) -> None:
             seed: random seed of the examples.
             max_length: maximum number of tokens of an input.
         """
-        from mpt.prompts.bank import Bank
-        from mpt.recipes.bank_search import print_found, search
+        from mpt.catalog.library import find_task
 
-        found = search(Bank(bank), task, model, shots, steps, seed, max_length)
-        print_found(Bank(bank), task, found)
+        find_task(task)
 
-    app.cli(args=rest, prog="mpt bank", description=bank.__doc__)
+        def find() -> None:
+            from mpt.prompts.bank import Bank
+            from mpt.recipes.bank_search import print_found, search
+
+            found = search(Bank(bank), task, model, shots, steps, seed, max_length)
+            print_found(Bank(bank), task, found)
+
+        return Work(find, f"searching {bank} for {task}")
+
+    return read(arguments, rest, "mpt bank search")
 
 
-def tasks(rest: list[str]) -> None:
+def tasks(rest: list[str]) -> Work:
     """List the tasks, show one's examples, or check a task file and its data: list, show, check."""
-    app = tyro.extras.SubcommandApp()
+    commands: dict[str, Command] = {"list": _tasks_list, "show": _tasks_show, "check": _tasks_check}
+    return within("tasks", tasks.__doc__ or "", commands, rest, default="list")
 
-    @app.command(is_default=True)
-    def list() -> None:
+
+def _tasks_list(rest: list[str]) -> Work:
+    """List the packaged tasks."""
+
+    def arguments() -> Work:
         """List the packaged tasks."""
         from mpt.recipes.show import list_tasks
 
-        list_tasks()
+        return Work(list_tasks)
 
-    @app.command
-    def show(
-        task: Annotated[str, tyro.conf.Positional],
+    return read(arguments, rest, "mpt tasks list")
+
+
+def _tasks_show(rest: list[str]) -> Work:
+    """Show how a task's examples read."""
+
+    def arguments(
+        task: TaskArgument,
         split: str = "train",
         rows: int = 3,
         model: str = "",
         max_length: int = 128,
-    ) -> None:
+    ) -> Work:
         """Show how a task's examples read.
 
         Args:
@@ -153,10 +212,18 @@ def tasks(rest: list[str]) -> None:
         """
         from mpt.recipes.show import show_task
 
-        show_task(task, split, rows, model, max_length)
+        return Work(
+            lambda: show_task(task, split, rows, model, max_length),
+            f"reading {task} with the tokenizer of {model}" if model else "",
+        )
 
-    @app.command
-    def check(task: Annotated[str, tyro.conf.Positional], model: str = "") -> None:
+    return read(arguments, rest, "mpt tasks show")
+
+
+def _tasks_check(rest: list[str]) -> Work:
+    """Check a task file and all its data: every fault, then a table of the splits."""
+
+    def arguments(task: TaskArgument, model: str = "") -> Work:
         """Check a task file and all its data: every fault, then a table of the splits.
 
         Args:
@@ -165,9 +232,9 @@ def tasks(rest: list[str]) -> None:
         """
         from mpt.recipes.check_task import check_task
 
-        check_task(task, model)
+        return Work(lambda: check_task(task, model), f"checking {task} with {model}" if model else "")
 
-    app.cli(args=rest, prog="mpt tasks", description=tasks.__doc__)
+    return read(arguments, rest, "mpt tasks check")
 
 
 COMMANDS: dict[str, Command] = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from mpt.commands import Command
+from mpt.commands import Command, Work
 from mpt.commands.booleans import as_flags, booleans
+from mpt.commands.help import overview
+from mpt.commands.options import check_names, names, read
 from mpt.errors import UserError
+
+if TYPE_CHECKING:
+    from mpt.data.task import Task
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
@@ -45,96 +51,133 @@ class PlanOrder(Generic[Config]):
     minute."""
     patience: float = 600.0
     """Seconds after which the compilation of a combination is given up."""
-    json: Path | None = None
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to write all figures to, as JSON."""
 
 
-def quickstart(rest: list[str]) -> None:
+def quickstart(rest: list[str]) -> Work:
     """The main job on a real model and real texts: `compare` with the packaged config."""
-    compare(["quickstart", *rest])
+    return compare(["quickstart", *rest])
 
 
-def pretrain(rest: list[str]) -> None:
+def pretrain(rest: list[str]) -> Work:
     """Train teacher prompts for source tasks and distil them into a universal prompt."""
     from mpt.config.options import PretrainConfig
-    from mpt.recipes.pretrain import pretrain
 
-    if resolved := _configured(PretrainConfig, "pretrain", rest):
-        print(f"Universal prompt in {pretrain(resolved)}/prompts")
+    order = _order(Order, PretrainConfig, "pretrain", rest)
+    config = order.config
+    from mpt.recipes.checks import check_pretrain
+
+    tasks = check_pretrain(config)
+
+    def run() -> None:
+        from mpt.recipes.pretrain import pretrain
+
+        print(f"Universal prompt in {pretrain(config)}/prompts")
+
+    return _work(order, tasks, run, f"pretraining on {_few(config.tasks)}, in {config.out}")
 
 
-def adapt(rest: list[str]) -> None:
+def adapt(rest: list[str]) -> Work:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
-    from mpt.data.taskfile import from_anywhere
-    from mpt.methods import METHODS, AdaptConfig
-    from mpt.recipes.adapt import adapt_all
+    from mpt.config.methods import AdaptConfig
 
-    resolved = _configured(AdaptConfig, "adapt", rest)
-    if not resolved:
-        return
-    task, *also = map(from_anywhere, (resolved.task, *resolved.also))
-    for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
-        for seed, score in zip(resolved.seeds, result.scores):
-            rows = f"{result.rows} {resolved.scored} rows"
-            print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
-        print("".join(f"{remark}\n" for remark in result.remarks), end="")
-    if resolved.baseline:
-        print(f"Figures in {resolved.out}/results.json; a baseline is no prompt, and is not kept")
-    elif resolved.method in METHODS and METHODS[resolved.method].keep is None:
-        print(f"Figures in {resolved.out}/results.json; a model that is trained whole is not kept")
-    else:
-        print(f"Prompt in {resolved.out}/prompts")
+    order = _order(Order, AdaptConfig, "adapt", rest)
+    from mpt.recipes.checks import check_adapt
+
+    tasks = check_adapt(order.config)
+    names = _from_anywhere(order.config.task, *order.config.also)
+    config = replace(order.config, task=names[0], also=tuple(names[1:]))
+
+    def run() -> None:
+        from mpt.methods import METHODS
+        from mpt.recipes.adapt import adapt_all
+
+        for result in adapt_all(config):
+            for seed, score in zip(config.seeds, result.scores):
+                rows = f"{result.rows} {config.scored} rows"
+                print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
+            print("".join(f"{remark}\n" for remark in result.remarks), end="")
+        if config.baseline:
+            print(f"Figures in {config.out}/results.json; a baseline is no prompt, and is not kept")
+        elif config.method in METHODS and METHODS[config.method].keep is None:
+            print(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
+        else:
+            print(f"Prompt in {config.out}/prompts")
+
+    return _work(order, tasks, run, f"adapting to {_few(names)}, in {config.out}")
 
 
-def compare(rest: list[str]) -> None:
+def compare(rest: list[str]) -> Work:
     """Run every method on every held-out task and print one table."""
     from mpt.comparison.config import CompareConfig
-    from mpt.recipes.compare import compare
 
-    if resolved := _configured(CompareConfig, "compare", rest):
-        compare(resolved)
+    order = _order(Order, CompareConfig, "compare", rest)
+    config = order.config
+    from mpt.recipes.checks import check_compare
+
+    tasks = check_compare(config)
+
+    def run() -> None:
+        from mpt.recipes.compare import compare
+
+        compare(config)
+
+    about = f"comparing {len(config.methods)} methods on {_few(config.targets)}, in {config.out}"
+    return _work(order, tasks, run, about)
 
 
-def plan(rest: list[str]) -> None:
+def plan(rest: list[str]) -> Work:
     """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
     from mpt.comparison.config import CompareConfig
+    from mpt.config.methods import AdaptConfig
     from mpt.config.options import ContinualConfig, PretrainConfig
     from mpt.config.yaml_file import find_config, kind_of
-    from mpt.methods import AdaptConfig
-    from mpt.recipes.plan import plan, with_model
 
     kind = PretrainConfig
     if rest and not rest[0].startswith("-"):
         kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
         kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
-    resolved = with_model(order.config, order.backbone) if order.backbone else order.config
-    plan(resolved, order.topology, order.tries, order.patience, order.json)
+
+    def run() -> None:
+        from mpt.recipes.plan import plan, with_model
+
+        resolved = with_model(order.config, order.backbone) if order.backbone else order.config
+        plan(resolved, order.topology, order.tries, order.patience, order.json)
+
+    return Work(run, f"planning for {order.topology or 'this machine'}")
 
 
-def continual(rest: list[str]) -> None:
+def continual(rest: list[str]) -> Work:
     """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
-    from rich.console import Console
-
     from mpt.config.options import ContinualConfig
-    from mpt.continual_learning.results import table
-    from mpt.data.taskfile import from_anywhere
-    from mpt.recipes.continual import continual
-    from mpt.render.console import print_table
 
-    if resolved := _configured(ContinualConfig, "continual", rest):
-        results = continual(replace(resolved, tasks=tuple(map(from_anywhere, resolved.tasks))))
-        print_table(Console(), table(results))
-        print(f"Written to {resolved.out}/results.md, with pictures; each method's prompts are beside it.")
+    order = _order(Order, ContinualConfig, "continual", rest)
+    from mpt.recipes.checks import check_continual
+
+    tasks = check_continual(order.config)
+    config = replace(order.config, tasks=tuple(_from_anywhere(*order.config.tasks)))
+
+    def run() -> None:
+        from rich.console import Console
+
+        from mpt.continual_learning.results import table
+        from mpt.recipes.continual import continual
+        from mpt.render.console import print_table
+
+        print_table(Console(), table(continual(config)))
+        print(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
+
+    return _work(order, tasks, run, f"learning {_few(config.tasks)} one after another, in {config.out}")
 
 
-def launch(rest: list[str]) -> None:
+def launch(rest: list[str]) -> Work:
     """Run a command in several processes on this machine: --processes N -- pretrain CONFIG."""
-    from mpt.system.launch import launch
-
     separator = rest.index("--") if "--" in rest else len(rest)
+    command = rest[separator + 1 :]
 
-    def arguments(processes: int, devices_per_process: int = 0) -> None:
+    def arguments(processes: int, devices_per_process: int = 0) -> Work:
         """Run a command in several processes on this machine; it stands behind --.
 
         Args:
@@ -142,37 +185,62 @@ def launch(rest: list[str]) -> None:
             devices_per_process: number of devices that each process simulates on the CPU; 0 uses the devices
                 of the machine.
         """
-        command = rest[separator + 1 :]
+        from mpt.system.launch import launch
+
         if command[:1] and command[0] not in TRAINING:
             raise UserError(
                 f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
             )
-        launch(command, processes, devices_per_process)
+        return Work(lambda: launch(command, processes, devices_per_process))
 
-    tyro.cli(arguments, args=rest[:separator], prog="mpt launch")
+    return read(arguments, rest[:separator], "mpt launch")
 
 
-def _configured(kind: type, command: str, rest: list[str]) -> Any:
-    """The config of a command with its options; None if it was --dry-run, which has been printed."""
-    order = _order(Order, kind, command, rest)
+def _work(order: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
+    """The work of a command that trains on some tasks; with --dry-run, what it would take is printed."""
     if not order.dry_run:
-        return order.config
-    from mpt.plan.dry_run import dry_run
+        if not Path(order.config.out).exists():  # else a run that needs its data no more may be there
+            for task in tasks:
+                task.source.check_reachable()
+        return Work(run, about)
 
-    dry_run(order.config, order.tflops)
-    return None
+    def dry() -> None:
+        from mpt.plan.dry_run import dry_run
+
+        dry_run(order.config, order.tflops)
+
+    return Work(dry, "a dry run: nothing is trained, fetched or written")
+
+
+def _from_anywhere(*tasks: str) -> list[str]:
+    """Tasks as a config keeps them, which may be read in another folder."""
+    from mpt.data.taskfile import from_anywhere
+
+    return [*map(from_anywhere, tasks)]
+
+
+def _few(tasks: Sequence[str]) -> str:
+    """The names of tasks, for a line."""
+    shown = [Path(task).name for task in tasks[:4]]
+    return ", ".join(shown) + (f" and {len(tasks) - 4} more" if len(tasks) > 4 else "")
 
 
 def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     """Parses the arguments of a command: a config, if the first argument names one, and its options."""
+    if "--help" in rest or "-h" in rest:
+        print(overview(kind, order, command, COMMANDS[command].__doc__ or ""))
+        raise SystemExit(0)
+    named = bool(rest) and not rest[0].startswith("-")
+    prog = f"mpt {command}"
+    check_names(rest[named:], [*(name for name in names(order) if name != "--config"), *names(kind)], prog)
     from mpt.config.yaml_file import find_config, load_config
 
-    named = bool(rest) and not rest[0].startswith("-")
     base = load_config(kind, find_config(rest[0])) if named else kind()
-    prog = f"mpt {command} {rest[0] if named else '[CONFIG]'}"
-    about = COMMANDS[command].__doc__
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
-    return tyro.cli(order[kind], args=arguments, default=order(base), prog=prog, description=about)
+    as_help = ["--help" if each == "--help-all" else each for each in arguments]
+    prog += f" {rest[0] if named else '[CONFIG]'}"
+    about = COMMANDS[command].__doc__
+    return tyro.cli(order[kind], args=as_help, default=order(base), prog=prog, description=about)
 
 
 COMMANDS: dict[str, Command] = {

@@ -6,20 +6,18 @@ import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from mpt.commands import Command
-from mpt.commands.options import OutOption, RunArgument, RunArguments
+from mpt.commands import Command, Work
+from mpt.commands.options import OutOption, RunArgument, RunArguments, read
 from mpt.errors import UserError, install
 from mpt.serve.options import ServeOptions
 
 
-def evaluate(rest: list[str]) -> None:
+def evaluate(rest: list[str]) -> Work:
     """Score a run's prompt on a labelled split."""
-    from mpt.inference.predict import evaluate
-    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
@@ -27,7 +25,7 @@ def evaluate(rest: list[str]) -> None:
         split: str = "test",
         rows: int = 0,
         index: int = 0,
-    ) -> dict[str, Any]:
+    ) -> Work:
         """Score a run's prompt on a labelled split.
 
         Args:
@@ -37,25 +35,31 @@ def evaluate(rest: list[str]) -> None:
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        return evaluate(run_path(run), task, split, rows, index)
+        from mpt.rundir.found import find_run
 
-    figures = tyro.cli(arguments, args=rest, prog="mpt evaluate")
-    # A figure that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
-    print(json.dumps({name: None if value != value else value for name, value in figures.items()}))
+        folder = find_run(run)
+
+        def score() -> None:
+            from mpt.inference.predict import evaluate
+
+            figures = evaluate(folder, task, split, rows, index)
+            # One that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
+            print(json.dumps({name: None if value != value else value for name, value in figures.items()}))
+
+        return Work(score, f"evaluating {run}")
+
+    return read(arguments, rest, "mpt evaluate")
 
 
-def predict(rest: list[str]) -> None:
+def predict(rest: list[str]) -> Work:
     """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
-    from mpt.data.files import ENCODING
-    from mpt.inference.predict import open_run, predict, predict_file
-    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
-        input: Path | None = None,
+        input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         task: str = "",
         index: int = 0,
-    ) -> None:
+    ) -> Work:
         """Predict for lines of JSON or bare text, as lines of JSON; null answers a blank line.
 
         Args:
@@ -67,22 +71,32 @@ def predict(rest: list[str]) -> None:
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
-        ready = open_run(run_path(run), task, index)
-        if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
-            sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
-        for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
-            print(line, flush=True)
+        from mpt.rundir.found import find_run
 
-    tyro.cli(arguments, args=rest, prog="mpt predict")
+        folder = find_run(run)
+
+        def answer() -> None:
+            from mpt.data.files import ENCODING
+            from mpt.inference.predict import open_run, predict, predict_file
+
+            ready = open_run(folder, task, index)
+            if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
+                sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
+            for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
+                print(line, flush=True)
+
+        return Work(answer, f"reading {run}")
+
+    return read(arguments, rest, "mpt predict")
 
 
-def serve(rest: list[str]) -> None:
+def serve(rest: list[str]) -> Work:
     """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
 
     def arguments(
         run: RunArguments,
         options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
-    ) -> None:
+    ) -> Work:
         """Answer over HTTP for the prompts of runs, which share one backbone.
 
         Args:
@@ -90,28 +104,31 @@ def serve(rest: list[str]) -> None:
             options: the address to listen on, and the limits on requests.
         """
         if not run:
-            raise UserError("name at least one run directory")
-        from mpt.system.paths import run_path
+            raise UserError("serve: name at least one run directory")
+        from mpt.rundir.found import find_run
 
-        try:
-            from mpt.serve.server import serve
-        except ModuleNotFoundError as error:
-            raise UserError(f"{error.name} is not installed: {install('serve')}") from None
-        serve([run_path(name) for name in run], options)
+        folders = [find_run(name) for name in run]
 
-    tyro.cli(arguments, args=rest, prog="mpt serve")
+        def answer() -> None:
+            try:
+                from mpt.serve.server import serve
+            except ModuleNotFoundError as error:
+                raise UserError(f"{error.name} is not installed: {install('serve')}") from None
+            serve(folders, options)
+
+        return Work(answer, f"serving {', '.join(run)}")
+
+    return read(arguments, rest, "mpt serve")
 
 
-def export(rest: list[str]) -> None:
+def export(rest: list[str]) -> Work:
     """Write a run's prompts for other libraries: --format peft or embeddings."""
-    from mpt.interop.exporting import export_run
-    from mpt.system.paths import run_path
 
     def arguments(
         run: RunArgument,
         format: Literal["peft", "embeddings"] = "peft",
         out: OutOption = "",
-    ) -> Any:
+    ) -> Work:
         """Write a run's prompts for other libraries.
 
         Args:
@@ -119,23 +136,31 @@ def export(rest: list[str]) -> None:
             format: folders that `peft` can load, or plain arrays with a README.
             out: the folder to write; RUN/peft or RUN/embeddings if left out.
         """
-        return export_run(run_path(run), format, run_path(out) if out else None)
+        from mpt.rundir.found import find_run
+        from mpt.system.paths import run_path
 
-    print(f"Prompts in {tyro.cli(arguments, args=rest, prog='mpt export')}")
+        folder = find_run(run)
+
+        def write() -> None:
+            from mpt.interop.exporting import export_run
+
+            print(f"Prompts in {export_run(folder, format, run_path(out) if out else None)}")
+
+        return Work(write, f"exporting {run}")
+
+    return read(arguments, rest, "mpt export")
 
 
-def import_(rest: list[str]) -> None:
+def import_(rest: list[str]) -> Work:
     """Make a run of a prompt that PEFT has trained: FOLDER --model NAME --task TASK."""
-    from mpt.interop.importing import import_adapter
-    from mpt.system.paths import run_path
 
     def arguments(
-        folder: Annotated[Path, tyro.conf.Positional],
+        folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
         model: str,
         task: tuple[str, ...],
         out: OutOption = "runs/import",
         max_length: int = 128,
-    ) -> None:
+    ) -> Work:
         """Make a run of a prompt that PEFT has trained.
 
         Args:
@@ -145,11 +170,23 @@ def import_(rest: list[str]) -> None:
             out: the run directory to write.
             max_length: maximum number of tokens of an input.
         """
-        for remark in import_adapter(folder, model, task, run_path(out), max_length):
-            print(f"mpt: {remark}", file=sys.stderr)
-        print(f"Prompt in {out}/prompts")
+        from mpt.catalog.library import find_tasks
+        from mpt.system.paths import run_path
 
-    tyro.cli(arguments, args=rest, prog="mpt import")
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; PEFT's save_pretrained writes one")
+        find_tasks("import", task)
+
+        def make() -> None:
+            from mpt.interop.importing import import_adapter
+
+            for remark in import_adapter(folder, model, task, run_path(out), max_length):
+                print(f"mpt: {remark}", file=sys.stderr)
+            print(f"Prompt in {out}/prompts")
+
+        return Work(make, f"importing {folder}")
+
+    return read(arguments, rest, "mpt import")
 
 
 COMMANDS: dict[str, Command] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mpt.config.methods import AdaptConfig
 from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig, TrackerName
 from mpt.config.ranges import check_ranges
 from mpt.errors import UserError
-from mpt.methods import AdaptConfig
 
 
 @dataclass(frozen=True)

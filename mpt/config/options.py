@@ -240,7 +240,7 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """Options of `mpt adapt` that all methods share; ``mpt.methods.AdaptConfig`` adds those of each."""
+    """Options of `mpt adapt` that all methods share; ``mpt.config.methods.AdaptConfig`` adds their own."""
 
     out: str = "runs/adapt"
     """Directory of the run, for its config, checkpoints, prompts and metrics."""

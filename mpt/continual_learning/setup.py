@@ -1,4 +1,4 @@
-"""What a sequence of tasks starts with: its tasks, its methods and their learners, checked."""
+"""What a sequence of tasks starts with: its methods, checked, and their learners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import get_args
 
 from jaxtyping import Array, Float
 
-from mpt.catalog.library import find_tasks, sequence
 from mpt.config.options import ContinualConfig, ContinualMethod, PromptConfig
 from mpt.continual_learning.learners import (
     FactorLearner,
@@ -23,7 +22,6 @@ from mpt.methods.setting import warn_of_sources
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.initial import starting_vectors
 from mpt.prompts.source import Source
-from mpt.tasks.continual import SEQUENCES
 
 NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
 
@@ -61,22 +59,6 @@ def beginners(
     warn_of_sources(tasks, names)
     starts = universal.for_targets(len(tasks)).compose()
     return [beginner(method, universal, starts) for method in methods]
-
-
-def checked_tasks(config: ContinualConfig) -> list[Task]:
-    """The tasks to learn, in order.
-
-    Raises:
-        UserError: there are fewer than two, one stands there twice, or is unknown.
-    """
-    tasks = find_tasks("continual", sequence(config.tasks))
-    if len(tasks) < 2:
-        known = ", ".join(SEQUENCES)
-        raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
-    seen = [task.name for task in tasks]
-    if twice := [name for name in seen if seen.count(name) > 1]:
-        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
-    return tasks
 
 
 def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line, install
+from mpt.system.network import is_online
 from mpt.system.paths import is_remote
+from mpt.tasks import at_hand
+
+HOST = str(urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname)
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,16 @@ class Hub(Source):
         return super().has(split) and (not known or split in known)
 
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
-        datasets = _library()
+        datasets = _hub()
         try:
             dataset = datasets.load_dataset(self.name, self.config or None, split=self.splits[stored_split])
         except Exception as error:  # the hub's client raises many types; all mean that the download failed
+            if not is_online(HOST):
+                raise UserError(
+                    f"cannot load {self} ({stored_split}): it is not on this machine, and there is no "
+                    f"network. Without one, these tasks work: {at_hand()}. A copy that save_to_disk has "
+                    "written is read by saved: FOLDER in a task file's source"
+                ) from None
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from None
         yield from _records(f"{self} {stored_split}", dataset)
 
@@ -100,10 +112,20 @@ def _library() -> Any:
     return datasets
 
 
+def _hub() -> Any:
+    """The library; without a network, it is told to look into its cache alone, and not to try for long."""
+    datasets = _library()
+    if not is_online(HOST):
+        import huggingface_hub.constants
+
+        datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+    return datasets
+
+
 def _hub_splits(name: str, config: str) -> tuple[str, ...]:
     """The splits that a data set says it has; none, where it does not say, or cannot be reached."""
     try:
-        return tuple(_library().load_dataset_builder(name, config or None).info.splits or ())
+        return tuple(_hub().load_dataset_builder(name, config or None).info.splits or ())
     except Exception:  # of many types; whoever loads the split is told
         return ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from mpt.data.records import Fault, Record
 from mpt.data.splits import ALL, Columns, split_by_hash
 from mpt.errors import UserError, first_line
 from mpt.system.assets import ASSETS, asset_dir, unpacked
+from mpt.system.network import is_online
 from mpt.system.paths import is_remote
+from mpt.tasks import at_hand
 
 
 class Source(ABC):
@@ -51,6 +54,9 @@ class Source(ABC):
     def is_local(self) -> bool:
         """Whether the rows can be read without downloading them."""
         return False
+
+    def check_reachable(self) -> None:  # noqa: B027, most sources are at hand
+        """Refuses, before anything slow begins, what would have to be fetched where there is no network."""
 
     def count(self, split: str, columns: Columns = ALL) -> int | None:
         """Number of rows of a split; None if it is unknown until the rows are downloaded."""
@@ -213,7 +219,17 @@ class Tfds(Source):
     def stored_splits(self) -> tuple[str, ...]:
         return tuple(self.splits)
 
+    def check_reachable(self) -> None:
+        folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+        place = folder / self.name.partition(":")[0]
+        if not place.is_dir() and not is_online():
+            raise UserError(
+                f"cannot load {self}: it is not on this machine, and there is no network. Without one, these "
+                f"tasks work: {at_hand()}. A copy that TFDS has prepared elsewhere goes into {place}"
+            )
+
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
+        self.check_reachable()
         import tensorflow_datasets as tfds
 
         rows = self._rows(stored_split)

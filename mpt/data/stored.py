@@ -20,10 +20,11 @@ from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import check_texts
-from mpt.data.task import Example, Task
+from mpt.data.task import Example, Scoring, Task
 from mpt.data.tokenise import check_ids, encode, tokenizer_hash, warn_of_cut
 from mpt.system.assets import cache_dir
-from mpt.types import Layout, Row, Scoring
+from mpt.system.said import say
+from mpt.types import Layout, Row
 
 FORMAT = 2  # version of the files; a new version writes them again
 
@@ -115,6 +116,7 @@ def _stored_rows(
     tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout)
 
     def write(folder: Path) -> None:
+        say(f"reading the {split} rows of {task.name}")
         _write(folder, chain.from_iterable(_in_chunks(tokenised, task.examples(split))))
 
     version = task.source.version(split)

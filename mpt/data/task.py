@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from mpt.data.sources import Source
 from mpt.data.splits import Columns
 from mpt.errors import UserError, nearest, warn
 from mpt.metrics import NEEDS
-from mpt.types import Scoring
+
+# What a class word's score is of its tokens' log-probabilities.
+Scoring = Literal["sum", "mean"]
 
 # Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}

@@ -24,6 +24,7 @@ from mpt.metrics import METRICS, Truth
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.sharding import replicate
+from mpt.system.said import LINE_EVERY, say
 from mpt.types import Batch, Layout, Row
 
 BATCH = 32  # rows
@@ -79,6 +80,8 @@ def in_batches(
         indices = longest_first[start::count]
         padded = indices + indices[-1:] * (size - len(indices))
         selected = [rows[i] for i in padded]
+        if start:
+            say(f"{start * size:,} of {len(rows):,} rows are answered", every=LINE_EVERY)
         yield indices, collate(selected, [prompts[i] for i in padded], layout, sizing(selected, layout))
 
 
@@ -152,6 +155,7 @@ def answers(
         prompt: the index of the prompt.
         calibrate: whether to apply batch calibration to the probabilities; see ``calibrated``.
     """
+    say(f"answering {len(rows):,} rows of {task.name}", every=LINE_EVERY)
     if not task.choices:
         return Answers(written(model, rows, tokenizer, prompt), None)
     probabilities = choice_probabilities(model, rows, prompt)

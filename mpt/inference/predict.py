@@ -29,6 +29,7 @@ from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.source import for_tasks
+from mpt.rundir.found import find_run
 from mpt.system.paths import AnyPath
 from mpt.types import Row
 
@@ -133,9 +134,7 @@ def trained(run: AnyPath) -> tuple[ModelConfig, str]:
 
 def _read_config(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
     """The options of a run's backbone, and all its options as plain values."""
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: no run directory (it has no config.yaml)")
-    config = read_yaml(run / "config.yaml")
+    config = read_yaml(find_run(run) / "config.yaml")
     return from_plain(ModelConfig, config.get("model", {}), str(run)), config
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from mpt.errors import UserError
+from mpt.errors import UserError, nearest
 from mpt.inference.predict import trained
 from mpt.interop.base_model import known_as
 from mpt.interop.embeddings import write_embeddings
@@ -40,6 +40,8 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
     Raises:
         UserError: the run has no prompt, or one that the format cannot hold.
     """
+    if format not in get_args(Format):
+        raise UserError(f"export: no format '{format}'; {nearest(format, get_args(Format))}")
     model, name = trained(run)
     prompt, card = load_prompt(run, name)
     if model.decoder_prompt:

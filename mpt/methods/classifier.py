@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mpt.config.methods import ClassifierConfig
 from mpt.data.task import Task
 from mpt.data.tokenise import spell
 from mpt.errors import UserError
@@ -18,14 +18,6 @@ from mpt.methods.setting import Setting
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Prompt tuning with a class head, a linear map from the backbone's final states to the classes."""
-
-    rate: float = 0.002
-    """Adam's peak learning rate for the head."""
 
 
 def start(setting: Setting) -> Start:

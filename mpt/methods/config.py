@@ -1,39 +1,14 @@
-"""The options of an adaptation: those that all methods have, and each method's own."""
+"""From the options of an adaptation to its method, and that method's own options."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field, make_dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from mpt.config.options import AdaptOptions
+from mpt.config.methods import AUTO, AdaptConfig
 from mpt.data.task import Task
 from mpt.methods.record import Method
-from mpt.methods.table import METHODS
-
-AUTO = "auto"  # the method that suits the tasks
-
-if TYPE_CHECKING:
-    # The methods' fields are added when the program runs; they are read through ``options_of``.
-    AdaptConfig = AdaptOptions
-else:
-    AdaptConfig = make_dataclass(
-        "AdaptConfig",
-        [
-            ("method", Literal[AUTO, *METHODS], field(default=AUTO)),
-            *(
-                (name, method.options, field(default_factory=method.options))
-                for name, method in METHODS.items()
-                if method.options
-            ),
-        ],
-        bases=(AdaptOptions,),
-        frozen=True,
-        namespace={
-            "__doc__": "`mpt adapt`: new tasks from few examples; each seed draws its own examples.",
-            "__module__": __name__,
-        },
-    )
 
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.methods import DeptConfig
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -17,18 +16,6 @@ from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
 from mpt.types import Batch
-
-
-@dataclass(frozen=True)
-class DeptConfig:
-    """DePT: a shorter prompt, and input embeddings that are shifted by a low-rank matrix."""
-
-    length: int = 0
-    """Number of prompt vectors, 40 of 100 in the paper; 0 takes that of `vectors`."""
-    rank: int = 8
-    """Rank of the matrix of shifts; the paper's is 45."""
-    rate: float = 0.001
-    """Adam's peak learning rate for that matrix's factors."""
 
 
 @saved_as("dept")

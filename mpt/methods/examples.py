@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from mpt.config.methods import ExamplesConfig
 from mpt.data.task import Task
 from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
@@ -19,14 +19,6 @@ from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.training.stage import Lengths
 from mpt.types import Row
-
-
-@dataclass(frozen=True)
-class ExamplesConfig:
-    """In-context examples: training examples in front of each input; nothing is trained."""
-
-    tokens: int = 512
-    """The most tokens that the instruction and the examples take: as many examples as fit are shown."""
 
 
 def in_context(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mpt.config.methods import FullConfig
 from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
@@ -15,17 +14,6 @@ from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
 from mpt.models.quantize import is_quantized
 from mpt.prompts.prompted import Prompted
-
-
-@dataclass(frozen=True)
-class FullConfig:
-    """Full fine-tuning: every weight of the backbone, in float32. The trained model is scored, and not kept.
-
-    While it runs, its checkpoints are three times the model's size.
-    """
-
-    rate: float = 2e-5
-    """Adam's peak learning rate."""
 
 
 def start(setting: Setting) -> Start:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpt.config.methods import LoraConfig, Matrices
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -18,20 +17,6 @@ from mpt.models.matrices import ALL, ATTENTION, CROSS, matrices, stacks
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
-
-Matrices = Literal["attention", "all"]
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """LoRA: low-rank updates of the backbone's matrices."""
-
-    rank: int = 8
-    """Rank of each update."""
-    matrices: Matrices = "attention"
-    """Which matrices have an update: those of attention, or those of the feed-forward layers as well."""
-    rate: float = 0.0005
-    """Adam's peak learning rate."""
 
 
 class LoraParam(nnx.Variable):

@@ -15,14 +15,12 @@ the layers from that one on have a prefix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from mpt.config.methods import PrefixConfig
 from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
 from mpt.methods.examples import in_context
@@ -38,21 +36,6 @@ from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
 from mpt.training.stage import Lengths
 from mpt.types import Batch
-
-
-@dataclass(frozen=True)
-class PrefixConfig:
-    """Prefix tuning: trained keys and values in front of the text, in every layer."""
-
-    start: Literal["vectors", "examples", "random"] = "vectors"
-    """The initial keys and values: those that the layers make of a prompt's initial vectors (see `vectors`;
-    of a universal prompt, where one is given), those of training examples, or random numbers."""
-    length: int = 0
-    """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples`, it has theirs."""
-    tokens: int = 128
-    """With `start: examples`: the most tokens that the instruction and the examples take."""
-    rate: float = 0.03
-    """Adam's peak learning rate for keys and values, whose numbers are far larger than an embedding's."""
 
 
 @saved_as("prefix")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mpt.config.methods import SpotConfig
 from mpt.config.options import TrainConfig
 from mpt.errors import UserError, nearest
 from mpt.methods.record import Method, Start
@@ -18,16 +19,6 @@ from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.training.stage import Lengths, Stage
 from mpt.types import Row
-
-
-@dataclass(frozen=True)
-class SpotConfig:
-    """SPoT: the start is the source task's prompt that is most like the target's."""
-
-    source: str = ""
-    """The source task; chosen by similarity where left out."""
-    steps: int = 8
-    """Steps of prompt tuning that make the target's prompt to compare with."""
 
 
 def similarities(

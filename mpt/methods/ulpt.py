@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mpt.config.methods import UlptConfig
 from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting, no_shared_part
@@ -16,18 +15,6 @@ from mpt.prompts.multitask import ModulatedPrompt, MultitaskPrompt
 from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.soft import PromptParam
-
-
-@dataclass(frozen=True)
-class UlptConfig:
-    """ULPT: a prompt of few dimensions, projected up by a frozen random matrix."""
-
-    rank: int = 64
-    """The dimensions that are trained of each vector."""
-    seed: int = 0
-    """Seed of the random matrix."""
-    shared_only: bool = False
-    """With a universal prompt: only its shared part gets few dimensions; its factors train as they are."""
 
 
 class UltraLowPrompt(PlainPrompt):

@@ -15,14 +15,14 @@ from mpt.adaptation.budget import at_most
 from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.start import start
-from mpt.catalog.library import find_tasks, sequence
+from mpt.catalog.library import find_sequence, find_tasks, sequence
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
 from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.continual_learning.results import TITLES
 from mpt.continual_learning.sequence import Retention, lesson_stage
-from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
+from mpt.continual_learning.setup import beginners, checked_methods
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
@@ -256,7 +256,7 @@ def _sequence(
     config: ContinualConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
     """Every method's lessons on the tasks of a sequence."""
-    tasks, methods = checked_tasks(config), checked_methods(config)
+    tasks, methods = find_sequence(config.tasks), checked_methods(config)
     readings = [Reading.of(name, config.max_length, pretrained) for name in sequence(config.tasks)]
     source = ConcreteSource(config.prompt) if config.prompt else None
     retention = Retention(config.kl_weight, config.hidden_weight)

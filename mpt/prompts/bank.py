@@ -17,8 +17,9 @@ import fsspec
 from flax import nnx
 
 from mpt.errors import UserError, first_line, install, nearest
-from mpt.prompts.saved import VECTORS, Card, files_of, read_files
+from mpt.prompts.saved import Card, files_of, read_files
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.found import VECTORS
 from mpt.system.paths import is_remote
 
 

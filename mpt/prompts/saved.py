@@ -23,6 +23,7 @@ from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.prefix import Prompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.found import VECTORS, find_prompt
 from mpt.system.paths import AnyPath
 from mpt.version import __version__
 
@@ -30,7 +31,6 @@ from mpt.version import __version__
 KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
-VECTORS = ".safetensors"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -158,11 +158,7 @@ def load_prompt(run: AnyPath, name: str, pretrained: Pretrained | None = None) -
     Raises:
         UserError: there is none, it is damaged, or it was trained on another backbone.
     """
-    file = run / "prompts" / f"{name}{VECTORS}"
-    if not file.is_file():
-        known = sorted(path.stem for path in (run / "prompts").glob(f"*{VECTORS}"))
-        hint = f"it has {', '.join(known)}" if known else "let its run finish first"
-        raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
+    file = find_prompt(run, name)
     prompt, card = read_files(str(file), file.read_bytes, file.with_suffix(".json").read_bytes)
     if pretrained and (fault := card.misfit(pretrained)):
         raise UserError(f"{file}: {fault}")

@@ -15,8 +15,9 @@ from mpt.loading.hf import Pretrained
 from mpt.prompts.bank import Bank
 from mpt.prompts.initial import instruction_words
 from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.saved import VECTORS, Card, load_prompt
+from mpt.prompts.saved import Card, load_prompt
 from mpt.prompts.soft import SoftPrompt
+from mpt.rundir.found import VECTORS
 from mpt.system.paths import is_remote, run_path
 
 

@@ -17,7 +17,6 @@ from mpt.adaptation.result import Result, read_results, write_results
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import BASELINES
-from mpt.catalog.library import find_tasks
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.errors import UserError, warnings_once
@@ -25,7 +24,8 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.source import SavedSource
+from mpt.prompts.source import SavedSource, Source
+from mpt.recipes.checks import check_adapt
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import on_mesh
@@ -46,14 +46,12 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     A run that was interrupted goes on where it was; a finished one is read back.
     """
     began = time.monotonic()
-    tasks = find_tasks("adapt", (config.task, *config.also))
-    if len({task.name for task in tasks}) < len(tasks):
-        raise UserError("adapt: also: it names a target twice; name each once")
+    tasks = check_adapt(config)
     _check_baseline(config, tasks)
     suited = for_tasks(config, tasks)
     # What other methods would be told makes no difference to this run, nor what is measured beside it.
     others = [name for name, each in METHODS.items() if each.options and name != suited.method]
-    run = RunDir.open(config.out, config, free=[*others, "baselines"])
+    run = RunDir.look(config.out, config, free=[*others, "baselines"])
     if finished := read_results(run.path):
         return finished
     config = suited
@@ -64,13 +62,17 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if config.baseline:  # it reads texts alone; a method's own start knows what it puts in front of them
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
+    source = SavedSource(config.prompt, pretrained) if config.prompt else None
+    if source:
+        source.prompt()  # whatever it lacks is told before anything is written
+    run.begin()
     if config.shots:
         _keep_draws(run, config.seeds, drawn)
 
     if config.baseline:
         done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, pretrained, run)]
     else:
-        done = _trained(config, tasks, drawn, pretrained, run, began)
+        done = _trained(config, tasks, drawn, pretrained, source, run, began)
     results = [_beside(config, task, drawn[task.name], done, pretrained) for task in tasks]
     write_results(run.path, results)
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
@@ -99,6 +101,7 @@ def _trained(
     tasks: Sequence[Task],
     drawn: Mapping[str, Drawn],
     pretrained: Pretrained,
+    source: Source | None,
     run: RunDir,
     began: float,
 ) -> list[Job]:
@@ -112,7 +115,6 @@ def _trained(
         return train_stage(stage, run).model
 
     rows = {name: each.train for name, each in drawn.items()}
-    source = SavedSource(config.prompt, pretrained) if config.prompt else None
     setting = setting_of(config, pretrained, tasks, rows, source, train_first)
     scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
     parts = jobs(setting)

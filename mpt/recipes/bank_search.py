@@ -182,7 +182,7 @@ def _briefly_tuned(
     train = TrainConfig(batch_size=BATCH, save_every=steps)
     stage = brief_tuning(pretrained.backbone, vectors, [rows], train, steps, [task.name])
     with TemporaryDirectory() as scratch:
-        trained = train_stage(stage, RunDir(Path(scratch))).model
+        trained = train_stage(stage, RunDir(Path(scratch), name=f"a first prompt for {task.name}")).model
     return np.asarray(trained.prompt.compose())
 
 

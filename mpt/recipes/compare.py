@@ -22,6 +22,7 @@ from mpt.errors import UserError, nearest, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
+from mpt.recipes.checks import check_compare
 from mpt.recipes.pretrain import pretrain
 from mpt.render.console import print_table
 from mpt.render.plots import save
@@ -44,9 +45,10 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     it is through.
     """
     check(config)
-    run, console = RunDir.open(config.out, config, SHOWN), Console()
+    run, console = RunDir.look(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(source.model))
+    run.begin()
     # Trials need the universal prompt at once; else what needs none comes first, and is shown in seconds.
     at_once = config.tune.factors and any(ENTRIES[name].universal for name in config.methods)
     prompt = str(pretrain(source, pretrained)) if at_once else ""
@@ -117,10 +119,7 @@ def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
 
 def check(config: CompareConfig) -> None:
     """Refuses what cannot be run, before anything is."""
-    if not config.targets:
-        raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
-    if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
-        raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    check_compare(config)
     check_methods((*config.methods, config.reference))
     tuning.check(config)
     universal = any(ENTRIES[name].universal for name in config.methods)

@@ -13,7 +13,7 @@ from mpt.config.options import ContinualConfig, ContinualMethod
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
 from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
-from mpt.continual_learning.setup import beginners, checked_methods, checked_tasks
+from mpt.continual_learning.setup import beginners, checked_methods
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
@@ -21,6 +21,7 @@ from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.prompts.source import SavedSource
+from mpt.recipes.checks import check_continual
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
@@ -36,8 +37,8 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
-    tasks, methods = checked_tasks(config), checked_methods(config)
-    run = RunDir.open(config.out, config)
+    tasks, methods = check_continual(config), checked_methods(config)
+    run = RunDir.look(config.out, config)
     if results := read_results(run.path):
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
@@ -49,6 +50,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     scorer = Scorer(pretrained, tasks, tests, config.max_length)
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
     starts = beginners(methods, tasks, config.vectors, config.seed, pretrained, source)
+    run.begin()
     courses = [
         Course(method, config, pretrained, _own_run(run, method, config), tasks, learner)
         for method, learner in zip(methods, starts)

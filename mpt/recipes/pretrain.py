@@ -9,7 +9,6 @@ from pathlib import Path
 from jaxtyping import Array, Float
 
 from mpt.adaptation.draws import warn_of_absent
-from mpt.catalog.library import find_tasks
 from mpt.config.options import PretrainConfig
 from mpt.data.class_words import check_words
 from mpt.data.stored import stored_rows
@@ -18,10 +17,11 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
+from mpt.recipes.checks import check_pretrain
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
-from mpt.system.paths import AnyPath, is_remote
+from mpt.system.paths import AnyPath
 from mpt.system.processes import is_multiprocess
 from mpt.training.pretraining import pretraining
 from mpt.training.stage import Stage, train_stage
@@ -38,9 +38,10 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
 
     A run that was interrupted goes on where it was.
     """
-    check(config)
-    tasks = find_tasks("pretrain", config.tasks)
-    run = RunDir.open(config.out, config)
+    tasks = check_pretrain(config)
+    if config.universal.cache_teachers and is_multiprocess():
+        raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
+    run = RunDir.look(config.out, config)
     if has_prompt(run.path, "universal"):
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
@@ -51,6 +52,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab) for task in tasks]
     for task, each in zip(tasks, rows):
         warn_of_absent(task, each.labels)
+    run.begin()
 
     def trained(stage: Stage) -> Prompted:
         """What a stage makes; its prompt is saved, and read back where an earlier run has made it."""
@@ -95,15 +97,3 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     run.conclude(load_prompt(run.path, "universal")[1].metrics)
     finish(run.path)
     return run.path
-
-
-def check(config: PretrainConfig) -> None:
-    """Refuses what cannot be run, before anything is written."""
-    if len(config.tasks) < 2:
-        raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
-    if config.universal.cache_teachers and is_multiprocess():
-        raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
-    if config.universal.cache_teachers and is_remote(config.out):
-        raise UserError(
-            "universal.cache_teachers: it takes a folder, no bucket; leave it out, or give another --out"
-        )

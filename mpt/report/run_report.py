@@ -40,12 +40,14 @@ from mpt.report.records import prompt_sections, record_sections
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath, run_path, run_title
 from mpt.system.processes import is_primary
+from mpt.system.said import LINE_EVERY, say
 
 NAME = "report.html"
 
 
 def finish(run: AnyPath) -> None:
     """Ends a recipe: records the machine, and writes the report."""
+    say(f"writing {run / NAME}", every=LINE_EVERY)
     keep_machine(run)
     report(run)
 

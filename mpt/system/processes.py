@@ -15,8 +15,9 @@ from contextlib import contextmanager
 import jax
 from jax.experimental import multihost_utils
 
-# Environment variables in which `mpt launch` numbers the processes; JAX's own has the coordinator's address.
-PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
+from mpt.system import said
+from mpt.system.launch import PROCESS, PROCESSES
+
 HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
 
 
@@ -51,6 +52,7 @@ def _join() -> None:
         return
     if not is_primary():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open until the end
+        said.speak(False)
 
 
 def is_multiprocess() -> bool:

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from mpt.system.processes import is_primary
+from mpt.system.said import LINE_EVERY
 
-LINE_EVERY = 15.0  # seconds between lines if the output is not a terminal
 DRAWN_EVERY = 0.5  # seconds between updates in a notebook
 
 

@@ -20,9 +20,6 @@ def _stop(*_) -> None:
     raise Stopped("stopped as asked (SIGTERM); the same command goes on with what is not finished")
 
 
-AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _stop}
-
-
 @contextmanager
 def stops_on_sigterm() -> Iterator[None]:
     """A context in which SIGTERM raises ``Stopped``, as Ctrl-C raises ``KeyboardInterrupt``."""
@@ -38,13 +35,15 @@ def deferred() -> Iterator[Callable[[], int]]:
     write that a thread waits for, can make a library hang.
     """
     received = [0]
+    interrupt = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    at_once = {signal.SIGINT: interrupt, signal.SIGTERM: _stop}
 
     def note(number: int, _) -> None:
         received[0] = number
-        for other, handler in AT_ONCE.items():
+        for other, handler in at_once.items():
             signal.signal(other, handler)
 
-    with _handlers(dict.fromkeys(AT_ONCE, note)):
+    with _handlers(dict.fromkeys(at_once, note)):
         yield lambda: received[0]
     if received[0]:  # possibly after the block has last looked
         signal.raise_signal(received[0])

@@ -15,9 +15,9 @@ from jax.experimental.multihost_utils import process_allgather
 
 from mpt.rundir.checkpoint import Resumed
 from mpt.rundir.directory import RunDir
-from mpt.system.paths import run_title
 from mpt.system.processes import is_multiprocess, is_primary
 from mpt.system.progress import Progress
+from mpt.system.said import say
 from mpt.system.signals import Stopped, deferred
 from mpt.training.losses import Term
 from mpt.training.nonfinite import NonFiniteSteps
@@ -63,7 +63,7 @@ class Session:
         max_nonfinite: int,
     ):
         self._checkpoints, self._metrics = run.checkpoints(stage), run.metrics(stage)
-        self._folder, self._title = f"{run.path}/{stage}", f"{run_title(run.path)}: {stage}"
+        self._folder, self._title = f"{run.name}/{stage}", f"{run.title}: {stage}"
         self._reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
         self._tasks, self._steps, self._batch_size = tasks, steps, batch_size
         self._max_nonfinite = max_nonfinite
@@ -90,6 +90,8 @@ class Session:
         """The batch of each step that is left. From here on signals wait until the end of a step."""
         self._progress = self._resources.enter_context(Progress(self._title, self._steps, self.step))
         self._signal: Callable[[], int] = self._resources.enter_context(deferred())
+        if self.step < self._steps:
+            say(f"{self._title}: the first step is compiled")
         for step in range(self.step + 1, self._steps + 1):
             self.step, self._began = step, time.perf_counter()
             yield next(self._reader)

@@ -316,6 +316,7 @@ def test_missing_tensorflow_is_named(monkeypatch):
         raise ModuleNotFoundError("Failed to construct dataset \"super_glue\": No module named 'tensorflow'")
 
     monkeypatch.setattr(tfds, "data_source", data_source)
+    monkeypatch.setattr("mpt.data.sources.is_online", lambda: True)
     message = "cannot prepare TFDS super_glue/cb:1.0.2: No module named 'tensorflow'; install that package"
     with pytest.raises(UserError, match=re.escape(message)):
         list(find_task("superglue_cb").examples("train"))

@@ -76,7 +76,8 @@ def test_split_that_goes_by_its_own_name_is_asked_for():
     assert Tfds("toy", {"validation": "trian"}).has("validation")  # what is named and wrong is told of
 
 
-def test_unknown_data_set_is_named():
+def test_unknown_data_set_is_named(monkeypatch):
+    monkeypatch.setattr("mpt.data.sources.is_online", lambda: True)
     with pytest.raises(UserError, match=r"cannot load TFDS nothing_like_it \(train\): "):
         list(Tfds("nothing_like_it", {"train": "train"}).load("train"))
 

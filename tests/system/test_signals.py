@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from mpt.commands import Work
 from mpt.system.signals import Stopped, deferred, stops_on_sigterm
 
 
@@ -42,7 +43,8 @@ def test_threads_leave_signals_alone():
 def test_command_that_trains_ends_well_on_sigterm(capsys, monkeypatch, command):
     from mpt import cli
 
-    monkeypatch.setitem(cli.COMMANDS, command, lambda rest: os.kill(os.getpid(), signal.SIGTERM))
+    work = Work(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setitem(cli.commands(), command, lambda rest: work)
     assert cli.main([command]) == 0
     assert capsys.readouterr().err == (
         "mpt: stopped as asked (SIGTERM); the same command goes on with what is not finished\n"
@@ -52,10 +54,10 @@ def test_command_that_trains_ends_well_on_sigterm(capsys, monkeypatch, command):
 def test_full_disk_is_one_line(capsys, monkeypatch):
     from mpt import cli
 
-    def full(rest):
+    def full():
         raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
 
-    monkeypatch.setitem(cli.COMMANDS, "adapt", full)
+    monkeypatch.setitem(cli.commands(), "adapt", lambda rest: Work(full))
     assert cli.main(["adapt"]) == 2
     line = "mpt: runs/x/metrics.jsonl: No space left on device; with more room, the same command goes on\n"
     assert capsys.readouterr().err == line

@@ -1,0 +1,30 @@
+"""Commands that stand behind another, such as `mpt bank add`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpt.commands import Command, Work
+from mpt.commands.help import table
+from mpt.errors import UserError, nearest
+
+
+def within(
+    command: str, about: str, commands: Mapping[str, Command], rest: list[str], default: str = ""
+) -> Work:
+    """The work of the command that the arguments name.
+
+    Args:
+        about: what the outer command does, for its help.
+        default: the command where none is named.
+
+    Raises:
+        UserError: there is no such command.
+    """
+    name, *left = rest or [default or "--help"]
+    if name in ("-h", "--help", "--help-all"):
+        usage = f"usage: mpt {command} {{{','.join(commands)}}} [OPTIONS]"
+        return Work(lambda: print(f"{usage}\n\n{about}\n\n{table(commands)}"))
+    if name not in commands:
+        raise UserError(f"no command 'mpt {command} {name}'; {nearest(name, commands)}")
+    return commands[name](left)

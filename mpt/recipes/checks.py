@@ -1,0 +1,73 @@
+"""What a run needs, checked by its options alone: before JAX is loaded, and before anything is written."""
+
+from __future__ import annotations
+
+from mpt.catalog.library import find_sequence, find_tasks
+from mpt.comparison.config import CompareConfig
+from mpt.config.methods import AdaptConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.data.task import Task
+from mpt.errors import UserError
+from mpt.rundir.found import check_out, check_start
+from mpt.system.paths import is_remote
+
+
+def check_pretrain(config: PretrainConfig) -> list[Task]:
+    """The source tasks of a pretraining.
+
+    Raises:
+        UserError: they are too few or unknown, or an option does not go with another.
+    """
+    if len(config.tasks) < 2:
+        raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
+    if config.universal.cache_teachers and is_remote(config.out):
+        raise UserError(
+            "universal.cache_teachers: it takes a folder, no bucket; leave it out, or give another --out"
+        )
+    check_out(config.out)
+    return find_tasks("pretrain", config.tasks)
+
+
+def check_adapt(config: AdaptConfig) -> list[Task]:
+    """The target tasks of an adaptation.
+
+    Raises:
+        UserError: one is missing, unknown or named twice, or the prompt to start from is not there.
+    """
+    if not config.task:
+        raise UserError("adapt: --task is required: a name from `mpt tasks`, or a task file")
+    tasks = find_tasks("adapt", (config.task, *config.also))
+    if len({task.name for task in tasks}) < len(tasks):
+        raise UserError("adapt: also: it names a target twice; name each once")
+    if config.prompt:
+        check_start(config.prompt)
+    check_out(config.out)
+    return tasks
+
+
+def check_compare(config: CompareConfig) -> list[Task]:
+    """The targets of a comparison.
+
+    Raises:
+        UserError: they are missing, unknown, or among the source tasks.
+    """
+    if not config.targets:
+        raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
+    if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
+        raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    check_out(config.out)
+    return find_tasks("compare", (*config.targets, *config.tune.tasks))
+
+
+def check_continual(config: ContinualConfig) -> list[Task]:
+    """The tasks that are learned one after another, in order.
+
+    Raises:
+        UserError: there are fewer than two, one stands there twice or is unknown, or the prompt to start from
+            is not there.
+    """
+    tasks = find_sequence(config.tasks)
+    if config.prompt:
+        check_start(config.prompt)
+    check_out(config.out)
+    return tasks

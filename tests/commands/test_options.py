@@ -1,0 +1,193 @@
+"""A mistyped name is answered with what may be meant, before anything slow is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from toys import ROOT, refused
+
+from mpt import cli
+from mpt.commands.help import overview
+from mpt.commands.options import check_names, names
+from mpt.commands.train import Order, PlanOrder
+from mpt.comparison.config import CompareConfig
+from mpt.config.methods import AdaptConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.errors import UserError
+from mpt.serve.options import ServeOptions
+
+KINDS = (PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig, ServeOptions)
+
+
+def hint(typed: str, kind: Callable) -> str:
+    with pytest.raises(UserError) as told:
+        check_names([typed], list(names(kind)), "mpt it")
+    return str(told.value).partition("; ")[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_with_a_letter_too_much_is_recognised(kind):
+    for name in names(kind):
+        typed = f"{name}z"
+        assert f"{name} " in f"{hint(typed, kind).replace(',', ' ').replace('?', ' ')} ", typed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_is_taken_as_people_write_it(kind):
+    known = list(names(kind))
+    for name in known:
+        check_names([name, f"{name}=3", f"--{name[2:].replace('-', '_')}"], known, "mpt it")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--stepz", "--train.steps, --search.steps or --spot.steps"),
+        ("--train.step", "--train.steps"),
+        ("--tasks", "--task"),
+        ("--learning-rate", "--train.learning-rate"),
+        ("--bach_size=3", "--train.batch-size"),
+        ("--model", "--model.name, --model.dtype, --model.weights or --model.remat"),
+        ("--lora.rnak", "--lora.rank"),
+    ],
+)
+def test_what_newcomers_type_is_understood(typed, meant):
+    assert hint(typed, AdaptConfig) == f"did you mean {meant}?"
+
+
+def test_what_is_like_no_option_is_told_where_they_are_listed():
+    assert hint("--xyzzy", AdaptConfig) == "`mpt it --help` lists them"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("tasks shwo", "no command 'mpt tasks shwo'; did you mean 'show'?"),
+        ("bank serch", "no command 'mpt bank serch'; did you mean 'search'?"),
+        ("continual --tasks fuor_1", "task 'fuor_1' is unknown; did you mean 'four_1'?"),
+        ("adapt few_shot", "adapt: --task is required"),
+        ("adapt --task xyzzy", "task 'xyzzy' is unknown; `mpt tasks` lists them"),
+        (
+            "adapt --task movies --prompt gone",
+            "gone: no such folder; `mpt pretrain` and `mpt adapt` make",
+        ),
+        ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` make"),
+        ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
+        ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
+    ],
+)
+def test_what_is_missing_is_named(capsys, arguments, message):
+    assert message in refused(capsys, *arguments.split())
+
+
+@pytest.mark.parametrize("order", [Order, PlanOrder])
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_short_help_fits_a_terminal_and_names_all(kind, order):
+    lines = overview(kind, order, "it", "Does it.").splitlines()
+    assert len(lines) < 50
+    assert max(map(len, lines)) <= 80
+    shown = {line.split()[0] for line in lines if line.startswith("  --")}
+    own = {name for name in names(kind) if "." not in name and not name.startswith("--no-")}
+    assert own | {f"{name.partition('.')[0]}.*" for name in names(kind) if "." in name} <= shown
+    assert "--config" not in shown
+    assert all(len(line.split()) > 1 for line in lines if line.startswith("  --"))
+
+
+# Mistakes, and what must not have been imported when they are answered.
+MISTAKES = {
+    "options": ("adapt --stepz 3", "pretrain --step 3", "compare few_shot --sead", "continual --shot 1"),
+    "names": ("adapt --task xyzzy", "adapt few_shot", "pretrain", "compare", "predict gone", "serve gone"),
+}
+SLOW = {
+    "options": ("jax", "numpy", "transformers", "rich", "ruamel", "fsspec"),
+    "names": ("jax", "flax", "transformers", "tensorflow_datasets", "sklearn", "scipy", "matplotlib"),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_answered_before_anything_slow_is_imported(kind):
+    program = (
+        "import sys; from mpt.cli import main\n"
+        f"for arguments in {MISTAKES[kind]}: assert main(arguments.split()) == 2, arguments\n"
+        f"slow = {set(SLOW[kind])} & sys.modules.keys(); assert not slow, slow"
+    )
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "adapt --help", "adapt --help-all", "tasks"])
+def test_a_reader_who_has_gone_away_leaves_no_trace(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpt.cli", *arguments.split()],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() in (0, 1)  # rich ends with 1
+
+
+@pytest.mark.parametrize("command", ["", "tasks", "bank"])
+def test_overviews_fit_a_terminal(capsys, command):
+    assert cli.main([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 50
+    assert max(map(len, lines)) <= (80 if not command else 100)
+
+
+# What follows upon each is enough for it to start; RUN is a run directory.
+HEAVY = {
+    "pretrain": "--tasks movies bbc",
+    "adapt": "--task movies",
+    "compare": "--targets movies",
+    "continual": "--tasks movies bbc",
+    "plan": "--tasks movies bbc",
+    "evaluate": "RUN",
+    "predict": "RUN",
+    "serve": "RUN",
+    "export": "RUN",
+    "import": "RUN --model x --task movies",
+    "inspect": "RUN",
+    "report": "RUN",
+    "bank add": "RUN",
+    "bank list": "",
+    "bank search": "movies",
+    "tasks show": "movies --model x",
+}
+
+
+def test_every_slow_command_says_what_it_does_before_jax_is_imported(tmp_path):
+    (tmp_path / "config.yaml").write_text("out: here\n")
+    lines = [f"{name} {rest.replace('RUN', str(tmp_path))}".split() for name, rest in HEAVY.items()]
+    program = (
+        "import contextlib, io, sys\n"
+        "from mpt import cli\n"
+        "class Jax(Exception): pass\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'jax': raise Jax\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"for line in {lines}:\n"
+        "    said = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(said):\n"
+        "        try: cli._obey(line, alone=True)\n"
+        "        except Jax: pass\n"
+        "        else: raise AssertionError(line)\n"
+        "    assert said.getvalue().endswith('; loading the libraries\\n'), (line, said.getvalue())\n"
+        "    assert said.getvalue().count('\\n') == 1, (line, said.getvalue())\n"
+    )
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr

@@ -1,0 +1,78 @@
+"""Without a network, what must be fetched is refused at once, with what works and where files may be put."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from toys import refused
+
+from mpt.catalog.library import find_task, packaged_tasks
+from mpt.data.hub import Hub
+from mpt.data.sources import Tfds
+from mpt.errors import UserError
+
+FETCHED = [name for name, task in packaged_tasks().items() if isinstance(task.source, Tfds)]
+assert len(FETCHED) > 20
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("mpt.data.sources.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.data.hub.is_online", lambda *_: False)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # it would try for minutes
+
+
+def check_told(error: str, folder: str) -> None:
+    assert "it is not on this machine, and there is no network" in error
+    assert "these tasks work: " in error and "movies" in error
+    assert folder in error
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_every_task_that_tfds_has_is_refused(name, tmp_path):
+    with pytest.raises(UserError) as told:
+        next(find_task(name).examples("train"))
+    check_told(str(told.value), str(tmp_path / "tfds"))
+
+
+def test_what_is_prepared_here_is_not_refused(tmp_path):
+    source = find_task("glue_sst2").source
+    with pytest.raises(UserError):
+        source.check_reachable()
+    (tmp_path / "tfds" / "glue" / "sst2").mkdir(parents=True)
+    source.check_reachable()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "adapt few_shot --task glue_sst2",
+        "pretrain --tasks movies imdb",
+        "compare --targets glue_rte",
+        "continual --tasks four_1",
+        "tasks show squad",
+    ],
+)
+def test_every_command_refuses_before_it_writes(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_told(refused(capsys, *arguments.split()), str(tmp_path / "tfds"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hub_data_set_is_looked_for_in_the_cache_alone(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    import huggingface_hub.constants
+
+    def load_dataset(*_, **__):
+        assert datasets.config.HF_HUB_OFFLINE
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+        raise ConnectionError("offline mode")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(UserError) as told:
+        next(Hub("owner/name", {"train": "train"}).load("train"))
+    check_told(str(told.value), "saved: FOLDER")

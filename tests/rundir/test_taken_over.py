@@ -1,0 +1,100 @@
+"""A failed command does not block its correction: a folder in which nothing was trained gives way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from toys import refused, tree
+
+from mpt import cli
+from mpt.config.options import PretrainConfig
+from mpt.config.yaml_file import load_config
+from mpt.errors import UserError
+from mpt.rundir.directory import RunDir
+
+ONE, OTHER = PretrainConfig(seed=1), PretrainConfig(seed=2)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that has written its config, and no more."""
+    return RunDir.open(tmp_path / "run", ONE).path
+
+
+def taken_over(path) -> bool:
+    try:
+        RunDir.open(path, OTHER)
+    except UserError as error:
+        assert "holds a run of another config (seed is 1 there, 2 here)" in str(error)
+        return False
+    assert load_config(PretrainConfig, path / "config.yaml") == OTHER
+    return True
+
+
+def test_looking_writes_nothing(tmp_path):
+    run = RunDir.look(tmp_path / "run", ONE)
+    assert not run.path.exists()
+    run.begin()
+    assert load_config(PretrainConfig, run.path / "config.yaml") == ONE
+    before = tree(run.path)
+    RunDir.look(run.path, OTHER)
+    assert tree(run.path) == before
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "draws.json",
+        "adapt/cost.json",
+        "adapt/metrics.jsonl",
+        "adapt/events.out.tfevents.1.host",
+        "pretrain/config.yaml",
+        ".config.yaml.77",
+    ],
+)
+def test_a_run_that_has_trained_no_step_gives_way(begun, file):
+    (begun / file).parent.mkdir(exist_ok=True)
+    (begun / file).write_text("")
+    assert taken_over(begun)
+    assert [*tree(begun)] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("adapt/metrics.jsonl", '{"step": 1}\n'),
+        ("adapt/checkpoints/2/arrays", "x"),
+        ("prompts/universal.safetensors", "x"),
+        ("results.json", "[]"),
+        ("chapter.tex", "precious"),
+        ("notes/config.yaml.txt", "precious"),
+    ],
+)
+def test_a_run_that_has_trained_or_holds_anything_else_stays(begun, file, content):
+    (begun / file).parent.mkdir(parents=True, exist_ok=True)
+    (begun / file).write_text(content)
+    before = tree(begun)
+    assert not taken_over(begun)
+    assert tree(begun) == before
+
+
+def test_tasks_that_python_has_written_are_kept(begun):
+    (begun / "tasks").mkdir()
+    (begun / "tasks" / "mine.yaml").write_text("source: mine.jsonl\n")
+    assert taken_over(begun)
+    assert [*tree(begun)] == ["config.yaml", "tasks/mine.yaml"]
+
+
+def test_the_corrected_command_runs_in_the_folder_of_a_failed_one(
+    capsys, config_file, plain_adapt, universal, tmp_path
+):
+    """A mistyped prompt; then, from a method that fails as it starts, what it had written."""
+    out = tmp_path / "run"
+    config = config_file(plain_adapt | {"out": str(out), "train": {"steps": 1, "batch_size": 8}})
+    refused(capsys, "adapt", config, "--prompt", str(universal / "teachers"))
+    assert not out.exists()
+    error = refused(capsys, "adapt", config, "--method", "spot")
+    assert "needs source prompts" in error
+    assert cli.main(["adapt", config]) == 0
+    assert json.loads((out / "results.json").read_text())[0]["steps"] == 1

@@ -1,0 +1,110 @@
+"""Ctrl-C ends a command quietly with status 130, at whatever moment it comes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from toys import PATIENCE, ROOT, start_mpt
+
+# Sends Ctrl-C to its own process when a module is about to be imported.
+PROGRAM = """
+import os, signal, sys
+
+class Moment:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Moment())
+sys.argv = ["mpt", "adapt", "--task", {task!r}, "--out", {out!r}]
+from mpt.cli import main
+sys.exit(main())
+"""
+# From the first import that follows upon the command's own, in the order in which they come.
+MOMENTS = (
+    "mpt.errors",
+    "mpt.system.signals",
+    "tyro",
+    "mpt.commands.train",
+    "mpt.config.methods",
+    "ruamel.yaml",
+    "numpy",
+    "pyarrow",
+    "mpt.recipes.checks",
+    "mpt.system.said",
+    "jax",
+)
+
+
+def run(program: str, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", program, *options], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def check_quiet(status: int, said: str) -> None:
+    assert status == 130, said
+    assert all(not line or line.startswith("mpt: ") for line in said.splitlines()), said
+
+
+@pytest.mark.parametrize("module", MOMENTS)
+def test_while_libraries_are_imported(module, toy, tmp_path):
+    process = run(PROGRAM.format(module=module, task=toy["mood"], out=str(tmp_path / "run")))
+    check_quiet(process.returncode, process.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "moment", ["loading the libraries", "reading the model", "the first step is compiled", "answering"]
+)
+def test_while_a_command_works(moment, toy, tiny_model, tmp_path):
+    options = "--train.steps", "4", "--max-length", "24", "--no-baselines"
+    names = "--task", toy["mood"], "--model.name", str(tiny_model), "--out", str(tmp_path / "run")
+    process, said = start_mpt("adapt", *names, *options), ""
+    while moment not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    status, rest = process.wait(PATIENCE), process.stderr.read()
+    assert status == 130
+    assert "Traceback" not in rest and "Exception ignored" not in rest, rest
+
+
+def test_in_a_destructor_which_would_swallow_it():
+    program = (
+        "import os, signal\n"
+        "from mpt.system.interrupts import quiet_on_interrupt\n"
+        "quiet_on_interrupt()\n"
+        "class Held:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "held = Held(); del held; print('went on')"
+    )
+    process = run(program)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
+
+
+def test_what_is_to_outlive_its_terminal_is_left_alone():
+    """As nohup starts it: Ctrl-C is ignored."""
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from mpt.system.interrupts import end_on_interrupt, quiet_on_interrupt\n"
+        "quiet_on_interrupt(); end_on_interrupt()\n"
+        "os.kill(os.getpid(), signal.SIGINT); print('went on')"
+    )
+    assert run(program).stdout == "went on\n"
+
+
+def test_the_handlers_of_a_program_that_imports_mpt_stay():
+    program = (
+        "import signal; before = signal.getsignal(signal.SIGINT)\n"
+        "from mpt.cli import main; main(['--help'])\n"
+        "assert signal.getsignal(signal.SIGINT) is before"
+    )
+    assert run(program).returncode == 0
