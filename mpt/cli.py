@@ -17,7 +17,7 @@ COMMANDS = train.COMMANDS | use.COMMANDS | look.COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 2 for a mistake that the user can mend."""
+    """Runs one command and returns the exit status: 2 for a user's mistake, 1 where the rest was done."""
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_overview())
@@ -39,7 +39,7 @@ def _run(name: str, rest: list[str]) -> int:
             COMMANDS[name](rest)
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         print("\nmpt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

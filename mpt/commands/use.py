@@ -55,8 +55,12 @@ def predict(rest: list[str]) -> None:
         input: Path | None = None,
         task: str = "",
         index: int = 0,
+        strict: bool = False,
     ) -> None:
-        """Predict for lines of JSON or bare text, as lines of JSON; null answers a blank line.
+        """Predict for lines of JSON or bare text, as lines of JSON.
+
+        A blank line is answered by null, and one that cannot be read by an object with its error and number;
+        the exit status is then 1.
 
         Args:
             run: run directory of `adapt` or `pretrain`.
@@ -64,13 +68,15 @@ def predict(rest: list[str]) -> None:
                 standard input.
             task: task name or file; needed if the prompt has several tasks.
             index: index of the adaptation's prompt; there is one per seed.
+            strict: write nothing unless every line can be read.
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
         ready = open_run(run_path(run), task, index)
         if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
             sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
-        for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
+        lines = predict(ready, sys.stdin, "standard input", strict)
+        for line in predict_file(ready, input, strict) if input else lines:
             print(line, flush=True)
 
     tyro.cli(arguments, args=rest, prog="mpt predict")

@@ -38,8 +38,10 @@ class Fault(UserError):
 
     Attributes:
         kind: a short name for faults of the same kind, by which they are counted.
+        where: the file and line, or the file.
+        reason: what is wrong there.
     """
 
     def __init__(self, kind: str, where: str, reason: str):
         super().__init__(f"{where}: {reason}")
-        self.kind = kind
+        self.kind, self.where, self.reason = kind, where, reason
