@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.pooled import middle_state
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.rundir.plain_json import json_text
 from mpt.training.stage import Lengths
 from mpt.types import Row
 
@@ -170,4 +170,4 @@ def keep_search(run: RunDir, name: str, budget: Budget) -> None:
     }
     if weighing:
         facts["weights"] = {"prompt": weighing.scale, "linear probe": weighing.probe_scale}
-    write_atomic(run.path / f"search{name}.json", json.dumps(facts, indent=2) + "\n")
+    write_atomic(run.path / f"search{name}.json", json_text(facts, indent=2) + "\n")

@@ -13,7 +13,7 @@ from etils import epath
 from mpt.adaptation.baseline import beside, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
-from mpt.adaptation.result import Result, read_results, write_results
+from mpt.adaptation.result import Result, read_results, undefined, write_results
 from mpt.adaptation.search import Limit
 from mpt.adaptation.setting import setting_of
 from mpt.baselines import BASELINES
@@ -165,8 +165,10 @@ def _beside(
     result = _result(task, drawn, done)
     checked = [score for job in done for score in job.checked.get(task.name, [])]
     title = "this prompt" if config.method == "prompt" else METHODS[config.method].title
-    ours = float(np.mean(result.scores))
-    baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
+    missing, ours = undefined(task.metric, result.scores), float(np.mean(result.scores))
+    baselines, remarks = {}, missing
+    if not missing:
+        baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
     told = [remark for job in done for remark in job.remarks]
     if not result.steps and not config.baseline and config.train.steps == 0:
         told.append("no step was trained: this is the score of what the prompt started from")
