@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import Found, Limit, rising, search, search_in_turn
+from mpt.adaptation.search import LEAST, Found, Limit, rising, search, search_in_turn
 from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.weighing import Weighing
@@ -130,10 +131,11 @@ def with_steps(setting: Setting, steps: int, **others: float) -> Setting:
 
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
-    """The setting with the most steps that its search can find; for plans, which leave the search out."""
+    """The setting with the most steps that can follow its search; for plans, which leave the search out."""
     if not setting.train.is_open:
         return setting
-    return with_steps(setting, options.steps if is_searched(setting) else FIXED_STEPS)
+    most = max(math.ceil(options.steps / 2), LEAST)
+    return with_steps(setting, most if is_searched(setting) else FIXED_STEPS)
 
 
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:

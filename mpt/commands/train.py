@@ -26,9 +26,9 @@ class Order(Generic[Config]):
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     dry_run: bool = False
-    """Print the tasks, steps, FLOPs and hours without training, downloading or writing anything."""
+    """Print the tasks, steps, FLOPs and times without training, downloading or writing anything."""
     tflops: tuple[float, ...] = ()
-    """With --dry-run: speeds of other machines in TFLOP/s, for which to print the hours as well."""
+    """With --dry-run: speeds of other machines in TFLOP/s, for which to print the times as well."""
 
 
 @dataclass(frozen=True)
