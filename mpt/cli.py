@@ -27,7 +27,8 @@ GOES_ON = "; the same command goes on from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 2 for a mistake that the user can mend.
+    """Runs one command and returns the exit status: 2 for a mistake that the user can mend, 1 where
+    the rest was done.
 
     Args:
         arguments: the command's name and what follows it; where left out, those of this process, which is
@@ -99,7 +100,7 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
             sys.stdout.flush()  # here, so that a reader who has gone away is noticed
     except UserError as error:
         print(f"mpt: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         end_on_interrupt()
         print(f"\nmpt: interrupted{interrupted}", file=sys.stderr)

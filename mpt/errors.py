@@ -10,7 +10,19 @@ from contextvars import ContextVar
 
 
 class UserError(Exception):
-    """A mistake in what the user gave. Its text names the place and the remedy."""
+    """A mistake in what the user gave. Its text names the place and the remedy.
+
+    Attributes:
+        status: the exit status of a command that it ends.
+    """
+
+    status = 2
+
+
+class PartlyDone(UserError):
+    """A mistake in some of what the user gave; the rest is done."""
+
+    status = 1
 
 
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)

@@ -229,7 +229,8 @@ def test_missing_input_file(capsys, adapted):
 def test_faulty_line_to_predict(capsys, adapted, tmp_path, line, message):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n' + line + "\n")
-    assert message in refused(capsys, "predict", str(adapted), "--input", str(path))
+    assert message in refused(capsys, "predict", str(adapted), "--input", str(path), "--strict")
+    assert capsys.readouterr().out == ""
 
 
 def test_prompt_of_another_task(capsys, adapted, toy):

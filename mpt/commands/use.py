@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -41,10 +40,13 @@ def evaluate(rest: list[str]) -> Work:
 
         def score() -> None:
             from mpt.inference.predict import evaluate
+            from mpt.rundir.plain_json import json_text
 
             figures = evaluate(folder, task, split, rows, index)
-            # One that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
-            print(json.dumps({name: None if value != value else value for name, value in figures.items()}))
+            for name, value in figures.items():
+                if value != value:
+                    print(f"mpt: {name} is undefined for the answers to these rows", file=sys.stderr)
+            print(json_text(figures))
 
         return Work(score, f"evaluating {run}")
 
@@ -59,8 +61,12 @@ def predict(rest: list[str]) -> Work:
         input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
         task: str = "",
         index: int = 0,
+        strict: bool = False,
     ) -> Work:
-        """Predict for lines of JSON or bare text, as lines of JSON; null answers a blank line.
+        """Predict for lines of JSON or bare text, as lines of JSON.
+
+        A blank line is answered by null, and one that cannot be read by an object with its error and number;
+        the exit status is then 1.
 
         Args:
             run: run directory of `adapt` or `pretrain`.
@@ -68,6 +74,7 @@ def predict(rest: list[str]) -> Work:
                 standard input.
             task: task name or file; needed if the prompt has several tasks.
             index: index of the adaptation's prompt; there is one per seed.
+            strict: write nothing unless every line can be read.
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
@@ -82,7 +89,8 @@ def predict(rest: list[str]) -> Work:
             ready = open_run(folder, task, index)
             if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
                 sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
-            for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
+            lines = predict(ready, sys.stdin, "standard input", strict)
+            for line in predict_file(ready, input, strict) if input else lines:
                 print(line, flush=True)
 
         return Work(answer, f"reading {run}")

@@ -80,6 +80,11 @@ def is_table(path: str | Path) -> bool:
     return _ending(str(path))[0] in (*READERS, ".json")
 
 
+def has_header(path: str | Path) -> bool:
+    """Whether a file names its columns once for all rows."""
+    return is_table(path) and _ending(str(path))[0] not in (".jsonl", ".json")
+
+
 def _ending(path: str) -> tuple[str | None, str | None]:
     """The ending of a file's name, and that of its compression."""
     match = re.search(r"(\.\w+)?(\.gz)?$", path.lower())
@@ -198,9 +203,10 @@ def _table(rows: Iterator[tuple[str, Cells | Fault]], remedy: str) -> Iterator[R
     header = None
     for where, cells in rows:
         if isinstance(cells, Fault):
+            if header is None:  # and without one, the rows below have no meaning
+                yield Fault("faulty header", where, cells.reason)
+                return
             yield cells
-            if header is None:
-                return  # without a header, the rows below have no meaning
         elif not cells:
             if header is not None:
                 yield Blank(where)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from mpt.errors import UserError
 
+MISSING = "missing column"  # how the kind of such a fault begins
+
 
 class Record(NamedTuple):
     """One row of a source; ``where`` names its file and line in error messages."""
@@ -38,8 +40,10 @@ class Fault(UserError):
 
     Attributes:
         kind: a short name for faults of the same kind, by which they are counted.
+        where: the file and line, or the file.
+        reason: what is wrong there.
     """
 
     def __init__(self, kind: str, where: str, reason: str):
         super().__init__(f"{where}: {reason}")
-        self.kind = kind
+        self.kind, self.where, self.reason = kind, where, reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -15,11 +16,20 @@ from mpt.config.ranges import refuse_outside
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.batches import check_texts
 from mpt.data.class_words import check_words
-from mpt.data.files import Line, is_table, numbered, parse_line, read_lines, read_rows, unreadable
-from mpt.data.records import Blank, Fault, Record
+from mpt.data.files import (
+    Line,
+    has_header,
+    is_table,
+    numbered,
+    parse_line,
+    read_lines,
+    read_rows,
+    unreadable,
+)
+from mpt.data.records import MISSING, Blank, Fault, Record
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import class_tokens, encode, warn_of_cut
-from mpt.errors import UserError
+from mpt.errors import PartlyDone, UserError
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
@@ -34,6 +44,7 @@ from mpt.system.paths import AnyPath
 from mpt.types import Row
 
 CHUNK = 256  # lines that are read before their predictions are written
+OF_A_FILE = ("unreadable file", "faulty header")  # kinds of faults
 Input = Record | Fault | Blank
 
 
@@ -175,38 +186,78 @@ def with_data(task: Task, run: AnyPath) -> Task:
     return find_task(given)
 
 
-def predict(ready: Ready, lines: Iterable[str], where: str) -> Iterator[str]:
+def predict(ready: Ready, lines: Iterable[str], where: str, strict: bool = False) -> Iterator[str]:
     """Yields one JSON line per input line: the label and the probability of each label, or a text.
 
-    A blank line is answered by null, so that the n-th answer is the n-th line's.
+    The n-th answer is the n-th line's: a blank one is answered by null, and one that cannot be read by an
+    object with ``error`` and the number of the ``line``.
 
     Args:
         lines: JSON objects with the columns of the template; or plain texts, if it has only one column.
         where: the name of the input in error messages.
+        strict: whether to check all lines before the first answer.
 
     Raises:
-        UserError: a line is neither, or a column is missing.
+        PartlyDone: some lines have no answer; it is raised after the last.
+        UserError: if strict, the first line that cannot be read.
     """
-    return _answered(ready, _inputs(ready.task, numbered(where, lines)))
+    return _answered(ready, _inputs(ready.task, numbered(where, lines)), strict, OF_A_FILE)
 
 
-def predict_file(ready: Ready, path: Path) -> Iterator[str]:
-    """Yields one JSON line per row of a JSONL, CSV, TSV or Parquet file, or per line of another."""
-    return _answered(ready, read_rows(path) if is_table(path) else _inputs(ready.task, read_lines(path)))
+def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str]:
+    """Yields one JSON line per row of a JSONL, CSV, TSV or Parquet file, or per line of another.
+
+    Raises:
+        PartlyDone: as ``predict`` does.
+        UserError: the file or its header cannot be read; or if strict, one of its rows.
+    """
+    of_all = (*OF_A_FILE, MISSING) if has_header(path) else OF_A_FILE
+    rows = read_rows(path) if is_table(path) else _inputs(ready.task, read_lines(path))
+    return _answered(ready, rows, strict, of_all)
 
 
-def _answered(ready: Ready, inputs: Iterator[Input]) -> Iterator[str]:
-    lost: list[int] = []
-    while chunk := list(islice(inputs, CHUNK)):
-        for each in chunk:
-            if isinstance(each, Fault):
-                raise each
-        rows = _rows(ready, [each for each in chunk if isinstance(each, Record)])
+def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...]) -> Iterator[str]:
+    """Yields the answer to each input.
+
+    Args:
+        of_all: how the kinds of faults begin that no row is free of: the first of them ends the answers.
+    """
+    chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, CHUNK)], [])
+    if strict:
+        chunks = list(chunks)
+        for _, fault in (each for chunk in chunks for each in chunk):
+            if isinstance(fault, UserError):
+                raise fault
+    lost, faults = [], []
+    for chunk in chunks:
+        rows = [row for _, row in chunk if isinstance(row, Row)]
         lost += [row.lost for row in rows]
         answers = iter(_answers(ready, rows))
-        for each in chunk:
-            yield json.dumps(next(answers) if isinstance(each, Record) else None)
+        for where, row in chunk:
+            if isinstance(row, Fault) and row.kind.startswith(of_all):
+                raise row
+            if isinstance(row, UserError):
+                faults.append(row)
+            yield json.dumps(_error(where, row) if isinstance(row, UserError) else row and next(answers))
     warn_of_cut("inputs", lost, ready.max_length)
+    if faults:
+        count = "1 line has" if len(faults) == 1 else f"{len(faults):,} lines have"
+        raise PartlyDone(f"{count} an error for an answer, the first of them: {faults[0]}")
+
+
+def _as_read(ready: Ready, given: Input) -> tuple[str, Row | UserError | None]:
+    """Where an input stands, and what the model reads of it: nothing of a blank one; or why it cannot."""
+    if not isinstance(given, Record):
+        return given.where, given if isinstance(given, Fault) else None
+    try:
+        return given.where, _rows(ready, [given])[0]
+    except UserError as error:
+        return given.where, error
+
+
+def _error(where: str, error: UserError) -> dict[str, Any]:
+    """The answer to a line that cannot be read; a Parquet file's rows are numbered in place of lines."""
+    return {"error": str(error), "line": int(re.findall("[0-9]+", where)[-1])}
 
 
 def predicted(ready: Ready, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -1,34 +1,35 @@
 """`mpt predict` reads what training reads, by the same code, and answers line by line."""
 
+import gzip
 import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from toys import refused
 
 import mpt
 from mpt import cli
 from mpt.catalog.library import find_task
-from mpt.inference.predict import classified
+from mpt.inference.predict import CHUNK, classified
 
 TEXTS = ["so glad", "it is sad", '"so" we', "é 日本"]
 
 
 @pytest.fixture
 def predict(adapted, capsys, monkeypatch, tmp_path):
-    """The answers to what a file holds, or to the same from standard input."""
+    """The answers to what a file holds, or to the same from standard input; ``told`` is what else is said."""
 
-    def answers(content: bytes, name: str = "") -> list:
+    def answers(content: bytes, name: str = "", *options: str, status: int = 0) -> list:
         arguments = []
         if name:
             (tmp_path / name).write_bytes(content)
             arguments = ["--input", str(tmp_path / name)]
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
         capsys.readouterr()
-        assert cli.main(["predict", str(adapted), *arguments]) == 0
-        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert cli.main(["predict", str(adapted), *arguments, *options]) == status
+        out, answers.told = capsys.readouterr()
+        return [json.loads(line) for line in out.splitlines()]
 
     return answers
 
@@ -86,22 +87,81 @@ def test_each_line_has_its_answer(predict, expected, name):
     assert predict(b"\n".join(content), name) == [one, None, two, None, None, *others, None]
 
 
+BAD = {
+    "jsonl": [b"{", b"[1]", b'{"txt": "so glad"}', b'{"text": null}', b'{"text": "caf\xe9"}', b"so glad"],
+    "csv": [b"1,2,3", b"1,caf\xe9", b"1,so\0"],
+    "tsv": [b"1\t2\t3", b"1\tcaf\xe9", b"1"],
+    "txt": [b"caf\xe9", b"so\0", b'{"txt": "so glad"}', b'{"text": '],
+}
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", ""])
-def test_other_encodings_are_told_of_with_their_line(adapted, capsys, monkeypatch, tmp_path, name):
-    texts = ["so glad", "café"]
-    content = table(name.rpartition(".")[2], texts).decode("unicode_escape" if "jsonl" in name else "utf-8")
-    content = content.encode("latin-1")
-    (tmp_path / (name or "a")).write_bytes(content)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
+def test_bad_lines_do_not_keep_the_good_ones_from_their_answers(predict, expected, name):
+    """Each bad line has its error and its number in the answer's place; --strict writes nothing at all."""
+    ending = name.rpartition(".")[2] or "txt"
+    lines = table(ending).splitlines()
+    head, rows, bad = lines[: -len(TEXTS)], lines[-len(TEXTS) :], BAD[ending]
+    content = b"\n".join([*head, rows[0], *bad, b"", *rows[1:], bad[0]])
+    first, *others = predict(content, name, status=1)
+    told, others = others[: len(bad)], others[len(bad) :]
+    last = others.pop()
+    assert [first, *others] == [expected[0], None, *expected[1:]]
+    numbers = [len(head) + 2 + i for i in range(len(bad))] + [len(head) + len(bad) + len(rows) + 2]
+    assert [answer["line"] for answer in [*told, last]] == numbers
     place = name or "standard input"
-    number = 3 if name in ("a.csv", "a.tsv") else 2
-    error = refused(capsys, "predict", str(adapted), *(["--input", str(tmp_path / name)] if name else []))
-    assert f"{place}:{number}: not UTF-8 (byte 0xe9); save it as UTF-8" in error
+    for answer, number in zip([*told, last], numbers):
+        assert f"{place}:{number}: " in answer["error"]
+    assert f"mpt: {len(bad) + 1} lines have an error for an answer, the first of them: " in predict.told
+    assert f"{place}:{numbers[0]}: " in predict.told
+    assert predict(content, name, "--strict", status=2) == []
+    assert f"{place}:{numbers[0]}: " in predict.told
 
 
-def test_an_array_of_json_is_not_read_as_text(adapted, capsys, tmp_path):
-    (tmp_path / "a.json").write_text('[{"text": "so glad"}]')
-    assert "make it JSONL" in refused(capsys, "predict", str(adapted), "--input", str(tmp_path / "a.json"))
+@pytest.mark.parametrize("bad", ["first", "last"])
+def test_bad_lines_far_apart_are_all_told(predict, bad):
+    """More lines than are read at a time."""
+    lines = [b"so glad"] * (2 * CHUNK + 3)
+    lines[0 if bad == "first" else -1] = b"\0"
+    found = predict(b"\n".join(lines), status=1)
+    assert len(found) == len(lines)
+    assert ["error" in answer for answer in found] == [line == b"\0" for line in lines]
+
+
+def test_empty_text_among_others_has_its_error(predict):
+    found = predict(b'{"text": "so glad"}\n{"text": 3}\n{"text": ["a"]}\n', status=1)
+    assert [sorted(answer)[0] for answer in found] == ["prediction", "prediction", "error"]
+
+
+def test_bad_row_of_a_parquet_file_has_its_number(predict):
+    content = pd.DataFrame({"text": ["so glad", None, "it is sad"]}).to_parquet()
+    _, bad, _ = predict(content, "a.parquet", status=1)
+    assert bad["line"] == 1
+    assert "a.parquet row 1: column 'text' is empty" in bad["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"id,txt\n1,so glad\n2,so sad\n", "a.csv:2: no column 'text', which task mood needs"),
+        ("a.tsv", b"txt\nso glad\n", "a.tsv:2: no column 'text'"),
+        ("a.parquet", pd.DataFrame({"txt": TEXTS}).to_parquet(), "a.parquet row 0: no column 'text'"),
+        ("a.csv", b"text,text\nso,glad\n", "two columns are named 'text'"),
+        ("a.csv", b"t\xe9xt,text\nso,glad\n", "a.csv:1: not UTF-8"),
+        ("a.csv", b'"text\nso glad\n', "a.csv:1: unexpected end of data"),
+        ("a.parquet", b"nothing like it", "a.parquet: not a whole Parquet file"),
+        ("a.json", b'[{"text": "so glad"}]', "make it JSONL"),
+    ],
+)
+def test_fault_of_a_whole_file_is_told_once(predict, name, content, message):
+    assert predict(content, name, status=2) == []
+    assert message in predict.told
+
+
+def test_rows_in_front_of_where_a_file_breaks_off_have_their_answers(predict, expected):
+    whole = gzip.compress(table("jsonl") + b'{"text": "so"}\n' * 20000)
+    found = predict(whole[: len(whole) // 2], "a.jsonl.gz", status=2)
+    assert found[: len(expected)] == expected
+    assert "not whole gzip data" in predict.told
 
 
 @pytest.mark.parametrize("gap", [1e-9, -1e-9, 4e-7, -4e-7, 0.0])
