@@ -26,7 +26,9 @@ from mpt.loading.gguf_file import open_gguf
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.backbone import Backbone
+from mpt.models.decoder import Decoder
 from mpt.models.quantize import quantize
+from mpt.models.t5 import T5
 from mpt.sharding import weight_shardings
 from mpt.system.assets import asset_dir, cache_dir
 from mpt.system.said import say
@@ -90,7 +92,7 @@ def load_pretrained(
         spec = replace(spec, decoder_prompt=decoder_prompt)
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
 
-    def module() -> Backbone:
+    def module() -> Decoder | T5:
         return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
 
     abstract = nnx.eval_shape(module)

@@ -154,7 +154,7 @@ def _sources(
         if match and to is None:
             continue
         paths, layout = (to[0].split(), to[1]) if to else ([], "")
-        index = tuple(map(int, match.groups())) if match else ()
+        index: tuple[int, ...] = tuple(map(int, match.groups())) if match else ()
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
         elif any(i >= count for i, count in zip(index, targets[paths[0]].shape)):

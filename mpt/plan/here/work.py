@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mpt.adaptation.draws import CHECKED, HELD_OUT, MANY, is_measured
-from mpt.adaptation.search import FORWARD
 from mpt.adaptation.splits import FEW
+from mpt.adaptation.time_limit import FORWARD
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import cells
 from mpt.comparison.tuning import trial_seeds, tuned_methods
