@@ -30,11 +30,12 @@ from mpt.inference.predict import trained
 from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
-from mpt.recipes import pretrain as pretraining
 from mpt.recipes.adapt import adapt_all
-from mpt.recipes.compare import check_methods
+from mpt.recipes.checks import check_sources
+from mpt.recipes.compare import SHOWN, check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
+from mpt.recipes.pretrain import pretrain as run_pretraining
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.found import left_over
@@ -108,9 +109,9 @@ def pretrain(
     placed = _placed(tasks)
     folder = _folder(out, "pretrain", base, placed)
     whole = replace(base, out=str(folder), tasks=tuple(each.name(folder) for each in placed))
-    pretraining.check(whole)
+    check_sources(whole)
     _write_tasks(whole, placed)
-    return Run(pretraining.pretrain(whole, backbone.pretrained), backbone)
+    return Run(run_pretraining(whole, backbone.pretrained), backbone)
 
 
 def adapt(

@@ -190,6 +190,13 @@ def test_export_is_that_of_the_command(prompt, tmp_path):
     assert tree(out) == tree(tmp_path / "b")
 
 
+@pytest.mark.parametrize("format", ["onnx", "PEFT", "embedding", ""])
+def test_no_other_format_is_taken_for_a_known_one(prompt, tmp_path, format):
+    with pytest.raises(UserError, match=f"export: no format '{format}'; "):
+        prompt.export(format, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_prompt_from_scratch_starts_from_a_backbone(backbone, tmp_path):
     pairs = [(row["text"], row["label"]) for row in toy_rows("mood")]
     vectors = mpt.PromptConfig(length=3, start="vocabulary")

@@ -63,8 +63,8 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
-    if source:
-        source.prompt()  # whatever it lacks is told before anything is written
+    if source and not config.baseline:  # whatever it lacks is told before anything is written
+        _ = source.teachers() if METHODS[config.method].needs_teachers else source.prompt()
     run.begin()
     if config.shots:
         _keep_draws(run, config.seeds, drawn)

@@ -18,14 +18,19 @@ def check_pretrain(config: PretrainConfig) -> list[Task]:
     Raises:
         UserError: they are too few or unknown, or an option does not go with another.
     """
+    check_sources(config)
+    check_out(config.out)
+    return find_tasks("pretrain", config.tasks)
+
+
+def check_sources(config: PretrainConfig) -> None:
+    """Refuses too few source tasks, and options that do not go together; no task is looked up."""
     if len(config.tasks) < 2:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
     if config.universal.cache_teachers and is_remote(config.out):
         raise UserError(
             "universal.cache_teachers: it takes a folder, no bucket; leave it out, or give another --out"
         )
-    check_out(config.out)
-    return find_tasks("pretrain", config.tasks)
 
 
 def check_adapt(config: AdaptConfig) -> list[Task]:

@@ -79,14 +79,13 @@ class RunDir:
         old, new = to_plain(load_config(type(config), saved)), to_plain(config)
         fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
         changed = differences(*map(_without_mesh, fixed))
-        if changed:
-            left = left_over(run.path)
-            if left is None:
-                raise UserError(
-                    f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
-                    "give another folder with --out, or remove this one"
-                )
-            run._left_over = left
+        left = left_over(run.path) if changed else []
+        if left is None:
+            raise UserError(
+                f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
+                "give another folder with --out, or remove this one"
+            )
+        run._left_over = left
         if changed or any(old[name] != new[name] for name in free):
             run._config = config
         return run

@@ -52,7 +52,8 @@ def _lacking(run: AnyPath) -> str:
 def check_start(prompt: str) -> None:
     """Refuses a prompt to start from that is neither a run's universal prompt nor one of a bank."""
     in_bank = is_remote(prompt) or any(Path(prompt).parent.glob(f"*{VECTORS}"))
-    if not in_bank or Path(prompt).is_dir():
+    has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
+    if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
 
 
