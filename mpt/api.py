@@ -32,7 +32,7 @@ from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt_all
 from mpt.recipes.checks import check_sources
-from mpt.recipes.compare import SHOWN, check_methods
+from mpt.recipes.compare import check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.recipes.pretrain import pretrain as run_pretraining

@@ -133,7 +133,8 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
                 "give a Hugging Face folder instead"
             )
         stored = {tensor.name: tensor for tensor in reader.tensors}
-        factors = {name: np.array(stored[name].data) for name in ROPE_TENSORS if name in stored}
+        ropes = [stored[name] for name in ROPE_TENSORS if name in stored]
+        factors = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in ropes}
         config = _config(fields, factors, tied="output.weight" not in stored)
         tokenizer, tensors = _tokenizer(fields), GGUFTensors(path, reader, config)
         fields.refuse_unread()
