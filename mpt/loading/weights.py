@@ -157,7 +157,7 @@ def _sources(
         index: tuple[int, ...] = tuple(map(int, match.groups())) if match else ()
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
-        elif any(i >= count for i, count in zip(index, targets[paths[0]].shape)):
+        elif index and any(i >= count for i, count in zip(index, targets[paths[0]].shape)):
             which = "an expert" if index[0] < targets[paths[0]].shape[0] else "a layer"
             faults.append(f"'{name}' in {tensors.file(name).name} is of {which} beyond the config's")
         elif index in sources[paths[0]]:
