@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import normal, normals, tiny
@@ -31,7 +32,7 @@ def test_each_token_meets_the_experts_that_its_router_chooses(weighed):
         total = shares[chosen].sum() if weighed else shares.sum()
         return sum(shares[e] * expert(row, e) for e in chosen) / total
 
-    found = routed_feed_forward(w, x, "relu", 2, weighed)
+    found = routed_feed_forward(jax.tree.map(jnp.asarray, w), jnp.asarray(x), "relu", 2, weighed)
     np.testing.assert_allclose(found, np.stack([token(row) for row in x]), rtol=1e-4, atol=1e-5)
 
 
