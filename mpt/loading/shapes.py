@@ -15,7 +15,8 @@ from mpt.errors import UserError, nearest
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.families import FAMILIES, HEAD
 from mpt.loading.gguf_file import open_gguf
-from mpt.loading.hf import PACKAGED, SafetensorsFolder
+from mpt.loading.hf import SafetensorsFolder
+from mpt.loading.located import PACKAGED
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.system.assets import unpacked
