@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from duel import answer
-from mpt.loading.hf import locate
+from mpt.loading.located import locate
 
 
 def load(model: str):

@@ -40,10 +40,11 @@ def server(runs: list[str], *options: str) -> Iterator[tuple[str, float, Callabl
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:
-        line = process.stderr.readline()
-        found = re.search(r"http://[^;\s]+", line)
+        said, found = "", None
+        while not found and (line := process.stderr.readline()):
+            said, found = said + line, re.search(r"http://[^;\s]+", line)
         if not found:
-            raise SystemExit(line + process.stderr.read())
+            raise SystemExit(said)
         while httpx2.get(f"{found[0]}/health/ready", timeout=PATIENCE).status_code != 200:
             if time.perf_counter() - began > COLD or process.poll() is not None:
                 raise SystemExit("the server does not get ready")

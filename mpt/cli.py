@@ -9,7 +9,7 @@ from mpt.system.interrupts import STATUS as INTERRUPTED
 from mpt.system.interrupts import end_on_interrupt, quiet_on_interrupt
 
 # As a program, Ctrl-C is taken care of before anything else is imported.
-if __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("mpt"):
+if __name__ == "__main__" or os.path.basename(sys.argv[0]) in ("mpt", "mpt.exe"):
     quiet_on_interrupt()
 
 import errno

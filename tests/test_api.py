@@ -13,6 +13,7 @@ from toys import stage, toy_rows, tree
 import mpt
 from mpt import cli
 from mpt.catalog.library import find_task
+from mpt.errors import UserError
 
 SHORT = {"method": "prompt", "shots": 4, "max_length": 24, "test_rows": 16, "train": stage(1)}
 UNTRAINED = {**SHORT, "train": {"steps": 0}, "vectors": {"length": 2, "start": "uniform"}}

@@ -201,7 +201,10 @@ def launch(rest: list[str]) -> Work:
 def _work(order: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
     """The work of a command that trains on some tasks; with --dry-run, what it would take is printed."""
     if not order.dry_run:
-        if not Path(order.config.out).exists():  # else a run that needs its data no more may be there
+        if not Path(order.config.out).exists():  # else a finished run may be there, which needs neither
+            from mpt.loading.located import check_model
+
+            check_model(order.config.model.name)
             for task in tasks:
                 task.source.check_reachable()
         return Work(run, about)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line, install
-from mpt.system.network import is_online
+from mpt.system.network import HUB, is_online
 from mpt.system.paths import is_remote
 from mpt.tasks import at_hand
-
-HOST = str(urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname)
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Hub(Source):
         try:
             dataset = datasets.load_dataset(self.name, self.config or None, split=self.splits[stored_split])
         except Exception as error:  # the hub's client raises many types; all mean that the download failed
-            if not is_online(HOST):
+            if not is_online(HUB):
                 raise UserError(
                     f"cannot load {self} ({stored_split}): it is not on this machine, and there is no "
                     f"network. Without one, these tasks work: {at_hand()}. A copy that save_to_disk has "
@@ -115,7 +111,7 @@ def _library() -> Any:
 def _hub() -> Any:
     """The library; without a network, it is told to look into its cache alone, and not to try for long."""
     datasets = _library()
-    if not is_online(HOST):
+    if not is_online(HUB):
         import huggingface_hub.constants
 
         datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True

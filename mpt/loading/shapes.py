@@ -16,7 +16,8 @@ from mpt.loading.config_file import read_config, read_json
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.tensor_names import HEAD
 from mpt.loading.gguf_file import open_gguf
-from mpt.loading.hf import PACKAGED, open_tensors
+from mpt.loading.hf import open_tensors
+from mpt.loading.located import PACKAGED
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.system.assets import unpacked

@@ -9,7 +9,7 @@ from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.rundir.found import check_out, check_start
-from mpt.system.paths import is_remote
+from mpt.system.paths import is_remote, run_path
 
 
 def check_pretrain(config: PretrainConfig) -> list[Task]:
@@ -44,9 +44,7 @@ def check_adapt(config: AdaptConfig) -> list[Task]:
     tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
-    if config.prompt:
-        check_start(config.prompt)
-    check_out(config.out)
+    _check_places(config)
     return tasks
 
 
@@ -72,7 +70,12 @@ def check_continual(config: ContinualConfig) -> list[Task]:
             is not there.
     """
     tasks = find_sequence(config.tasks)
-    if config.prompt:
-        check_start(config.prompt)
-    check_out(config.out)
+    _check_places(config)
     return tasks
+
+
+def _check_places(config: AdaptConfig | ContinualConfig) -> None:
+    """Refuses a folder for the run, or a prompt to start from, that cannot be meant."""
+    check_out(config.out)
+    if config.prompt and not run_path(config.out).exists():  # a finished run is read back without it
+        check_start(config.prompt)

@@ -75,8 +75,15 @@ class RunDir:
         if not saved.exists():
             run._config = config
             return run
-        # Read as a dataclass, so that options added by a later version have their defaults.
-        old, new = to_plain(load_config(type(config), saved)), to_plain(config)
+        try:
+            # Read as a dataclass, so that options added by a later version have their defaults.
+            old, new = to_plain(load_config(type(config), saved)), to_plain(config)
+        except UserError:  # it is of another command
+            left = left_over(run.path)
+            if left is None:
+                raise
+            run._config, run._left_over = config, left
+            return run
         fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
         changed = differences(*map(_without_mesh, fixed))
         left = left_over(run.path) if changed else []
@@ -95,7 +102,7 @@ class RunDir:
         wait_for_all()  # all processes must have looked before one writes
         with one_writes() as mine:
             for file in self._left_over if mine else ():
-                file.unlink()
+                file.unlink(missing_ok=True)
         if self._config is not None:
             write_atomic(self.path / "config.yaml", dump_config(self._config))
         self._config, self._left_over = None, []

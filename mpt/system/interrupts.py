@@ -18,8 +18,8 @@ def quiet_on_interrupt() -> None:
 
 
 def end_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process at once: all is done that could be lost."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    """From now on Ctrl-C ends such a process at once: all is done that could be lost."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, _end)
 
 

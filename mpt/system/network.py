@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 PATIENCE = 3.0  # seconds
+HUB = str(urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname)
 ANYWHERE = ("storage.googleapis.com", "huggingface.co", "github.com")  # where data comes from
 
 

@@ -91,7 +91,7 @@ class Session:
         self._progress = self._resources.enter_context(Progress(self._title, self._steps, self.step))
         self._signal: Callable[[], int] = self._resources.enter_context(deferred())
         if self.step < self._steps:
-            say(f"{self._title}: the first step is compiled")
+            say(f"{self._title}: compiling the first step")
         for step in range(self.step + 1, self._steps + 1):
             self.step, self._began = step, time.perf_counter()
             yield next(self._reader)

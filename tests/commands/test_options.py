@@ -70,6 +70,7 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("bank serch", "no command 'mpt bank serch'; did you mean 'search'?"),
         ("continual --tasks fuor_1", "task 'fuor_1' is unknown; did you mean 'four_1'?"),
         ("adapt few_shot", "adapt: --task is required"),
+        ("adapt --task movies --model.name smolm2-135m", "did you mean 'smollm2-135m'?"),
         ("adapt --task xyzzy", "task 'xyzzy' is unknown; `mpt tasks` lists them"),
         (
             "adapt --task movies --prompt gone",
@@ -100,7 +101,15 @@ def test_short_help_fits_a_terminal_and_names_all(kind, order):
 # Mistakes, and what must not have been imported when they are answered.
 MISTAKES = {
     "options": ("adapt --stepz 3", "pretrain --step 3", "compare few_shot --sead", "continual --shot 1"),
-    "names": ("adapt --task xyzzy", "adapt few_shot", "pretrain", "compare", "predict gone", "serve gone"),
+    "names": (
+        "adapt --task xyzzy",
+        "adapt --task movies --model.name ./gone",
+        "adapt few_shot",
+        "pretrain",
+        "compare",
+        "predict gone",
+        "serve gone",
+    ),
 }
 SLOW = {
     "options": ("jax", "numpy", "transformers", "rich", "ruamel", "fsspec"),

@@ -10,7 +10,8 @@ from golden import tiny
 
 from mpt.loading.converted import converted
 from mpt.loading.gguf_file import open_gguf
-from mpt.loading.hf import SafetensorsFolder, files_hash, load_pretrained, locate
+from mpt.loading.hf import SafetensorsFolder, files_hash, load_pretrained
+from mpt.loading.located import locate
 from mpt.training.losses import cross_entropy
 from mpt.types import Row
 

@@ -60,6 +60,16 @@ def test_a_run_that_has_trained_no_step_gives_way(begun, file):
     assert [*tree(begun)] == ["config.yaml"]
 
 
+@pytest.mark.parametrize("content", ["task: movies\n", "steps: [\n"])
+def test_a_config_of_another_command_gives_way_too(begun, content):
+    (begun / "config.yaml").write_text(content)
+    assert taken_over(begun)
+    (begun / "config.yaml").write_text(content)
+    (begun / "results.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config.yaml"):
+        RunDir.open(begun, OTHER)
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [

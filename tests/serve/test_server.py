@@ -27,6 +27,8 @@ def test_a_server_starts_answers_and_stops_without_losing_a_request(runs):
     )
     process = start_mpt("serve", str(runs["tone"]), *options)
     try:
+        for start in ("mpt: serving ", "mpt: reading the model "):
+            assert process.stderr.readline().startswith(start)
         line = process.stderr.readline()
         assert line.startswith("mpt: tone, colour at http://127.0.0.1:"), line
         address = re.search(r"http://\S+?(?=;)", line)[0]

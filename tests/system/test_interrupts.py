@@ -59,7 +59,7 @@ def test_while_libraries_are_imported(module, toy, tmp_path):
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "moment", ["loading the libraries", "reading the model", "the first step is compiled", "answering"]
+    "moment", ["loading the libraries", "reading the model", "compiling the first step", "answering"]
 )
 def test_while_a_command_works(moment, toy, tiny_model, tmp_path):
     options = "--train.steps", "4", "--max-length", "24", "--no-baselines"
@@ -101,10 +101,13 @@ def test_what_is_to_outlive_its_terminal_is_left_alone():
     assert run(program).stdout == "went on\n"
 
 
-def test_the_handlers_of_a_program_that_imports_mpt_stay():
+def test_the_handlers_of_a_program_that_calls_mpt_stay():
     program = (
         "import signal; before = signal.getsignal(signal.SIGINT)\n"
-        "from mpt.cli import main; main(['--help'])\n"
+        "from mpt.cli import commands, main; from mpt.commands import Work\n"
+        "def interrupted(): raise KeyboardInterrupt\n"
+        "commands()['report'] = lambda rest: Work(interrupted)\n"
+        "assert main(['report']) == 130\n"
         "assert signal.getsignal(signal.SIGINT) is before"
     )
     assert run(program).returncode == 0

