@@ -135,8 +135,9 @@ def at_most(setting: Setting, options: SearchConfig) -> Setting:
     """The setting with the most steps that can follow its search; for plans, which leave the search out."""
     if not setting.train.is_open:
         return setting
-    most = max(math.ceil(options.steps / 2), LEAST)
-    return with_steps(setting, most if is_searched(setting) else FIXED_STEPS)
+    counts = [rows.rows or 0 for rows in setting.rows if isinstance(rows, Lengths)]
+    most = max(options.steps, math.ceil(options.epochs * max(counts, default=0) / options.rows))
+    return with_steps(setting, max(math.ceil(most / 2), LEAST) if is_searched(setting) else FIXED_STEPS)
 
 
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:

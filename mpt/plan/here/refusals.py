@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from mpt.adaptation.baseline import check_baseline
 from mpt.comparison.config import SHOWN, CompareConfig
-from mpt.config.options import PretrainConfig
+from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.config.yaml_file import differences, load_config, to_plain
 from mpt.data.class_words import check_words
+from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
@@ -46,7 +48,7 @@ def _refuse_folder(config: Config, free: Collection[str]) -> None:
     folder = run_path(config.out)
     saved = folder / "config.yaml"
     if saved.exists():
-        changed = differences(to_plain(load_config(type(config), saved)), to_plain(config))
+        changed = differences(to_plain(load_config(type(config), saved)), to_plain(_as_kept(config)))
         fixed = [each for each in changed if each.split()[0].split(".")[0] not in free]
         if other := [each for each in fixed if "mesh" not in each.split()[0].split(".")]:
             raise UserError(
@@ -55,6 +57,16 @@ def _refuse_folder(config: Config, free: Collection[str]) -> None:
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
+
+
+def _as_kept(config: Config) -> Config:
+    """The config as its command keeps it in the run: with the whole paths of task files."""
+    if isinstance(config, AdaptConfig):
+        also = tuple(map(from_anywhere, config.also))
+        return replace(config, task=from_anywhere(config.task), also=also)
+    if isinstance(config, ContinualConfig):
+        return replace(config, tasks=tuple(map(from_anywhere, config.tasks)))
+    return config
 
 
 def _free(config: Config, tasks: Mapping[str, Sequence[Reading]]) -> set[str]:
