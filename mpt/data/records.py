@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from mpt.errors import UserError
 
+MISSING = "missing column"  # how the kind of such a fault begins
+
 
 class Record(NamedTuple):
     """One row of a source; ``where`` names its file and line in error messages."""

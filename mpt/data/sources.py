@@ -43,6 +43,10 @@ class Source(ABC):
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         """Yields the rows of a stored split, and a fault for each that cannot be read."""
 
+    def place(self, stored_split: str) -> str:
+        """What errors call a stored split."""
+        return str(self)
+
     def version(self, split: str) -> str | None:
         """A text that changes whenever the rows of a split may have changed; None if that is unknown."""
         return None
@@ -108,6 +112,9 @@ class Files(Source):
 
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         return read_file(self.paths[stored_split])
+
+    def place(self, stored_split: str) -> str:
+        return str(self.paths[stored_split])
 
     @property
     def is_local(self) -> bool:

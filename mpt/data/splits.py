@@ -30,7 +30,7 @@ ALL = Columns()
 
 
 class Seen:
-    """The texts seen so far and their splits, in a table on disk that is keyed by 64 bits of their digests.
+    """The texts seen so far, each with a note, in a table on disk that is keyed by 64 bits of their digests.
 
     Among ten million texts, the chance that any two have the same key is 3 in a million.
     """
@@ -40,16 +40,16 @@ class Seen:
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"  # KiB
-            "CREATE TABLE seen (digest INTEGER PRIMARY KEY, split TEXT); BEGIN;"
+            "CREATE TABLE seen (digest INTEGER PRIMARY KEY, note TEXT); BEGIN;"
         )
 
-    def earlier_split(self, digest: bytes, split: str = "") -> str | None:
-        """The split in which a text was seen before; None if it is new, and then it is added to ``split``."""
+    def earlier(self, digest: bytes, note: str = "") -> str | None:
+        """The note of a text that was seen before; None if it is new, and then it is added with ``note``."""
         key = int.from_bytes(digest[:8], signed=True)
-        new = self._table.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, split)).rowcount
+        new = self._table.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, note)).rowcount
         if new:
             return None
-        return self._table.execute("SELECT split FROM seen WHERE digest = ?", (key,)).fetchone()[0]
+        return self._table.execute("SELECT note FROM seen WHERE digest = ?", (key,)).fetchone()[0]
 
     def __enter__(self) -> Seen:
         return self
@@ -92,7 +92,7 @@ def splits_by_hash(
             given, (read, shared) = row.columns, columns
             text = _of(given, read) if read else {name: given[name] for name in given if name != label}
             same = {name: str(value).strip() for name, value in text.items()} if read else text
-            if seen.earlier_split(digest_of(same)) is not None:
+            if seen.earlier(digest_of(same)) is not None:
                 yield None, row
                 continue
             key = digest_of(given.get(group) if group else _of(given, shared) if shared else text)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mpt.data.records import Fault, Record, is_missing
+from mpt.data.records import MISSING, Fault, Record, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
 from mpt.errors import UserError, nearest, warn
@@ -189,13 +189,19 @@ class Task:
                 blank.append(record.where)
             yield example
         if record is None:
-            raise UserError(
-                f"task {self.name}: the {split} split of {self.source} is empty; where a hash of their texts "
-                f"splits the rows, it takes about {ENOUGH[split]} until some are in it: give more, or splits"
-            )
+            raise UserError(f"task {self.name}: {self._empty(split)}")
         if blank:
             rows = f"{len(blank)} {split} rows of task {self.name}"
             warn(f"{rows} have no text in {', '.join(self.columns)}; the first is {blank[0]}")
+
+    def _empty(self, split: str) -> str:
+        """Why a split has no rows, and what helps."""
+        if split in self.source.stored_splits:
+            return f"the {split} split of {self.source.place(split)} is empty; give it rows"
+        return (
+            f"the {split} split of {self.source} is empty; where a hash of their texts splits the rows, "
+            f"it takes about {ENOUGH[split]} until some are in it: give more, or splits"
+        )
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
         """Draws ``count`` examples of a split without replacement, in random order; 0 draws all."""
@@ -238,7 +244,7 @@ class Task:
         if column not in record.columns:
             have = ", ".join(map(str, record.columns))
             reason = f"no column '{column}', which task {self.name} needs; it has {have}"
-            raise Fault("missing column", record.where, reason)
+            raise Fault(f"{MISSING} '{column}'", record.where, reason)
         value = record.columns[column]
         missing = is_missing(value)
         if missing or isinstance(value, (list, dict, bytes)):

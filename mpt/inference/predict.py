@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from mpt.data.files import (
     read_rows,
     unreadable,
 )
-from mpt.data.records import Blank, Fault, Record
+from mpt.data.records import MISSING, Blank, Fault, Record
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import class_tokens, encode, warn_of_cut
 from mpt.errors import PartlyDone, UserError
@@ -43,7 +43,7 @@ from mpt.system.paths import AnyPath
 from mpt.types import Row
 
 CHUNK = 256  # lines that are read before their predictions are written
-OF_A_FILE = frozenset({"unreadable file", "faulty header"})  # kinds of faults
+OF_A_FILE = ("unreadable file", "faulty header")  # kinds of faults
 Input = Record | Fault | Blank
 
 
@@ -212,16 +212,16 @@ def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str
         PartlyDone: as ``predict`` does.
         UserError: the file or its header cannot be read; or if strict, one of its rows.
     """
-    of_all = {*OF_A_FILE, "missing column"} if has_header(path) else OF_A_FILE
+    of_all = (*OF_A_FILE, MISSING) if has_header(path) else OF_A_FILE
     rows = read_rows(path) if is_table(path) else _inputs(ready.task, read_lines(path))
     return _answered(ready, rows, strict, of_all)
 
 
-def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: Collection[str]) -> Iterator[str]:
+def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...]) -> Iterator[str]:
     """Yields the answer to each input.
 
     Args:
-        of_all: kinds of faults that no row is free of: the first of them ends the answers.
+        of_all: how the kinds of faults begin that no row is free of: the first of them ends the answers.
     """
     chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, CHUNK)], [])
     if strict:
@@ -235,7 +235,7 @@ def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: Colle
         lost += [row.lost for row in rows]
         answers = iter(_answers(ready, rows))
         for where, row in chunk:
-            if isinstance(row, Fault) and row.kind in of_all:
+            if isinstance(row, Fault) and row.kind.startswith(of_all):
                 raise row
             if isinstance(row, UserError):
                 faults.append(row)

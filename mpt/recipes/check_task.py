@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from mpt.catalog.library import find_task
-from mpt.data.records import Fault, Record
+from mpt.data.records import MISSING, Fault, Record
 from mpt.data.splits import SPLITS, Seen, digest_of, splits_by_hash
 from mpt.data.task import Example, Task
 from mpt.data.taskfile import is_task_file, parse_task
@@ -20,6 +22,7 @@ from mpt.errors import UserError
 from mpt.render.console import print_table
 
 SHOWN = 10  # faults of one kind
+CONFLICT = "conflicting labels"
 
 
 class Faults:
@@ -34,6 +37,16 @@ class Faults:
             self.counts[fault.kind] += 1
             if self.counts[fault.kind] <= SHOWN:
                 self.first.setdefault(fault.kind, []).append(fault)
+
+    def merge(self, part: Faults, rows: int) -> None:
+        """Adds the faults of a part with so many rows; that all of them lack a column is one fault."""
+        for kind, faults in part.first.items():
+            count = part.counts[kind]
+            if kind.startswith(MISSING) and count == rows > 1:
+                first = faults[0]
+                faults, count = [Fault(kind, first.where, f"{first.reason}; all {rows:,} rows lack it")], 1
+            self.counts[kind] += count
+            self.first[kind] = [*self.first.get(kind, []), *faults][:SHOWN]
 
     def lines(self) -> Iterator[str]:
         for kind, faults in self.first.items():
@@ -51,7 +64,7 @@ class Survey:
         rows: those without faults.
         classes: target -> rows.
         blank: column -> rows in which it is empty.
-        met: split -> rows whose text stood there before; in this split itself, duplicates.
+        met: split -> rows whose text stood there before; in this split, those of the same label: duplicates.
         longest: the characters of the longest input, and where it stands.
     """
 
@@ -61,7 +74,7 @@ class Survey:
     met: Counter[str] = field(default_factory=Counter)
     longest: tuple[int, str] = (0, "")
 
-    def add(self, example: Example, where: str, met: str | None) -> None:
+    def add(self, example: Example, where: str, met: str) -> None:
         self.rows += 1
         if example.choices:
             self.classes[example.target] += 1
@@ -89,12 +102,12 @@ def check_task(name: str, model: str = "") -> None:
         task = find_task(name)
     if task and model:
         faults.add(*_word_faults(task, model))
-    surveys, dropped = _surveyed(task, faults) if task else ({}, 0)
+    surveys = _surveyed(task, faults) if task else None
     for line in faults.lines():
         console.print(line, soft_wrap=True)
-    if task:
-        print_table(console, _table(surveys))
-        for line in _notes(task, surveys, dropped):
+    if task and surveys:
+        print_table(console, _table(surveys.splits))
+        for line in _notes(task, surveys):
             console.print(line, soft_wrap=True)
     if count := faults.counts.total():
         unread = "" if task else "; its data was not read"
@@ -116,42 +129,67 @@ def _word_faults(task: Task, model: str) -> Iterator[Fault]:
             yield Fault("unreadable words", f"model {model}", str(error))
 
 
-def _surveyed(task: Task, faults: Faults) -> tuple[dict[str, Survey], int]:
-    """Reads all rows once.
+class Surveys(NamedTuple):
+    """What a task's rows are like.
 
-    Returns:
-        A survey of each split, and how many duplicates were left out when the splits were made.
+    Attributes:
+        splits: a survey of each split that has rows.
+        dropped: how many duplicates were left out when the splits were made.
+        conflicts: rows with an earlier row's text and another label.
     """
-    surveys = {split: Survey() for split in SPLITS}
-    dropped = 0
+
+    splits: dict[str, Survey]
+    dropped: int
+    conflicts: Faults
+
+
+def _surveyed(task: Task, faults: Faults) -> Surveys:
+    """Reads all rows once."""
+    surveys, conflicts, dropped = {split: Survey() for split in SPLITS}, Faults(), 0
     columns = tuple(dict.fromkeys(column for version in task.versions for column in version.columns))
     with Seen() as seen:
-        for split, row in _placed(task):
-            wrong = [row] if isinstance(row, Fault) else list(_row_faults(task, columns, row))
-            faults.add(*wrong)
-            if wrong or isinstance(row, Fault):
-                continue
-            if not split:
-                dropped += 1
-                continue
-            example = task.example(row)
-            surveys[split].add(example, row.where, seen.earlier_split(digest_of(example.inputs), split))
-    return {split: survey for split, survey in surveys.items() if survey.rows}, dropped
+        for part in _parts(task, faults):
+            of_part, count = Faults(), 0
+            for split, row in _placed(task, part):
+                wrong = [row] if isinstance(row, Fault) else list(_row_faults(task, columns, row))
+                of_part.add(*wrong)
+                count += isinstance(row, Record)
+                if wrong or isinstance(row, Fault):
+                    continue
+                example = task.example(row)
+                earlier = seen.earlier(
+                    digest_of(example.inputs), json.dumps([split, example.target, row.where])
+                )
+                met, target, where = json.loads(earlier) if earlier else ("", example.target, "")
+                is_conflict = bool(example.choices) and target != example.target
+                if is_conflict:
+                    conflicts.add(
+                        Fault(CONFLICT, row.where, f"'{example.target}', but '{target}' in {where}")
+                    )
+                if split:
+                    surveys[split].add(example, row.where, "" if is_conflict and met == split else met)
+                else:
+                    dropped += not is_conflict
+            faults.merge(of_part, count)
+    return Surveys({split: survey for split, survey in surveys.items() if survey.rows}, dropped, conflicts)
 
 
-def _placed(task: Task) -> Iterator[tuple[str | None, Record | Fault]]:
-    """All rows with their splits; None for faults, and for duplicates in what is split by a hash."""
-    source = task.source
+def _parts(task: Task, faults: Faults) -> list[str]:
+    """The stored splits that are read: the three, or the one of all rows."""
     try:
-        parts = source.stored_splits
+        return [part for part in task.source.stored_splits if part in (*SPLITS, "all")]
     except UserError as error:
-        yield None, Fault("unreadable data", task.name, str(error))
-        return
-    for part in parts:
-        if part in SPLITS:
-            yield from ((part, row) for row in _rows(task, part))
-        elif part == "all":
-            yield from splits_by_hash(_rows(task, part), source.label, source.group, task.hashed)
+        faults.add(Fault("unreadable data", task.name, str(error)))
+        return []
+
+
+def _placed(task: Task, part: str) -> Iterator[tuple[str | None, Record | Fault]]:
+    """A part's rows with their splits; None for faults, and for duplicates in what is split by a hash."""
+    source = task.source
+    if part == "all":
+        yield from splits_by_hash(_rows(task, part), source.label, source.group, task.hashed)
+    else:
+        yield from ((part, row) for row in _rows(task, part))
 
 
 def _rows(task: Task, part: str) -> Iterator[Record | Fault]:
@@ -165,7 +203,7 @@ def _rows(task: Task, part: str) -> Iterator[Record | Fault]:
     else:
         if row is None:
             name = "it" if part == "all" else f"the {part} split"
-            yield Fault("no rows", str(task.source), f"{name} is empty")
+            yield Fault("no rows", task.source.place(part), f"{name} is empty")
 
 
 def _row_faults(task: Task, columns: Sequence[str], record: Record) -> Iterator[Fault]:
@@ -193,15 +231,23 @@ def _table(surveys: dict[str, Survey]) -> Table:
     return table
 
 
-def _notes(task: Task, surveys: dict[str, Survey], dropped: int) -> Iterator[str]:
+def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
     """What is no fault and yet good to know."""
-    if "train" in surveys:
+    splits, dropped, conflicts = surveys
+    if "train" in splits:
         for word in task.choices:
-            if not surveys["train"].classes[word]:
+            if not splits["train"].classes[word]:
                 yield f"Warning: 0 training rows of '{word}': nothing teaches this class."
+    if count := conflicts.counts.total():
+        row = "1 row has" if count == 1 else f"{count:,} rows have"
+        stays = (
+            "; where a hash makes the splits, the first stays" if "all" in task.source.stored_splits else ""
+        )
+        yield f"Warning: {row} the text of an earlier one and another label{stays}."
+        yield from conflicts.lines()
     if dropped:
         yield f"{dropped:,} duplicates were left out before the splits were made."
-    for split, survey in surveys.items():
+    for split, survey in splits.items():
         yield f"The longest {split} input is that of {survey.longest[1]}."
         for other, count in survey.met.items():
             if other != split:

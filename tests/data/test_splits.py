@@ -97,14 +97,14 @@ def test_rows_are_taken_as_they_are_asked_for():
 
 def test_seen_says_where_a_text_was_met():
     with Seen() as seen:
-        assert [seen.earlier_split(digest_of("a"), split) for split in ("train", "test")] == [None, "train"]
-        assert seen.earlier_split(digest_of("b"), "test") is None
+        assert [seen.earlier(digest_of("a"), split) for split in ("train", "test")] == [None, "train"]
+        assert seen.earlier(digest_of("b"), "test") is None
 
 
 def test_seen_holds_little_of_many_texts():
     tracemalloc.start()
     with Seen() as seen:
-        news = sum(seen.earlier_split(digest_of(i % 20_000)) is None for i in range(25_000))
+        news = sum(seen.earlier(digest_of(i % 20_000)) is None for i in range(25_000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert news == 20_000

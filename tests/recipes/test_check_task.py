@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from toys import toy_rows, write_task
 
@@ -77,7 +78,8 @@ def test_summary_of_named_splits(capsys, tmp_path):
     write_rows(tmp_path / "b.jsonl", [GOOD | {"more": "!", "label": "no"}, GOOD | {"more": "?"}])
     status, out, _ = check(capsys, path)
     assert status == 0
-    train, test = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "good" in line]
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines()]
+    train, test = [row for row in rows if len(row) > 5 and row[1] in ("train", "test")]
     assert train[1:5] == ["train", "4", "good 3, bad 1", "2"]
     assert test[1:5] == ["test", "2", "bad 1, good 1", "0"]
     assert train[5] == "100 characters"
@@ -106,6 +108,8 @@ def test_equal_texts_with_other_ids_are_duplicates(capsys, tmp_path):
     [
         ({"train": "gone.jsonl"}, "gone.jsonl: no such file"),
         ({"train": "empty.csv"}, "empty.csv: the train split is empty"),
+        ({"train": "mine.jsonl", "test": "empty.csv"}, "\n  {folder}/empty.csv: the test split is empty\n"),
+        ({"train": "mine.jsonl", "test": "gone.csv"}, "\n  {folder}/gone.csv: no such file\n"),
         ("empty.csv", "empty.csv: it is empty"),
         ({"saved": "gone"}, "mine: cannot load saved data set"),
         ({"tfds": "nothing_like_it"}, "mine: cannot load TFDS nothing_like_it (validation)"),
@@ -113,9 +117,9 @@ def test_equal_texts_with_other_ids_are_duplicates(capsys, tmp_path):
 )
 def test_data_that_cannot_be_had_is_a_fault(capsys, tmp_path, source, message):
     (tmp_path / "empty.csv").write_text("text,label\n")
-    status, out, _ = check(capsys, write_task(tmp_path, "mine", [], source=source))
+    status, out, _ = check(capsys, write_task(tmp_path, "mine", toy_rows("tone"), source=source))
     assert status == 2
-    assert message in out
+    assert message.format(folder=tmp_path) in out
 
 
 def test_data_is_not_read_without_a_template(capsys, tmp_path):
@@ -129,3 +133,75 @@ def test_columns_of_all_templates_are_looked_for(capsys, tmp_path):
     path = write_task(tmp_path, "mine", [GOOD] * 2, template={"a": "{text}", "b": "{other}"})
     _, out, _ = check(capsys, path)
     assert "mine.jsonl:1: no column 'other'" in out
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "mine.csv", "mine.tsv", "mine.parquet"])
+@pytest.mark.parametrize("as_split", [True, False])
+@pytest.mark.parametrize("wrong", ["text", "label", "group"])
+def test_misnamed_column_is_one_fault(capsys, tmp_path, name, as_split, wrong):
+    frame = pd.DataFrame(toy_rows("tone")).assign(group="a").rename(columns={wrong: f"{wrong}s"})
+    match name.rpartition(".")[2]:
+        case "jsonl":
+            frame.to_json(tmp_path / name, orient="records", lines=True)
+        case "parquet":
+            frame.to_parquet(tmp_path / name)
+        case ending:
+            frame.to_csv(tmp_path / name, sep="," if ending == "csv" else "\t", index=False)
+    source = {"train": "good.jsonl", "test": name} if as_split else name
+    write_rows(tmp_path / "good.jsonl", [row | {"group": "a"} for row in toy_rows("tone")])
+    path = write_task(tmp_path, "task", [], source=source, group="group")
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 1 fault\n")
+    assert f"no column '{wrong}', which task task needs; it has " in out
+    assert f"{wrong}s" in out
+    assert "; all 120 rows lack it\n" in out
+    assert "duplicates were left out" not in out
+
+
+def test_column_that_some_rows_lack_is_a_fault_of_each(capsys, tmp_path):
+    rows = [*toy_rows("tone"), {"text": "so"}, {"label": "yes"}, {"txt": "so", "label": "no"}]
+    path = write_task(tmp_path, "mine", rows)
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 3 faults\n")
+    assert "mine.jsonl:121: no column 'label'" in out
+    assert "mine.jsonl:122: no column 'text'" in out
+    assert "mine.jsonl:123: no column 'text'" in out
+    assert "lack it" not in out
+
+
+ONCE, AGAIN = {"text": "so so", "label": "yes"}, {"text": "so so ", "label": "no"}
+
+
+@pytest.mark.parametrize("extra", [{}, {"id": 7}])
+def test_same_text_with_another_label_is_a_conflict(capsys, tmp_path, extra):
+    """Not a duplicate, whichever files and splits the rows stand in."""
+    path = write_task(tmp_path, "mine", [*toy_rows("tone"), ONCE, ONCE, AGAIN | extra])
+    status, out, _ = check(capsys, path)
+    assert status == 0
+    assert "Warning: 1 row has the text of an earlier one and another label" in out
+    told = f"{tmp_path}/mine.jsonl:123: 'bad', but 'good' in {tmp_path}/mine.jsonl:121"
+    assert f"\nconflicting labels:\n  {told}\n" in out
+    assert "1 duplicates were left out" in out
+
+
+@pytest.mark.parametrize("other", ["train", "test"])
+def test_conflict_within_and_between_splits(capsys, tmp_path, other):
+    rows = {"train": [*toy_rows("tone"), ONCE], "test": [GOOD]}
+    rows[other] = [*rows[other], AGAIN, *[AGAIN] * 11]
+    for split, of_split in rows.items():
+        write_rows(tmp_path / f"{split}.jsonl", of_split)
+    source = {split: f"{split}.jsonl" for split in rows}
+    status, out, _ = check(capsys, write_task(tmp_path, "mine", [], source=source))
+    assert status == 0
+    assert "Warning: 12 rows have the text of an earlier one and another label." in out
+    assert out.count(f": 'bad', but 'good' in {tmp_path}/train.jsonl:121\n") == 10
+    assert "  and 2 more like it\n" in out
+    assert ("12 test rows have a text that stands in train too." in out) == (other == "test")
+    assert all(
+        line.split("│")[4].strip() == "0" for line in out.splitlines() if "good" in line and "│" in line
+    )
+
+
+def test_texts_with_several_targets_do_not_conflict(capsys, tmp_path):
+    path = write_task(tmp_path, "mine", [*toy_rows("tone"), ONCE, AGAIN], verbalizer={}, metric="rouge1")
+    assert "conflict" not in check(capsys, path)[1]
