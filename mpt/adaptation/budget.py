@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import Found, Limit, rising, search, search_in_turn
+from mpt.adaptation.search import LEAST, Found, Limit, rising, search, search_in_turn
 from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.weighing import Weighing
@@ -21,6 +21,7 @@ from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.pooled import middle_state
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.rundir.plain_json import json_text
 from mpt.training.stage import Lengths
 from mpt.types import Row
 
@@ -130,10 +131,12 @@ def with_steps(setting: Setting, steps: int, **others: float) -> Setting:
 
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
-    """The setting with the most steps that its search can find; for plans, which leave the search out."""
+    """The setting with the most steps that can follow its search; for plans, which leave the search out."""
     if not setting.train.is_open:
         return setting
-    return with_steps(setting, options.steps if is_searched(setting) else FIXED_STEPS)
+    counts = [rows.rows or 0 for rows in setting.rows if isinstance(rows, Lengths)]
+    most = max(options.steps, math.ceil(options.epochs * max(counts, default=0) / options.rows))
+    return with_steps(setting, max(math.ceil(most / 2), LEAST) if is_searched(setting) else FIXED_STEPS)
 
 
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
@@ -170,4 +173,4 @@ def keep_search(run: RunDir, name: str, budget: Budget) -> None:
     }
     if weighing:
         facts["weights"] = {"prompt": weighing.scale, "linear probe": weighing.probe_scale}
-    write_atomic(run.path / f"search{name}.json", json.dumps(facts, indent=2) + "\n")
+    write_atomic(run.path / f"search{name}.json", json_text(facts, indent=2) + "\n")

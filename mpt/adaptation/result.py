@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.plain_json import json_text, with_nan
 from mpt.system.paths import AnyPath
 
 FILE = "results.json"
@@ -54,11 +55,25 @@ def read_results(run: AnyPath) -> list[Result]:
     """The results of an adaptation, one for each target task; none where it has not finished."""
     for name in (FILE, OLD_FILE):
         if (run / name).exists():
-            plain = json.loads((run / name).read_text())
+            plain = with_nan((run / name).read_text())
             return [Result.read(each) for each in (plain if isinstance(plain, list) else [plain])]
     return []
 
 
 def write_results(run: AnyPath, results: Sequence[Result]) -> None:
     """Writes the results of an adaptation, whose last file this is."""
-    write_atomic(run / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    write_atomic(run / FILE, json_text([asdict(result) for result in results], indent=2) + "\n")
+
+
+def undefined(metric: str, scores: Sequence[float]) -> list[str]:
+    """Sentences on the seeds whose answers have no value of a metric; none, where all have one.
+
+    >>> undefined("pearson", [0.5, math.nan])
+    ['1 of 2 seeds has no pearson: it is undefined for the answers to these rows.']
+    """
+    if not (count := sum(map(math.isnan, scores))):
+        return []
+    verb = "has" if count == 1 else "have"
+    return [
+        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for the answers to these rows."
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -25,9 +26,9 @@ class Order(Generic[Config]):
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     dry_run: bool = False
-    """Print the tasks, steps, FLOPs and hours without training, downloading or writing anything."""
+    """Print the tasks, steps, FLOPs and times without training, downloading or writing anything."""
     tflops: tuple[float, ...] = ()
-    """With --dry-run: speeds of other machines in TFLOP/s, for which to print the hours as well."""
+    """With --dry-run: speeds of other machines in TFLOP/s, for which to print the times as well."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def adapt(rest: list[str]) -> None:
     for result in adapt_all(replace(resolved, task=task, also=tuple(also))):
         for seed, score in zip(resolved.seeds, result.scores):
             rows = f"{result.rows} {resolved.scored} rows"
-            print(f"{result.task}, seed {seed}: {result.metric} {score:.4f} on {rows}")
+            figure = f"{score:.4f}" if math.isfinite(score) else "undefined"
+            print(f"{result.task}, seed {seed}: {result.metric} {figure} on {rows}")
         print("".join(f"{remark}\n" for remark in result.remarks), end="")
     if resolved.baseline:
         print(f"Figures in {resolved.out}/results.json; a baseline is no prompt, and is not kept")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,6 +18,7 @@ from mpt.serve.options import ServeOptions
 def evaluate(rest: list[str]) -> None:
     """Score a run's prompt on a labelled split."""
     from mpt.inference.predict import evaluate
+    from mpt.rundir.plain_json import json_text
     from mpt.system.paths import run_path
 
     def arguments(
@@ -40,8 +40,10 @@ def evaluate(rest: list[str]) -> None:
         return evaluate(run_path(run), task, split, rows, index)
 
     figures = tyro.cli(arguments, args=rest, prog="mpt evaluate")
-    # A figure that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
-    print(json.dumps({name: None if value != value else value for name, value in figures.items()}))
+    for name, value in figures.items():
+        if value != value:
+            print(f"mpt: {name} is undefined for the answers to these rows", file=sys.stderr)
+    print(json_text(figures))
 
 
 def predict(rest: list[str]) -> None:

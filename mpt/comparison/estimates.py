@@ -121,15 +121,16 @@ def head_start(comparison: Comparison, target: str, shots: int) -> tuple[bool, f
 
     Returns:
         Whether it is at any step, and the first such step as a share of the other's steps; None where
-        a curve is not there.
+        a curve is not there, or nothing was trained.
     """
     ours = comparison.at(OURS, target, shots)
     scratch = [result for name in SCRATCH if (result := comparison.at(name, target, shots)) and result.curve]
     if not ours or not ours.curve or not scratch:
         return None
     best = max(scratch, key=lambda result: result.curve[-1][1])
-    step, last = first_step(ours, best.curve[-1][1]), best.curve[-1]
-    return step is not None, (step or 0) / last[0]
+    steps, value = best.curve[-1]
+    step = first_step(ours, value)
+    return (step is not None, (step or 0) / steps) if steps else None
 
 
 def pretraining_seconds(run: AnyPath) -> float:

@@ -100,7 +100,9 @@ def curves(comparison: Comparison, shots: int) -> Figure:
 
 
 def _span(mean: Estimate) -> tuple[float, float]:
-    """The interval in percent; the figure alone where none is known."""
+    """The interval in percent; the range of draws that are too few for one; else the figure alone."""
+    if mean.is_open:
+        return 100 * min(mean.draws), 100 * max(mean.draws)
     if np.isnan(mean.half):
         return 100 * mean.mean, 100 * mean.mean
     return 100 * mean.low, 100 * mean.high

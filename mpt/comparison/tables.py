@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from mpt.comparison.entries import OURS
 from mpt.comparison.estimates import Comparison, first_step, head_start, interval, seconds, trained
 from mpt.metrics.interval import Estimate
 from mpt.render.console import short as two_digits
+from mpt.rundir.plain_json import json_text
 
 NEVER = "–"
 FEW = 2  # targets of which the printed table has columns, in 80 columns
@@ -32,13 +32,17 @@ def k(shots: int) -> str:
 
 
 def in_percent(estimate: Estimate | None, digits: int = 1) -> str:
-    """A figure with its interval, whose ends have ``digits`` behind the point."""
+    """A figure with its interval, or with those of its few draws; these have ``digits`` behind the point."""
     if estimate is None:
         return ""
+    if np.isnan(estimate.mean):
+        return NEVER  # the metric is undefined for some answers
     mean = f"{100 * estimate.mean:.1f}"
     if np.isnan(estimate.variance):
         return mean
-    return f"{mean} [{100 * estimate.low:.{digits}f}, {100 * estimate.high:.{digits}f}]"
+    shown = estimate.draws if estimate.is_open else (estimate.low, estimate.high)
+    around = ", ".join(f"{100 * value:.{digits}f}" for value in shown)
+    return f"{mean} ({around})" if estimate.is_open else f"{mean} [{around}]"
 
 
 def table(comparison: Comparison, shots: int, short: bool = False) -> list[list[str]]:
@@ -101,14 +105,14 @@ def _costs(comparison: Comparison, shots: int) -> list[Column]:
 
 
 def printed(lines: Sequence[Sequence[str]], title: str, caption: str) -> Table:
-    """The table for a terminal; an interval stands below its figure."""
+    """The table for a terminal; an interval, or what two draws have, stands below its figure."""
     drawn = Table(title=title, caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True)
     headings, *rest = lines
     drawn.add_column(headings[0])
     for name in headings[1:]:
         drawn.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for line in rest:
-        drawn.add_row(line[0], *(cell.replace(" [", "\n[") for cell in line[1:]))
+        drawn.add_row(line[0], *(cell.replace(" [", "\n[").replace(" (", "\n(") for cell in line[1:]))
     return drawn
 
 
@@ -144,6 +148,10 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rest))
 
 
+_OPEN = (
+    " In parentheses stands what each draw has, where they differ by more than their rows explain and are "
+    "too few for an interval."
+)
 _GOAL = (
     " Steps to the goal are read off validation rows, 0 being before training; "
     f"{NEVER} means never within the budget."
@@ -162,6 +170,7 @@ def caption(comparison: Comparison, pretraining: float | None) -> str:
     )
     return (
         over
+        + (_OPEN if any(interval(result).is_open for result in comparison.results.values()) else "")
         + (_GOAL if any(result.curve for result in comparison.results.values()) else "")
         + ("" if pretraining is None else f" Training the universal prompt took {pretraining:.0f} s, once.")
         + _head_starts(comparison)
@@ -221,7 +230,11 @@ def as_csv(comparison: Comparison) -> str:
                             "k": shots or "all",
                         }
                         | _figures(interval(result), comparison.difference(method, shots, target))
-                        | {"std": f"{scores.std(ddof=1):.4g}" if len(scores) > 1 else ""}
+                        | {
+                            "std": f"{scores.std(ddof=1):.4g}"
+                            if len(scores) > 1 and np.isfinite(scores).all()
+                            else ""
+                        }
                         | {"n": result.rows, "seeds": len(scores), "trained_parameters": trained(result)}
                         | {"percent_of_backbone": f"{100 * trained(result) / comparison.weights:.3g}"}
                         | {"steps": result.steps, "seconds": f"{seconds(result):.4g}"}
@@ -236,9 +249,10 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def _figures(mean: Estimate, difference: Estimate | None) -> dict[str, str]:
-    named = {"mean": mean.mean, "low": mean.low, "high": mean.high}
+    named = {"mean": mean.mean} | ({} if mean.is_open else {"low": mean.low, "high": mean.high})
     if difference:
         named |= {"difference": difference.mean}
+    if difference and not difference.is_open:
         named |= {"difference_low": difference.low, "difference_high": difference.high}
     return {name: "" if np.isnan(value) else f"{100 * value:.4f}" for name, value in named.items()}
 
@@ -256,4 +270,4 @@ def as_json(comparison: Comparison) -> str:
         plain[cell.method].append(
             {name: value for name, value in plain_result.items() if name not in left_out}
         )
-    return json.dumps(plain, indent=2) + "\n"
+    return json_text(plain, indent=2) + "\n"

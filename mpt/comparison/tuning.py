@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from mpt.comparison.entries import ENTRIES, Cell
 from mpt.config.options import PretrainConfig
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig
+from mpt.rundir.plain_json import json_text
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def as_json(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:
         for method, one in tuned.items()
     }
     facts = dataclasses.asdict(config.tune) | {"split": "validation", "seeds": trial_seeds(config)}
-    return json.dumps(facts | {"methods": methods}, indent=2) + "\n"
+    return json_text(facts | {"methods": methods}, indent=2) + "\n"
 
 
 def in_words(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,6 +15,7 @@ from mpt.config.options import ContinualMethod
 from mpt.metrics.transfer import average_accuracy, backward_transfer, forward_transfer
 from mpt.render.plots import COLOURS, figure, heat_map, line, save
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.plain_json import json_text, with_nan
 from mpt.system.paths import AnyPath
 
 TITLES: dict[ContinualMethod, str] = {
@@ -93,14 +93,14 @@ def write_report(run: AnyPath, results: Results) -> None:
     plain = asdict(results)
     for method, outcome in results.outcomes.items():
         plain["outcomes"][method] |= outcome.figures
-    write_atomic(run / "results.json", json.dumps(plain, indent=2) + "\n")
+    write_atomic(run / "results.json", json_text(plain, indent=2) + "\n")
 
 
 def read_results(run: AnyPath) -> Results | None:
     """The results of a finished run."""
     if not (run / "results.json").exists():
         return None
-    plain = json.loads((run / "results.json").read_text())
+    plain = with_nan((run / "results.json").read_text())
     names = Outcome.__dataclass_fields__
     outcomes = {
         method: Outcome(**{name: found[name] for name in names})

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 FOLDS = 50  # more folds cost more memory, and would narrow an interval by at most 2 %
 NORMAL = 1.959963984540054  # standard errors on both sides of a 95 % interval
+LEAST_FREEDOM = 1.9  # of three draws: Student's factor is 4.5; towards one, of two draws, it rises to 12.7
 NO_SPREAD = 1e-15  # variances below are what sums of equal numbers leave
 
 
@@ -22,6 +23,7 @@ class Estimate(NamedTuple):
         variance: the variance of the mean; NaN if there is only one seed and one fold.
         freedom: the degrees of freedom of ``variance``.
         least: the least value that the metric can have; ``most`` is the highest.
+        draws: the figure of each draw of examples.
     """
 
     mean: float
@@ -29,6 +31,13 @@ class Estimate(NamedTuple):
     freedom: float
     least: float = -math.inf
     most: float = math.inf
+    draws: tuple[float, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the draws differ, and are too few to say how much others would: their figures say more than
+        an interval, which would be several times as wide as they are apart."""
+        return len(self.draws) > 1 and self.freedom < LEAST_FREEDOM
 
     @property
     def half(self) -> float:
@@ -96,7 +105,8 @@ def estimate(scores: Float[np.ndarray, " S"], pseudo: Float[np.ndarray, "S G"]) 
         square = math.nan
     spread = a**2 / max(seeds - 1, 1) + b**2 / max(folds - 1, 1)
     freedom = square**2 / spread if spread else math.inf
-    return Estimate(float(np.mean(scores)), float(square / pseudo.size), float(freedom))
+    mean, draws = float(np.mean(scores)), tuple(map(float, scores))
+    return Estimate(mean, float(square / pseudo.size), float(freedom), draws=draws)
 
 
 def floored(found: Estimate, rows: int) -> Estimate:
@@ -121,7 +131,8 @@ def floored(found: Estimate, rows: int) -> Estimate:
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of independent estimates, such as those of several fixed tasks."""
+    """The mean of independent estimates, such as those of several fixed tasks; draw by draw, if they have
+    equally many."""
     count = len(estimates)
     variances = [one.variance / count**2 for one in estimates]
     spread = sum(v**2 / one.freedom for v, one in zip(variances, estimates))
@@ -129,4 +140,7 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     mean, least, most = (
         sum(getattr(one, name) for one in estimates) / count for name in ("mean", "least", "most")
     )
-    return Estimate(mean, sum(variances), freedom, least, most)
+    draws = [one.draws for one in estimates]
+    alike = len(set(map(len, draws))) == 1
+    of_draws = tuple(sum(each) / count for each in zip(*draws)) if alike else ()
+    return Estimate(mean, sum(variances), freedom, least, most, of_draws)

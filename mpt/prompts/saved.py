@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -82,9 +83,16 @@ class Card:
 
     @classmethod
     def describe(
-        cls, prompt: nnx.Module, pretrained: Pretrained, tasks: Sequence[Task], **facts: Any
+        cls,
+        prompt: nnx.Module,
+        pretrained: Pretrained,
+        tasks: Sequence[Task],
+        *,
+        metrics: Mapping[str, float],
+        **facts: Any,
     ) -> Card:
-        """The card of ``prompt`` on ``pretrained``; ``facts`` are the other attributes."""
+        """The card of ``prompt`` on ``pretrained``, without ``metrics`` that are undefined; ``facts`` are the
+        other attributes."""
         kind = next(name for name, module in KINDS.items() if isinstance(prompt, module))
         templates = {task.name: {name: getattr(task, name) for name in TEMPLATE_PARTS} for task in tasks}
         return cls(
@@ -95,6 +103,7 @@ class Card:
             tokenizer_hash=tokenizer_hash(pretrained.tokenizer),
             software=software(),
             layer=prompt.layer if isinstance(prompt, Prompt) else 0,
+            metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             **facts,
         )
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from mpt.adaptation.baseline import beside, run_baseline
+from mpt.adaptation.baseline import beside, check_baseline, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
-from mpt.adaptation.result import Result, read_results, write_results
+from mpt.adaptation.result import Result, read_results, undefined, write_results
 from mpt.adaptation.search import Limit
 from mpt.adaptation.setting import setting_of
 from mpt.baselines import BASELINES
@@ -49,7 +49,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
-    _check_baseline(config, tasks)
+    check_baseline(config.baseline, tasks)
     suited = for_tasks(config, tasks)
     # What other methods would be told makes no difference to this run, nor what is measured beside it.
     others = [name for name, each in METHODS.items() if each.options and name != suited.method]
@@ -80,18 +80,6 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     )
     finish(run.path)
     return results
-
-
-def _check_baseline(config: AdaptConfig, tasks: Sequence[Task]) -> None:
-    """Refuses a baseline that cannot answer a task."""
-    for task in tasks:
-        if config.baseline and not BASELINES[config.baseline].applies(task):
-            needed, there = (
-                ("class words", "free text") if task.choices == () else ("free text", "class words")
-            )
-            raise UserError(
-                f"adapt: baseline: '{config.baseline}' is for {needed}, and task {task.name} is of {there}"
-            )
 
 
 def _trained(
@@ -165,8 +153,10 @@ def _beside(
     result = _result(task, drawn, done)
     checked = [score for job in done for score in job.checked.get(task.name, [])]
     title = "this prompt" if config.method == "prompt" else METHODS[config.method].title
-    ours = float(np.mean(result.scores))
-    baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
+    missing, ours = undefined(task.metric, result.scores), float(np.mean(result.scores))
+    baselines, remarks = {}, missing
+    if not missing:
+        baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
     told = [remark for job in done for remark in job.remarks]
     if not result.steps and not config.baseline and config.train.steps == 0:
         told.append("no step was trained: this is the score of what the prompt started from")

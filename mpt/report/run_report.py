@@ -109,7 +109,10 @@ def _results(results: Sequence[Result], scored: str) -> Section:
         for result in results
     ]
     head = ("task", "metric", "mean", "each seed", f"{scored} rows")
-    words = "Times 100; in brackets the 95 % interval over draws of training examples and of scored rows."
+    words = (
+        "Times 100; in brackets the 95 % interval over draws of training examples and of scored rows, in "
+        "parentheses what draws have that are too few for one."
+    )
     remarks = [
         paragraph(f"{result.task}: {remark}" if len(results) > 1 else remark)
         for result in results

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.plain_json import json_text
 from mpt.system.paths import AnyPath
 
 FILE = "cost.json"
@@ -36,7 +37,7 @@ class Spending:
 
 def keep_spending(folder: AnyPath, spending: Spending) -> None:
     """Writes what a stage will take into its folder."""
-    write_atomic(folder / FILE, json.dumps(asdict(spending), indent=2) + "\n")
+    write_atomic(folder / FILE, json_text(asdict(spending), indent=2) + "\n")
 
 
 def kept_spending(folder: AnyPath) -> Spending | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,60 @@ def test_what_does_not_vary_has_wilsons_interval(seeds, rows, share):
     assert average([found, found]).half == pytest.approx(found.half / np.sqrt(2))
     nothing = binomtest(0, rows).proportion_ci(method="wilson").high
     assert (paired(alike, alike).low, paired(alike, alike).high) == pytest.approx((-nothing, nothing))
+
+
+def two_draws(*scores: float) -> Result:
+    """Draws far apart, on many rows that differ little."""
+    parts = (np.array(scores)[:, None] + 0.1 * HARD).tolist()
+    return replace(result(OURS), scores=list(scores), parts=parts)
+
+
+def test_two_draws_far_apart_stand_in_place_of_an_interval():
+    """Their interval by Student's t would be [0.0, 100.0]: it tells nobody anything."""
+    found = interval(two_draws(0.45, 0.85))
+    assert tables.in_percent(found) == "65.0 (45.0, 85.0)"
+    assert tables.in_percent(found, 0) == "65.0 (45, 85)"
+    close = tables.in_percent(interval(two_draws(0.6, 0.601)))
+    assert close.startswith("60.1 [5") and close.endswith("]")
+    less = paired(two_draws(0.40, 0.70), two_draws(0.45, 0.85))
+    assert tables.in_percent(less) == "-10.0 (-5.0, -15.0)"
+
+
+def test_tables_and_pictures_show_two_draws_that_are_far_apart():
+    there = {Cell(OURS, "movies", 4): two_draws(0.45, 0.85), Cell("LoRA", "movies", 4): two_draws(0.6, 0.601)}
+    config = CompareConfig(targets=("movies",), methods=("LoRA", OURS), shots=(4,))
+    found = Comparison.of(config, 10**6, there)
+    lora, ours = (line for line in csv.DictReader(io.StringIO(tables.as_csv(found))) if line["n"])
+    assert (ours["low"], ours["high"], ours["std"]) == ("", "", "28.28")
+    assert lora["low"] and lora["difference"] == "-4.9500" and lora["difference_low"] == ""
+    page = tables.as_markdown(found, [tables.caption(found, None)])
+    assert "| 65.0 (45.0, 85.0) |" in page and "-5.0 (15.0, -24.9)" in page
+    assert "In parentheses stands what each draw has" in page
+    calm = Comparison.of(config, 10**6, {cell: two_draws(0.6, 0.601) for cell in there})
+    assert "parentheses" not in tables.caption(calm, None)
+    assert len(list(figures(found))) == 3
+
+
+@pytest.mark.parametrize("metric", ["pearson", "accuracy"])
+def test_what_is_undefined_has_no_figure(metric):
+    """Neither in tables nor in files, which stay JSON."""
+    nothing = replace(
+        result(OURS),
+        metric=metric,
+        scores=[np.nan, 0.5, 0.6],
+        parts=[[level] * FOLDS for level in (np.nan, 0.5, 0.6)],
+    )
+    assert tables.in_percent(interval(nothing)) == tables.in_percent(paired(nothing, result("LoRA"))) == "–"
+    config = CompareConfig(targets=("movies",), methods=("LoRA", OURS), shots=(4,))
+    there = {
+        Cell(OURS, "movies", 4): nothing,
+        Cell("LoRA", "movies", 4): replace(result("LoRA"), metric=metric),
+    }
+    found = Comparison.of(config, 10**6, there)
+    plain = json.loads(tables.as_json(found), parse_constant=pytest.fail)
+    assert plain[OURS][0]["scores"] == [None, 0.5, 0.6]
+    assert "nan" not in tables.as_csv(found) + tables.as_markdown(found, [tables.caption(found, None)])
+    assert len(list(figures(found))) == 3
 
 
 def test_differences_stay_within_what_two_figures_can_differ_by():
@@ -168,6 +223,15 @@ def test_head_start_is_over_the_better_prompt_from_scratch(ours, expected):
     found = {Cell(name, "movies", 16): result(name, curve=curve) for name, curve in curves.items()}
     config = CompareConfig(targets=("movies",), methods=tuple(curves))
     assert head_start(Comparison.of(config, 1, found), "movies", 16) == expected
+
+
+def test_without_steps_there_is_no_head_start():
+    """Validation rows are looked at before the first step, also where it is the last."""
+    found = {Cell(name, "movies", 16): result(name, curve=[(0, 0.5)], steps=0) for name in (OURS, *SCRATCH)}
+    compared = Comparison.of(CompareConfig(targets=("movies",), methods=(OURS, *SCRATCH)), 1, found)
+    assert head_start(compared, "movies", 16) is None
+    assert "after this share of the steps" not in tables.caption(compared, None)
+    assert tables.as_csv(compared) and list(figures(compared))
 
 
 def test_every_figure_names_every_method_once():

@@ -41,6 +41,22 @@ def test_no_error_is_known_of_one_number():
     assert np.isnan(estimate(np.array([0.5]), np.array([[0.5]])).half)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "apart", "is_open"), [(2, 3, True), (2, 0.1, False), (3, 3, False), (1, 0, False)]
+)
+def test_few_draws_far_apart_are_shown_themselves(seeds, apart, is_open):
+    """Student's factor of two draws is 12.7: no interval, where they differ by more than rows explain."""
+    rows = np.random.default_rng(0).normal(size=(1, FOLDS))
+    parts = rows + apart * np.arange(seeds)[:, None]
+    found = estimate(parts.mean(axis=1), parts)
+    assert found.is_open == is_open
+    assert found.draws == tuple(parts.mean(axis=1))
+    both = average([found, found._replace(draws=tuple(draw + 1 for draw in found.draws))])
+    assert both.draws == pytest.approx([draw + 0.5 for draw in found.draws])
+    assert not both.is_open  # two targets have two degrees of freedom
+    assert average([found, found._replace(draws=())]).draws == ()
+
+
 def test_no_spread_is_no_interval():
     found = estimate(np.ones(3), np.ones((3, 8)))
     assert (found.low, found.high) == (1.0, 1.0)
@@ -49,7 +65,7 @@ def test_no_spread_is_no_interval():
 
 def test_average_of_targets_is_that_of_independent_means():
     parts = [Estimate(0.8, 0.04, 9.0), Estimate(0.6, 0.04, 9.0)]
-    assert average(parts) == pytest.approx(Estimate(0.7, 0.02, 18.0))
+    assert average(parts)[:3] == pytest.approx((0.7, 0.02, 18.0))
 
 
 def test_pseudo_values_of_a_mean_are_the_folds_means():
