@@ -9,6 +9,9 @@ from mpt.config.ranges import check_ranges
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig
 
+# What is shown, not how it is made: whatever of it is in the run directory serves any of these.
+SHOWN = ("methods", "targets", "shots", "reference", "goal")
+
 
 @dataclass(frozen=True)
 class TuneConfig:

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from mpt.loading.hf import Pretrained
-from mpt.models.cost import machine_rate, parameter_count
+from mpt.models.cost import parameter_count
+from mpt.plan.here.machine import READING, Machine, this_machine
+from mpt.plan.here.refusals import refuse
+from mpt.plan.here.work import Config, evaluation_flops
 from mpt.plan.reading import Reading, outline
-from mpt.plan.stages import Config, Planned, stages
-from mpt.render.console import UNKNOWN, number, print_table, short, table
+from mpt.plan.stages import Planned, stages
+from mpt.render.console import UNKNOWN, duration, number, print_table, short, table
 from mpt.training.stage import SAMPLE
+
+# Programs that are compiled for each training stage, since batches differ in size, and for each evaluation.
+OF_STAGE, OF_EVALUATION = 3, 2
 
 
 def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
-    """Prints the tasks and stages of a run, with FLOPs and hours.
+    """Prints the tasks and stages of a run, with FLOPs and times.
 
     Args:
-        tflops: rates of other machines, in TFLOP/s, to tell the hours at beside this one's.
+        tflops: rates of other machines, in TFLOP/s, to tell the times at beside this one's.
+
+    Raises:
+        UserError: the run itself would be refused.
     """
+    importing = time.process_time()
     pretrained, console = outline(config.model), Console(highlight=False)
     tasks, planned = stages(config, pretrained)
-    rates = {
-        "here": machine_rate(config.model.dtype),
-        **{f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops},
-    }
+    refuse(config, tasks, pretrained)
     for part, reads in tasks.items():
         print_table(console, _task_table(part, reads))
-    print_table(console, _stage_table(planned, rates))
-    for line in _notes(tasks, planned, pretrained, rates["here"]):
+    machine = this_machine(config.model.dtype)
+    print_table(console, _stage_table(planned, machine, tflops))
+    print_table(console, _time_table(_seconds(config, tasks, planned, pretrained, machine, importing)))
+    for line in _notes(tasks, planned, pretrained, machine, tflops):
         console.print(line, markup=False)
 
 
@@ -50,51 +60,109 @@ def _task_table(part: str, reads: Sequence[Reading]) -> Table:
     return shown
 
 
-def _stage_table(planned: Sequence[Planned], rates: dict[str, float]) -> Table:
-    headings = ["steps", "rows", "trained", "TFLOP\na step", "PFLOP", *(f"hours\n{rate}" for rate in rates)]
-    shown, totals = table("training stages", headings), []
+def _stage_table(planned: Sequence[Planned], machine: Machine, tflops: Sequence[float]) -> Table:
+    rates = {"time\nhere": machine.speed} | {f"at {rate:g}\nTFLOP/s": rate * 1e12 for rate in tflops}
+    shown = table("training stages", ["steps", "rows", "trained", "TFLOP\na step", "PFLOP", *rates])
+    totals = []
     for one in planned:
-        stage, steps = one.stage, one.stage.steps
-        totals.append(None if steps is None else one.runs * steps * stage.flops)
+        stage = one.stage
+        totals.append(_of_stage(one))
         shown.add_row(
             one.name + (f" × {one.runs}" if one.runs > 1 else ""),
-            number(steps),
+            number(stage.steps),
             f"{stage.train.batch_size:,}",
             f"{stage.trained:,}",
             short(stage.flops / 1e12),
             *_whole(totals[-1], rates),
         )
     shown.add_section()
-    shown.add_row("all", *[""] * 4, *_whole(None if None in totals else sum(totals), rates))
+    shown.add_row("all", *[""] * 4, *_whole(_sum(totals), rates))
     return shown
 
 
-def _whole(flops: float | None, rates: dict[str, float]) -> list[str]:
-    """FLOPs in all, and the hours that they take."""
+def _of_stage(one: Planned) -> float | None:
+    """The FLOPs of all runs of a stage."""
+    return None if one.stage.steps is None else one.runs * one.stage.steps * one.stage.flops
+
+
+def _whole(flops: float | None, rates: Mapping[str, float]) -> list[str]:
+    """FLOPs in all, and the times that they take."""
     if flops is None:
         return [UNKNOWN] * (1 + len(rates))
-    return [short(flops / 1e15), *(short(flops / rate / 3600) for rate in rates.values())]
+    return [short(flops / 1e15), *(duration(flops / rate) for rate in rates.values())]
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    """The sum; None where a part is unknown."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _seconds(
+    config: Config,
+    tasks: Mapping[str, Sequence[Reading]],
+    planned: Sequence[Planned],
+    pretrained: Pretrained,
+    machine: Machine,
+    importing: float,
+) -> dict[str, float | None]:
+    """The seconds of each part of the run on this machine."""
+    backbone = pretrained.backbone
+    length = planned[0].stage.model.prompt.extent(1)[1] if planned else 0
+    evaluated = evaluation_flops(config, tasks, backbone, length)
+    programs = OF_STAGE * len(planned) + OF_EVALUATION * sum(flops != 0 for flops in evaluated)
+    programs += 2 * OF_STAGE * sum(one.searched != 0 for one in planned)
+    flops = {
+        "search for rates and steps, at most": _sum(
+            [None if one.searched is None else one.runs * one.searched for one in planned]
+        ),
+        "training": _sum([_of_stage(one) for one in planned]),
+        "evaluation": _sum(evaluated),
+    }
+    return {
+        "loading": importing + 4 * parameter_count(backbone) / READING,
+        f"compiling, about {programs} programs": programs * machine.compiling,
+        **{name: None if each is None else each / machine.speed for name, each in flops.items() if each != 0},
+    }
+
+
+def _time_table(seconds: Mapping[str, float | None]) -> Table:
+    shown = table("time on this machine", [""])
+    for name, each in seconds.items():
+        shown.add_row(name, UNKNOWN if each is None else duration(each))
+    shown.add_section()
+    known = [each for each in seconds.values() if each is not None]
+    about = "about" if len(known) == len(seconds) else "more than"
+    shown.add_row("the whole run", f"{about} {duration(sum(known))}")
+    return shown
 
 
 def _notes(
-    tasks: dict[str, list[Reading]], planned: Sequence[Planned], pretrained: Pretrained, rate: float
+    tasks: Mapping[str, Sequence[Reading]],
+    planned: Sequence[Planned],
+    pretrained: Pretrained,
+    machine: Machine,
+    tflops: Sequence[float],
 ) -> Iterator[str]:
     parameters = parameter_count(pretrained.backbone)
-    if not planned:
+    if planned:
+        each = [one.stage.trained / len(one.stage.rows) for one in planned]
+        least, most = min(each), max(each)
+        span = f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
+        yield (
+            f"{pretrained.name}: {parameters:,} frozen parameters. A prompt trains {span} numbers, "
+            f"{100 * most / parameters:.2g} % of them at most."
+        )
+        yield "Rows are those of a step, over all prompts that train side by side."
+    else:
         yield "Nothing is trained."
-        return
-    each = [one.stage.trained / len(one.stage.rows) for one in planned]
-    least, most = min(each), max(each)
-    span = f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
     yield (
-        f"{pretrained.name}: {parameters:,} frozen parameters. A prompt trains {span} numbers, "
-        f"{100 * most / parameters:.2g} % of them at most."
+        f"Times are those of this machine as measured: {machine.rate / 1e9:,.0f} GFLOP/s in a large matrix "
+        f"product, of which a step reaches {100 * machine.share:.0f} %, and {duration(machine.compiling)} to "
+        "compile a program. Programs that an earlier run has compiled take none; a busy machine takes longer."
     )
-    yield "Rows are those of a step, over all prompts that train side by side."
-    yield (
-        f"Hours are those of the training steps at the full rate of a large matrix product, here "
-        f"{rate / 1e9:,.0f} GFLOP/s: no run takes less. Evaluation is not counted."
-    )
+    if tflops:
+        yield "Times at other speeds are those of the training steps at that full rate: no run takes less."
     reads = [read for part in tasks.values() for read in part]
     if any(read.counted for read in reads):
         yield f"Tokens, of input + target, are means of {SAMPLE} training rows."

@@ -26,6 +26,7 @@ from mpt.continual_learning.setup import beginners, checked_methods, checked_tas
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
+from mpt.plan.here.work import Config, search_flops
 from mpt.plan.reading import Reading, drawn
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -33,7 +34,6 @@ from mpt.prompts.source import SavedSource, Source
 from mpt.training.pretraining import pretraining
 from mpt.training.stage import Stage
 
-Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 Outcome = TypeVar("Outcome")
 
 
@@ -44,12 +44,14 @@ class Planned(NamedTuple):
         name: what it is, in words.
         readings: the tasks of its rows.
         runs: how often it runs, each time from another start.
+        searched: the most FLOPs of the search for rate and steps before each run; None: unknown.
     """
 
     name: str
     stage: Stage
     readings: Sequence[Reading]
     runs: int = 1
+    searched: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,16 @@ def _adaptation(
             if (stage := training(part, start(part))).steps != 0:
                 train(stage)
 
+    def planned(stage: Stage) -> Planned:
+        last = stage.name.startswith("adapt")
+        if not (last and config.train.is_open and len(readings) == 1):
+            return Planned(stage.name, stage, readings)
+        together, (reading,) = METHODS[config.method].side_by_side, readings
+        searched = search_flops(stage, config.search, together, bool(reading.rows["validation"]))
+        return Planned(stage.name, stage, readings, searched=searched)
+
     found, _ = recorded_stages(recipe, pretrained)
-    yield from merged(Planned(stage.name, stage, readings) for stage in found)
+    yield from merged(map(planned, found))
 
 
 def merged(planned: Iterator[Planned]) -> Iterator[Planned]:

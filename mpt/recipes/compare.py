@@ -13,7 +13,7 @@ from rich.console import Console
 from mpt.adaptation.result import Result
 from mpt.catalog.library import find_tasks, name_of
 from mpt.comparison import tables, tuning
-from mpt.comparison.config import CompareConfig
+from mpt.comparison.config import SHOWN, CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
@@ -28,9 +28,6 @@ from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath, run_path
-
-# What is shown, not how it is made: whatever of it is in the run directory serves any of these.
-SHOWN = ("methods", "targets", "shots", "reference", "goal")
 
 
 @warnings_once()

@@ -1,5 +1,6 @@
 """`--dry-run` on packaged and toy configs: without a network, it tells what the run would do."""
 
+import importlib.util
 import json
 import re
 import socket
@@ -21,6 +22,8 @@ from mpt.loading.shapes import abstract_backbone
 from mpt.methods import METHODS, AdaptConfig
 from mpt.models.cost import parameter_count
 from mpt.plan import dry_run
+from mpt.plan.here import machine
+from mpt.plan.here.machine import Machine, this_machine
 from mpt.plan.reading import outline
 from mpt.plan.stages import stages
 from mpt.prompts.prompted import Distilled
@@ -37,7 +40,7 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(dry_run, "machine_rate", lambda dtype: 1e11)
+    monkeypatch.setattr(dry_run, "this_machine", lambda dtype: Machine(2e11, 0.5, 4.0))
 
 
 def extent(stage) -> tuple[int, int]:
@@ -50,6 +53,11 @@ def printed(capsys, monkeypatch, *arguments: str) -> str:
     capsys.readouterr()
     assert cli.main([*arguments, "--dry-run"]) == 0
     return capsys.readouterr().out
+
+
+def in_seconds(time: str) -> float:
+    figure, unit = time.split()
+    return float(figure.replace(",", "")) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -73,10 +81,13 @@ def test_plan_of_a_paper_is_whole_without_a_network(path, capsys, monkeypatch, t
     source = getattr(config, "pretrain", config)
     for name in (*source.tasks, *getattr(config, "targets", ())):
         assert re.search(rf"^ {find_task(name).name} ", text, re.MULTILINE)
-    total = re.search(r"^ all +([\d,.]+) +([\d,.]+) +([\d,.]+)", text, re.MULTILINE)
-    petaflops, here, there = (float(figure.replace(",", "")) for figure in total.groups())
-    assert here == pytest.approx(petaflops * 1e15 / 1e11 / 3600, rel=0.1)
-    assert there == pytest.approx(petaflops * 1e15 / 2e14 / 3600, rel=0.1)
+    time = r" +([\d,.]+ (?:s|min|h))"
+    petaflops, here, there = re.search(rf"^ all +([\d,.]+){time}{time}", text, re.MULTILINE).groups()
+    flops = 1e15 * float(petaflops.replace(",", ""))
+    assert in_seconds(here) == pytest.approx(flops / 1e11, rel=0.1)
+    assert in_seconds(there) == pytest.approx(flops / 2e14, rel=0.1)
+    whole = re.search(rf"^ the whole run +(?:about|more than){time}", text, re.MULTILINE)[1]
+    assert in_seconds(whole) >= in_seconds(here)
     assert not list(tmp_path.iterdir())
 
 
@@ -276,3 +287,114 @@ def test_sequence_is_planned_from_the_command_line(capsys, monkeypatch, tiny_mod
     assert "sequence tasks" in text and "mood, Progressive Prompts" in text
     assert "distilled" not in text
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_time_of_every_method_counts_all_parts_of_a_run(
+    method, capsys, monkeypatch, config_file, plain_adapt, universal
+):
+    source = {"prompt": str(universal)} if method != "auto" and METHODS[method].needs_teachers else {}
+    plain = plain_adapt | {"method": method, "train": {"steps": -1}, "baselines": True} | source
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain))
+    times = re.findall(
+        r"^ (loading|compiling|search|training|evaluation|the whole).*  .*\d (s|min|h)\b", text, re.M
+    )
+    trained = method == "auto" or METHODS[method].trained
+    parts = ["loading", "compiling", *(["search", "training"] if trained else []), "evaluation", "the whole"]
+    assert [part for part, _ in times] == parts
+    assert "unknown" not in text
+
+
+@pytest.mark.parametrize("baseline", ["largest class", "linear probe"])
+def test_time_of_a_baseline_is_told(baseline, capsys, monkeypatch, config_file, plain_adapt):
+    text = printed(capsys, monkeypatch, "adapt", config_file(plain_adapt | {"baseline": baseline}))
+    assert "Nothing is trained." in text
+    assert ("evaluation" in text) == (baseline == "linear probe")
+
+
+def test_time_grows_with_what_there_is_to_do(capsys, monkeypatch, config_file, plain_adapt):
+    """Rows that are scored, seeds, baselines and steps."""
+    monkeypatch.setattr(dry_run, "this_machine", lambda dtype: Machine(2e4, 0.5, 0.0))
+
+    def seconds(**keys) -> float:
+        plain = plain_adapt | {"train": stage(1), "probe_every": 0} | keys
+        text = printed(capsys, monkeypatch, "adapt", config_file(plain))
+        return in_seconds(re.search(r"whole run +about (.*\d (?:s|min|h))", text)[1])
+
+    base = seconds()
+    assert seconds(test_rows=0) > base
+    assert seconds(seeds=[0, 1, 2]) > base
+    assert seconds(probe_every=1) > base
+    assert seconds(baselines=True) > base
+    assert seconds(train=stage(60)) > base
+    assert seconds(train={"steps": -1}) > base
+
+
+def test_machine_is_measured_once(monkeypatch, tmp_path, tiny_model):
+    monkeypatch.setenv("MPT_CACHE", str(tmp_path))
+    monkeypatch.setattr(machine, "MODEL", str(tiny_model))
+    first = this_machine("float32")
+    assert 0 < first.share <= 1 and first.compiling > 0 and first.speed == first.rate * first.share
+    monkeypatch.setattr(machine, "measured", None)
+    monkeypatch.setattr(machine, "machine_rate", lambda dtype: 1e9)
+    assert this_machine("float32") == Machine(1e9, first.share, first.compiling)
+
+
+ROW = {"text": "so glad", "label": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys", "config", "message"),
+    [
+        ([*toy_rows("mood"), ROW | {"label": "maybe"}], {}, {}, "label 'maybe' is not in the verbalizer"),
+        ([*toy_rows("mood"), {"text": "so"}], {}, {}, "no column 'label'"),
+        (
+            toy_rows("mood"),
+            {"verbalizer": {"yes": "good", "no": "good "}},
+            {},
+            "are the same tokens",
+        ),
+        (toy_rows("mood"), {"source": {"train": "mine.jsonl"}}, {}, "has no validation split"),
+        (toy_rows("mood", 1), {}, {}, "is empty"),
+        (toy_rows("mood"), {}, {"track": ["wandb"]}, ""),
+        (
+            toy_rows("mood"),
+            {},
+            {"baseline": "copy the input"},
+            "is for free text, and task mine is of class words",
+        ),
+        (toy_rows("mood"), {}, {"prompt": "nothing/there"}, "nothing/there"),
+        (toy_rows("mood"), {}, {"method": "attempt"}, "needs source prompts"),
+        (toy_rows("mood"), {}, {"vectors": {"start": "text"}}, "text"),
+    ],
+)
+def test_what_the_run_refuses_the_dry_run_refuses(
+    rows, keys, config, message, capsys, config_file, plain_adapt, tmp_path
+):
+    task = write_task(tmp_path, "mine", rows, **keys)
+    plain = plain_adapt | {"task": str(task), "out": str(tmp_path / "run")} | config
+    if config.get("track") and importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed")
+    file = config_file(plain)
+    said = refused(capsys, "adapt", file, "--dry-run")
+    assert message in said
+    assert not (tmp_path / "run").exists()
+    assert cli.main(["adapt", file]) == 2
+    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == said  # behind warnings
+
+
+def test_folder_of_another_run_is_refused_without_a_change(
+    capsys, config_file, plain_adapt, adapted, tmp_path, monkeypatch
+):
+    before = tree(adapted)
+    told = refused(capsys, "adapt", config_file(plain_adapt | {"out": str(adapted)}), "--dry-run")
+    assert f"{adapted} holds a run of another config" in told
+    task = Path(plain_adapt["task"])
+    monkeypatch.chdir(task.parent)
+    again = "adapt", str(adapted / "config.yaml"), "--task", task.name, "--dry-run"
+    assert cli.main([*again, "--baselines"]) == cli.main(again) == 0
+    assert tree(adapted) == before
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("precious")
+    told = refused(capsys, "adapt", config_file(plain_adapt | {"out": str(tmp_path / "thesis")}), "--dry-run")
+    assert "exists and is no run of mpt" in told
