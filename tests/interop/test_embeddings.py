@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_no_path_of_this_machine_is_exported(format, kind, tmp_path, tiny_model)
         assert json.loads(config.read_text())["base_model_name_or_path"] == tiny_model.name
     readme = (out / "README.md").read_text()
     assert f"in a folder called `{tiny_model.name}` (weights " in readme
+
+
+@pytest.mark.parametrize("format", ["peft", "embeddings"])
+def test_the_run_that_a_prompt_started_from_is_no_path_of_this_machine(format, adapted, universal, tmp_path):
+    """The command was given its whole path."""
+    assert str(universal) in load_prompt(adapted, "adapted")[1].method
+    out = export_run(adapted, format, tmp_path / "out")
+    for file in filter(Path.is_file, out.rglob("*")):
+        assert str(universal.parents[1]).encode() not in file.read_bytes(), file
+    assert f"started from {universal.parent.name}/{universal.name}\n" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
