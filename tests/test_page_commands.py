@@ -1,0 +1,59 @@
+"""Every command of the README and of docs/ runs as it stands there; the settings alone are tiny."""
+
+import re
+
+import pytest
+from pages import DRAWINGS, ELSEWHERE, NOT_RUN, OPTIONS, PAGES, World, blocks, with_options
+from toys import ROOT
+
+from mpt import cli
+
+README, BANK = ROOT / "README.md", ROOT / "docs" / "bank.md"
+WITH_COMMANDS = [page for page in PAGES if any(block.is_python or block.is_shell for block in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    there = World(tmp_path_factory.mktemp("pages"))
+    yield there
+    there.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+def test_commands_of_a_page_run(page, world):
+    """Behind those of the README and of the bank, whose runs the other pages name."""
+    for each in (README, BANK, page):
+        world.run(each)
+
+
+def test_every_block_is_known():
+    """A block of a new kind has to be run, or named with the reason why it is not."""
+    every = [block for page in PAGES for block in blocks(page)]
+    assert len(every) == sum(page.read_text("utf-8").count("\n```") for page in PAGES) / 2
+    languages = {"", "bash", "python", "yaml", "{toctree}"}
+    assert {block.language for block in every} <= languages
+    for start in (*DRAWINGS, *NOT_RUN):
+        assert [block for block in every if block.text.startswith(start)], f"no block begins with {start!r}"
+
+
+def test_shell_blocks_hold_commands_of_known_programs():
+    lines = [
+        line
+        for page in PAGES
+        for block in blocks(page)
+        if block.is_shell
+        for line in re.sub(r"\\\n", "", block.text).splitlines()
+    ]
+    programs = {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}
+    assert programs <= {"mpt", "python", "curl", "echo", "jupyter"}
+    named = {words.split()[0] for line in lines for words in re.findall(r"\bmpt ([a-z]+)", line)}
+    assert named <= set(cli.COMMANDS)
+    assert [start for start in ELSEWHERE if not any(start in line for line in lines)] == []
+    assert [start for start in OPTIONS if not any(f"mpt {start}" in line for line in lines)] == []
+
+
+def test_options_go_by_the_longest_beginning():
+    assert with_options(["tasks", "check", "a.yaml"]) == ["tasks", "check", "a.yaml"]
+    assert with_options(["pretrain", "mpt_source"])[2:] == OPTIONS["pretrain mpt_source"]
+    assert with_options(["pretrain", "mine"])[2:] == OPTIONS["pretrain"]
