@@ -23,7 +23,7 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
 def test_commands_of_a_page_run(page, world):
     """Behind those of the README and of the bank, whose runs the other pages name."""
-    for each in (README, BANK, page):
+    for each in (page,) if page == README else (README, BANK, page):
         world.run(each)
 
 
