@@ -53,14 +53,6 @@ SPECS = {
     "umt5": T5Spec(**_T5, activation="relu", gated=False, bias_everywhere=True, tied=True),
     "llama": DecoderSpec(**_DECODER | {"heads": 24, "kv_heads": 3}),
     "gemma2": DecoderSpec(**_DECODER, **_GEMMA, windows=(3, 2**30)),
-    "olmo3": DecoderSpec(
-        **_DECODER,
-        qk_norm="heads",
-        pre_norms=False,
-        post_norms=True,
-        windows=(3, 2**30),
-        query_growth=(0.3, 4),
-    ),
     "qwen3_moe": DecoderSpec(
         **_DECODER, qk_norm="head", experts=5, experts_per_token=2, experts_weighed=True, logit_scale=0.5
     ),

@@ -15,7 +15,7 @@ from mpt.sharding import by_tensor, kv_copies
 
 
 def entered(
-    spec: DecoderSpec, ends: Layer, x: Float[Array, "*rows D"], positions: Int[Array, "*rows"]
+    spec: DecoderSpec, ends: Layer, x: Float[Array, "*rows D"], positions: Int[Array, "*#rows"]
 ) -> Float[Array, "*rows D"]:
     """Embeddings as the first layer reads them: scaled, and with learned positions added."""
     if spec.positions:

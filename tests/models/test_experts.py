@@ -14,26 +14,40 @@ from mpt.loading.hf import load_pretrained
 from mpt.loading.shapes import abstract_backbone
 from mpt.methods.lora import with_lora
 from mpt.models.cost import batch_cost, parameter_count
-from mpt.models.layers import routed_feed_forward
+from mpt.models.layers import chosen_experts, every_expert, feed_forward
+from mpt.models.quantize import rounded
 
 
-@pytest.mark.parametrize("weighed", [True, False])
-def test_each_token_meets_the_experts_that_its_router_chooses(weighed):
-    """As token by token and expert by expert."""
-    shapes = {"router": (4, 3), "expert_gate": (3, 4, 6), "expert_up": (3, 4, 6), "expert_down": (3, 6, 4)}
-    w, x = normals(0, shapes), normal(1, 5, 4)
+@pytest.mark.parametrize("way", [every_expert, chosen_experts])
+def test_each_token_meets_the_experts_that_it_has_chosen(way):
+    """As token by token and expert by expert, in the gradient too, by either way; in 8 bits as well."""
+    drawn = normals(0, {"gate": (3, 4, 6), "up": (3, 4, 6), "down": (3, 6, 4)})
+    x, shares = jnp.asarray(normal(1, 5, 4)), jax.nn.softmax(jnp.asarray(normal(2, 5, 2)))
+    chosen = jnp.array([[0, 1], [2, 0], [1, 0], [0, 2], [2, 0]])
 
-    def expert(row, e):
-        return (np.maximum(row @ w["expert_gate"][e], 0) * (row @ w["expert_up"][e])) @ w["expert_down"][e]
+    def naive(experts, x):
+        return jnp.stack(
+            [
+                sum(
+                    share * feed_forward({name: matrix[e] for name, matrix in experts.items()}, row, "silu")
+                    for share, e in zip(row_shares, row_chosen)
+                )
+                for row, row_shares, row_chosen in zip(x, shares, chosen)
+            ]
+        )
 
-    def token(row):
-        shares = np.exp(row @ w["router"])
-        chosen = np.argsort(-shares)[:2]
-        total = shares[chosen].sum() if weighed else shares.sum()
-        return sum(shares[e] * expert(row, e) for e in chosen) / total
-
-    found = routed_feed_forward(jax.tree.map(jnp.asarray, w), jnp.asarray(x), "relu", 2, weighed)
-    np.testing.assert_allclose(found, np.stack([token(row) for row in x]), rtol=1e-4, atol=1e-5)
+    for quantised in (False, True):
+        experts = {name: jnp.asarray(matrix) for name, matrix in drawn.items()}
+        if quantised:
+            pairs = {name: rounded(matrix, (1,)) for name, matrix in experts.items()}
+            experts = {name: matrix for name, (matrix, _) in pairs.items()}
+            experts |= {f"{name}_scale": scale for name, (_, scale) in pairs.items()}
+        found, back = jax.vjp(lambda x: way(experts, x, shares, chosen, "silu"), x)  # noqa: B023
+        wanted, naive_back = jax.vjp(lambda x: naive(experts, x), x)  # noqa: B023
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            *(b(jnp.ones_like(x))[0] for b in (back, naive_back)), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_lora_of_experts_is_refused(tmp_path):
