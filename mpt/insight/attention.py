@@ -16,8 +16,8 @@ from jaxtyping import Array, Bool, Float
 from mpt.models.attention import KV, attend, visible
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
-from mpt.models.decoder_layer import block
-from mpt.models.layers import Layer, feed_forward, linear, look_up, rms_norm, values
+from mpt.models.decoder_layer import block, entered
+from mpt.models.layers import Layer, feed_forward, linear, rms_norm, values
 from mpt.models.t5 import T5
 from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
 from mpt.types import Batch
@@ -56,8 +56,7 @@ def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]
     x = jnp.concatenate([row_prompts, _rows(backbone, batch)], axis=1)
     positions = jnp.arange(x.shape[1])[None]
     labels = length + batch.cells[batch.positions] % width
-    if spec.positions:
-        x = x + look_up(values(backbone.ends), "position_table", positions)
+    x = entered(spec, values(backbone.ends), x, positions)
     angles, scoring = spec.angles(positions), spec.scoring
 
     def layer(x: Float[Array, "B S D"], w: Layer):

@@ -53,6 +53,16 @@ def smollm3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(spec, ropes=tuple(ropes))
 
 
+def granite(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(
+        llama(config, tensors),
+        input_scale=config.embedding_multiplier,
+        residual_scale=config.residual_multiplier,
+        attention_scale=config.attention_multiplier,
+        logit_scale=1 / config.logits_scaling,
+    )
+
+
 def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(
         llama(config, tensors),

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, llama, qwen2, qwen3, smollm3
+from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, qwen2, qwen3, smollm3
 from mpt.loading.t5_specs import mt5, t5, umt5
 from mpt.loading.tensor_names import COPIES, GEMMA_TABLE, GPT2_TABLE, HEAD, LLAMA_TABLE, T5_TABLE, UMT5_TABLE
 from mpt.loading.weights import Table, Tensors
@@ -88,6 +88,7 @@ FAMILIES = {
     "gemma2": Family(Decoder, gemma2, GEMMA_TABLE, "model."),
     "gemma3_text": Family(Decoder, gemma3, GEMMA_TABLE, "model."),
     "gpt2": Family(Decoder, gpt2, GPT2_TABLE, "transformer."),
+    "granite": Family(Decoder, granite, LLAMA_TABLE, "model."),
     "llama": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mt5": Family(T5, mt5, T5_TABLE),

@@ -33,7 +33,7 @@ from mpt.models.attention import (
 )
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
-from mpt.models.decoder_layer import block, norm, sharded_heads
+from mpt.models.decoder_layer import block, entered, norm, sharded_heads
 from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import (
     REMAT,
@@ -95,21 +95,21 @@ class Decoder(nnx.Module):
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """The logits of final hidden states, in float32."""
-        return self._capped(score(unsharded(self.ends), self._head, x))
+        return self._to_logits(score(unsharded(self.ends), self._head, x))
 
     def logits_of(self, x: Float[Array, "... D"], tokens: Int[Array, ...]) -> Float[Array, ...]:
         """The logit of one token for each final hidden state, in float32."""
-        return self._capped(score_tokens(unsharded(self.ends), self._head, x, tokens))
+        return self._to_logits(score_tokens(unsharded(self.ends), self._head, x, tokens))
 
     def output_embeddings(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
-        return look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
+        return self.spec.logit_scale * look_up(unsharded(self.ends), self._head, tokens).astype(jnp.float32)
 
     @property
     def _head(self) -> str:
         return "embedding" if self.spec.tied else "head"
 
-    def _capped(self, logits: Float[Array, ...]) -> Float[Array, ...]:
-        cap = self.spec.logit_cap
+    def _to_logits(self, scores: Float[Array, ...]) -> Float[Array, ...]:
+        logits, cap = self.spec.logit_scale * scores, self.spec.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
     def __call__(
@@ -293,7 +293,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "*rows D"], KV]:
         """Runs ``x`` through layers; also every layer's keys and values of ``x``.
 
-        Learned positions are added before the first layer, and the final norm follows the last one.
+        The first layer is preceded by ``entered``, and the last one followed by the final norm.
 
         Args:
             positions: the position of each element of ``x`` in its row.
@@ -303,8 +303,8 @@ class Decoder(nnx.Module):
             span: the layers from one to before another; all of them where left out.
         """
         first, last = span = span or (0, self.spec.layers)
-        if self.spec.positions and first == 0:
-            x = x + look_up(unsharded(self.ends), "position_table", positions)
+        if first == 0:
+            x = entered(self.spec, unsharded(self.ends), x, positions)
 
         angles = self.spec.angles(positions)
 

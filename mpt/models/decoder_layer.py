@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mpt.models.attention import KV
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.layers import Layer, feed_forward, layer_norm, linear, rms_norm
+from mpt.models.layers import Layer, feed_forward, layer_norm, linear, look_up, rms_norm
 from mpt.models.rope import Angles, rotate
 from mpt.sharding import by_tensor, kv_copies
+
+
+def entered(
+    spec: DecoderSpec, ends: Layer, x: Float[Array, "*rows D"], positions: Int[Array, "*#rows"]
+) -> Float[Array, "*rows D"]:
+    """Embeddings as the first layer reads them: scaled, and with learned positions added."""
+    if spec.positions:
+        x = x + look_up(ends, "position_table", positions)
+    return x if spec.input_scale == 1.0 else x * jnp.asarray(spec.input_scale, x.dtype)
 
 
 def block(
@@ -38,10 +47,17 @@ def block(
         q, k = (rotate(y, angles) for y in (q, k))
     q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
     h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
-    x = x + (norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
+    x = added(spec, x, norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
     h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
-    return x + (norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
+    return added(spec, x, norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
+
+
+def added(
+    spec: DecoderSpec, x: Float[Array, "*rows D"], h: Float[Array, "*rows D"]
+) -> Float[Array, "*rows D"]:
+    """The residual stream, with what a part of a layer adds to it."""
+    return x + (h if spec.residual_scale == 1.0 else h * jnp.asarray(spec.residual_scale, h.dtype))
 
 
 def sharded_heads(kv: KV) -> KV:

@@ -30,8 +30,11 @@ class DecoderSpec:
         gated: the feed-forward's activation multiplies a second projection.
         biases: names of the linear maps that have a bias.
         embed_scale: factor on token embeddings, but not on prompts.
+        input_scale: factor on all that enters the first layer, prompts and tokens alike.
+        residual_scale: factor on what a layer's attention and feed-forward add.
         attention_scale: factor on the attention scores.
         attention_cap: tanh bound of the attention scores.
+        logit_scale: factor on the logits.
         logit_cap: tanh bound of the logits.
         tied: the embedding table is the output head.
     """
@@ -56,8 +59,11 @@ class DecoderSpec:
     gated: bool = True
     biases: tuple[str, ...] = ()
     embed_scale: float = 1.0
+    input_scale: float = 1.0
+    residual_scale: float = 1.0
     attention_scale: float | None = None
     attention_cap: float | None = None
+    logit_scale: float = 1.0
     logit_cap: float | None = None
 
     def __post_init__(self):

@@ -99,6 +99,14 @@ DECODERS = {
     },
     "qwen3": {"model_type": "qwen3", **_decoder, "head_dim": 12},
     "smollm3": {"model_type": "smollm3", **_headless, "no_rope_layers": [1, 0, 1, 1]},
+    "granite": {
+        "model_type": "granite",
+        **_headless,
+        "embedding_multiplier": 1.5,
+        "residual_multiplier": 0.7,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 3.0,
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
