@@ -46,7 +46,7 @@ TRAINED = [(8, 1, 1), (2, 2, 2)]
 _SIZES = {"vocab": VOCAB, "d_model": WIDTH, "layers": 2, "head_dim": 4, "d_ff": 64, "norm_eps": 1e-6}
 _T5 = _SIZES | {"decoder_layers": 2, "heads": 8, "buckets": 8, "max_distance": 12, "logit_scale": 1.0}
 _DECODER = _SIZES | {"heads": 8, "kv_heads": 2, "ropes": (Rope(theta=100.0),) * 2, "tied": True}
-_GEMMA = {"norm_offset": 1.0, "qk_norm": True, "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
+_GEMMA = {"norm_offset": 1.0, "qk_norm": "head", "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
 _GPT2 = {"positions": 64, "norm": "layer", "gated": False, "activation": "gelu_new"}
 SPECS = {
     "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),

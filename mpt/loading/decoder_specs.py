@@ -44,7 +44,7 @@ def qwen2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 
 def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
-    return replace(llama(config, tensors), qk_norm=True)
+    return replace(llama(config, tensors), qk_norm="head")
 
 
 def smollm3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
@@ -63,6 +63,10 @@ def granite(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     )
 
 
+def olmo2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    return replace(llama(config, tensors), qk_norm="heads", pre_norms=False, post_norms=True)
+
+
 def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(
         llama(config, tensors),
@@ -77,7 +81,7 @@ def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     # The config still has the soft caps, but the third generation's attention does not use them.
-    return replace(gemma2(config, tensors), qk_norm=True, attention_cap=None)
+    return replace(gemma2(config, tensors), qk_norm="head", attention_cap=None)
 
 
 def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:

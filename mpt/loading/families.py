@@ -15,9 +15,18 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, qwen2, qwen3, smollm3
+from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, olmo2, qwen2, qwen3, smollm3
 from mpt.loading.t5_specs import mt5, t5, umt5
-from mpt.loading.tensor_names import COPIES, GEMMA_TABLE, GPT2_TABLE, HEAD, LLAMA_TABLE, T5_TABLE, UMT5_TABLE
+from mpt.loading.tensor_names import (
+    COPIES,
+    GEMMA_TABLE,
+    GPT2_TABLE,
+    HEAD,
+    LLAMA_TABLE,
+    OLMO_TABLE,
+    T5_TABLE,
+    UMT5_TABLE,
+)
 from mpt.loading.weights import Table, Tensors
 from mpt.models.decoder import Decoder
 from mpt.models.t5 import T5
@@ -92,6 +101,7 @@ FAMILIES = {
     "llama": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mt5": Family(T5, mt5, T5_TABLE),
+    "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),

@@ -39,6 +39,12 @@ GEMMA_TABLE: Table = {
     "layers.{}.post_feedforward_layernorm.weight": ("layers.mlp_post_norm", "d -> d"),
 }
 
+OLMO_TABLE: Table = {
+    **GEMMA_TABLE,
+    "layers.{}.self_attn.q_norm.weight": ("layers.q_norm", "(n h) -> n h"),
+    "layers.{}.self_attn.k_norm.weight": ("layers.k_norm", "(n h) -> n h"),
+}
+
 GPT2_TABLE: Table = {
     "wte.weight": ("ends.embedding", "v d -> v d"),
     "wpe.weight": ("ends.position_table", "t d -> t d"),

@@ -36,20 +36,18 @@ def block(
         angles: the rotations at the positions of ``x``; None where positions are learned.
         attention: takes the layer's queries, and its keys and values of ``x``.
     """
-    h = norm(spec, w, "attention_norm", x)
+    h = norm(spec, w, "attention_norm", x) if spec.pre_norms else x
     q, k, v = (linear(w, name, h) for name in ("q", "k", "v"))
     if spec.qk_norm:
-        q, k = (
-            rms_norm(y, w[f"{name}_norm"], spec.norm_eps, spec.norm_offset)
-            for name, y in (("q", q), ("k", k))
-        )
+        q, k = (head_norm(spec, w[f"{name}_norm"], y) for name, y in (("q", q), ("k", k)))
     if angles is not None:
         q, k = (rotate(y, angles) for y in (q, k))
     q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
     h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
     x = added(spec, x, norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
-    h = by_tensor(feed_forward(w, norm(spec, w, "mlp_norm", x), spec.activation), "embed")
+    h = norm(spec, w, "mlp_norm", x) if spec.pre_norms else x
+    h = by_tensor(feed_forward(w, h, spec.activation), "embed")
     return added(spec, x, norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
 
 
@@ -68,6 +66,14 @@ def sharded_heads(kv: KV) -> KV:
     copies = kv_copies(kv.k.shape[-2])
     k, v = (jnp.repeat(part, copies, axis=-2) if copies > 1 else part for part in kv)
     return KV(by_tensor(k, "kv_heads", "head_dim"), by_tensor(v, "kv_heads", "head_dim"))
+
+
+def head_norm(
+    spec: DecoderSpec, scale: Float[Array, "*heads H"], x: Float[Array, "*rows N H"]
+) -> Float[Array, "*rows N H"]:
+    """The norm of queries or keys: of each head, or of all heads together where ``scale`` is of all."""
+    flat = x.reshape(*x.shape[: x.ndim - scale.ndim], scale.size)
+    return rms_norm(flat, scale.reshape(-1), spec.norm_eps, spec.norm_offset).reshape(x.shape)
 
 
 def norm(spec: DecoderSpec, w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... D"]:

@@ -25,8 +25,9 @@ class DecoderSpec:
         positions: rows of the learned position table; 0 where there are rotary embeddings.
         norm: root-mean-square or layer norm.
         norm_offset: added to the norms' stored scales.
-        qk_norm: queries and keys are normalised, head by head.
-        post_norms: the outputs of attention and feed-forward are normalised as well as their inputs.
+        qk_norm: queries and keys are normalised, head by head or all heads together.
+        pre_norms: the inputs of attention and feed-forward are normalised.
+        post_norms: their outputs are.
         gated: the feed-forward's activation multiplies a second projection.
         biases: names of the linear maps that have a bias.
         embed_scale: factor on token embeddings, but not on prompts.
@@ -53,7 +54,8 @@ class DecoderSpec:
     positions: int = 0
     norm: Literal["rms", "layer"] = "rms"
     norm_offset: float = 0.0
-    qk_norm: bool = False
+    qk_norm: Literal["head", "heads"] | None = None
+    pre_norms: bool = True
     post_norms: bool = False
     activation: str = "silu"
     gated: bool = True
@@ -108,19 +110,21 @@ class DecoderSpec:
     def layer_parts(self) -> dict[str, str]:
         """The weights of the layers, stacked along their first axis, with their logical axes."""
         parts = {
-            "attention_norm": "embed",
             "q": "embed heads head_dim",
             "k": "embed kv_heads head_dim",
             "v": "embed kv_heads head_dim",
             "out": "heads head_dim embed",
-            "mlp_norm": "embed",
             "up": "embed mlp",
             "down": "mlp embed",
         }
         if self.gated:
             parts["gate"] = "embed mlp"
-        if self.qk_norm:
+        if self.qk_norm == "head":
             parts |= {"q_norm": "head_dim", "k_norm": "head_dim"}
+        if self.qk_norm == "heads":
+            parts |= {"q_norm": "heads head_dim", "k_norm": "kv_heads head_dim"}
+        if self.pre_norms:
+            parts |= {"attention_norm": "embed", "mlp_norm": "embed"}
         if self.post_norms:
             parts |= {"attention_post_norm": "embed", "mlp_post_norm": "embed"}
         outputs = {name: axes.split(" ", 1)[1] for name, axes in parts.items() if name in self.biases}

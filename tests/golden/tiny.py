@@ -107,6 +107,7 @@ DECODERS = {
         "attention_multiplier": 0.2,
         "logits_scaling": 3.0,
     },
+    "olmo2": {"model_type": "olmo2", **_headless},
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
