@@ -64,6 +64,7 @@ def granite(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 
 
 def olmo2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """OLMo 2 and 3; the third generation's windows and ropes are read with Llama's."""
     return replace(llama(config, tensors), qk_norm="heads", pre_norms=False, post_norms=True)
 
 

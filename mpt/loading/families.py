@@ -102,6 +102,7 @@ FAMILIES = {
     "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mt5": Family(T5, mt5, T5_TABLE),
     "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),
+    "olmo3": Family(Decoder, olmo2, OLMO_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),

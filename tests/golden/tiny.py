@@ -108,6 +108,15 @@ DECODERS = {
         "logits_scaling": 3.0,
     },
     "olmo2": {"model_type": "olmo2", **_headless},
+    "olmo3": {
+        "model_type": "olmo3",
+        **_headless,
+        "sliding_window": 5,
+        "rope_parameters": {
+            "full_attention": _yarn,
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        },
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
