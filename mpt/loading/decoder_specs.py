@@ -15,8 +15,12 @@ from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.rope import STILL, Rope
 
 
-def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
-    """Llama 2 and 3 and SmolLM2; the families below build on it."""
+def llama(config: PreTrainedConfig, tensors: Collection[str], rotated: float = 1.0) -> DecoderSpec:
+    """Llama 2 and 3 and SmolLM2; the families below build on it.
+
+    Args:
+        rotated: the fraction of each head that rotates.
+    """
     # Not what a config file holds beyond its class's fields: transformers does not read it, either.
     fields = declared(config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -30,7 +34,7 @@ def llama(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
         kv_heads=config.num_key_value_heads,
         head_dim=head_dim,
         d_ff=config.intermediate_size,
-        ropes=_ropes(config),
+        ropes=_ropes(config, rotated),
         norm_eps=config.rms_norm_eps,
         tied=tied(config, tensors),
         windows=_windows(config),
@@ -66,6 +70,11 @@ def granite(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 def olmo2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     """OLMo 2 and 3; the third generation's windows and ropes are read with Llama's."""
     return replace(llama(config, tensors), qk_norm="heads", pre_norms=False, post_norms=True)
+
+
+def phi3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """Phi 3 and 4, whose rotation is of a part of each head."""
+    return llama(config, tensors, rotated=config.rope_parameters["partial_rotary_factor"])
 
 
 def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
@@ -105,15 +114,15 @@ def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     )
 
 
-def _ropes(config: PreTrainedConfig) -> tuple[Rope, ...]:
+def _ropes(config: PreTrainedConfig, rotated: float) -> tuple[Rope, ...]:
     """The rotary embedding of each layer: the same for all layers, or one per type of layer."""
     parameters: dict[str, Any] = config.rope_parameters
     longest = config.max_position_embeddings
     if "rope_theta" in parameters:
-        return (Rope.from_hf(parameters, longest),) * config.num_hidden_layers
+        return (Rope.from_hf(parameters, longest, rotated),) * config.num_hidden_layers
     # As in transformers, which looks for this one beside the types of layers.
     whole = {"truncate": parameters.get("truncate", True)}
-    return tuple(Rope.from_hf(parameters[kind] | whole, longest) for kind in config.layer_types)
+    return tuple(Rope.from_hf(parameters[kind] | whole, longest, rotated) for kind in config.layer_types)
 
 
 def _windows(config: PreTrainedConfig) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, olmo2, qwen2, qwen3, smollm3
+from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, olmo2, phi3, qwen2, qwen3, smollm3
 from mpt.loading.t5_specs import mt5, t5, umt5
 from mpt.loading.tensor_names import (
     COPIES,
@@ -24,6 +24,7 @@ from mpt.loading.tensor_names import (
     HEAD,
     LLAMA_TABLE,
     OLMO_TABLE,
+    PHI_TABLE,
     T5_TABLE,
     UMT5_TABLE,
 )
@@ -103,6 +104,7 @@ FAMILIES = {
     "mt5": Family(T5, mt5, T5_TABLE),
     "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),
     "olmo3": Family(Decoder, olmo2, OLMO_TABLE, "model."),
+    "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),

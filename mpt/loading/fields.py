@@ -56,6 +56,7 @@ USED = SIZES | frozenset(
         "rope_parameters",
         "no_rope_layers",
         "max_position_embeddings",
+        "original_max_position_embeddings",
         "attention_bias",
         "mlp_bias",
         "layer_types",

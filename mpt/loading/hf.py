@@ -84,8 +84,8 @@ def load_pretrained(
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
     abstract = nnx.eval_shape(lambda: family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, remat=remat))
-    sizes = {"h": spec.head_dim, "x": 3}
     table: Table = family.table_of(names) | dict.fromkeys(copies)
+    sizes = {"h": spec.head_dim}
     backbone = load_weights(abstract, tensors, table, sizes, path, shardings or weight_shardings())
     if weights == "int8":
         quantize(backbone)

@@ -39,6 +39,12 @@ GEMMA_TABLE: Table = {
     "layers.{}.post_feedforward_layernorm.weight": ("layers.mlp_post_norm", "d -> d"),
 }
 
+PHI_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.self_attn.qkv_proj.weight": ("layers.q layers.k layers.v", "(x h) d -> d x h"),
+    "layers.{}.mlp.gate_up_proj.weight": ("layers.gate layers.up", "x d -> d x"),
+}
+
 OLMO_TABLE: Table = {
     **GEMMA_TABLE,
     "layers.{}.self_attn.q_norm.weight": ("layers.q_norm", "(n h) -> n h"),
@@ -53,8 +59,8 @@ GPT2_TABLE: Table = {
     "lm_head.weight": ("ends.head", "v d -> v d"),
     "h.{}.ln_1.weight": ("layers.attention_norm", "d -> d"),
     "h.{}.ln_1.bias": ("layers.attention_norm_bias", "d -> d"),
-    "h.{}.attn.c_attn.weight": ("layers.q layers.k layers.v", "d (x n h) -> x d n h"),
-    "h.{}.attn.c_attn.bias": ("layers.q_bias layers.k_bias layers.v_bias", "(x n h) -> x n h"),
+    "h.{}.attn.c_attn.weight": ("layers.q layers.k layers.v", "d (x h) -> d x h"),
+    "h.{}.attn.c_attn.bias": ("layers.q_bias layers.k_bias layers.v_bias", "(x h) -> x h"),
     "h.{}.attn.c_proj.weight": ("layers.out", "(n h) d -> n h d"),
     "h.{}.attn.c_proj.bias": ("layers.out_bias", "d -> d"),
     "h.{}.attn.bias": None,  # the causal mask

@@ -7,8 +7,9 @@ one tensor is in memory beside the model itself.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -24,8 +25,8 @@ from mpt.errors import UserError
 Model = TypeVar("Model", bound=nnx.Module)
 
 # Maps a name in the checkpoint, with "{}" for the layer, to a path in the model and an einops pattern; or to
-# None for a tensor that is not needed. If there are several paths, the pattern's leading axis "x" is split
-# between them.
+# None for a tensor that is not needed. If there are several paths, they share the pattern's axis "x": one
+# behind another, each has as many of its places as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
 # A function from a weight's logical axes and shape to its sharding.
@@ -45,12 +46,22 @@ class Tensors(Protocol):
     def file(self, name: str) -> Path: ...
 
 
+class Part(NamedTuple):
+    axis: int
+    first: int
+    last: int
+
+
 class Source(NamedTuple):
-    """The tensor that a weight, or one layer of it, comes from; ``part`` is its index along the axis "x"."""
+    """The tensor that a weight, or one layer of it, comes from, and the part of it if it has others.
+
+    Attributes:
+        part: the axis of what ``layout`` makes of the tensor, and from where to where on it.
+    """
 
     name: str
     layout: str
-    part: int | None
+    part: Part | None = None
 
 
 # The sources of each target, by layer; the layer is None for weights outside the layers.
@@ -118,12 +129,13 @@ def _write(
     layer: int | Int[Array, ""] | None,
     layout: str,
     lengths: tuple[tuple[str, int], ...],
-    part: int | None,
+    part: Part | None,
     sharding: jax.sharding.Sharding | None,
 ) -> Array:
     """Writes a tensor, or part ``part`` of it, into a weight or one layer of it, in place."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
-    arranged = arranged if part is None else arranged[part]
+    if part is not None:
+        arranged = jax.lax.slice_in_dim(arranged, part.first, part.last, axis=part.axis)
     if layer is not None:  # not .at[].set(), whose scatter copies the array
         arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
     return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
@@ -151,9 +163,19 @@ def _sources(
         elif layer in sources[paths[0]]:
             faults.append(f"'{name}' and '{sources[paths[0]][layer].name}' are the same weight")
         else:
-            for part, path in enumerate(paths):
-                sources[path][layer] = Source(name, layout, part if len(paths) > 1 else None)
+            shapes = [targets[path].shape[layer is not None :] for path in paths]
+            for path, part in zip(paths, _parts(layout, shapes)):
+                sources[path][layer] = Source(name, layout, part)
     return sources, faults
+
+
+def _parts(layout: str, shapes: Sequence[tuple[int, ...]]) -> list[Part | None]:
+    """The parts of one tensor that weights of these shapes are."""
+    if len(shapes) == 1:
+        return [None]
+    axis = layout.split("->")[1].split().index("x")
+    ends = list(itertools.accumulate((shape[axis] for shape in shapes), initial=0))
+    return [Part(axis, first, last) for first, last in itertools.pairwise(ends)]
 
 
 def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]) -> list[str]:
@@ -173,22 +195,35 @@ def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]
 def _misshapen(
     sources: Sources, tensors: Tensors, targets: Mapping[str, nnx.Variable], sizes: Mapping[str, int]
 ) -> list[str]:
-    faults = {}
+    """An error text for each tensor whose shape is not that of the weights which it fills together."""
+    faults, whole = {}, _together(sources)
     for target, layers in sources.items():
         for layer, (name, layout, part) in layers.items():
             expected = targets[target].shape[0 if layer is None else 1 :]
+            if part is not None:
+                expected = (*expected[: part.axis], whole[name], *expected[part.axis + 1 :])
             shape = tensors.shape(name)
             stand_in = np.broadcast_to(np.int8(0), shape)
             try:
                 arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
             except EinopsError:
                 arranged = None
-            if arranged is None or arranged[0 if part is None else 1 :] != expected:
+            if arranged != expected:
                 faults[name] = (
                     f"'{name}' in {tensors.file(name).name} has shape {shape}, "
                     f"the config asks for {expected} laid out as '{layout}'"
                 )
     return list(faults.values())
+
+
+def _together(sources: Sources) -> dict[str, int]:
+    """The length of the axis that several weights share, of each tensor that has one."""
+    found: dict[str, int] = {}
+    for layers in sources.values():
+        for name, _, part in layers.values():
+            if part is not None:
+                found[name] = max(found.get(name, 0), part.last)
+    return found
 
 
 def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:

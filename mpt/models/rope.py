@@ -121,7 +121,7 @@ class Rope:
 
         Args:
             longest: the config's ``max_position_embeddings``.
-            part: the fraction that rotates in this family, whatever the type of scaling.
+            part: the fraction of a head that rotates.
 
         Raises:
             UserError: the type of scaling is unknown, or its parameters are out of range.

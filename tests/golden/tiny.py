@@ -117,6 +117,19 @@ DECODERS = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
         },
     },
+    "phi3": {
+        "model_type": "phi3",
+        **_headless,
+        "rope_parameters": {
+            **_longrope,
+            "partial_rotary_factor": 0.5,
+            "short_factor": [1.0, 3.0],
+            "long_factor": [2.0, 9.0],
+        },
+        "original_max_position_embeddings": 64,
+        "max_position_embeddings": 256,
+        "sliding_window": 7,
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
