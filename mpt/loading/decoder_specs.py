@@ -72,6 +72,12 @@ def olmo2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(llama(config, tensors), qk_norm="heads", pre_norms=False, post_norms=True)
 
 
+def ministral3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    parameters = config.rope_parameters
+    growth = parameters["llama_4_scaling_beta"], parameters["original_max_position_embeddings"]
+    return replace(llama(config, tensors), query_growth=growth)
+
+
 def phi3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     """Phi 3 and 4, whose rotation is of a part of each head."""
     return llama(config, tensors, rotated=config.rope_parameters["partial_rotary_factor"])

@@ -15,7 +15,19 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import gemma2, gemma3, gpt2, granite, llama, olmo2, phi3, qwen2, qwen3, smollm3
+from mpt.loading.decoder_specs import (
+    gemma2,
+    gemma3,
+    gpt2,
+    granite,
+    llama,
+    ministral3,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    smollm3,
+)
 from mpt.loading.t5_specs import mt5, t5, umt5
 from mpt.loading.tensor_names import (
     COPIES,
@@ -100,6 +112,7 @@ FAMILIES = {
     "gpt2": Family(Decoder, gpt2, GPT2_TABLE, "transformer."),
     "granite": Family(Decoder, granite, LLAMA_TABLE, "model."),
     "llama": Family(Decoder, llama, LLAMA_TABLE, "model."),
+    "ministral3": Family(Decoder, ministral3, LLAMA_TABLE, "model."),
     "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "mt5": Family(T5, mt5, T5_TABLE),
     "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),

@@ -42,6 +42,8 @@ def block(
         q, k = (head_norm(spec, w[f"{name}_norm"], y) for name, y in (("q", q), ("k", k)))
     if angles is not None:
         q, k = (rotate(y, angles) for y in (q, k))
+        if angles.query_scale is not None:
+            q = q * angles.query_scale[..., None, None].astype(q.dtype)
     q, kv = by_tensor(q, "heads", "head_dim"), sharded_heads(KV(k, v))
     h = by_tensor(linear(w, "out", attention(q, kv), axes=2), "embed")
     x = added(spec, x, norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)

@@ -34,6 +34,7 @@ class DecoderSpec:
         input_scale: factor on all that enters the first layer, prompts and tokens alike.
         residual_scale: factor on what a layer's attention and feed-forward add.
         attention_scale: factor on the attention scores.
+        query_growth: a and c where queries at position p are multiplied by 1 + a log(1 + ⌊p / c⌋) (Llama 4).
         attention_cap: tanh bound of the attention scores.
         logit_scale: factor on the logits.
         logit_cap: tanh bound of the logits.
@@ -64,6 +65,7 @@ class DecoderSpec:
     input_scale: float = 1.0
     residual_scale: float = 1.0
     attention_scale: float | None = None
+    query_growth: tuple[float, int] | None = None
     attention_cap: float | None = None
     logit_scale: float = 1.0
     logit_cap: float | None = None
@@ -150,4 +152,9 @@ class DecoderSpec:
         frequencies = np.stack([rope.frequencies(self.head_dim) for rope in distinct])
         amplitudes = np.array([rope.amplitude for rope in distinct])
         of_ropes = (jnp.array(numbers, jnp.float32) for numbers in (frequencies, amplitudes))
-        return jax.vmap(Angles.at, (None, 0, 0))(positions, *of_ropes)
+        angles = jax.vmap(Angles.at, (None, 0, 0))(positions, *of_ropes)
+        if self.query_growth is None:
+            return angles
+        rate, context = self.query_growth
+        scale = 1 + rate * jnp.log1p((positions // context).astype(jnp.float32))
+        return angles._replace(query_scale=jnp.broadcast_to(scale, (len(distinct), *scale.shape)))

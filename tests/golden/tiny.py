@@ -130,6 +130,11 @@ DECODERS = {
         "max_position_embeddings": 256,
         "sliding_window": 7,
     },
+    "ministral3": {
+        "model_type": "ministral3",
+        **_decoder,
+        "rope_parameters": {**_yarn, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.3},
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,
