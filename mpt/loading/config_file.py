@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from mpt.errors import UserError, one_line
 from mpt.loading.families import FAMILIES
 from mpt.loading.fields import refuse_unknown
+from mpt.loading.text_half import MULTIMODAL, text_config
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -41,6 +42,9 @@ def _finite(digits: str) -> float:
 def read_config(folder: Path) -> PreTrainedConfig:
     """Reads the config.json of a model's folder; code that comes with the model is never run.
 
+    Returns:
+        The config of the model, or of the text half of one that reads images too.
+
     Raises:
         UserError: the file is missing or faulty, or asks for a model that mpt does not compute.
     """
@@ -48,8 +52,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if not file.is_file():
         raise UserError(f"{folder}: no config.json; give a Hugging Face model folder or a .gguf file")
     kind = read_json(file).get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise UserError(f"{folder}: model type {kind!r} is not supported; {', '.join(FAMILIES)} are")
+    known = sorted([*FAMILIES, *MULTIMODAL])
+    if not isinstance(kind, str) or kind not in known:
+        raise UserError(f"{folder}: model type {kind!r} is not supported; {', '.join(known)} are")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each class of transformers' raises its own types
@@ -57,4 +62,11 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if config.model_type != kind:  # such as a Mistral with types of layers
         raise UserError(f"{folder}: it is of the type '{config.model_type}', which is not supported")
     refuse_unknown(config, file)
-    return config
+    if kind not in MULTIMODAL:
+        return config
+    try:
+        text = text_config(config)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    refuse_unknown(text, file)
+    return text

@@ -120,6 +120,7 @@ FAMILIES = {
     "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "qwen3_vl_text": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),
     "t5": Family(T5, t5, T5_TABLE),
     "umt5": Family(T5, umt5, UMT5_TABLE),

@@ -60,6 +60,7 @@ USED = SIZES | frozenset(
         "attention_bias",
         "mlp_bias",
         "layer_types",
+        "text_config",
         "embedding_multiplier",
         "residual_multiplier",
         "attention_multiplier",
@@ -110,6 +111,20 @@ HARMLESS = frozenset(
         "use_sliding_window",
         "max_window_layers",
         "no_rope_layer_interval",  # in `no_rope_layers`, likewise
+        # What reads images.
+        "vision_config",
+        "mm_tokens_per_image",
+        "boi_token_index",
+        "eoi_token_index",
+        "image_token_index",
+        "image_token_id",
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+        "projector_hidden_act",
+        "vision_feature_layer",
+        "multimodal_projector_bias",
+        "spatial_merge_size",
     }
 )
 

@@ -20,9 +20,10 @@ from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
-from mpt.loading.gguf_file import GGUFTensors, open_gguf
+from mpt.loading.gguf_file import open_gguf
+from mpt.loading.text_half import MULTIMODAL, TextHalf
 from mpt.loading.tokenizer_files import read_tokenizer
-from mpt.loading.weights import Shardings, Table, load_weights
+from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.sharding import weight_shardings
@@ -99,7 +100,7 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:
     return tokenizer, FAMILIES[config.model_type].module.layout
 
 
-def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, GGUFTensors | SafetensorsFolder]:
+def _open(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensors]:
     if path.suffix != ".gguf":
         return open_folder(path)
     # A user's file may have many gigabytes, so it is read without conversion.
@@ -131,15 +132,22 @@ def locate(name: str) -> Path:
         raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
 
 
-def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, SafetensorsFolder]:
+def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, Tensors]:
     """Opens a Hugging Face model folder: its config, its tokenizer and its tensors.
 
     Raises:
         UserError: a file is missing or unreadable, or mpt does not support the model's type.
     """
     config = read_config(path)
-    tensors = SafetensorsFolder(path)
+    tensors = open_tensors(path)
     return config, read_tokenizer(path), tensors
+
+
+def open_tensors(folder: Path) -> Tensors:
+    """The tensors of a model's folder; of one that reads images too, those of its text half."""
+    tensors = SafetensorsFolder(folder)
+    multimodal = read_json(folder / "config.json").get("model_type") in MULTIMODAL
+    return TextHalf(tensors, folder) if multimodal else tensors
 
 
 class SafetensorsFolder:

@@ -15,7 +15,7 @@ from mpt.errors import UserError, nearest
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.families import FAMILIES
 from mpt.loading.gguf_file import open_gguf
-from mpt.loading.hf import PACKAGED, SafetensorsFolder
+from mpt.loading.hf import PACKAGED, open_tensors
 from mpt.loading.tensor_names import HEAD
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
@@ -129,7 +129,7 @@ def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:
         config, _, stored = open_gguf(path)
         return config, set(stored)
     if path and list(path.glob("*.safetensors")):
-        config, stored = read_config(path), SafetensorsFolder(path)
+        config, stored = read_config(path), open_tensors(path)
         return config, set(stored) - FAMILIES[config.model_type].copies(config, stored)
     if path and (path / "config.json").is_file():
         config, facts = read_config(path), read_json(path / "config.json")

@@ -166,6 +166,51 @@ DECODERS = {
     },
 }
 
+_vision = {
+    "hidden_size": 8,  # thrice this must not be VOCAB, by which peft finds the embedding
+    "intermediate_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+}
+
+# What reads images too, with its text half; the tensors of images are as random as the others.
+MULTIMODAL = {
+    "gemma3": {
+        "model_type": "gemma3",
+        "text_config": DECODERS["gemma3_text"],
+        "vision_config": {"model_type": "siglip_vision_model", **_vision},
+        "mm_tokens_per_image": 4,
+    },
+    "mistral3": {
+        "model_type": "mistral3",
+        "text_config": DECODERS["ministral3"],
+        "vision_config": {"model_type": "pixtral", **_vision, "head_dim": 4},
+        "tie_word_embeddings": False,
+    },
+    "qwen3_vl": {
+        "model_type": "qwen3_vl",
+        "text_config": {
+            **_decoder,
+            "model_type": "qwen3_vl_text",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 1, 1]},
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl_vision",
+            "depth": 1,
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "num_heads": 2,
+            "out_hidden_size": WIDTH,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        "tie_word_embeddings": True,
+    },
+}
+DECODERS |= MULTIMODAL
+
 ENCODER_DECODERS = {
     "t5-1.0": {"model_type": "t5", **_t5},
     "t5-1.1": {"model_type": "t5", **_t5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
