@@ -58,6 +58,8 @@ def _layout(family: str) -> str:
 
 
 def _kind(family: str) -> type:
+    if "text_config" in tiny.CONFIGS[family]:
+        return hf.AutoModelForImageTextToText
     return hf.AutoModelForCausalLM if _layout(family) == "decoder" else hf.AutoModelForSeq2SeqLM
 
 
@@ -213,7 +215,7 @@ def lora(case: str) -> Arrays:
 # What is written, read out and looked at.
 
 
-@arrays("llama", "mistral", "gemma2", "gemma3_text", "gpt2", "t5-1.1", "umt5")
+@arrays(*inputs.WRITTEN)
 def greedy(family: str) -> Arrays:
     """Each text up to where it stops."""
     model, answers = model_of(family), {}

@@ -42,8 +42,16 @@ def test_rows_longer_than_the_positions_are_refused(gpt2, pretrained, max_length
     if fits:
         return check_positions(gpt2, P, max_length, [[5], [5] * target])
     room = POSITIONS - P - target
-    with pytest.raises(UserError, match=f"learned {POSITIONS} positions; .* max_length to at most {room}"):
+    with pytest.raises(UserError, match=f"has {POSITIONS} positions; .* max_length to at most {room}"):
         check_positions(gpt2, P, max_length, [[5], [5] * target])
+
+
+def test_rows_longer_than_a_rotation_is_known_for_are_refused(tmp_path):
+    """LongRoPE has other factors beyond it, which would change what a prompt does to shorter texts, too."""
+    backbone = load_pretrained(str(tiny.save("llama-longrope", tmp_path))).backbone
+    check_positions(backbone, P, 59)
+    with pytest.raises(UserError, match=r"has 64 positions; .* max_length to at most 59"):
+        check_positions(backbone, P, 60)
 
 
 @pytest.mark.parametrize("method", ["prompt", "classifier", "prefix"])

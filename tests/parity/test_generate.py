@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import kept, tiny
-from golden.inputs import INDEX, MOST, STOP, TEXTS, prompts
+from golden.inputs import INDEX, MOST, STOP, TEXTS, WRITTEN, prompts
 
 from mpt.inference.generate import Beam, Sample, generate
 from mpt.loading.hf import load_pretrained
@@ -27,7 +27,7 @@ def llama(tmp_path_factory):
     return load_pretrained(str(tiny.save("llama", tmp_path_factory.mktemp("llama")))).backbone
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "gpt2", "t5-1.1", "umt5"])
+@pytest.mark.parametrize("family", WRITTEN)
 def test_greedy_equals_transformers(family, tmp_path):
     backbone = load_pretrained(str(tiny.save(family, tmp_path))).backbone
     ours = generate(backbone, batch(backbone), VECTORS, max_new_tokens=MOST, stop=STOP)
