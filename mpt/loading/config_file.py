@@ -11,8 +11,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from mpt.errors import UserError, one_line
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import refuse_unknown
-from mpt.loading.text_half import MULTIMODAL, text_config
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -7,15 +7,12 @@ refused by its name, so that no model is computed differently from how it was tr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
-from mpt.loading.tensor_names import HEAD
-from mpt.models.layers import ACTIVATIONS
 
 # What is read of configs in ``decoder_specs.py`` and ``t5_specs.py``. Of these, a size is a whole number from
 # 1 on.
@@ -172,15 +169,3 @@ def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
                 f"{where}: {name} is {value!r}, a field that this version of mpt does not know; "
                 "take another model, or a newer mpt"
             )
-
-
-def tied(config: PreTrainedConfig, tensors: Collection[str]) -> bool:
-    """Whether the embedding is the head: a head of its own in the file counts more than the config's flag."""
-    return config.tie_word_embeddings and HEAD not in tensors
-
-
-def activation(name: str) -> str:
-    """The name of an activation, if mpt has it."""
-    if name not in ACTIVATIONS:
-        raise UserError(f"activation '{name}' is not supported; {', '.join(ACTIVATIONS)} are")
-    return name

@@ -20,8 +20,8 @@ from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.text_half import MULTIMODAL, TextHalf
 from mpt.loading.gguf_file import open_gguf
-from mpt.loading.text_half import MULTIMODAL, TextHalf
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.backbone import Backbone

@@ -14,9 +14,9 @@ from transformers import AutoConfig, PreTrainedConfig
 from mpt.errors import UserError, nearest
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.tensor_names import HEAD
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import PACKAGED, open_tensors
-from mpt.loading.tensor_names import HEAD
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.system.assets import unpacked

@@ -14,11 +14,11 @@ from transformers import AutoConfig
 
 from mpt.errors import UserError
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import FIXED, HARMLESS, USED, declared
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import load_pretrained, open_folder
 from mpt.loading.shapes import abstract_backbone
-from mpt.loading.text_half import MULTIMODAL, text_config
 from mpt.models.rope import Linear, Rope
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
-from mpt.loading.fields import activation, tied
+from mpt.loading.families.values import activation, tied
 from mpt.models.t5_spec import T5Spec
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.decoder_specs import (
+from mpt.loading.families.decoder_specs import (
     gemma2,
     gemma3,
     gpt2,
@@ -28,8 +28,8 @@ from mpt.loading.decoder_specs import (
     qwen3,
     smollm3,
 )
-from mpt.loading.t5_specs import mt5, t5, umt5
-from mpt.loading.tensor_names import (
+from mpt.loading.families.t5_specs import mt5, t5, umt5
+from mpt.loading.families.tensor_names import (
     COPIES,
     GEMMA_TABLE,
     GPT2_TABLE,

@@ -9,7 +9,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
-from mpt.loading.fields import activation, declared, tied
+from mpt.loading.families.values import activation, tied
+from mpt.loading.fields import declared
 from mpt.models.attention import NOWHERE
 from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.rope import STILL, Rope
