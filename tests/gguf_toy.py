@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFWriter
 from golden import tiny
 from tokenizers import pre_tokenizers
@@ -26,8 +27,12 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def write_gguf(file: Path, fields: Mapping[str, Any] | None = None) -> Path:
-    """The weights of the checkpoint "toy-llama", with other ``fields``."""
+def write_gguf(
+    file: Path,
+    fields: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Sequence[float]] | None = None,
+) -> Path:
+    """The weights of the checkpoint "toy-llama", with other ``fields`` and more ``tensors``."""
     writer = GGUFWriter(file, "llama")
     for name, value in (FIELDS | dict(fields or {})).items():
         add = {
@@ -54,6 +59,8 @@ def write_gguf(file: Path, fields: Mapping[str, Any] | None = None) -> Path:
             heads = FIELDS["llama.attention.head_count" + ("" if kind == "attn_q" else "_kv")]
             tensor = tensor.reshape(heads, 2, -1, 32).swapaxes(1, 2).reshape(tensor.shape)
         writer.add_tensor(f"{block}{kind}.{suffix}", tensor)
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, np.array(values, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

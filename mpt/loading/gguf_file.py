@@ -16,6 +16,7 @@ from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from mpt.errors import UserError, one_line
 from mpt.loading.fields import refuse_unknown
+from mpt.loading.gguf_rope import ROPE_TENSORS, rope_parameters
 
 NAMES = {
     "token_embd": "model.embed_tokens",
@@ -64,7 +65,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "llama.expert_count": (0,),
     "llama.expert_used_count": (0,),
     "llama.logit_scale": (0.0, 1.0),
-    "llama.rope.scaling.attn_factor": (1.0,),
     "llama.tensor_data_layout": ("Meta AI original pth",),
     "split.count": (0, 1),
     "split.no": (0,),
@@ -79,7 +79,8 @@ class GGUFTensors:
     def __init__(self, path: Path, reader: GGUFReader, config: LlamaConfig):
         self._path = path
         self._heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-        self._tensors = {_renamed(tensor.name): tensor for tensor in reader.tensors}
+        weights = (tensor for tensor in reader.tensors if tensor.name not in ROPE_TENSORS)
+        self._tensors = {_renamed(tensor.name): tensor for tensor in weights}
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._tensors[name]
@@ -131,7 +132,10 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
                 f"architecture '{fields['general.architecture']}'; GGUF is read for 'llama' only, "
                 "give a Hugging Face folder instead"
             )
-        config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
+        stored = {tensor.name: tensor for tensor in reader.tensors}
+        ropes = [stored[name] for name in ROPE_TENSORS if name in stored]
+        factors = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in ropes}
+        config = _config(fields, factors, tied="output.weight" not in stored)
         tokenizer, tensors = _tokenizer(fields), GGUFTensors(path, reader, config)
         fields.refuse_unread()
     except UserError as error:
@@ -172,7 +176,7 @@ class Fields(Mapping[str, Any]):
                 raise UserError(f"mpt does not know the field {name}; give a Hugging Face folder instead")
 
 
-def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
+def _config(fields: Mapping[str, Any], factors: Mapping[str, np.ndarray], tied: bool) -> LlamaConfig:
     def get(name: str, default: Any = None) -> Any:
         value = fields.get(f"llama.{name}", default)
         if value is None:
@@ -190,7 +194,7 @@ def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
         head_dim=get("attention.key_length", width // heads),
         max_position_embeddings=fields.get("llama.context_length", 2048),
         rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        rope_parameters=_rope(fields),
+        rope_parameters=rope_parameters("llama", fields, factors),
         tie_word_embeddings=tied,
         bos_token_id=fields.get("tokenizer.ggml.bos_token_id"),
         eos_token_id=fields.get("tokenizer.ggml.eos_token_id"),
@@ -203,20 +207,6 @@ def _config(fields: Mapping[str, Any], tied: bool) -> LlamaConfig:
         if (theirs := get(name, ours)) != ours:
             raise UserError(f"llama.{name} is {theirs}, and mpt computes with {ours} here")
     return config
-
-
-def _rope(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary embedding, as Hugging Face's configs describe it."""
-    # What llama.cpp does: the older field is a factor, too, and a factor without a type is a linear one.
-    old = fields.get("llama.rope.scale_linear", 0.0)
-    kind = fields.get("llama.rope.scaling.type", "linear")
-    factor = fields.get("llama.rope.scaling.factor", old) or 1.0
-    theta = fields.get("llama.rope.freq_base", 10_000.0)
-    if kind not in ("none", "linear") and factor != 1.0:
-        raise UserError(f"llama.rope.scaling.type '{kind}' is not supported; linear is")
-    if kind == "linear" and factor != 1.0:
-        return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
-    return {"rope_type": "default", "rope_theta": theta}
 
 
 def _tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:

@@ -200,10 +200,39 @@ def test_a_linear_rope_of_a_gguf_file_is_used(tmp_path, fields):
     assert spec.ropes == (Rope(10_000.0, Linear(4.0)),) * 2
 
 
+def test_yarn_of_a_gguf_file_is_that_of_a_folder(tmp_path, folder_with):
+    """The amplitude that llama.cpp computes is the folder's, times the file's own factors."""
+    scaling = {"type": "yarn", "factor": 4.0, "original_context_length": 16}
+    fields = {f"llama.rope.scaling.{name}": value for name, value in scaling.items()}
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+    folder = load_pretrained(str(folder_with("toy-llama", rope_parameters=rope))).backbone.spec
+    (ours,) = set(load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes)
+    assert {replace(ours, amplitude=folder.ropes[0].amplitude)} == set(folder.ropes)
+    assert ours.amplitude == pytest.approx(folder.ropes[0].amplitude)
+    fields["llama.rope.scaling.yarn_attn_factor"] = 0.5
+    halved = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes[0]
+    assert halved.amplitude == pytest.approx(ours.amplitude / 2)
+
+
+def test_factors_of_a_gguf_file_stretch_each_pair(tmp_path):
+    """Llama 3's are for every text; LongRoPE's for those within the pretraining's length."""
+    plain = Rope(10_000.0).frequencies(8)
+    llama3 = write_gguf(tmp_path / "toy.gguf", tensors={"rope_freqs.weight": [1.0, 1.0, 2.0, 8.0]})
+    backbone = load_pretrained(str(llama3)).backbone
+    np.testing.assert_allclose(backbone.spec.ropes[0].frequencies(8), plain / [1, 1, 2, 8])
+    assert (backbone.spec.ropes[0].amplitude, backbone.positions) == (1.0, 64)
+    fields = {"llama.rope.scaling.original_context_length": 16, "llama.rope.scaling.attn_factor": 1.5}
+    tensors = {"rope_factors_long.weight": [9.0] * 4, "rope_factors_short.weight": [1.0, 2.0, 4.0, 4.0]}
+    longrope = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields, tensors))).backbone
+    np.testing.assert_allclose(longrope.spec.ropes[0].frequencies(8), plain / [1, 2, 4, 4])
+    assert (longrope.spec.ropes[0].amplitude, longrope.positions) == (1.5, 16)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("llama.rope.scaling.type", "yarn"),
+        ("llama.rope.scaling.type", "longrope"),
+        ("llama.rope.scaling.yarn_log_multiplier", 0.1),
         ("llama.rope.dimension_count", 4),
         ("llama.attention.value_length", 4),
         ("llama.attention.causal", False),
