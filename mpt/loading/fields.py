@@ -40,6 +40,9 @@ SIZES = frozenset(
         "relative_attention_max_distance",
         "sliding_window",
         "query_pre_attn_scalar",
+        "moe_intermediate_size",
+        "num_experts",
+        "num_experts_per_tok",
     }
 )
 USED = SIZES | frozenset(
@@ -52,6 +55,9 @@ USED = SIZES | frozenset(
         "layer_norm_epsilon",
         "rope_parameters",
         "no_rope_layers",
+        "norm_topk_prob",
+        "mlp_only_layers",
+        "decoder_sparse_step",
         "max_position_embeddings",
         "original_max_position_embeddings",
         "attention_bias",
@@ -103,6 +109,8 @@ HARMLESS = frozenset(
         "summary_proj_to_labels",
         "summary_first_dropout",
         "reorder_and_upcast_attn",
+        "output_router_logits",
+        "router_aux_loss_coef",
         "is_decoder",
         "is_encoder_decoder",
         "use_sliding_window",

@@ -24,9 +24,9 @@ from mpt.errors import UserError
 
 Model = TypeVar("Model", bound=nnx.Module)
 
-# Maps a name in the checkpoint, with "{}" for the layer, to a path in the model and an einops pattern; or to
-# None for a tensor that is not needed. If there are several paths, they share the pattern's axis "x": one
-# behind another, each has as many of its places as it is long.
+# Maps a name in the checkpoint, with "{}" for the layer (and one more for the expert), to a path in the model
+# and an einops pattern; or to None for a tensor that is not needed. If there are several paths, they share
+# its axis "x": one behind another, each has as many of its places as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
 # A function from a weight's logical axes and shape to its sharding.
@@ -47,25 +47,23 @@ class Tensors(Protocol):
 
 
 class Part(NamedTuple):
+    """The places from one to before another on an axis of a tensor, behind its layout."""
+
     axis: int
     first: int
     last: int
 
 
 class Source(NamedTuple):
-    """The tensor that a weight, or one layer of it, comes from, and the part of it if it has others.
-
-    Attributes:
-        part: the axis of what ``layout`` makes of the tensor, and from where to where on it.
-    """
+    """The tensor, or the part of one, that a weight or one layer or expert of it comes from."""
 
     name: str
     layout: str
     part: Part | None = None
 
 
-# The sources of each target, by layer; the layer is None for weights outside the layers.
-Sources = dict[str, dict[int | None, Source]]
+# The sources of each target, by layer and expert: by nothing for weights outside the layers.
+Sources = dict[str, dict[tuple[int, ...], Source]]
 
 
 def load_weights(
@@ -101,9 +99,9 @@ def load_weights(
     def fill(target: str, leaf: nnx.Variable) -> nnx.Variable:
         sharding = shardings(leaf.axes, leaf.shape) if shardings else None
         value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
-        for layer, (name, layout, part) in sources[target].items():
+        for index, (name, layout, part) in sources[target].items():
             lengths = tuple(_lengths(layout, sizes).items())
-            value = _write(value, tensors[name], layer, layout, lengths, part, sharding)
+            value = _write(value, tensors[name], index, layout, lengths, part, sharding)
             value.block_until_ready()  # else tensors are read faster than written, and fill the memory
         if not _is_finite(value):
             names = [s.name for s in sources[target].values() if not _is_finite(jnp.asarray(tensors[s.name]))]
@@ -126,18 +124,19 @@ def _is_finite(value: Array) -> Array:
 def _write(
     value: Array,
     tensor: Array,
-    layer: int | Int[Array, ""] | None,
+    index: tuple[int | Int[Array, ""], ...],
     layout: str,
     lengths: tuple[tuple[str, int], ...],
     part: Part | None,
     sharding: jax.sharding.Sharding | None,
 ) -> Array:
-    """Writes a tensor, or part ``part`` of it, into a weight or one layer of it, in place."""
+    """Writes a tensor, or part ``part`` of it, into a weight or one layer or expert of it, in place."""
     arranged = jnp.asarray(rearrange(tensor, layout, **dict(lengths)), value.dtype)
     if part is not None:
         arranged = jax.lax.slice_in_dim(arranged, part.first, part.last, axis=part.axis)
-    if layer is not None:  # not .at[].set(), whose scatter copies the array
-        arranged = jax.lax.dynamic_update_index_in_dim(value, arranged, layer, 0)
+    if index:  # not .at[].set(), whose scatter copies the array
+        start, update = (*index, *(0,) * arranged.ndim), arranged.reshape((1,) * len(index) + arranged.shape)
+        arranged = jax.lax.dynamic_update_slice(value, update, start)
     return arranged if sharding is None else jax.lax.with_sharding_constraint(arranged, sharding)
 
 
@@ -155,17 +154,18 @@ def _sources(
         if match and to is None:
             continue
         paths, layout = (to[0].split(), to[1]) if to else ([], "")
-        layer = int(match[1]) if match and match.groups() else None
+        index = tuple(map(int, match.groups())) if match else ()
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
-        elif layer is not None and layer >= targets[paths[0]].shape[0]:
-            faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
-        elif layer in sources[paths[0]]:
-            faults.append(f"'{name}' and '{sources[paths[0]][layer].name}' are the same weight")
+        elif any(i >= count for i, count in zip(index, targets[paths[0]].shape)):
+            which = "an expert" if index[0] < targets[paths[0]].shape[0] else "a layer"
+            faults.append(f"'{name}' in {tensors.file(name).name} is of {which} beyond the config's")
+        elif index in sources[paths[0]]:
+            faults.append(f"'{name}' and '{sources[paths[0]][index].name}' are the same weight")
         else:
-            shapes = [targets[path].shape[layer is not None :] for path in paths]
+            shapes = [targets[path].shape[len(index) :] for path in paths]
             for path, part in zip(paths, _parts(layout, shapes)):
-                sources[path][layer] = Source(name, layout, part)
+                sources[path][index] = Source(name, layout, part)
     return sources, faults
 
 
@@ -185,10 +185,9 @@ def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]
             names.setdefault(path, []).append(name)
     absent = {}  # a fused tensor is missed by several targets
     for path, leaf in targets.items():
-        layers = range(leaf.shape[0]) if "{}" in names[path][0] else [None]
-        for layer in layers:
-            if layer not in sources[path]:
-                absent[" or ".join(f"'{name.format(layer)}'" for name in names[path])] = True
+        for index in np.ndindex(leaf.shape[: names[path][0].count("{}")]):
+            if index not in sources[path]:
+                absent[" or ".join(f"'{name.format(*index)}'" for name in names[path])] = True
     return [f"{name} is missing" for name in absent]
 
 
@@ -197,9 +196,9 @@ def _misshapen(
 ) -> list[str]:
     """An error text for each tensor whose shape is not that of the weights which it fills together."""
     faults, whole = {}, _together(sources)
-    for target, layers in sources.items():
-        for layer, (name, layout, part) in layers.items():
-            expected = targets[target].shape[0 if layer is None else 1 :]
+    for target, found in sources.items():
+        for index, (name, layout, part) in found.items():
+            expected = targets[target].shape[len(index) :]
             if part is not None:
                 expected = (*expected[: part.axis], whole[name], *expected[part.axis + 1 :])
             shape = tensors.shape(name)

@@ -102,7 +102,7 @@ def _decoder(
     labels: Sequence[float],
     layer: int,
 ) -> Cost:
-    spec, weights = backbone.spec, parameter_count(backbone.layers) / backbone.spec.layers
+    spec, weights = backbone.spec, _active(backbone) / backbone.spec.layers
     tokens = prompts * length + sum(texts)
     pairs = sum(n * (n + 1) / 2 + n * length for n in texts) + prompts * length * (length + 1) / 2
     above, pair = spec.layers - layer, 4 * spec.heads * spec.head_dim
@@ -112,6 +112,14 @@ def _decoder(
         above * pair * pairs,
         layer * (2 * weights * sum(texts) + pair * alone),
     )
+
+
+def _active(backbone: Decoder) -> float:
+    """The weights of the layers that a token meets: of experts, those that its router chooses."""
+    spec, layers = backbone.spec, backbone.layers
+    experts = parameter_count({name: layers[name] for name in layers if name.startswith("expert_")})
+    idle = experts * (1 - spec.experts_per_token / spec.experts) if spec.experts else 0
+    return parameter_count(layers) - idle
 
 
 def _encoder_decoder(

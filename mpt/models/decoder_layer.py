@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mpt.models.attention import KV
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.layers import Layer, feed_forward, layer_norm, linear, look_up, rms_norm
+from mpt.models.layers import Layer, feed_forward, layer_norm, linear, look_up, rms_norm, routed_feed_forward
 from mpt.models.rope import Angles, rotate
 from mpt.sharding import by_tensor, kv_copies
 
@@ -49,7 +49,11 @@ def block(
     x = added(spec, x, norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
 
     h = norm(spec, w, "mlp_norm", x) if spec.pre_norms else x
-    h = by_tensor(feed_forward(w, h, spec.activation), "embed")
+    if spec.experts:
+        h = routed_feed_forward(w, h, spec.activation, spec.experts_per_token, spec.experts_weighed)
+    else:
+        h = feed_forward(w, h, spec.activation)
+    h = by_tensor(h, "embed")
     return added(spec, x, norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h), kv
 
 

@@ -29,6 +29,9 @@ class DecoderSpec:
         pre_norms: the inputs of attention and feed-forward are normalised.
         post_norms: their outputs are.
         gated: the feed-forward's activation multiplies a second projection.
+        experts: feed-forwards of each layer, among which a router chooses for each token; 0: there is one.
+        experts_per_token: how many it chooses.
+        experts_weighed: the weights of those chosen are divided by their sum.
         biases: names of the linear maps that have a bias.
         embed_scale: factor on token embeddings, but not on prompts.
         input_scale: factor on all that enters the first layer, prompts and tokens alike.
@@ -60,6 +63,9 @@ class DecoderSpec:
     post_norms: bool = False
     activation: str = "silu"
     gated: bool = True
+    experts: int = 0
+    experts_per_token: int = 0
+    experts_weighed: bool = False
     biases: tuple[str, ...] = ()
     embed_scale: float = 1.0
     input_scale: float = 1.0
@@ -96,6 +102,7 @@ class DecoderSpec:
             "head_dim": self.head_dim,
             "mlp": self.d_ff,
             "position": self.positions,
+            "expert": self.experts,
         }
 
     def end_parts(self) -> dict[str, str]:
@@ -116,11 +123,12 @@ class DecoderSpec:
             "k": "embed kv_heads head_dim",
             "v": "embed kv_heads head_dim",
             "out": "heads head_dim embed",
-            "up": "embed mlp",
-            "down": "mlp embed",
         }
-        if self.gated:
-            parts["gate"] = "embed mlp"
+        mlp = {"up": "embed mlp", "down": "mlp embed"} | ({"gate": "embed mlp"} if self.gated else {})
+        if self.experts:
+            parts["router"] = "embed expert"
+            mlp = {f"expert_{name}": f"expert {axes}" for name, axes in mlp.items()}
+        parts |= mlp
         if self.qk_norm == "head":
             parts |= {"q_norm": "head_dim", "k_norm": "head_dim"}
         if self.qk_norm == "heads":

@@ -6,6 +6,7 @@ bias, the scales of its 8-bit form, LoRA's factors) is in the same mapping, unde
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mpt.sharding import by_tensor
+from mpt.models.attention import gather
+from mpt.sharding import by_tensor, on_one_device
 
 # One layer's weights by name, or all layers' with a leading layer axis.
 Layer = Mapping[str, Array]
@@ -152,6 +154,76 @@ def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[A
     """The feed-forward network: down(act(up x)), or with a gate down(act(gate x) · up x) (Shazeer 2020)."""
     act, up = ACTIVATIONS[activation], linear(w, "up", x)
     return linear(w, "down", act(linear(w, "gate", x)) * up if "gate" in w else act(up))
+
+
+def routed_feed_forward(
+    w: Layer, x: Float[Array, "*rows D"], activation: str, count: int, weighed: bool
+) -> Float[Array, "*rows D"]:
+    """The feed-forwards of the ``count`` experts that a router chooses for each token, weighed and added up.
+
+    Args:
+        weighed: the probabilities of the chosen experts are divided by their sum.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    shares = jax.nn.softmax(linear(w, "router", flat).astype(jnp.float32), axis=-1)
+    # Not by top_k, for which a mesh would gather the tokens of all devices.
+    chosen = jnp.argsort(-jax.lax.stop_gradient(shares), axis=-1)[:, :count]
+    shares = jnp.sum(shares[:, None] * jax.nn.one_hot(chosen, shares.shape[-1]), axis=-1)  # [S, count]
+    if weighed:
+        shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+    experts = {name.removeprefix("expert_"): w[name] for name in w if name.startswith("expert_")}
+    every = functools.partial(every_expert, activation=activation)
+    if on_one_device():
+        few = functools.partial(chosen_experts, activation=activation)
+        out = jax.lax.platform_dependent(experts, flat, shares, chosen, cpu=every, default=few)
+    else:
+        out = every(experts, flat, shares, chosen)
+    return out.reshape(x.shape)
+
+
+def every_expert(
+    experts: Layer,
+    x: Float[Array, "S D"],
+    shares: Float[Array, "S count"],
+    chosen: Int[Array, "S count"],
+    activation: str,
+) -> Float[Array, "S D"]:
+    """Runs one expert after another for all tokens; what a token has not chosen is multiplied by zero.
+
+    This is for CPUs and meshes, where XLA has no product of runs of rows that would not do as much.
+    """
+    one_hot = jax.nn.one_hot(chosen, experts["up"].shape[0], dtype=jnp.float32)
+    by_expert = jnp.einsum("sc,sce->es", shares, one_hot, precision="highest").astype(x.dtype)
+
+    def add(total: Float[Array, "S D"], scanned: tuple[Layer, Float[Array, " S"]]):
+        expert, share = scanned
+        return total + share[:, None] * feed_forward(expert, x, activation), None
+
+    return jax.lax.scan(jax.checkpoint(add), jnp.zeros_like(x), (experts, by_expert))[0]
+
+
+def chosen_experts(
+    experts: Layer,
+    x: Float[Array, "S D"],
+    shares: Float[Array, "S count"],
+    chosen: Int[Array, "S count"],
+    activation: str,
+) -> Float[Array, "S D"]:
+    """Puts tokens in the order of their experts, whose matrices then multiply one run of rows each."""
+    order = jnp.argsort(chosen.reshape(-1))
+    place, expert_of = jnp.argsort(order), chosen.reshape(-1)[order]
+    sizes = jnp.bincount(expert_of, length=experts["up"].shape[0])
+
+    def expert(name: str, x: Float[Array, "R any"]) -> Float[Array, "R other"]:
+        y = jax.lax.ragged_dot(x, experts[name].astype(x.dtype), sizes)
+        scale = experts.get(f"{name}_scale")
+        return y if scale is None else (y.astype(jnp.float32) * scale[expert_of]).astype(x.dtype)
+
+    rows = gather(jnp.repeat(x, chosen.shape[1], axis=0), order, place)
+    act, up = ACTIVATIONS[activation], expert("up", rows)
+    out = expert("down", act(expert("gate", rows)) * up if "gate" in experts else act(up))
+    out = gather(out, place, order).reshape(*chosen.shape, -1)
+    return jnp.einsum("scd,sc->sd", out, shares.astype(out.dtype))
 
 
 def rms_norm(

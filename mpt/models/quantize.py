@@ -28,6 +28,8 @@ def quantize(backbone: Decoder | T5) -> None:
     for stack in stacks(backbone).values():
         for name, inputs in matrices(stack).items():
             _replace(stack, name, tuple(range(1, 1 + inputs)))
+        for name in [name for name in stack if name.startswith("expert_")]:
+            _replace(stack, name, (2,))  # behind the layer and the expert
     for name in TABLES:
         if name in backbone.ends:
             _replace(backbone.ends, name, (1,))

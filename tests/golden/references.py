@@ -15,7 +15,7 @@ import peft
 import runs
 import torch
 import transformers as hf
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils.rnn import pad_sequence
 
@@ -49,8 +49,16 @@ def facts(folder: Path) -> None:
 
 def _shapes(family: str) -> dict[str, tuple[int, ...]]:
     model = _kind(family).from_config(hf.AutoConfig.for_model(**tiny.CONFIGS[family]))
-    found = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    found = dict(_by_expert(model) if "num_experts" in tiny.CONFIGS[family] else model.named_parameters())
+    found = {name: tuple(parameter.shape) for name, parameter in found.items()}
     return found | ({"lm_head.weight": found["shared.weight"]} if family in tiny.UNTIED else {})
+
+
+def _by_expert(model: hf.PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The tensors as a checkpoint has them; in memory, those of all experts are one."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_file(Path(folder, "model.safetensors"))
 
 
 def _layout(family: str) -> str:

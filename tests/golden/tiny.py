@@ -135,6 +135,14 @@ DECODERS = {
         **_decoder,
         "rope_parameters": {**_yarn, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.3},
     },
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        **_decoder,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 12,
+        "norm_topk_prob": True,
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,

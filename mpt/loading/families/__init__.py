@@ -26,6 +26,7 @@ from mpt.loading.families.decoder_specs import (
     phi3,
     qwen2,
     qwen3,
+    qwen3_moe,
     smollm3,
 )
 from mpt.loading.families.t5_specs import mt5, t5, umt5
@@ -35,6 +36,7 @@ from mpt.loading.families.tensor_names import (
     GPT2_TABLE,
     HEAD,
     LLAMA_TABLE,
+    MOE_TABLE,
     OLMO_TABLE,
     PHI_TABLE,
     T5_TABLE,
@@ -120,6 +122,7 @@ FAMILIES = {
     "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "qwen3_moe": Family(Decoder, qwen3_moe, MOE_TABLE, "model."),
     "qwen3_vl_text": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),
     "t5": Family(T5, t5, T5_TABLE),

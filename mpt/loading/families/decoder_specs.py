@@ -52,6 +52,19 @@ def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(llama(config, tensors), qk_norm="head")
 
 
+def qwen3_moe(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    if config.mlp_only_layers or config.decoder_sparse_step != 1:
+        name = "mlp_only_layers" if config.mlp_only_layers else "decoder_sparse_step"
+        raise UserError(f"{name}: layers without experts beside those with them are not supported")
+    return replace(
+        qwen3(config, tensors),
+        d_ff=config.moe_intermediate_size,
+        experts=config.num_experts,
+        experts_per_token=config.num_experts_per_tok,
+        experts_weighed=config.norm_topk_prob,
+    )
+
+
 def smollm3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     spec = llama(config, tensors)
     ropes = [rope if config.no_rope_layers[i] else STILL for i, rope in enumerate(spec.ropes)]

@@ -39,6 +39,14 @@ GEMMA_TABLE: Table = {
     "layers.{}.post_feedforward_layernorm.weight": ("layers.mlp_post_norm", "d -> d"),
 }
 
+MOE_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.mlp.gate.weight": ("layers.router", "e d -> d e"),
+    "layers.{}.mlp.experts.{}.gate_proj.weight": ("layers.expert_gate", "f d -> d f"),
+    "layers.{}.mlp.experts.{}.up_proj.weight": ("layers.expert_up", "f d -> d f"),
+    "layers.{}.mlp.experts.{}.down_proj.weight": ("layers.expert_down", "d f -> f d"),
+}
+
 PHI_TABLE: Table = {
     **LLAMA_TABLE,
     "layers.{}.self_attn.qkv_proj.weight": ("layers.q layers.k layers.v", "(x h) d -> d x h"),

@@ -1,0 +1,94 @@
+"""Tensors that hold several weights, and weights that come from many tensors, are read part by part."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from golden import tiny
+from golden.inputs import ROWS, prompts
+from safetensors.numpy import load_file, save_file
+
+from mpt.errors import UserError
+from mpt.loading.hf import load_pretrained
+from mpt.loading.shapes import abstract_backbone
+from mpt.models.cost import batch_cost, parameter_count
+
+EXPERT = "model.layers.2.mlp.experts.3.up_proj.weight"
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A function that changes the tensors of a family's checkpoint, and loads it."""
+
+    def broken(family, change):
+        tiny.save(family, tmp_path)
+        tensors = load_file(tmp_path / "model.safetensors")
+        change(tensors)
+        save_file(tensors, tmp_path / "model.safetensors")
+        return load_pretrained(str(tmp_path)).backbone
+
+    return broken
+
+
+def test_a_fused_matrix_is_its_parts_one_behind_another(tmp_path):
+    tensors, layers = tiny.weights("phi3"), load_pretrained(str(tiny.save("phi3", tmp_path))).backbone.layers
+    fused = tensors["model.layers.1.self_attn.qkv_proj.weight"].reshape(8, 8, 32)  # 4 heads, then 2 and 2
+    for name, part in {"q": fused[:4], "k": fused[4:6], "v": fused[6:]}.items():
+        np.testing.assert_array_equal(layers[name][1], part.transpose(2, 0, 1))
+    fused = tensors["model.layers.1.mlp.gate_up_proj.weight"]
+    np.testing.assert_array_equal(layers["gate"][1], fused[:40].T)
+    np.testing.assert_array_equal(layers["up"][1], fused[40:].T)
+
+
+def test_a_fused_matrix_of_another_size_is_named(broken):
+    name = "model.layers.2.self_attn.qkv_proj.weight"
+    with pytest.raises(UserError, match=r"qkv_proj.weight' in model.safetensors has shape \(56, 32\)"):
+        broken("phi3", lambda tensors: tensors.update({name: tensors[name][:56]}))
+
+
+def test_an_experts_matrix_has_its_place(tmp_path):
+    backbone = load_pretrained(str(tiny.save("qwen3_moe", tmp_path))).backbone
+    tensors = tiny.weights("qwen3_moe")
+    np.testing.assert_array_equal(backbone.layers["expert_up"][2, 3], tensors[EXPERT].T)
+    assert parameter_count(backbone) == sum(tensor.size for tensor in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop(EXPERT), f"'{EXPERT}' is missing"),
+        (
+            lambda tensors: tensors.update({EXPERT.replace("experts.3", "experts.5"): tensors[EXPERT]}),
+            "experts.5.up_proj.weight' in model.safetensors is of an expert beyond the config's",
+        ),
+        (
+            lambda tensors: tensors.update({EXPERT.replace("layers.2", "layers.4"): tensors[EXPERT]}),
+            "experts.3.up_proj.weight' in model.safetensors is of a layer beyond the config's",
+        ),
+    ],
+)
+def test_an_experts_matrix_that_does_not_fit_is_named(broken, change, message):
+    with pytest.raises(UserError, match=message):
+        broken("qwen3_moe", change)
+
+
+def test_experts_in_8_bits_are_near_those_in_full(tmp_path):
+    folder, batch = str(tiny.save("qwen3_moe", tmp_path)), tiny.collate(ROWS["decoder"], [0, 0, 0])
+    logits = []
+    for weights in ("full", "int8"):
+        backbone = load_pretrained(folder, weights=weights).backbone
+        logits.append(jax.jit(lambda b, p: b(batch, p).logits)(backbone, prompts(1)))
+    assert backbone.layers["expert_down"].dtype == np.int8
+    np.testing.assert_allclose(*logits, atol=0.1 * np.abs(logits[0]).max())
+    assert not np.array_equal(*logits)
+
+
+def test_only_the_chosen_experts_are_counted(tmp_path):
+    """Of five experts two: a batch costs what it would if a layer had two."""
+    backbone = abstract_backbone(str(tiny.save("qwen3_moe", tmp_path)))
+    layers = backbone.layers
+    experts = sum(layers[name].size for name in ("expert_gate", "expert_up", "expert_down"))
+    active = parameter_count(layers) - experts * 3 / 5
+    tokens = batch_cost(backbone, 1, 4, [10], [1]).matrices - 2 * tiny.VOCAB * tiny.WIDTH
+    assert tokens == pytest.approx(2 * active * 14)
