@@ -53,6 +53,9 @@ SPECS = {
     "umt5": T5Spec(**_T5, activation="relu", gated=False, bias_everywhere=True, tied=True),
     "llama": DecoderSpec(**_DECODER | {"heads": 24, "kv_heads": 3}),
     "gemma2": DecoderSpec(**_DECODER, **_GEMMA, windows=(3, 2**30)),
+    "qwen3_moe": DecoderSpec(
+        **_DECODER, qk_norm="head", experts=5, experts_per_token=2, experts_weighed=True, logit_scale=0.5
+    ),
     "gpt2": DecoderSpec(
         **_DECODER | {"kv_heads": 8, "ropes": ()}, **_GPT2, biases=("q", "k", "v", "out", "up", "down")
     ),

@@ -126,7 +126,9 @@ def locate(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        # Some repositories hold the weights once more, under other names or in a folder.
+        wanted, twice = ["*.json", "*.safetensors", "*.model", "*.txt"], ["*/*", "consolidated*"]
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=twice))
     except Exception as error:  # the hub's client raises many types; all mean that the download failed
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None

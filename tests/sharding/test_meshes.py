@@ -18,7 +18,10 @@ def _every(family: str):
     return pytest.param((family, "all"), marks=pytest.mark.full, id=f"{family}, every mesh")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(("llama",), id="llama"), _every("llama"), _every("t5")])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(("llama",), id="llama"), *map(_every, ("llama", "t5", "qwen3_moe"))],
+)
 def found(request) -> dict:
     """What the benchmark's worker finds: only a process of its own can have eight devices."""
     environment = {
