@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpt.config.options import at_least_1
+from mpt.errors import UserError
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
@@ -79,8 +80,14 @@ class Lora(nnx.Module):
 
 
 def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Backbone:
-    """A copy of the backbone with factors of ``rank`` beside its matrices: A random, B zero."""
+    """A copy of the backbone with factors of ``rank`` beside its matrices: A random, B zero.
+
+    Raises:
+        UserError: its feed-forwards are experts, which have no such factors.
+    """
     changed = shallow(backbone)
+    if among == "all" and any("router" in stack for stack in stacks(changed).values()):
+        raise UserError("method lora: experts have no updates; set matrices to attention")
     for stack in stacks(changed).values():
         for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
             key, key_of_a = jax.random.split(key)

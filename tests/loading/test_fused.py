@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
 from golden import tiny
-from golden.inputs import ROWS, prompts
 from safetensors.numpy import load_file, save_file
 
 from mpt.errors import UserError
 from mpt.loading.hf import load_pretrained
-from mpt.loading.shapes import abstract_backbone
-from mpt.models.cost import batch_cost, parameter_count
+from mpt.models.cost import parameter_count
 
 EXPERT = "model.layers.2.mlp.experts.3.up_proj.weight"
 
@@ -71,24 +68,3 @@ def test_an_experts_matrix_has_its_place(tmp_path):
 def test_an_experts_matrix_that_does_not_fit_is_named(broken, change, message):
     with pytest.raises(UserError, match=message):
         broken("qwen3_moe", change)
-
-
-def test_experts_in_8_bits_are_near_those_in_full(tmp_path):
-    folder, batch = str(tiny.save("qwen3_moe", tmp_path)), tiny.collate(ROWS["decoder"], [0, 0, 0])
-    logits = []
-    for weights in ("full", "int8"):
-        backbone = load_pretrained(folder, weights=weights).backbone
-        logits.append(jax.jit(lambda b, p: b(batch, p).logits)(backbone, prompts(1)))
-    assert backbone.layers["expert_down"].dtype == np.int8
-    np.testing.assert_allclose(*logits, atol=0.1 * np.abs(logits[0]).max())
-    assert not np.array_equal(*logits)
-
-
-def test_only_the_chosen_experts_are_counted(tmp_path):
-    """Of five experts two: a batch costs what it would if a layer had two."""
-    backbone = abstract_backbone(str(tiny.save("qwen3_moe", tmp_path)))
-    layers = backbone.layers
-    experts = sum(layers[name].size for name in ("expert_gate", "expert_up", "expert_down"))
-    active = parameter_count(layers) - experts * 3 / 5
-    tokens = batch_cost(backbone, 1, 4, [10], [1]).matrices - 2 * tiny.VOCAB * tiny.WIDTH
-    assert tokens == pytest.approx(2 * active * 14)
