@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 LIKELIEST = 20  # tokens at each place, or the whole of a smaller vocabulary
+LEAST = -9999.0  # in place of minus infinity, which is no number in JSON
 
 
 class TokenScores(NamedTuple):
-    """The model's own log probabilities, before any temperature; zeros where they were not wanted.
+    """The model's own log probabilities, before any temperature; zeros where none were wanted.
 
     Attributes:
         chosen: of each generated token.
@@ -41,7 +42,7 @@ class TokenScores(NamedTuple):
         """These scores, and those of one more token of each row."""
 
         def scored() -> TokenScores:
-            of_all = jax.nn.log_softmax(logits.astype(jnp.float32))
+            of_all = jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), LEAST)
             of_likeliest, likeliest = jax.lax.top_k(of_all, self.likeliest.shape[-1])
             chosen = jnp.take_along_axis(of_all, token[:, None], axis=1)[:, 0]
             new = TokenScores(chosen, likeliest, of_likeliest)

@@ -18,7 +18,8 @@ from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.serve.engine import Engine, Request, TextSampling, class_word_length
+from mpt.serve.engine import Engine, Request
+from mpt.serve.text import TextSampling, class_word_length
 from mpt.types import Row
 
 GREEDY = TextSampling(0.0, 1.0, 0, 8)
@@ -80,7 +81,7 @@ def test_texts_are_those_of_predict(runs):
 def test_a_class_word_is_found_at_the_start_of_what_is_written(pretrained, text, words, kept):
     tokenizer = pretrained.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.decode(ids[: class_word_length(ids, words, tokenizer)]) == kept
+    assert tokenizer.decode(ids[: class_word_length(ids, words, tokenizer.decode)]) == kept
 
 
 @pytest.mark.parametrize(
