@@ -16,7 +16,7 @@ from mpt.data.task import Task
 from mpt.inference.predict import classified
 from mpt.serve.engine import ClassProbabilities
 from mpt.serve.refusal import DISCONNECTED, Refusal
-from mpt.serve.text import GeneratedText, Token
+from mpt.serve.text import HALF, GeneratedText, Token
 
 NOTHING = GeneratedText("", False, 0, 0, more=True)
 
@@ -102,7 +102,7 @@ def _chat_scores(tokens: Sequence[Token], _: int) -> dict[str, Any]:
 
 
 def _scored(text: str, score: float) -> dict[str, Any]:
-    return {"token": text, "logprob": score, "bytes": list(text.encode())}
+    return {"token": text, "logprob": score, "bytes": None if text == HALF else list(text.encode())}
 
 
 def classification(task: Task, rows: Sequence[ClassProbabilities]) -> dict[str, Any]:
@@ -157,4 +157,4 @@ class EventStream(StreamingResponse):
 
 
 def _line(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(body, ensure_ascii=False, allow_nan=False)}\n\n"

@@ -39,7 +39,10 @@ def row_of(messages: Sequence[Message], ready: Ready) -> Row:
 def turn_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The special token with which the template ends the assistant's turn; none if it has none."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": REPLY}]
-    behind = _rendered(turns, tokenizer, opening=False).rpartition(REPLY)[2]
+    try:
+        behind = _rendered(turns, tokenizer, opening=False).rpartition(REPLY)[2]
+    except UserError:
+        return ()
     first = _ids(behind.strip(), tokenizer)[:1]
     return tuple(token for token in first if token in tokenizer.added_tokens_decoder)
 

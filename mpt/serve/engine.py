@@ -184,13 +184,16 @@ class Engine:
         batch = collate(inputs, [*index, *[index[0]] * padding], layout, padded(1)(inputs, layout))
         method = _params([*sampling, *[PADDING] * padding])
         answers = [GeneratedText("", False, len(row.inputs), 0, more=True) for row in rows]
+        growing = set(range(len(requests)))
         for part in generate_in_parts(
             model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=method
         ):
-            for i, request in enumerate(requests):
-                if answers[i].more:
-                    answers[i] = _grown(answers[i], request, part, i, tokenizer)
-                    part.over[i] |= not (request.listen(answers[i]) and answers[i].more)
+            for i in sorted(growing):
+                answers[i] = _grown(answers[i], requests[i], part, i, tokenizer)
+                is_wanted = requests[i].listen(answers[i])
+                if not (is_wanted and answers[i].more):
+                    part.over[i] = True
+                    growing.remove(i)
         return answers
 
     def _batch_size(self, rows: int) -> int:

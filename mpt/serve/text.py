@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mpt.inference.token_scores import TokenScores
 
 Decode = Callable[[Sequence[int]], str]
+HALF = "\ufffd"  # a token that is but part of a character
 
 
 class TextSampling(NamedTuple):
@@ -38,7 +39,7 @@ class Token(NamedTuple):
     """A token of a generated text.
 
     Attributes:
-        text: its characters.
+        text: its characters, or ``HALF``.
         start: the index of the first of them in the text.
         score: its log probability by the model itself, before any temperature.
         likeliest: the likeliest tokens in its place, each with its log probability.
@@ -129,7 +130,7 @@ def tokens_of(
 
     def piece(before: Sequence[int], token: int) -> str:
         """A token's characters behind another, where some tokenizers begin it with a blank."""
-        return decode([*before, token])[len(decode(before)) :]
+        return decode([*before, token])[len(decode(before)) :] or HALF
 
     tokens = list(known)
     for i in range(len(known), answer.tokens_written):
