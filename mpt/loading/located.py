@@ -44,9 +44,7 @@ def locate(name: str) -> Path:
     here_alone = not is_online(HUB)
     try:
         return Path(
-            snapshot_download(
-                name, allow_patterns=wanted, ignore_patterns=twice, local_files_only=here_alone
-            )
+            snapshot_download(name, allow_patterns=wanted, ignore_patterns=twice, local_files_only=here_alone)
         )
     except Exception as error:  # the hub's client raises many types; all mean that the download failed
         reason = str(error).strip().splitlines()[0]
