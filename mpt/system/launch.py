@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from mpt.errors import UserError
-from mpt.system.processes import PROCESS, PROCESSES
+from mpt.system.processes import COORDINATOR, PROCESS, PROCESSES
 
 PATIENCE = 5  # seconds until a process that was told to stop is killed
 
@@ -33,7 +33,7 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
             "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
         )
     environment = os.environ | {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        COORDINATOR: f"localhost:{free_port()}",
         PROCESSES: str(processes),
         "PYTHONUNBUFFERED": "1",  # so that each line arrives when it is printed
     }
