@@ -67,15 +67,15 @@ def bank(rest: list[str]) -> None:
 
         Args:
             run: run directories of `pretrain`, `adapt` or `import`.
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
         from mpt.prompts.bank import Bank
         from mpt.recipes.bank import add
-        from mpt.system.paths import run_path
+        from mpt.system.paths import finished_run
 
         if not run:
             raise UserError("bank: name at least one run directory")
-        for name, new in (each for folder in run for each in add(run_path(folder), Bank(bank))):
+        for name, new in (each for folder in run for each in add(finished_run(folder), Bank(bank))):
             print(f"{bank}/{name}{'' if new else ' (there already)'}")
 
     @app.command
@@ -83,7 +83,7 @@ def bank(rest: list[str]) -> None:
         """List the prompts of a bank.
 
         Args:
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
         from mpt.prompts.bank import Bank
         from mpt.recipes.bank import print_list
@@ -104,7 +104,7 @@ def bank(rest: list[str]) -> None:
 
         Args:
             task: task name or file.
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
             model: the backbone; if left out, that of the bank's prompts.
             shots: number of training examples per class to try prompts on; the examples are those that
                 `mpt adapt` draws with the same seed.

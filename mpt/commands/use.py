@@ -19,7 +19,7 @@ from mpt.serve.options import ServeOptions
 def evaluate(rest: list[str]) -> None:
     """Score a run's prompt on a labelled split."""
     from mpt.inference.predict import evaluate
-    from mpt.system.paths import run_path
+    from mpt.system.paths import finished_run
 
     def arguments(
         run: RunArgument,
@@ -31,13 +31,13 @@ def evaluate(rest: list[str]) -> None:
         """Score a run's prompt on a labelled split.
 
         Args:
-            run: run directory of `adapt` or `pretrain`.
+            run: run directory of `adapt` or `pretrain`, or hf://owner/name.
             task: task name or file; if left out, the task of the adaptation.
             split: train, validation or test.
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        return evaluate(run_path(run), task, split, rows, index)
+        return evaluate(finished_run(run), task, split, rows, index)
 
     figures = tyro.cli(arguments, args=rest, prog="mpt evaluate")
     # A figure that is not defined, such as the correlation with a constant, is null: JSON has no NaN.
@@ -48,7 +48,7 @@ def predict(rest: list[str]) -> None:
     """Predict for lines of JSON or bare text from a file or standard input, as lines of JSON."""
     from mpt.data.files import ENCODING
     from mpt.inference.predict import open_run, predict, predict_file
-    from mpt.system.paths import run_path
+    from mpt.system.paths import finished_run
 
     def arguments(
         run: RunArgument,
@@ -59,7 +59,7 @@ def predict(rest: list[str]) -> None:
         """Predict for lines of JSON or bare text, as lines of JSON; null answers a blank line.
 
         Args:
-            run: run directory of `adapt` or `pretrain`.
+            run: run directory of `adapt` or `pretrain`, or hf://owner/name.
             input: .jsonl, .csv, .tsv or .parquet file, or any other with one input per line; if left out,
                 standard input.
             task: task name or file; needed if the prompt has several tasks.
@@ -67,7 +67,7 @@ def predict(rest: list[str]) -> None:
         """
         if input and not input.is_file():
             raise UserError(f"{input}: no such file")
-        ready = open_run(run_path(run), task, index)
+        ready = open_run(finished_run(run), task, index)
         if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
             sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
         for line in predict_file(ready, input) if input else predict(ready, sys.stdin, "standard input"):
@@ -86,18 +86,18 @@ def serve(rest: list[str]) -> None:
         """Answer over HTTP for the prompts of runs, which share one backbone.
 
         Args:
-            run: run directories of `adapt`, `pretrain` or `import`.
+            run: run directories of `adapt`, `pretrain` or `import`, or hf://owner/name.
             options: the address to listen on, and the limits on requests.
         """
         if not run:
             raise UserError("name at least one run directory")
-        from mpt.system.paths import run_path
+        from mpt.system.paths import finished_run
 
         try:
             from mpt.serve.server import serve
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} is not installed: {install('serve')}") from None
-        serve([run_path(name) for name in run], options)
+        serve([finished_run(name) for name in run], options)
 
     tyro.cli(arguments, args=rest, prog="mpt serve")
 
