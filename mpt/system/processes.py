@@ -87,7 +87,7 @@ def _numbered() -> dict[str, Any]:
         count, number = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
     except (KeyError, ValueError):
         count, number = 0, 0
-    if not 0 <= number < count or COORDINATOR not in os.environ:
+    if not 0 <= number < count or ":" not in os.environ.get(COORDINATOR, ""):
         raise UserError(
             f"{PROCESS} is the number of a process, from 0 on; with it, {PROCESSES} must say how many there "
             f"are, and {COORDINATOR} where the first one is, as host:port"

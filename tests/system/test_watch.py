@@ -123,6 +123,7 @@ def test_a_first_process_that_cannot_be_reached_is_a_warning(shared, capsys):
         {PROCESS: "second", PROCESSES: "4", COORDINATOR: "localhost:1"},
         {PROCESS: "1", COORDINATOR: "localhost:1"},
         {PROCESS: "1", PROCESSES: "4"},
+        {PROCESS: "1", PROCESSES: "4", COORDINATOR: "host0"},
     ],
 )
 def test_processes_that_are_numbered_wrongly_are_refused(variables, monkeypatch, ended, capsys):
