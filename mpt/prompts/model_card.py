@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -61,7 +62,7 @@ def _results(
     for name, value in figures.items():
         found = FIGURE.fullmatch(name)
         task = found and (found["task"] or next(iter(templates), ""))
-        if found and task in templates:
+        if found and task in templates and math.isfinite(value):
             yield EvalResult(
                 task_type=pipeline([templates[task]]),
                 dataset_type=datasets.get(task, task),
