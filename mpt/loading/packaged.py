@@ -82,9 +82,9 @@ def packaged_file(name: str) -> Path:
 def packaged_file_here(name: str) -> Path | None:
     """The file of a packaged model that has been fetched already; None if it has not."""
     model = PACKAGED[name]
-    if len(model.parts) > 1:
+    if model.sha256:  # it comes in parts
         return file if (file := _whole(model)).is_file() else None
-    ((asset, path),) = model.parts
+    asset, path = model.parts[0]
     folder = unpacked(asset)
     return folder / path if folder else None
 

@@ -61,7 +61,7 @@ def _results(
     """The figures that are metrics of a task, as the hub lists them."""
     for name, value in figures.items():
         found = FIGURE.fullmatch(name)
-        task = found and (found["task"] or next(iter(templates), ""))
+        task = str((found and found["task"]) or next(iter(templates), ""))
         if found and task in templates and math.isfinite(value):
             yield EvalResult(
                 task_type=pipeline([templates[task]]),

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from jax._src.distributed import global_state  # JAX has no public name for what its processes share
+from jax._src import distributed  # JAX has no public name for what its processes share
 
 from mpt.errors import warn
 
@@ -68,7 +68,7 @@ class Watch:
 
         self._start(accept)
         here = {"port": server.getsockname()[1], "word": word, "name": self._name}
-        global_state.client.key_value_set(KEY, json.dumps(here))
+        _shared().key_value_set(KEY, json.dumps(here))
 
     def _greet(self, end: socket.socket, word: str) -> None:
         """Reads the name of a process that has connected, and follows it from then on."""
@@ -82,8 +82,8 @@ class Watch:
         end.close()
 
     def _connect(self) -> None:
-        first = json.loads(global_state.client.blocking_key_value_get(KEY, int(1000 * JOINING)))
-        host = str(global_state.coordinator_address).rpartition(":")[0].strip("[]")
+        first = json.loads(_shared().blocking_key_value_get(KEY, int(1000 * JOINING)))
+        host = str(distributed.global_state.coordinator_address).rpartition(":")[0].strip("[]")
         try:
             end = socket.create_connection((host, first["port"]), CONNECTING)
             end.settimeout(None)
@@ -129,3 +129,8 @@ class Watch:
     @staticmethod
     def _start(work: Any, *arguments: Any) -> None:
         threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+def _shared() -> Any:
+    """What JAX's coordinator keeps for all processes: texts by name."""
+    return distributed.global_state.client

@@ -32,7 +32,7 @@ class Shared(dict):
 @pytest.fixture
 def shared(monkeypatch):
     state = SimpleNamespace(client=Shared(), coordinator_address="localhost:1")
-    monkeypatch.setattr(watch, "global_state", state)
+    monkeypatch.setattr(watch.distributed, "global_state", state)
     monkeypatch.setattr(watch, "GRACE", 0.0)
     return state.client
 
