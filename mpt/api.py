@@ -40,7 +40,7 @@ from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.found import left_over
 from mpt.sharding import use_mesh
-from mpt.system.paths import AnyPath, is_remote, run_path
+from mpt.system.paths import AnyPath, finished_run, is_remote, run_path
 
 Config = TypeVar("Config", PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig)
 
@@ -68,13 +68,13 @@ def load(run: str | AnyPath, backbone: LoadedBackbone | None = None) -> Run:
     """Opens a finished run of `pretrain`, `adapt` or `import`.
 
     Args:
-        run: its directory.
+        run: its directory, or hf://owner/name.
         backbone: where it is in memory already; else the run's own is loaded.
 
     Raises:
         UserError: it is no run, has not finished, or was trained on another backbone.
     """
-    path = run_path(run)
+    path = finished_run(run)
     config, name = trained(path)
     load_prompt(path, name)  # a missing prompt is told before the backbone is loaded
     backbone = backbone or load_backbone(**to_plain(config))

@@ -153,7 +153,8 @@ class Run:
     def save(self, folder: str | Path) -> AnyPath:
         """Copies what it takes to predict: the prompts and their cards, without checkpoints and data.
 
-        `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory.
+        `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory. Its README is
+        a model card, so that it can be uploaded to the Hugging Face hub as it is.
         """
         saved = run_path(folder)
         with atomic_folder(saved) as copy:
@@ -163,6 +164,7 @@ class Run:
             for name in ("config.yaml", "result.json", "results.json"):
                 if (self.path / name).is_file():
                     (copy / name).write_bytes((self.path / name).read_bytes())
+            (copy / "README.md").write_text(self.card.model_card(), encoding="utf-8")
         return saved
 
     @property

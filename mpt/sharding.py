@@ -45,9 +45,23 @@ def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
     taken = math.prod(size for size in requested.values() if size > 0)
     sizes = {axis: size if size > 0 else max(devices // taken, 1) for axis, size in requested.items()}
     if (needed := math.prod(sizes.values())) != devices:
-        shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
-        raise UserError(f"mesh {shape} needs {needed} devices, there are {devices}")
+        raise UserError(f"mesh {mesh_name(sizes)} needs {needed} devices, there are {devices}")
     return sizes
+
+
+def mesh_name(sizes: Mapping[str, int]) -> str:
+    """A mesh in words.
+
+    >>> mesh_name({"data": 4, "fsdp": 1, "tensor": 2})
+    'data 4 × fsdp 1 × tensor 2'
+    """
+    return " × ".join(f"{axis} {size}" for axis, size in sizes.items())
+
+
+def sizes_in_use() -> dict[str, int]:
+    """The size of each axis of the current mesh; 1 on one device."""
+    mesh = mesh_in_use()
+    return dict.fromkeys(AXES, 1) if mesh is None else dict(mesh.shape)
 
 
 def spec(axes: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:

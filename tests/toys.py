@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,11 +89,13 @@ def write_t5(folder: Path) -> Path:
     return tiny.write(folder, "toy-t5", tiny_tokenizer(), tiny.weights("toy-t5"))
 
 
-def start_mpt(*arguments: str, stdin=subprocess.DEVNULL, cwd=None) -> subprocess.Popen:
-    """`mpt` as a process of its own."""
+def start_mpt(
+    *arguments: str, stdin=subprocess.DEVNULL, cwd=None, behind: Sequence[str] = ()
+) -> subprocess.Popen:
+    """`mpt` as a process of its own, which the command ``behind`` may start."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        [sys.executable, "-m", "mpt.cli", *arguments],
+        [*behind, sys.executable, "-m", "mpt.cli", *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdin=stdin,
         stdout=subprocess.PIPE,

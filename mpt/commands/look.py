@@ -90,7 +90,7 @@ def _bank_add(rest: list[str]) -> Work:
 
         Args:
             run: run directories of `pretrain`, `adapt` or `import`.
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
         from mpt.rundir.found import find_run
 
@@ -117,7 +117,7 @@ def _bank_list(rest: list[str]) -> Work:
         """List the prompts of a bank.
 
         Args:
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
 
         def show() -> None:
@@ -147,7 +147,7 @@ def _bank_search(rest: list[str]) -> Work:
 
         Args:
             task: task name or file.
-            bank: a folder, or a URL such as gs://bucket/bank.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
             model: the backbone; if left out, that of the bank's prompts.
             shots: number of training examples per class to try prompts on; the examples are those that
                 `mpt adapt` draws with the same seed.

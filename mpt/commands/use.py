@@ -28,7 +28,7 @@ def evaluate(rest: list[str]) -> Work:
         """Score a run's prompt on a labelled split.
 
         Args:
-            run: run directory of `adapt` or `pretrain`.
+            run: run directory of `adapt` or `pretrain`, or hf://owner/name.
             task: task name or file; if left out, the task of the adaptation.
             split: train, validation or test.
             rows: number of examples to score; 0 takes all.
@@ -69,7 +69,7 @@ def predict(rest: list[str]) -> Work:
         the exit status is then 1.
 
         Args:
-            run: run directory of `adapt` or `pretrain`.
+            run: run directory of `adapt` or `pretrain`, or hf://owner/name.
             input: .jsonl, .csv, .tsv or .parquet file, or any other with one input per line; if left out,
                 standard input.
             task: task name or file; needed if the prompt has several tasks.
@@ -108,7 +108,7 @@ def serve(rest: list[str]) -> Work:
         """Answer over HTTP for the prompts of runs, which share one backbone.
 
         Args:
-            run: run directories of `adapt`, `pretrain` or `import`.
+            run: run directories of `adapt`, `pretrain` or `import`, or hf://owner/name.
             options: the address to listen on, and the limits on requests.
         """
         if not run:

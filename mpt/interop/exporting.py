@@ -11,11 +11,11 @@ import numpy as np
 
 from mpt.errors import UserError, nearest
 from mpt.inference.predict import trained
-from mpt.interop.base_model import known_as
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
 from mpt.interop.readme import of_peft
 from mpt.loading.hf import load_tokenizer
+from mpt.loading.known import known_as
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
@@ -88,9 +88,10 @@ def _check_prefix(run: AnyPath, format: Format, layout: Layout) -> None:
 
 
 def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, card: Card) -> None:
-    """Writes a folder for each prefix, and a README."""
+    """Writes a folder for each prefix with its card, and a README."""
     for name, keys, values in zip(names, np.asarray(prompt.keys[...]), np.asarray(prompt.values[...])):
         write_prefix(folder / name, keys, values, known_as(card.backbone), card.backbone_hash)
+    _write_cards(folder, names, card)
     readme = of_peft(names, prompt.keys.shape[2], card, "decoder", multitask=False)
     write_atomic(folder / "README.md", readme)
 
@@ -98,12 +99,20 @@ def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt
 def write_peft_prompts(
     folder: Path, names: Sequence[str], prompt: PlainPrompt, card: Card, layout: Layout
 ) -> None:
-    """Writes a README, a folder for each prompt, and one with the factors of all where it is only factors."""
+    """Writes a folder for each prompt with its card, a README, and the factors where it is only factors."""
     composed, backbone = np.asarray(prompt.compose()), known_as(card.backbone)
     for name, vectors in zip(names, composed):
         write_plain(folder / name, vectors, backbone, layout, card.backbone_hash)
     factors = prompt if isinstance(prompt, MultitaskPrompt) and prompt.words is None else None
     if factors:
         write_multitask(folder / "multitask", factors, backbone, layout, card.backbone_hash)
+        write_atomic(folder / "multitask" / "README.md", card.model_card("peft"))
+    _write_cards(folder, names, card)
     readme = of_peft(names, composed.shape[1], card, layout, factors is not None)
     write_atomic(folder / "README.md", readme)
+
+
+def _write_cards(folder: Path, names: Sequence[str], card: Card) -> None:
+    """Writes each prompt's card where the hub looks for it: a folder may become a model there."""
+    for name, task in zip(names, card.prompts):
+        write_atomic(folder / name / "README.md", card.alone(task).model_card("peft"))

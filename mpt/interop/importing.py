@@ -12,9 +12,9 @@ from mpt.config.yaml_file import dump_config
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
-from mpt.interop.base_model import known_as
 from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.loading.known import known_as
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.saved import Card, save_prompt

@@ -11,6 +11,7 @@ from mpt.prompts.saved import Card
 from mpt.types import Layout
 
 PEFT = Template("""\
+$metadata
 # $method
 
 Adapters of PEFT for $backbone, a folder for each.
@@ -119,7 +120,8 @@ def of_peft(names: Sequence[str], length: int, card: Card, layout: Layout, multi
     """
     write = PEFT_DECODER if layout == "decoder" else PEFT_BOTH_SIDES
     facts = _facts(dict.fromkeys(names, str(length)), card, layout)
-    return PEFT.substitute(facts, write=write, multitask=MULTITASK if multitask else "")
+    more = {"metadata": card.metadata("peft"), "multitask": MULTITASK if multitask else ""}
+    return PEFT.substitute(facts, write=write, **more)
 
 
 def of_embeddings(shapes: Mapping[str, str], card: Card, layout: Layout) -> str:

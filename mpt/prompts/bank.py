@@ -16,7 +16,7 @@ from pathlib import Path
 import fsspec
 from flax import nnx
 
-from mpt.errors import UserError, first_line, install, nearest
+from mpt.errors import UserError, install, nearest, one_line
 from mpt.prompts.saved import Card, files_of, read_files
 from mpt.rundir.directory import write_atomic
 from mpt.rundir.found import VECTORS
@@ -27,7 +27,7 @@ class Bank:
     """The prompts of a folder.
 
     Args:
-        path: a local path, or a URL that fsspec knows, such as gs://bucket/bank.
+        path: a local path, or a URL that fsspec knows, such as gs://bucket/bank or hf://owner/name.
     """
 
     def __init__(self, path: str):
@@ -110,4 +110,4 @@ class Bank:
         except Exception as error:
             if isinstance(error, OSError) and not self._remote and error.errno:
                 raise UserError(f"{self.path}: {error.strerror}; give another folder with --bank") from None
-            raise UserError(f"{self.path}: cannot be used: {first_line(error)}") from None
+            raise UserError(f"{self.path}: cannot be used: {one_line(error)}") from None

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -15,11 +15,14 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from mpt.data.hub import Hub
 from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
+from mpt.loading.known import known_as
+from mpt.prompts.model_card import metadata
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.prefix import Prompt
 from mpt.prompts.soft import SoftPrompt
@@ -65,6 +68,8 @@ class Card:
         metrics: figures found on held-out rows.
         software: package -> version.
         layer: the layer before which the prompts enter; older cards do not have it.
+        datasets: task -> the Hugging Face hub's data set that it comes from, where it does; older cards do
+            not have it.
     """
 
     kind: str
@@ -80,6 +85,7 @@ class Card:
     metrics: dict[str, float]
     software: dict[str, str]
     layer: int = 0
+    datasets: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def describe(
@@ -104,6 +110,7 @@ class Card:
             software=software(),
             layer=prompt.layer if isinstance(prompt, Prompt) else 0,
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+            datasets={task.name: task.source.name for task in tasks if isinstance(task.source, Hub)},
             **facts,
         )
 
@@ -111,6 +118,21 @@ class Card:
         """One of the prompt's tasks, without its data."""
         parts: dict[str, Any] = {**self.templates[name], "metrics": tuple(self.templates[name]["metrics"])}
         return Task(name, Files({}), **parts)
+
+    def alone(self, task: str) -> Card:
+        """The card of one task's prompt; a card of several has each task's name in front of its figures."""
+        metrics = self.metrics
+        if len(self.templates) > 1:
+            mine = [name for name in metrics if name.startswith(f"{task} ")]
+            metrics = {name.removeprefix(f"{task} "): metrics[name] for name in mine}
+        return replace(
+            self,
+            prompts=[task],
+            templates={task: self.templates[task]},
+            rows={name: count for name, count in self.rows.items() if name == task},
+            datasets={name: source for name, source in self.datasets.items() if name == task},
+            metrics=metrics,
+        )
 
     def misfit(self, pretrained: Pretrained) -> str:
         """Why the prompt cannot be read by ``pretrained``; empty where it can."""
@@ -123,13 +145,23 @@ class Card:
             return f"trained with another tokenizer than that of {pretrained.name}; use that one"
         return ""
 
+    def model_card(self, library: str = "mpt") -> str:
+        """The card as the Hugging Face hub reads it, of a prompt that ``library`` loads."""
+        return f"{self.metadata(library)}\n{self.markdown()}"
+
+    def metadata(self, library: str) -> str:
+        """What the hub reads in front of a text about the prompts, if ``library`` loads them."""
+        backbone = known_as(self.backbone)
+        return metadata(self.method, backbone, self.templates, self.datasets, self.metrics, library)
+
     def markdown(self) -> str:
+        """The card as a text, without a path of this machine."""
         rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.rows.items())
         figures = "\n".join(f"- {name}: {value:.4f}" for name, value in self.metrics.items())
         return (
             f"# {self.method}\n\n"
             f"Prompts: {', '.join(self.prompts)}\n\n"
-            f"Backbone: {self.backbone} (weights {self.backbone_hash[:16]}, "
+            f"Backbone: {known_as(self.backbone)} (weights {self.backbone_hash[:16]}, "
             f"tokenizer {self.tokenizer_hash[:16]}). Seeds: {self.seeds}.\n\n"
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
@@ -152,7 +184,7 @@ def files_of(prompt: nnx.Module, card: Card) -> dict[str, bytes]:
     leaves = nnx.to_flat_state(nnx.state(prompt))
     return {
         ".json": (json.dumps(asdict(card), indent=2) + "\n").encode(),
-        ".md": card.markdown().encode(),
+        ".md": card.model_card().encode(),
         VECTORS: save({str(path[-1]): np.asarray(leaf[...]) for path, leaf in leaves}),
     }
 

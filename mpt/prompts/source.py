@@ -15,10 +15,10 @@ from mpt.loading.hf import Pretrained
 from mpt.prompts.bank import Bank
 from mpt.prompts.initial import instruction_words
 from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.saved import Card, load_prompt
+from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.rundir.found import VECTORS
-from mpt.system.paths import is_remote, run_path
+from mpt.system.paths import HUB, finished_run, is_remote, run_path
 
 
 @runtime_checkable
@@ -46,7 +46,7 @@ class SavedSource:
     """Prompts on disk.
 
     Attributes:
-        name: the run directory of `pretrain` or `import`, or BANK/NAME.
+        name: the run directory of `pretrain` or `import`, here, at gs:// or hf://; or BANK/NAME.
         pretrained: the backbone that they must fit; None does not check it.
     """
 
@@ -58,8 +58,8 @@ class SavedSource:
         return prompt, card.prompts
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
-        folder = run_path(self.name)
-        if not folder.is_dir():
+        folder = None if _in_bank(self.name) else finished_run(self.name)
+        if folder is None or not folder.is_dir():
             return None
         prompt, card = load_prompt(folder, "teachers", self.pretrained)
         assert isinstance(prompt, SoftPrompt)
@@ -86,7 +86,7 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Multit
     """The prompt that new tasks start from: the universal one of a run, or a prompt of a bank.
 
     Args:
-        path: the run directory of `pretrain` or `import`, or BANK/NAME.
+        path: the run directory of `pretrain` or `import`, here, at gs:// or hf://; or BANK/NAME.
 
     Raises:
         UserError: there is none, it is damaged, or it was trained on another backbone.
@@ -97,7 +97,10 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Multit
         if pretrained and (fault := card.misfit(pretrained)):
             raise UserError(f"{path}: {fault}")
     else:
-        prompt, card = load_prompt(run_path(path), "universal", pretrained)
+        run = finished_run(path)
+        if path.startswith(HUB) and not has_prompt(run, "universal"):
+            raise UserError(f"{path}: no universal prompt in it; of a bank, name the prompt too: {path}/NAME")
+        prompt, card = load_prompt(run, "universal", pretrained)
     if not isinstance(prompt, MultitaskPrompt | SoftPrompt):
         raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
     return prompt, card
@@ -105,6 +108,8 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Multit
 
 def _in_bank(path: str) -> bool:
     """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
+    if path.startswith(HUB):  # hf://owner/name is a run, hf://owner/name/NAME a prompt of a bank
+        return path.removeprefix(HUB).rstrip("/").count("/") > 1
     if is_remote(path):
         return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
     place = Path(path)

@@ -60,15 +60,9 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     several = len(set(card.prompts)) < len(card.prompts)  # seeds
     vectors = prompt.compose()
     for place, task in enumerate(dict.fromkeys(card.prompts)):
-        alone = replace(
-            card,
-            kind="soft",
-            prompts=[task],
-            templates={task: card.templates[task]},
-            rows={name: count for name, count in card.rows.items() if name == task},
-            seeds=card.seeds[:1],
-            metrics=_first_seeds(run) if several else _of_task(card, task),
-        )
+        alone = card.alone(task)
+        metrics = _first_seeds(run) if several else alone.metrics
+        alone = replace(alone, kind="soft", seeds=card.seeds[:1], metrics=metrics)
         yield Entry(task, SoftPrompt(vectors[place : place + 1], prompt.layer), alone)
 
 
@@ -80,14 +74,6 @@ def _plain(run: AnyPath, file: str) -> tuple[SoftPrompt | MultitaskPrompt, Card]
             "are a start for others; add a run of `--method prompt`, spot or ulpt"
         )
     return prompt, card
-
-
-def _of_task(card: Card, task: str) -> dict[str, float]:
-    """The figures of one task; a card of several has the task's name in front of them."""
-    if len(card.prompts) == 1:
-        return card.metrics
-    names = [name for name in card.metrics if name.startswith(f"{task} ")]
-    return {name.removeprefix(f"{task} "): card.metrics[name] for name in names}
 
 
 def _first_seeds(run: AnyPath) -> dict[str, float]:

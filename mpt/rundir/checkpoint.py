@@ -31,12 +31,14 @@ class Resumed(NamedTuple):
         arrays: a pytree with the prompts and the optimizer's state.
         data: the position in the training data.
         seconds: the training time so far.
+        mesh: the length of each axis of the mesh that it was computed on; older checkpoints do not have it.
     """
 
     step: int
     arrays: Any
     data: dict[str, Any]
     seconds: float
+    mesh: dict[str, int] | None = None
 
 
 class Checkpoints:
@@ -74,6 +76,8 @@ class Checkpoints:
         """
         leaves = jax.tree.leaves(resumed.arrays)
         position = {"data": resumed.data, "seconds": resumed.seconds}
+        if resumed.mesh:
+            position["mesh"] = resumed.mesh
         items = ocp.args.Composite(
             arrays=ocp.args.PyTreeSave(leaves),
             position=ocp.args.JsonSave(position | {"checksum": _checksum(resumed.step, leaves, position)}),
@@ -147,7 +151,7 @@ class Checkpoints:
         arrays, position = restored["arrays"], restored["position"]
         if position.pop("checksum") != _checksum(step, arrays, position):
             raise ValueError("its checksum is another")
-        return Resumed(step, jax.tree.unflatten(structure, arrays), position["data"], position["seconds"])
+        return Resumed(step, jax.tree.unflatten(structure, arrays), **position)
 
     def _failure(self, error: Exception) -> UserError:
         self._failed = True

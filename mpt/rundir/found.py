@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpt.errors import UserError
-from mpt.system.paths import AnyPath, is_remote, run_path
+from mpt.system.paths import AnyPath, finished_run, is_remote, run_path
 
 VECTORS = ".safetensors"  # the ending of a prompt's file
 # What a run writes before its first step.
@@ -13,12 +13,12 @@ BEFORE_TRAINING = ("config.yaml", "draws.json", "cost.json")
 
 
 def find_run(folder: str | AnyPath) -> AnyPath:
-    """The run directory of that name.
+    """The run directory of that name, for a command that only reads it; hf://owner/name is fetched once.
 
     Raises:
         UserError: there is none.
     """
-    run = run_path(folder)
+    run = finished_run(folder)
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: {_lacking(run)}")
     return run

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from mpt.errors import UserError
 
-# Environment variables that number the processes; JAX's own has the coordinator's address.
-PROCESSES, PROCESS = "MPT_PROCESSES", "MPT_PROCESS"
+# The number of processes and the number of this one, for hosts that no cluster manager numbers. They are told
+# of the first one's address by JAX's own variable. `mpt launch` sets all three.
+PROCESSES, PROCESS, COORDINATOR = "MPT_PROCESSES", "MPT_PROCESS", "JAX_COORDINATOR_ADDRESS"
 PATIENCE = 5  # seconds until a process that was told to stop is killed
 
 
@@ -34,7 +35,7 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
             "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
         )
     environment = os.environ | {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        COORDINATOR: f"localhost:{free_port()}",
         PROCESSES: str(processes),
         "PYTHONUNBUFFERED": "1",  # so that each line arrives when it is printed
     }

@@ -1,7 +1,7 @@
-"""Paths of runs: local folders, or locations in a bucket of Google Cloud Storage.
+"""Paths of runs: local folders, or locations in a bucket of Google Cloud Storage; and models of the hub.
 
 A bucket has no folders, and its objects can be neither renamed nor appended to; an object becomes visible
-once it is complete.
+once it is complete. A run that is a model of the Hugging Face hub is fetched, and only read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 import fsspec.config
 from etils import epath
 
-from mpt.errors import UserError, first_line, install
+from mpt.errors import UserError, first_line, install, one_line
 
 AnyPath = Path | epath.Path
+HUB = "hf://"
+READ = ["config.yaml", "prompts/*", "result.json", "results.json", "tasks/*"]  # what it takes to use a run
 
 # Without a cache, so that a process sees what another has just written.
 fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
@@ -38,6 +40,8 @@ def run_path(name: str | AnyPath) -> AnyPath:
     """
     if not is_remote(name):
         return Path(name)
+    if str(name).startswith(HUB):
+        raise UserError(f"{name}: a run of the hub is only read; give a folder, and upload it: hf upload")
     if not str(name).startswith("gs://"):
         raise UserError(f"{name}: a run lies in a folder or under gs://, and nowhere else")
     path = epath.Path(name)
@@ -48,6 +52,23 @@ def run_path(name: str | AnyPath) -> AnyPath:
     except Exception as error:  # the store's client raises its own types
         raise UserError(f"{name}: cannot be read ({first_line(error)})") from None
     return path
+
+
+def finished_run(name: str | AnyPath) -> AnyPath:
+    """The path of a run that is only read: as ``run_path``, or hf://owner/name, which is fetched once.
+
+    Raises:
+        UserError: the hub does not give it, or ``run_path`` raises an error.
+    """
+    if not str(name).startswith(HUB):
+        return run_path(name)
+    from huggingface_hub import snapshot_download  # not at the top, so that `mpt --help` answers at once
+
+    model, _, revision = str(name).removeprefix(HUB).rstrip("/").partition("@")
+    try:
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=READ))
+    except Exception as error:  # the hub's client raises many types; all mean that the download failed
+        raise UserError(f"{name}: the hub did not give it: {one_line(error)}") from None
 
 
 def run_title(run: AnyPath) -> str:

@@ -7,52 +7,92 @@ writes for all of them, into a folder that all can read.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
+from mpt.errors import UserError, one_line
 from mpt.system import said
-from mpt.system.launch import PROCESS, PROCESSES
+from mpt.system.launch import COORDINATOR, PROCESS, PROCESSES
+from mpt.system.watch import Watch
 
-HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
+HEARTBEAT = 40  # seconds until JAX gives a process up; `Watch` notices its loss sooner, and names it
 
 
 def run_distributed(work: Callable[[], int]) -> int:
     """Joins the other processes of the run, if there are any, does ``work`` and returns its exit status.
 
-    The processes are those of `mpt launch`, or those that JAX's cluster detection finds for SLURM, Open MPI,
-    Cloud TPU or GKE. A process that fails ends at once; the others notice it and end as well.
+    The processes are those that the environment numbers, or those that JAX's cluster detection finds for
+    SLURM, Open MPI, Cloud TPU or GKE. A process that fails ends at once; the others notice it and end, too.
     """
-    _join()
-    if not is_multiprocess():
+    try:
+        watch = _join()
+    except UserError as error:
+        print(f"mpt: {error}", file=sys.stderr)
+        _end_at_once(2)
+    if watch is None:
         return work()
     try:
         status = work()
     except Exception:
+        watch.settle()
         traceback.print_exc()
         status = 1
     if status:
-        sys.stderr.flush()
-        os._exit(status)  # a normal exit would wait for the others, which wait for this one
+        _end_at_once(status)
+    watch.leave()
     return status
 
 
-def _join() -> None:
-    launched = {}
-    if PROCESS in os.environ:
-        count, number = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
-        launched = {"num_processes": count, "process_id": number, "cluster_detection_method": "deactivate"}
+def _end_at_once(status: int) -> NoReturn:
+    """Ends this process; a normal exit would wait for the others, which wait for this one."""
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _join() -> Watch | None:
+    """Joins the other processes, and watches them; None where this process is alone.
+
+    Raises:
+        UserError: the environment numbers the processes wrongly, or this host cannot reach the others.
+    """
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **launched)
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **_numbered())
     except ValueError:  # this process is not part of a cluster
-        return
-    if not is_primary():
+        return None
+    try:
+        number, count = jax.process_index(), jax.process_count()
+    except RuntimeError as error:
+        raise UserError(
+            f"the devices of this host cannot join those of the others ({one_line(error)}); the name "
+            f"of each host, here '{socket.gethostname()}', must be one that all hosts can resolve"
+        ) from None
+    if number:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open until the end
         said.speak(False)
+    return Watch(number, count) if count > 1 else None
+
+
+def _numbered() -> dict[str, Any]:
+    """What the environment says of the processes, as arguments of ``jax.distributed.initialize``."""
+    if PROCESS not in os.environ:
+        return {}
+    try:
+        count, number = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
+    except (KeyError, ValueError):
+        count, number = 0, 0
+    if not 0 <= number < count or ":" not in os.environ.get(COORDINATOR, ""):
+        raise UserError(
+            f"{PROCESS} is the number of a process, from 0 on; with it, {PROCESSES} must say how many there "
+            f"are, and {COORDINATOR} where the first one is, as host:port"
+        )
+    return {"num_processes": count, "process_id": number, "cluster_detection_method": "deactivate"}
 
 
 def is_multiprocess() -> bool:

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
+from mpt.errors import warn
 from mpt.rundir.checkpoint import Resumed
 from mpt.rundir.directory import RunDir
+from mpt.sharding import mesh_name, sizes_in_use
 from mpt.system.processes import is_multiprocess, is_primary
 from mpt.system.progress import Progress
 from mpt.system.said import say
@@ -72,8 +74,9 @@ class Session:
 
     def __enter__(self) -> Session:
         if resumed := self._checkpoints.restore(self.state):
-            self.step, self.state, position, self.seconds = resumed
-            self._reader.set_state(position)
+            self.step, self.state, self.seconds = resumed.step, resumed.arrays, resumed.seconds
+            self._reader.set_state(resumed.data)
+            self._tell_of_another_mesh(resumed.mesh)
         self._metrics.rewind(self.step)
         nonfinite = sum("bad_steps" in line for line in self._metrics.read())
         self._nonfinite = NonFiniteSteps(self._tasks, self._max_nonfinite, nonfinite)
@@ -146,7 +149,16 @@ class Session:
             return
         self._metrics.flush()
         position = self._reader.get_state()
-        self._checkpoints.save(Resumed(self.step, self.state, position, self.seconds), score)
+        resumed = Resumed(self.step, self.state, position, self.seconds, sizes_in_use())
+        self._checkpoints.save(resumed, score)
+
+    def _tell_of_another_mesh(self, before: Mapping[str, int] | None) -> None:
+        if before and before != sizes_in_use() and is_primary():
+            warn(
+                f"{self._folder}: goes on from step {self.step} on a mesh of {mesh_name(sizes_in_use())}, "
+                f"where it was {mesh_name(before)}: with the same rows, but sums are rounded in another "
+                "order, so that its prompts are not bit for bit those of the other mesh"
+            )
 
     def stop_signal(self) -> int:
         """The signal that any process has received, 0 for none: all of them stop at the same step."""

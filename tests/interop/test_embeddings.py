@@ -17,9 +17,10 @@ from mpt.data.task import Example
 from mpt.data.tokenise import encode
 from mpt.inference.generate import generate_behind_prompt
 from mpt.inference.predict import open_run
-from mpt.interop.base_model import base_model, known_as
+from mpt.interop.base_model import base_model
 from mpt.interop.exporting import export_run
 from mpt.loading.hf import load_pretrained
+from mpt.loading.known import known_as
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import SoftPrompt
 from mpt.prompts.saved import load_prompt

@@ -1,6 +1,8 @@
-"""SmolLM2's real weights equal transformers' reading of the same file."""
+"""The real weights of packaged models equal transformers' reading of the same files."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -8,10 +10,13 @@ import pytest
 import transformers
 from golden import tiny
 
+from mpt.errors import UserError
 from mpt.loading.converted import converted
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.hf import SafetensorsFolder, files_hash, load_pretrained
 from mpt.loading.located import locate
+from mpt.loading.packaged import PACKAGED
+from mpt.loading.shapes import abstract_backbone
 from mpt.training.losses import cross_entropy
 from mpt.types import Row
 
@@ -26,14 +31,26 @@ TEXTS = (
 pytestmark = pytest.mark.full
 
 
-@pytest.fixture(scope="module")
-def pretrained(users_cache):
-    return load_pretrained("smollm2-135m")
+@pytest.fixture(scope="module", params=PACKAGED)
+def name(request, users_cache) -> str:
+    """A model that is here, or whose terms, if it has some, are accepted."""
+    try:
+        locate(request.param)
+    except UserError as error:
+        if PACKAGED[request.param].terms:
+            pytest.skip(str(error))
+        raise
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def file(users_cache):
-    return locate("smollm2-135m")
+def pretrained(name):
+    return load_pretrained(name)
+
+
+@pytest.fixture(scope="module")
+def file(name):
+    return locate(name)
 
 
 def test_token_ids(pretrained, file):
@@ -55,7 +72,7 @@ def test_what_is_kept_in_the_cache_is_the_file(pretrained, file):
     assert pretrained.hash == files_hash([file])
     for text in TEXTS:
         assert pretrained.tokenizer(text) == tokenizer(text)
-    assert pretrained.tokenizer.get_chat_template() == tokenizer.get_chat_template()
+    assert pretrained.tokenizer.chat_template == tokenizer.chat_template
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +81,7 @@ def reference(file, torch):
     return transformers.AutoModelForCausalLM.from_pretrained(file.parent, **options).eval()
 
 
-def test_logits_and_hidden_states(pretrained, reference, compare, torch):
+def test_logits_and_hidden_states(name, pretrained, reference, compare, torch):
     ids = [pretrained.tokenizer(text)["input_ids"] for text in TEXTS[:2]]
     batch = tiny.collate([Row(row[:1], row[1:]) for row in ids], [0, 0])
     width = pretrained.backbone.embedding.shape[1]
@@ -74,12 +91,20 @@ def test_logits_and_hidden_states(pretrained, reference, compare, torch):
             theirs = reference(torch.tensor([row]), output_hidden_states=True)
         logits = np.asarray(output.logits[i, : len(row) - 1])
         assert np.abs(logits - theirs.logits[0, :-1].numpy()).max() < 1e-3
-        compare("SmolLM2-135M", "logits", logits, theirs.logits[0, :-1])
+        compare(name, "logits", logits, theirs.logits[0, :-1])
         hidden = output.hidden[0][batch.grid[i, : len(row) - 1]]
-        compare("SmolLM2-135M", "hidden", hidden, theirs.hidden_states[-1][0, :-1])
+        compare(name, "hidden", hidden, theirs.hidden_states[-1][0, :-1])
 
 
-def test_prompt_gradient(pretrained, reference, compare, torch, peft):
+def test_the_shape_for_plans_is_that_of_the_weights(name, pretrained, monkeypatch, tmp_path):
+    monkeypatch.setenv("MPT_CACHE", str(tmp_path))
+    planned = abstract_backbone(name).spec
+    assert replace(planned, norm_eps=0.0) == replace(
+        pretrained.backbone.spec, norm_eps=0.0
+    )  # in 32 bits there
+
+
+def test_prompt_gradient(name, pretrained, reference, compare, torch, peft):
     """Of one row behind a real text as the prompt, against peft."""
     prompt, (first, *rest) = (pretrained.tokenizer(text)["input_ids"] for text in (TEXTS[1], TEXTS[0]))
     vectors = pretrained.backbone.embed(np.array([prompt]))
@@ -98,4 +123,4 @@ def test_prompt_gradient(pretrained, reference, compare, torch, peft):
     weight.data = torch.tensor(np.asarray(vectors[0]))
     ids, labels = torch.tensor([[first, *rest]]), torch.tensor([[-100, *rest]])
     tuned(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.backward()
-    compare("SmolLM2-135M", "prompt gradient", gradient(pretrained.backbone, vectors), weight.grad)
+    compare(name, "prompt gradient", gradient(pretrained.backbone, vectors), weight.grad)

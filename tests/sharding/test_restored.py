@@ -25,7 +25,7 @@ def simulated(monkeypatch):
 
 
 def test_a_run_of_eight_devices_goes_on_on_another_mesh_and_on_one_device(
-    config_file, plain_pretrain, universal, tmp_path
+    config_file, plain_pretrain, universal, tmp_path, capsys
 ):
     config = config_file(plain_pretrain)
     eight, one = tmp_path / "eight", tmp_path / "one"
@@ -40,6 +40,8 @@ def test_a_run_of_eight_devices_goes_on_on_another_mesh_and_on_one_device(
     (one / "config.yaml").write_text(text.replace(str(eight), str(one)))
     assert cli.main(["pretrain", config, "--out", str(one)]) == 0
     as_undisturbed(one, universal)
+    told = "on a mesh of data 1 × fsdp 1 × tensor 1, where it was data 8 × fsdp 1 × tensor 1: "
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_a_run_of_one_process_goes_on_in_two(config_file, plain_pretrain, universal, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.system.signals import Stopped
+from mpt.training import session
 from mpt.training.loop import fit, optimizer_of
 from mpt.training.losses import distillation_loss, task_loss
 from mpt.training.optim import Adam, LearningRates
@@ -300,3 +301,20 @@ def test_parameter_without_a_learning_rate_is_named():
 
     with pytest.raises(KeyError, match="stranger"):
         Adam()(LearningRates.of({"vectors": 0.1}, steps=2, warmup=0.0)).init(nnx.state(Stranger()))
+
+
+def test_a_run_that_goes_on_on_another_mesh_says_so(pretrained, tmp_path, monkeypatch, capsys):
+    run = RunDir.open(tmp_path / "run", PretrainConfig())
+
+    def train(steps: int, data: int) -> str:
+        monkeypatch.setattr(session, "sizes_in_use", lambda: {"data": data, "fsdp": 1, "tensor": 1})
+        config = TrainConfig(steps=steps, batch_size=8, save_every=1)
+        batches = training_batches(ROWS, config, 0)
+        fit(soft(pretrained), batches, config, task_loss, run=run, stage="x", weights={"task": 1.0})
+        return capsys.readouterr().err
+
+    assert "mesh" not in train(1, data=4)
+    told = train(2, data=3)
+    moved = "goes on from step 1 on a mesh of data 3 × fsdp 1 × tensor 1, where it was data 4 × fsdp 1 × "
+    assert f"{run.path}/x: {moved}" in told and "not bit for bit" in told
+    assert "mesh" not in train(3, data=3)
