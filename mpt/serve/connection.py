@@ -42,7 +42,7 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._await_head()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps the connection of a client that has sent a whole request and waits for its answer."""
         waits = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
         if waits:

@@ -141,7 +141,7 @@ class Classification:
     task: str
 
 
-Asked = TypeVar("Asked", Completion, Chat, Classification)
+Asked = TypeVar("Asked", bound=Generation)
 
 
 def ranges(max_tokens: int) -> dict[str, Range]:

@@ -97,7 +97,7 @@ def test_what_is_described_is_what_is_read(document, engine, route, body, read):
     ],
     ids=["all but chats", "chats"],
 )
-def test_a_fuzzer_that_reads_the_description_finds_nothing(chat_engine, options, running, choice):
+def test_a_fuzzer_that_reads_the_description_finds_nothing(chat_engine, options, running, choice, tmp_path):
     service = Service(chat_engine, replace(options, max_bytes=100_000, queue=100, timeout=120))
     with running(service) as address:
         command = [
@@ -105,5 +105,5 @@ def test_a_fuzzer_that_reads_the_description_finds_nothing(chat_engine, options,
             *("--checks", "all", "--max-examples", "60", "--seed", "1", "--no-color"),
             *choice,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
