@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from mpt.inference.token_scores import TokenScores
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone, DecodingState
 from mpt.models.decoder import prompt_positions
@@ -69,12 +70,14 @@ class SamplingParams(NamedTuple):
         top_p: that of ``Sample``, for each row.
         seed: that of ``Sample``, for each row.
         max_new_tokens: the largest number of new tokens, for each row.
+        scored: the rows whose tokens' log probabilities are wanted; None where no row's are.
     """
 
     temperature: Float[Array, " B"]
     top_p: Float[Array, " B"]
     seed: Int[Array, " B"]
     max_new_tokens: Int[Array, " B"]
+    scored: Bool[Array, " B"] | None = None
 
 
 Method = Greedy | Sample | Beam | SamplingParams
@@ -114,11 +117,8 @@ def generate(
     """
     graph, weights = nnx.split(backbone)
     ends = tuple(stop) or (NO_TOKEN,)
-    room = None
-    if backbone.positions:
-        # The last new token needs no position, for nothing is read behind it.
-        lengths = np.sum(batch.filled, axis=1)
-        room = np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
+    room = positions_left(backbone, batch, prompts, prefix_kv)
+    if room is not None:
         most = room.min() if isinstance(method, Beam) else room.max()
         max_new_tokens = min(max_new_tokens, int(most))
     tokens = np.asarray(
@@ -127,6 +127,17 @@ def generate(
     stopped = np.isin(tokens, ends)
     lengths = np.where(stopped.any(axis=1), stopped.argmax(axis=1), max_new_tokens)
     return [row[:length].tolist() for row, length in zip(tokens, lengths)]
+
+
+def positions_left(
+    backbone: Backbone, batch: Batch, prompts: Float[Array, "J P D"], prefix_kv: KV | None
+) -> Int[np.ndarray, " B"] | None:
+    """The most new tokens that each row has positions for; None where these are not learned."""
+    if not backbone.positions:
+        return None
+    # The last new token needs no position, for nothing is read behind it.
+    lengths = np.sum(batch.filled, axis=1)
+    return np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
 
 
 def generate_behind_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
@@ -166,7 +177,8 @@ def _generate(
     logits, state = backbone.prefill(batch, prompts, max_new_tokens, shift, prefix_kv, layer)
     if isinstance(method, Beam):
         return replicate(_beam(backbone, logits, state, max_new_tokens, jnp.array(stop), method))
-    return replicate(_token_by_token(backbone, logits, state, max_new_tokens, jnp.array(stop), method, room))
+    draft = first_draft(logits, state, max_new_tokens, stop, method, room)
+    return replicate(extended(backbone, draft, jnp.array(max_new_tokens), stop, method).tokens)
 
 
 class Draft(NamedTuple):
@@ -177,6 +189,8 @@ class Draft(NamedTuple):
         tokens: the tokens; stop tokens fill the rest.
         logits: the logits of the next token.
         done: True at rows that have stopped.
+        limit: the number of tokens at which each row stops.
+        scores: the log probabilities of the tokens, if they are wanted.
         state: the state that decoding goes on from.
     """
 
@@ -184,37 +198,59 @@ class Draft(NamedTuple):
     tokens: Int[Array, "B max_new_tokens"]
     logits: Float[Array, "B V"]
     done: Bool[Array, " B"]
+    limit: Int[Array, " B"]
+    scores: TokenScores | None
     state: DecodingState
 
 
-def _token_by_token(
-    backbone: Backbone,
+def first_draft(
     logits: Float[Array, "B V"],
     state: DecodingState,
     max_new_tokens: int,
-    stop: Int[Array, " stops"],
+    stop: tuple[int, ...],
     method: Greedy | Sample | SamplingParams,
     room: Int[Array, " B"] | None,
-) -> Int[Array, "B max_new_tokens"]:
-    """Greedy and sampled texts, a token of every row at a time; ``room`` is the most tokens of each."""
-    rows = len(logits)
-    limit = jnp.asarray(method.max_new_tokens if isinstance(method, SamplingParams) else max_new_tokens)
+) -> Draft:
+    """The empty text of each row behind its prefill; ``room`` is the most tokens of each."""
+    rows, vocab = logits.shape
+    each = isinstance(method, SamplingParams)
+    limit = jnp.broadcast_to(jnp.asarray(method.max_new_tokens if each else max_new_tokens), rows)
     if room is not None:
         limit = jnp.minimum(limit, room)
+    scored = each and method.scored is not None
+    return Draft(
+        length=jnp.array(0),
+        tokens=jnp.full((rows, max_new_tokens), stop[0]),
+        logits=logits,
+        done=limit <= 0,
+        limit=limit,
+        scores=TokenScores.empty(rows, max_new_tokens, vocab) if scored else None,
+        state=state,
+    )
+
+
+def extended(
+    backbone: Backbone,
+    draft: Draft,
+    until: Int[Array, ""],
+    stop: tuple[int, ...],
+    method: Greedy | Sample | SamplingParams,
+) -> Draft:
+    """Greedy and sampled texts up to ``until`` tokens, a token of every row at a time."""
 
     def unfinished(draft: Draft) -> Bool[Array, ""]:
-        return (draft.length < max_new_tokens) & ~jnp.all(draft.done)
+        return (draft.length < until) & ~jnp.all(draft.done)
 
     def extend(draft: Draft) -> Draft:
         chosen = jnp.where(draft.done, stop[0], choose(draft.logits, method, draft.length))
-        tokens = draft.tokens.at[:, draft.length].set(chosen)
+        tokens, scores = draft.tokens.at[:, draft.length].set(chosen), draft.scores
+        if scores is not None and isinstance(method, SamplingParams) and method.scored is not None:
+            scores = scores.with_token(draft.length, draft.logits, chosen, jnp.any(method.scored))
         logits, state = backbone.decode_step(chosen, draft.state)
-        done = draft.done | jnp.isin(chosen, stop) | (draft.length + 1 >= limit)
-        return Draft(draft.length + 1, tokens, logits, done, state)
+        done = draft.done | jnp.isin(chosen, jnp.array(stop)) | (draft.length + 1 >= draft.limit)
+        return Draft(draft.length + 1, tokens, logits, done, draft.limit, scores, state)
 
-    tokens, done = jnp.full((rows, max_new_tokens), stop[0]), jnp.broadcast_to(limit <= 0, rows)
-    draft = Draft(jnp.array(0), tokens, logits, done, state)
-    return jax.lax.while_loop(unfinished, extend, draft).tokens
+    return jax.lax.while_loop(unfinished, extend, draft)
 
 
 def choose(
