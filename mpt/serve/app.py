@@ -18,19 +18,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mpt.errors import UserError
-from mpt.serve import protocol
-from mpt.serve.batcher import Batcher, Closed, Full
+from mpt.serve.answers import NOTHING, EventStream, Reply, classification, shown
+from mpt.serve.batcher import Batcher
+from mpt.serve.chat import row_of, turn_ends
+from mpt.serve.description import openapi
 from mpt.serve.engine import Engine, Request, ServedTask
+from mpt.serve.inbox import Answers, begun, growing, is_whole, whole
 from mpt.serve.metrics import Metrics
 from mpt.serve.options import ServeOptions
-from mpt.serve.protocol import Refusal
+from mpt.serve.refusal import DISCONNECTED, Refusal, not_open
+from mpt.serve.requests import Generation, read_chat, read_classification, read_completion
 
 log = logging.getLogger("mpt.serve")
 
 RETRY = 1  # seconds until a retry; a full queue has mostly emptied by then
 RETRY_START = 5  # seconds until a retry while the server starts or stops
-DISCONNECTED = 499  # a status for the metrics alone, as the client does not read it
-
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 
@@ -68,13 +70,17 @@ class Service:
 
         routes = [
             self._route("/v1/completions", self._complete, "POST"),
+            self._route("/v1/chat/completions", self._chat, "POST"),
             self._route("/v1/classify", self._classify, "POST"),
             self._route("/v1/models", self._models, "GET"),
+            self._route("/openapi.json", self._describe, "GET"),
             self._route("/metrics", self._scrape, "GET"),
             self._route("/health/live", self._live, "GET", protected=False),
             self._route("/health/ready", self._ready, "GET", protected=False),
         ]
-        return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+        app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+        app.router.redirect_slashes = False  # a path that is wrong is told, like every other mistake
+        return app
 
     def _route(self, path: str, handler: Handler, method: str, protected: bool = True) -> Route:
         """A route that counts requests and turns errors into responses; ``protected`` requires the token."""
@@ -85,16 +91,18 @@ class Service:
                 if protected:
                     self._admit(http_request)
                 response = await handler(http_request)
-            except Refusal as refusal:
-                response = _refused(refusal)
-            except UserError as error:
-                response = _refused(Refusal(400, "invalid_request_error", str(error)))
             except ClientDisconnect:
                 response = Response(status_code=DISCONNECTED)
-            except Exception:  # details go to the server's log, not to the client
-                log.exception("%s failed", path)
-                response = _refused(Refusal(500, "server_error", "the server failed; its log says why"))
-            self.metrics.request(path, response.status_code, time.monotonic() - began)
+            except Exception as error:
+                response = _refused(_refusal(error))
+
+            def count(status: int) -> None:
+                self.metrics.request(path, status, time.monotonic() - began)
+
+            if isinstance(response, EventStream):
+                response.on_end = count
+            else:
+                count(response.status_code)
             return response
 
         return Route(path, answered, methods=[method])
@@ -106,22 +114,61 @@ class Service:
 
     async def _complete(self, http_request: HttpRequest) -> Response:
         body, options = await self._body(http_request), self.options
-        completion, prompts = protocol.read_completion(body, options.max_rows, options.max_tokens)
+        completion, prompts = read_completion(body, options.max_rows, options.max_tokens)
         served = self._find(completion.model)
-        records = served.ready.task.records("prompt", prompts)
-        sampling = completion.sampling(len(records))
-        rows = [Request(served, served.ready.unlabelled(record), s) for record, s in zip(records, sampling)]
-        return self._respond(protocol.completion(completion, await self._answers(http_request, rows)))
+        rows = [
+            Request(served, served.ready.unlabelled(record), completion.sampling(i))
+            for i, record in enumerate(served.ready.task.records("prompt", prompts))
+        ]
+        return await self._reply(http_request, completion, rows, chat=False)
+
+    async def _chat(self, http_request: HttpRequest) -> Response:
+        chat, messages = read_chat(await self._body(http_request), self.options.max_tokens)
+        served = self._find(chat.model)
+        row = row_of(messages, served.ready)
+        sampling = chat.sampling(ends=turn_ends(served.ready.pretrained.tokenizer))
+        return await self._reply(http_request, chat, [Request(served, row, sampling)], chat=True)
+
+    async def _reply(
+        self, http_request: HttpRequest, asked: Generation, rows: list[Request], chat: bool
+    ) -> Response:
+        """The response to a request to generate, whole or as it grows."""
+        reply = Reply(asked.model, chat, asked.likeliest is not None)
+        if not asked.stream:
+            return self._respond(reply.whole(await whole(self._growing(http_request, rows))))
+        answers = await begun(self._growing(http_request, rows))  # what is refused at once has its status
+
+        async def events() -> AsyncIterator[dict[str, Any]]:
+            texts = [NOTHING] * len(rows)
+            async with contextlib.aclosing(answers):
+                async for index, text in answers:
+                    if is_whole(text) or shown(text) != shown(texts[index]):
+                        yield reply.event(index, texts[index], text)
+                        texts[index] = text
+            last = reply.last_event(texts)
+            self._count(last)
+            if asked.stream_options.include_usage:
+                yield last
+
+        return EventStream(events(), _refusal)
 
     async def _classify(self, http_request: HttpRequest) -> Response:
         body = await self._body(http_request)
-        request, inputs = protocol.read_classification(body, self.options.max_rows)
+        request, inputs = read_classification(body, self.options.max_rows)
         served = self._find(request.task)
         task = served.ready.task
         if not task.choices:
             raise UserError(f"task '{task.name}' has no classes; ask /v1/completions")
         rows = [Request(served, served.ready.unlabelled(record)) for record in task.records("inputs", inputs)]
-        return self._respond(protocol.classification(task, await self._answers(http_request, rows)))
+        return self._respond(classification(task, await whole(self._growing(http_request, rows))))
+
+    async def _describe(self, _: HttpRequest) -> Response:
+        tasks = [served.ready.task for served in self.engine.tasks.values()]
+        chat = bool(self.engine.pretrained.tokenizer.chat_template)
+        return JSONResponse(openapi(tasks, self.options, chat, bool(self._token)))
+
+    def _growing(self, http_request: HttpRequest, rows: list[Request]) -> Answers:
+        return growing(self.batcher, http_request, rows, self.options.timeout)
 
     async def _models(self, _: HttpRequest) -> Response:
         models = [
@@ -138,7 +185,7 @@ class Service:
 
     async def _ready(self, _: HttpRequest) -> Response:
         if not self.batcher.ready:
-            raise _not_open()
+            raise not_open()
         return JSONResponse({"status": "ready"})
 
     def _find(self, task: str) -> ServedTask:
@@ -148,10 +195,12 @@ class Service:
             raise Refusal(404, "invalid_request_error", str(error), "model_not_found") from None
 
     def _respond(self, answer: dict[str, Any]) -> Response:
-        """The response with an answer, whose tokens are counted."""
-        usage = answer["usage"]
-        self.metrics.tokens(usage["prompt_tokens"], usage["completion_tokens"])
+        self._count(answer)
         return JSONResponse(answer)
+
+    def _count(self, answer: dict[str, Any]) -> None:
+        """Counts the tokens of an answer."""
+        self.metrics.tokens(answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
 
     async def _body(self, http_request: HttpRequest) -> bytes:
         """Reads the body of a request, which must be JSON, not too long, and arrive in time."""
@@ -164,7 +213,8 @@ class Service:
             raise Refusal(415, "invalid_request_error", "send Content-Type: application/json")
         limit, body = self.options.max_bytes, bytearray()
         too_long = Refusal(413, "invalid_request_error", f"a request has at most {limit} bytes")
-        if int(http_request.headers.get("content-length", 0)) > limit:
+        length = http_request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
             raise too_long
         try:
             async with asyncio.timeout(self.options.timeout):
@@ -176,39 +226,15 @@ class Service:
             raise Refusal(408, "invalid_request_error", "the request did not come in time") from None
         return bytes(body)
 
-    async def _answers(self, http_request: HttpRequest, rows: list[Request]) -> list[Any]:
-        """Waits for the rows' answers; a timeout or a client that disconnects cancels the rest."""
-        try:
-            futures = self.batcher.put(rows)
-        except Full:
-            raise Refusal(429, "rate_limit_error", "too many wait; come again", "queue_full", RETRY) from None
-        except Closed:
-            raise _not_open() from None
-        answers = asyncio.gather(*map(asyncio.wrap_future, futures))
-        disconnected = asyncio.ensure_future(_disconnected(http_request))
-        try:
-            both = {answers, disconnected}
-            await asyncio.wait(both, timeout=self.options.timeout, return_when="FIRST_COMPLETED")
-            if answers.done():
-                return answers.result()
-            if disconnected.done():
-                raise ClientDisconnect
-            raise Refusal(503, "server_error", "it took too long; come again", "timeout", RETRY)
-        finally:
-            answers.cancel()
-            disconnected.cancel()
-            for future in futures:
-                future.cancel()
 
-
-async def _disconnected(http_request: HttpRequest) -> None:
-    """Returns when the client closes the connection; its body must have been read before."""
-    while (await http_request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _not_open() -> Refusal:
-    return Refusal(503, "server_error", "the server is starting or stopping", "not_ready", RETRY_START)
+def _refusal(error: Exception) -> Refusal:
+    """What a client is told of an error; details of the server's own go to its log alone."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, UserError):
+        return Refusal(400, "invalid_request_error", str(error))
+    log.error("a request failed", exc_info=error)
+    return Refusal(500, "server_error", "the server failed; its log says why")
 
 
 def _refused(refusal: Refusal) -> Response:

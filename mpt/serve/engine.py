@@ -6,7 +6,8 @@ these are compiled before the first request.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -19,31 +20,18 @@ from mpt.data.task import Example
 from mpt.data.tokenise import decoded
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
-from mpt.inference.generate import SamplingParams, generate_behind_prompt
+from mpt.inference.generate import SamplingParams
+from mpt.inference.generate_in_parts import Part, generate_in_parts
 from mpt.inference.predict import Ready, open_run, trained
+from mpt.inference.token_scores import TokenScores
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt
 from mpt.serve.group import Group, grouped
+from mpt.serve.text import GeneratedText, TextSampling, text_of, tokens_of
 from mpt.system.paths import AnyPath
 from mpt.types import Layout, Row
 
 SHORTEST = 32  # tokens per row in the narrowest grid
-
-
-class TextSampling(NamedTuple):
-    """How one text is generated; ``mpt.inference.generate.SamplingParams`` has the same fields for a batch.
-
-    Attributes:
-        temperature: divides the logits; 0 takes the likeliest token at each step.
-        top_p: tokens are drawn from the smallest set that has at least this probability.
-        seed: the same seed draws the same text.
-        max_new_tokens: maximum number of tokens to generate.
-    """
-
-    temperature: float
-    top_p: float
-    seed: int
-    max_new_tokens: int
 
 
 PADDING = TextSampling(0.0, 1.0, 0, 0)  # for rows that fill up a batch: nothing is generated
@@ -61,20 +49,12 @@ class ClassProbabilities(NamedTuple):
     tokens_read: int
 
 
-class GeneratedText(NamedTuple):
-    """The answer to a request to generate.
+Listener = Callable[[GeneratedText], bool]
 
-    Attributes:
-        text: the generated text.
-        ended: whether the model ended it, rather than the maximum number of tokens.
-        tokens_read: number of tokens of the input.
-        tokens_written: number of tokens of ``text``.
-    """
 
-    text: str
-    ended: bool
-    tokens_read: int
-    tokens_written: int
+def nobody_in_particular(_: GeneratedText) -> bool:
+    """The listener of a request whose answer is only wanted whole."""
+    return True
 
 
 class ServedTask(NamedTuple):
@@ -87,17 +67,35 @@ class ServedTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One example, for which to generate a text if there are sampling parameters, else to classify it."""
+    """One example, for which to generate a text if there are sampling parameters, else to classify it.
+
+    Attributes:
+        example: the example, or its tokens.
+        listen: is told the text as it grows, whenever it has, and says whether it is still wanted.
+    """
 
     served: ServedTask
-    example: Example
+    example: Example | Row
     sampling: TextSampling | None = None
+    listen: Listener = nobody_in_particular
 
     @property
     def key(self) -> Hashable:
         """Only requests with the same key can share a batch."""
         group, task = self.served.group, self.served.ready.task
         return (id(group), "write") if self.sampling else (id(group), group.one_token(task))
+
+    def row(self) -> Row:
+        """The example as the backbone reads it.
+
+        Raises:
+            UserError: nothing of it is left to read, or it has a token that the model does not know.
+        """
+        given = self.example
+        row = given if isinstance(given, Row) else self.served.ready.encode([given])[0]
+        if not len(row.inputs):  # a decoder cannot continue an empty text
+            raise UserError("a text is empty: there is nothing to read")
+        return row
 
 
 class Engine:
@@ -134,14 +132,17 @@ class Engine:
 
     def answer(self, requests: Sequence[Request]) -> list[ClassProbabilities | GeneratedText | UserError]:
         """Answers requests that have the same key, at most ``max_batch`` of them."""
-        rows = [request.served.ready.encode([request.example])[0] for request in requests]
-        # A decoder cannot continue an empty text.
-        indices = [i for i, row in enumerate(rows) if len(row.inputs)]
-        solve = self._generate if requests[0].sampling else self._classify
-        results = solve([requests[i] for i in indices], [rows[i] for i in indices]) if indices else []
-        answers = dict(zip(indices, results))
-        empty = UserError("a text is empty: there is nothing to read")
-        return [answers.get(i, empty) for i in range(len(rows))]
+        rows: dict[int, Row] = {}
+        answers: dict[int, ClassProbabilities | GeneratedText | UserError] = {}
+        for i, request in enumerate(requests):
+            try:
+                rows[i] = request.row()
+            except UserError as error:  # it is this request's alone
+                answers[i] = error
+        if rows:
+            solve = self._generate if requests[0].sampling else self._classify
+            answers |= zip(rows, solve([requests[i] for i in rows], list(rows.values())))
+        return [answers[i] for i in range(len(requests))]
 
     def warm(self) -> Iterator[None]:
         """Compiles all programs that requests can need, one per step of the iterator, by running them."""
@@ -181,42 +182,48 @@ class Engine:
         padding, layout = size - len(rows), model.backbone.layout
         inputs = [row._replace(targets=[end]) for row in [*rows, *[rows[0]] * padding]]
         batch = collate(inputs, [*index, *[index[0]] * padding], layout, padded(1)(inputs, layout))
-        columns = zip(*sampling, *[PADDING] * padding)
-        dtypes = (jnp.float32, jnp.float32, jnp.int32, jnp.int32)
-        settings = SamplingParams(*(jnp.array(column, dtype) for column, dtype in zip(columns, dtypes)))
-        generated = generate_behind_prompt(
-            model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=settings
-        )
-        return [
-            _text(request, ids, params, len(row.inputs), tokenizer)
-            for request, ids, params, row in zip(requests, generated, sampling, rows)
-        ]
+        method = _params([*sampling, *[PADDING] * padding])
+        answers = [GeneratedText("", False, len(row.inputs), 0, more=True) for row in rows]
+        growing = set(range(len(requests)))
+        for part in generate_in_parts(
+            model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=method
+        ):
+            for i in sorted(growing):
+                answers[i] = _grown(answers[i], requests[i], part, i, tokenizer)
+                is_wanted = requests[i].listen(answers[i])
+                if not (is_wanted and answers[i].more):
+                    part.over[i] = True
+                    growing.remove(i)
+        return answers
 
     def _batch_size(self, rows: int) -> int:
         """The number of rows that a batch of ``rows`` rows is padded to."""
         return next(size for size in self._batch_sizes if size >= rows)
 
 
-def _text(
-    request: Request, ids: list[int], sampling: TextSampling, read: int, tokenizer: PreTrainedTokenizerBase
+def _params(sampling: Sequence[TextSampling]) -> SamplingParams:
+    """The sampling parameters of a batch."""
+    return SamplingParams(
+        temperature=jnp.array([each.temperature for each in sampling], jnp.float32),
+        top_p=jnp.array([each.top_p for each in sampling], jnp.float32),
+        seed=jnp.array([each.seed for each in sampling], jnp.int32),
+        max_new_tokens=jnp.array([each.max_new_tokens for each in sampling], jnp.int32),
+        scored=jnp.array([each.likeliest is not None for each in sampling]),
+    )
+
+
+def _grown(
+    answer: GeneratedText, request: Request, part: Part, index: int, tokenizer: PreTrainedTokenizerBase
 ) -> GeneratedText:
-    """The answer that tokens are; if it begins with one of the task's class words, it ends behind it."""
-    length = class_word_length(ids, request.served.ready.task.choices, tokenizer)
-    ended = length > 0 or len(ids) < sampling.max_new_tokens
-    kept = ids[:length] if length else ids
-    return GeneratedText(decoded(tokenizer, kept), ended, read, len(kept))
-
-
-def class_word_length(ids: list[int], words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many of the tokens are the longest class word that they begin with; 0 if they begin with none."""
-    found, length, most = "", 0, max(map(len, words), default=0)
-    for end in range(1, len(ids) + 1):
-        text = decoded(tokenizer, ids[:end]).strip()
-        if len(text) > most:
-            break
-        if text in words and len(text) > len(found):
-            found, length = text, end
-    return length
+    """The answer with what a further part has brought; ``index`` is that of its row."""
+    sampling, decode = request.sampling, functools.partial(decoded, tokenizer)
+    assert sampling
+    ids, words = part.texts[index], request.served.ready.task.choices
+    grown = text_of(ids, bool(part.over[index]), sampling, words, answer.tokens_read, decode)
+    if sampling.likeliest is None or part.scores is None:
+        return grown
+    scores = TokenScores(*(of_all[index] for of_all in part.scores))
+    return grown._replace(tokens=tokens_of(grown, ids, scores, sampling.likeliest, answer.tokens, decode))
 
 
 def padded(targets: int, tree: TreeSizes = NO_TREE) -> Sizing:

@@ -6,12 +6,14 @@ import math
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from mpt.errors import UserError, first_line, warn
 from mpt.serve.app import Service
+from mpt.serve.connection import Connection
 from mpt.serve.engine import Engine
 from mpt.serve.options import TOKEN, ServeOptions
 from mpt.system.paths import AnyPath
@@ -39,6 +41,22 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or batcher.finished
 
 
+def server_of(service: Service, options: ServeOptions) -> Server:
+    """The server of a service; it does not run yet."""
+    config = uvicorn.Config(
+        service.app(),
+        http=partial(Connection, patience=options.timeout),  # type: ignore[arg-type]
+        loop="asyncio",  # whatever else is installed
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Accepted requests end within their time limit; a client that does not read is not waited for.
+        timeout_graceful_shutdown=math.ceil(options.timeout),
+    )
+    return Server(config, service)
+
+
 def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
     """Serves the prompts of runs until the process is told to stop.
 
@@ -51,18 +69,10 @@ def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
     with _listening(options) as listener:
         engine = Engine(runs, options.max_batch, options.max_tokens)
         service = Service(engine, options, token)
-        config = uvicorn.Config(
-            service.app(),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            # Accepted requests end within their time limit; a client that does not read is not waited for.
-            timeout_graceful_shutdown=math.ceil(options.timeout),
-        )
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"mpt: {', '.join(engine.tasks)} at {address}; warming up", file=sys.stderr, flush=True)
-        Server(config, service).run([listener])
+        server_of(service, options).run([listener])
     if failure := service.batcher.failure:
         raise UserError(f"the server could not start: {first_line(failure)}")
 

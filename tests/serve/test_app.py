@@ -152,7 +152,13 @@ def test_what_openais_clients_send_unasked_is_no_error(client):
     "body, message",
     [
         ({"n": 2}, "'n' is not supported"),
-        ({"stream": True}, "'stream' is not supported"),
+        ({"n": True}, "'n' is not supported"),
+        ({"echo": True}, "'echo' is not supported"),
+        ({"logprobs": 6}, "logprobs must be from 0 to 5"),
+        ({"logprobs": -1}, "logprobs must be from 0 to 5"),
+        ({"logprobs": True}, "logprobs must be a whole number"),
+        ({"stream": "yes"}, "stream must be true or false"),
+        ({"stream_options": {"usage": True}}, "unknown key 'stream_options.usage'"),
         ({"temprature": 1}, "unknown key 'temprature'; did you mean 'temperature'?"),
         ({"temperature": 3}, "temperature must be from 0 to 2"),
         ({"temperature": "warm"}, "temperature must be a number, not 'warm'"),
@@ -198,6 +204,27 @@ def test_bad_bodies_are_told(client, body, message):
     assert message in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "route, body, message",
+    [
+        ("classify", {"task": "tone", "input": "a"}, "unknown key 'input'; did you mean 'inputs'?"),
+        ("classify", {"tasks": "tone", "inputs": "a"}, "unknown key 'tasks'; did you mean 'task'?"),
+        ("completions", {"model": "tone", "prompts": "a"}, "unknown key 'prompts'; did you mean 'prompt'?"),
+        ("completions", {"modle": "tone", "prompt": "a"}, "unknown key 'modle'; did you mean 'model'?"),
+        (
+            "chat/completions",
+            {"model": "a", "message": []},
+            "unknown key 'message'; did you mean 'messages'?",
+        ),
+    ],
+)
+def test_a_mistyped_field_is_told_with_the_nearest(client, route, body, message):
+    """Also where the field itself is missing then."""
+    response = client.post(f"/v1/{route}", json=body)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
+
+
 def test_an_unknown_task_is_told_with_the_nearest(client):
     response = classify(client, "a", "tome")
     assert response.status_code == 404
@@ -207,7 +234,8 @@ def test_an_unknown_task_is_told_with_the_nearest(client):
 
 def test_other_paths_methods_and_types_are_told(client):
     for response, status in (
-        (client.get("/v1/chat/completions"), 404),
+        (client.get("/v1/embeddings"), 404),
+        (client.post("/v1/classify/", json={}), 404),
         (client.get("/v1/classify"), 405),
         (client.post("/v1/classify", content=b"{}", headers={"Content-Type": "text/plain"}), 415),
     ):
@@ -232,7 +260,7 @@ def test_models_are_the_tasks(client, runs):
 
 def test_metrics_count_requests_batches_and_tokens(client):
     classify(client, "a")
-    complete(client, stream=True)
+    complete(client, n=2)
     text = client.get("/metrics").text
     for line in (
         'mpt_requests_total{route="/v1/classify",status="200"}',

@@ -18,7 +18,8 @@ from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.serve.engine import Engine, Request, TextSampling, class_word_length
+from mpt.serve.engine import Engine, Request
+from mpt.serve.text import TextSampling, class_word_length
 from mpt.types import Row
 
 GREEDY = TextSampling(0.0, 1.0, 0, 8)
@@ -80,7 +81,7 @@ def test_texts_are_those_of_predict(runs):
 def test_a_class_word_is_found_at_the_start_of_what_is_written(pretrained, text, words, kept):
     tokenizer = pretrained.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.decode(ids[: class_word_length(ids, words, tokenizer)]) == kept
+    assert tokenizer.decode(ids[: class_word_length(ids, words, tokenizer.decode)]) == kept
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,49 @@ def test_tasks_are_written_in_one_batch_each_to_its_own_length(engine):
     batched = engine.answer(requests)
     assert batched == [engine.answer([request])[0] for request in requests]
     assert [answer.tokens_written for answer in batched] == limits
+
+
+def test_a_text_is_told_as_it_grows_and_ends_where_nobody_waits(engine):
+    """Two rows of a batch: one is told to its end, the other is given up after the first look."""
+    told: dict[str, list] = {"stays": [], "goes": []}
+    requests = [
+        Request(request.served, request.example, request.sampling, told_to)
+        for request, told_to in zip(
+            [asked(engine, "title", row, GREEDY) for row in ROWS],
+            [lambda text: not told["stays"].append(text), lambda text: bool(told["goes"].append(text))],
+        )
+    ]
+    stayed, _ = engine.answer(requests)
+    assert told["stays"][-1] == stayed
+    assert [text.more for text in told["stays"]] == [True] * (len(told["stays"]) - 1) + [False]
+    assert len(told["stays"]) > 1
+    assert stayed == engine.answer([asked(engine, "title", ROWS[0], GREEDY)])[0]
+    assert len(told["goes"]) == 1
+
+
+def test_a_bad_text_is_told_to_its_own_request_alone(engine):
+    good, bad = (asked(engine, "tone", row) for row in ROWS[:2])
+    bad = Request(bad.served, Row([], [0]))
+    answers = engine.answer([good, bad])
+    assert answers[0] == engine.answer([good])[0]
+    assert "a text is empty" in str(answers[1])
+
+
+def test_log_probabilities_are_the_models_own(engine):
+    """Of the first token: against one run of the model; a temperature changes nothing."""
+    drawn = TextSampling(1.5, 0.9, 3, 8, likeliest=4)
+    plain, scored = engine.answer(
+        [asked(engine, "title", ROWS[0], sampling) for sampling in (drawn._replace(likeliest=None), drawn)]
+    )
+    assert plain == scored._replace(tokens=())
+    served = engine.find("title")
+    (row,) = served.ready.encode([asked(engine, "title", ROWS[0]).example])
+    batch = jax.tree.map(jnp.asarray, collate([row._replace(targets=[0])], [0]))
+    logits = np.asarray(served.ready.model(batch).logits[0, 0])
+    expected = logits - np.log(np.sum(np.exp(logits)))
+    first, ids = scored.tokens[0], np.argsort(-expected)[:4]
+    np.testing.assert_allclose([score for _, score in first.likeliest], expected[ids], atol=1e-5)
+    assert [text for text, _ in first.likeliest] == [engine.pretrained.tokenizer.decode([i]) for i in ids]
 
 
 def test_a_drawn_text_depends_on_its_seed_alone(engine):
