@@ -27,8 +27,7 @@ GOES_ON = "; the same command goes on from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 2 for a mistake that the user can mend, 1 where
-    the rest was done.
+    """Runs one command and returns the exit status: 2 for a mistake to mend, 1 where the rest was done.
 
     Args:
         arguments: the command's name and what follows it; where left out, those of this process, which is

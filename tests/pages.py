@@ -21,7 +21,7 @@ from typing import NamedTuple
 from gguf_toy import write_gguf
 from toys import PATIENCE, ROOT, USERS_CACHE, toy_rows
 
-from mpt.loading.hf import PACKAGED
+from mpt.loading.packaged import PACKAGED
 from mpt.system.assets import ASSETS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,6 +58,10 @@ OPTIONS: dict[str, list[str]] = {
             "20",
         ),
         *("--adapt.train.steps", "1", "--tune.factors", "1", "--tune.rows", "20"),
+    ],
+    "compare published": [
+        *("--targets", "movies", "--adapt.shots", "2", "--adapt.seeds", "0", "--adapt.test-rows", "20"),
+        *("--methods", "largest class", "counting words", "--reference", "counting words"),
     ],
     "continual": ["--tasks", "editorials", "bbc", "--train.steps", "1", "--test-rows", "8"],
     "inspect": ["--rows", "4"],
@@ -231,7 +235,7 @@ class World:
 def _write_cache(folder: Path) -> None:
     """The user's data, if it is there already, with a tiny model in place of the packaged one."""
     (folder / "assets").mkdir(parents=True)
-    (package, member) = PACKAGED["smollm2-135m"]
+    ((package, member),) = PACKAGED["smollm2-135m"].parts
     for asset in ASSETS.values():
         name = f"{asset.package}-{asset.version}"
         if asset.package == package:

@@ -48,7 +48,7 @@ def test_shell_blocks_hold_commands_of_known_programs():
     programs = {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}
     assert programs <= {"mpt", "python", "curl", "echo", "jupyter"}
     named = {words.split()[0] for line in lines for words in re.findall(r"\bmpt ([a-z]+)", line)}
-    assert named <= set(cli.COMMANDS)
+    assert named <= set(cli.commands())
     assert [start for start in ELSEWHERE if not any(start in line for line in lines)] == []
     assert [start for start in OPTIONS if not any(f"mpt {start}" in line for line in lines)] == []
 

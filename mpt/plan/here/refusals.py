@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mpt.adaptation.baseline import check_baseline
 from mpt.comparison.config import SHOWN, CompareConfig
 from mpt.config.options import ContinualConfig, PretrainConfig
-from mpt.config.yaml_file import differences, load_config, to_plain
 from mpt.data.class_words import check_words
 from mpt.data.taskfile import from_anywhere
-from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.plan.here.work import Config
 from mpt.plan.reading import GUESSED, Reading
+from mpt.rundir.directory import RunDir
 from mpt.rundir.tracking import check_installed
-from mpt.system.paths import run_path
 
 
 def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: Pretrained) -> None:
@@ -31,7 +29,8 @@ def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: P
             tell the class words apart, or a baseline cannot answer a task.
     """
     check_installed(config.track)
-    _refuse_folder(config, _free(config, tasks))
+    kept = replace(_as_kept(config), track=())  # nothing is sent to trackers
+    RunDir.look(config.out, kept, {*_free(config, tasks), "track"})
     if isinstance(config, AdaptConfig):
         check_baseline(config.baseline, [reading.task for reading in tasks["target"]])
     backbone = pretrained.backbone
@@ -41,22 +40,6 @@ def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: P
             if pretrained.tokenizer.name_or_path != GUESSED:
                 vocab = backbone.embedding.shape[0]
                 check_words(reading.task, pretrained.tokenizer, backbone.layout, vocab)
-
-
-def _refuse_folder(config: Config, free: Collection[str]) -> None:
-    """Refuses an ``out`` that holds a run of another config, or no run."""
-    folder = run_path(config.out)
-    saved = folder / "config.yaml"
-    if saved.exists():
-        changed = differences(to_plain(load_config(type(config), saved)), to_plain(_as_kept(config)))
-        fixed = [each for each in changed if each.split()[0].split(".")[0] not in free]
-        if other := [each for each in fixed if "mesh" not in each.split()[0].split(".")]:
-            raise UserError(
-                f"{folder} holds a run of another config ({'; '.join(other[:3])}); "
-                "give another folder with --out, or remove this one"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
 
 
 def _as_kept(config: Config) -> Config:
