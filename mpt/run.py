@@ -25,7 +25,7 @@ from mpt.errors import UserError
 from mpt.inference.predict import Ready, open_run, predicted, scored, trained, with_data
 from mpt.insight.findings import Findings
 from mpt.insight.tokens import nearest_tokens, spelled
-from mpt.interop.exporting import Format, export_run
+from mpt.interop.exporting import export_run
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import in_front
@@ -141,7 +141,7 @@ class Run:
         with use_mesh(self.backbone.mesh):
             return inspect(self.path, rows, targets, out, self.backbone.pretrained)
 
-    def export(self, format: Format = "peft", out: AnyPath | None = None) -> AnyPath:
+    def export(self, format: str = "peft", out: AnyPath | None = None) -> AnyPath:
         """Writes the prompts for other libraries and returns their folder.
 
         Args:

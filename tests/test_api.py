@@ -177,7 +177,7 @@ def test_words_are_the_nearest_tokens(prompt):
 
 def test_saved_copy_predicts_alike(prompt, backbone, tmp_path):
     copy = prompt.save(tmp_path / "copy")
-    assert {path.name for path in copy.iterdir()} == {"config.yaml", "prompts", "results.json"}
+    assert {path.name for path in copy.iterdir()} == {"README.md", "config.yaml", "prompts", "results.json"}
     run = mpt.load(copy, backbone)
     assert run.predict(["so glad"]) == prompt.predict(["so glad"])
     assert run.results == prompt.results

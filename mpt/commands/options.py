@@ -35,8 +35,8 @@ def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:
     """The names of the options of a function, or of a dataclass with its sections.
 
     >>> from mpt.config.options import PretrainConfig
-    >>> [name for name in names(PretrainConfig) if name.startswith("--teachers.b")]
-    ['--teachers.batch-size', '--teachers.balanced', '--teachers.no-balanced', '--teachers.bad-steps']
+    >>> [name for name in names(PretrainConfig) if "balanced" in name]
+    ['--teachers.balanced', '--teachers.no-balanced', '--universal.balanced', '--universal.no-balanced']
     """
     for name, hint in get_type_hints(kind, include_extras=True).items():
         own, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)

@@ -198,11 +198,13 @@ class Task:
 
     def _empty(self, split: str) -> str:
         """Why a split has no rows, and what helps."""
+        enough = f"it takes about {ENOUGH[split]} until some are in it"
         if split in self.source.stored_splits:
-            return f"the {split} split of {self.source.place(split)} is empty; give it rows"
+            place = self.source.place(split)
+            return f"the {split} split of {place} is empty; give it rows; where a hash chose them, {enough}"
         return (
             f"the {split} split of {self.source} is empty; where a hash of their texts splits the rows, "
-            f"it takes about {ENOUGH[split]} until some are in it: give more, or splits"
+            f"{enough}: give more, or splits"
         )
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:

@@ -26,7 +26,7 @@ from mpt.types import Layout
 Format = Literal["peft", "embeddings"]
 
 
-def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyPath:
+def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath:
     """Writes the prompts of a run and returns their folder.
 
     Each of them is named ``0-TASK`` there: the number is its index among the tasks of a universal prompt, or
@@ -74,7 +74,7 @@ def export_run(run: AnyPath, format: Format, out: AnyPath | None = None) -> AnyP
     return out
 
 
-def _check_prefix(run: AnyPath, format: Format, layout: Layout) -> None:
+def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
     """Raises an error where a format has no place for a prefix in every layer."""
     if format == "embeddings":
         raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from string import Template
 
 from mpt.interop.base_model import base_model
@@ -130,17 +129,11 @@ def of_embeddings(shapes: Mapping[str, str], card: Card, layout: Layout) -> str:
     return EMBEDDINGS.substitute(_facts(shapes, card, layout), vllm=vllm)
 
 
-def _method(card: Card) -> str:
-    """How the prompts were made, without the folders that lead to the run they started from."""
-    method, from_, origin = card.method.partition("started from ")
-    return f"{method}{from_}{'/'.join(PurePosixPath(origin).parts[-2:])}"
-
-
 def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, str]:
     """What both READMEs say."""
     base, task, decoder = base_model(card), card.task(card.prompts[0]), layout == "decoder"
     return {
-        "method": _method(card),
+        "method": card.title,
         "backbone": base.name,
         "note": base.note,
         "table": "\n".join(

@@ -145,6 +145,12 @@ class Card:
             return f"trained with another tokenizer than that of {pretrained.name}; use that one"
         return ""
 
+    @property
+    def title(self) -> str:
+        """How the prompts were made, without the folders that lead to the run they started from."""
+        method, from_, origin = self.method.partition("started from ")
+        return f"{method}{from_}{'/'.join(PurePosixPath(origin).parts[-2:])}"
+
     def model_card(self, library: str = "mpt") -> str:
         """The card as the Hugging Face hub reads it, of a prompt that ``library`` loads."""
         return f"{self.metadata(library)}\n{self.markdown()}"
@@ -152,14 +158,14 @@ class Card:
     def metadata(self, library: str) -> str:
         """What the hub reads in front of a text about the prompts, if ``library`` loads them."""
         backbone = known_as(self.backbone)
-        return metadata(self.method, backbone, self.templates, self.datasets, self.metrics, library)
+        return metadata(self.title, backbone, self.templates, self.datasets, self.metrics, library)
 
     def markdown(self) -> str:
         """The card as a text, without a path of this machine."""
         rows = "\n".join(f"| {task} | {count:,} |" for task, count in self.rows.items())
         figures = "\n".join(f"- {name}: {value:.4f}" for name, value in self.metrics.items())
         return (
-            f"# {self.method}\n\n"
+            f"# {self.title}\n\n"
             f"Prompts: {', '.join(self.prompts)}\n\n"
             f"Backbone: {known_as(self.backbone)} (weights {self.backbone_hash[:16]}, "
             f"tokenizer {self.tokenizer_hash[:16]}). Seeds: {self.seeds}.\n\n"

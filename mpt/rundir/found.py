@@ -60,6 +60,9 @@ def check_start(prompt: str) -> None:
 def check_out(path: str | AnyPath) -> None:
     """Refuses a folder for a run that holds something else."""
     folder = run_path(path)
+    above = () if is_remote(folder) else folder.parents  # a bucket has no folders
+    if file := next((parent for parent in above if parent.is_file()), None):
+        raise UserError(f"{folder} is below {file}, which is a file; give another folder with --out")
     if folder.exists() and not (folder / "config.yaml").exists() and not _is_empty(folder):
         raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
 

@@ -34,6 +34,12 @@ def tfds_source(task) -> Tfds | None:
 TASKS = {name: task for name, task in packaged_tasks().items() if tfds_source(task)}
 
 
+@pytest.fixture(autouse=True)
+def as_with_a_network(monkeypatch):
+    """Without one, a data set that is not here yet would be refused."""
+    monkeypatch.setattr("mpt.data.sources.is_online", lambda: True)
+
+
 class NoDownloads:
     """Stands where a data set downloads its files: enough for it to say which splits it has."""
 
@@ -316,7 +322,6 @@ def test_missing_tensorflow_is_named(monkeypatch):
         raise ModuleNotFoundError("Failed to construct dataset \"super_glue\": No module named 'tensorflow'")
 
     monkeypatch.setattr(tfds, "data_source", data_source)
-    monkeypatch.setattr("mpt.data.sources.is_online", lambda: True)
     message = "cannot prepare TFDS super_glue/cb:1.0.2: No module named 'tensorflow'; install that package"
     with pytest.raises(UserError, match=re.escape(message)):
         list(find_task("superglue_cb").examples("train"))

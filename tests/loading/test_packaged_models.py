@@ -74,7 +74,7 @@ def test_texts_are_merged_in_the_order_of_the_files_tokens(file, text, tokens):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("gemma3.rope.scaling.type", "yarn"),
+        ("gemma3.rope.scaling.type", "longrope"),
         ("gemma3.attention.causal", False),
         ("gemma3.attention.sliding_window_pattern", 3),
         ("gemma3.something_new", 1),

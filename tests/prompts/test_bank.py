@@ -116,7 +116,7 @@ def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     empty, folder = str(tmp_path / "none"), str(tmp_path / "bank")
     assert "no prompts in it; `mpt bank add RUN" in refused(capsys, "bank", "list", "--bank", empty)
     assert "no prompts in it" in refused(capsys, "bank", "search", "sarcasm", "--bank", empty)
-    assert "no run directory" in refused(capsys, "bank", "add", empty, "--bank", folder)
+    assert "no such folder" in refused(capsys, "bank", "add", empty, "--bank", folder)
     assert "name at least one" in refused(capsys, "bank", "add", "--bank", folder)
     assert "nowhere://a: cannot be used: " in refused(capsys, "bank", "list", "--bank", "nowhere://a")
     (tmp_path / "file").write_text("")

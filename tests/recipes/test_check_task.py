@@ -115,7 +115,8 @@ def test_equal_texts_with_other_ids_are_duplicates(capsys, tmp_path):
         ({"tfds": "nothing_like_it"}, "mine: cannot load TFDS nothing_like_it (validation)"),
     ],
 )
-def test_data_that_cannot_be_had_is_a_fault(capsys, tmp_path, source, message):
+def test_data_that_cannot_be_had_is_a_fault(capsys, tmp_path, monkeypatch, source, message):
+    monkeypatch.setattr("mpt.data.sources.is_online", lambda: True)
     (tmp_path / "empty.csv").write_text("text,label\n")
     status, out, _ = check(capsys, write_task(tmp_path, "mine", toy_rows("tone"), source=source))
     assert status == 2
