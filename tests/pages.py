@@ -31,6 +31,7 @@ DRAWINGS = ("runs/quickstart/pretrain/\n", "runs/continual/\n", " mpt/catalog, m
 
 # How blocks begin that are not run here, and why.
 NOT_RUN = {
+    "JAX_COORDINATOR_ADDRESS=": "it takes several hosts; tests/sharding/test_hosts.py runs it",
     "from vllm import": "vLLM takes a GPU; the page says that it was not run",
     "import base64, io": "it asks a server of vLLM",
     "import torch\nfrom safetensors.torch import": "tests/interop/test_embeddings.py runs it",

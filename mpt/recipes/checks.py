@@ -12,6 +12,12 @@ from mpt.rundir.found import check_out, check_start
 from mpt.system.paths import is_remote, run_path
 
 
+def _check_out(out: str) -> None:
+    """Refuses a folder here that holds something else; the run itself looks into a bucket."""
+    if not is_remote(out):
+        check_out(out)
+
+
 def check_pretrain(config: PretrainConfig) -> list[Task]:
     """The source tasks of a pretraining.
 
@@ -19,7 +25,7 @@ def check_pretrain(config: PretrainConfig) -> list[Task]:
         UserError: they are too few or unknown, or an option does not go with another.
     """
     check_sources(config)
-    check_out(config.out)
+    _check_out(config.out)
     return find_tasks("pretrain", config.tasks)
 
 
@@ -58,7 +64,7 @@ def check_compare(config: CompareConfig) -> list[Task]:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
     if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
-    check_out(config.out)
+    _check_out(config.out)
     return find_tasks("compare", (*config.targets, *config.tune.tasks))
 
 
@@ -76,6 +82,6 @@ def check_continual(config: ContinualConfig) -> list[Task]:
 
 def _check_places(config: AdaptConfig | ContinualConfig) -> None:
     """Refuses a folder for the run, or a prompt to start from, that cannot be meant."""
-    check_out(config.out)
+    _check_out(config.out)
     if config.prompt and not run_path(config.out).exists():  # a finished run is read back without it
         check_start(config.prompt)

@@ -16,6 +16,7 @@ from mpt.plan.here.work import Config
 from mpt.plan.reading import GUESSED, Reading
 from mpt.rundir.directory import RunDir
 from mpt.rundir.tracking import check_installed
+from mpt.system.paths import is_remote
 
 
 def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: Pretrained) -> None:
@@ -30,7 +31,8 @@ def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: P
     """
     check_installed(config.track)
     kept = replace(_as_kept(config), track=())  # nothing is sent to trackers
-    RunDir.look(config.out, kept, {*_free(config, tasks), "track"})
+    if not is_remote(config.out):  # a plan is made where the bucket need not be within reach
+        RunDir.look(config.out, kept, {*_free(config, tasks), "track"})
     if isinstance(config, AdaptConfig):
         check_baseline(config.baseline, [reading.task for reading in tasks["target"]])
     backbone = pretrained.backbone
