@@ -72,7 +72,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     "Llama-2-7b-hf": _llama(4096, 32, 32, 11008),
     "Llama-2-13b-hf": _llama(5120, 40, 40, 13824),
     "smollm2-135m": _llama(
-        576, 30, 9, 1536, vocab_size=49152, num_key_value_heads=3, tie_word_embeddings=True
+        576,
+        30,
+        9,
+        1536,
+        vocab_size=49152,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
     ),
     "gemma3-270m": {
         "model_type": "gemma3_text",

@@ -75,8 +75,10 @@ def _is_empty(folder: AnyPath) -> bool:
 def left_over(run: AnyPath) -> list[AnyPath] | None:
     """The files of a run that has trained no step; None where one was trained, or something else is there.
 
-    The tasks that Python has written into it are not among them.
+    The tasks that Python has written into it are not among them. A bucket is not searched.
     """
+    if is_remote(run):
+        return None
     files = [path for path in run.rglob("*") if path.is_file() and path.parent != run / "tasks"]
     return files if all(map(_is_before_training, files)) else None
 
