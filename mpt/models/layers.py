@@ -125,9 +125,13 @@ def product(x: Float[Array, ...], w: Array, axes: int = 1) -> Float[Array, ...]:
     A float32 ``x`` is rounded to bfloat16 where ``w`` is in bfloat16, and products are summed in float32: a
     CPU multiplies bfloat16 fast, but would convert a result, or ``w``, at every call.
     """
-    if x.dtype == jnp.float32 and w.dtype == jnp.bfloat16:
+    if _is_rounded(x, w):
         return checkpoint_name(_rounded_product(x, w, axes), PRODUCT)
     return jnp.tensordot(x, w.astype(x.dtype), axes)
+
+
+def _is_rounded(x: Array, w: Array) -> bool:
+    return x.dtype == jnp.float32 and w.dtype == jnp.bfloat16
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -187,7 +191,7 @@ def shifted(x: Float[Array, "N D"], shift: Float[Array, "N D"] | None) -> Float[
 def score(w: Layer, name: str, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Logits, in float32, of hidden states against the rows of a table."""
     table = w[name]
-    if x.dtype == jnp.float32 and table.dtype == jnp.bfloat16:
+    if _is_rounded(x, table):
         y = product(x, table.T)
     else:
         y = jnp.einsum("...d,vd->...v", x, table.astype(x.dtype), preferred_element_type=jnp.float32)

@@ -29,7 +29,7 @@ from mpt.render.plots import save
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.sharding import on_mesh
-from mpt.system.paths import AnyPath, run_path
+from mpt.system.paths import AnyPath
 
 
 @warnings_once()
@@ -48,7 +48,13 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     run.begin()
     # Trials need the universal prompt at once; else what needs none comes first, and is shown in seconds.
     at_once = config.tune.factors and any(ENTRIES[name].universal for name in config.methods)
-    prompt = str(pretrain(source, pretrained)) if at_once else ""
+
+    def universal() -> tuple[str, float]:
+        """The run of the universal prompt, and its seconds of training."""
+        made = pretrain(source, pretrained)
+        return str(made), pretraining_seconds(made)
+
+    prompt, spent = universal() if at_once else ("", None)
     tuned = _tune(config, pretrained, run.path / "tuning", prompt) if config.tune.factors else {}
     if tuned:
         write_atomic(run.path / "tuning.json", tuning.as_json(config, tuned))
@@ -58,7 +64,6 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     rates = tuning.in_words(config, tuned) if tuned else ""
 
     def notes() -> list[str]:
-        spent = pretraining_seconds(run_path(source.out)) if prompt else None
         return [tables.caption(comparison, spent), rates]
 
     for _, of_target in groupby(cells(config), key=lambda cell: cell.target):
@@ -66,7 +71,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
         jax.clear_caches()
         for cell in of_target:
             if cell.entry.universal and not prompt:
-                prompt = str(pretrain(source, pretrained))
+                prompt, spent = universal()
             base = replace(cell.base(config), out=str(run.path / cell.folder(config)))
             factor = tuned[cell.method].factor if cell.method in tuned else 1.0
             entry = cell.entry.config(base, prompt, config.scratch_rate, factor)
