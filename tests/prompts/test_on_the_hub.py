@@ -135,7 +135,7 @@ def test_a_prompts_card_is_a_model_card(adapted, tiny_model):
     assert data["metrics"] == ["accuracy"] and "base_model" not in data  # which is a folder here
     (index,) = data["model-index"]
     (result,) = index["results"]
-    assert index["name"] == card.method
+    assert index["name"] == card.title
     assert result["task"] == {"type": "text-classification"}
     assert result["dataset"] == {"name": "mood", "type": "mood", "split": "test"}
     (metric,) = result["metrics"]
