@@ -70,6 +70,28 @@ def find_tasks(command: str, names: Sequence[str], others: Collection[str] = ())
     return tasks
 
 
+def in_folders(names: Sequence[str]) -> list[str]:
+    """The names of tasks, where a folder is replaced by all task files in it and in its folders, by path.
+
+    A packaged task goes before a folder of its name.
+
+    Raises:
+        UserError: a folder has no task file.
+    """
+
+    def is_folder(name: str) -> bool:
+        return bool(name) and name not in packaged_tasks() and Path(name).is_dir()
+
+    return [task for name in names for task in (_files_in(Path(name)) if is_folder(name) else [name])]
+
+
+def _files_in(folder: Path) -> list[str]:
+    files = sorted(str(file) for file in folder.rglob("*") if is_task_file(file.name) and file.is_file())
+    if not files:
+        raise UserError(f"{folder}: no task file is in this folder; one ends in .yaml, see `mpt tasks`")
+    return files
+
+
 def name_of(given: str) -> str:
     """The name of a task that a command names; of a file that cannot be read, the file's own.
 

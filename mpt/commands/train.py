@@ -66,17 +66,20 @@ def pretrain(rest: list[str]) -> Work:
     from mpt.config.options import PretrainConfig
 
     order = _order(Order, PretrainConfig, "pretrain", rest)
-    config = order.config
+    from mpt.catalog.library import in_folders
     from mpt.recipes.checks import check_pretrain
 
+    config = replace(order.config, tasks=tuple(in_folders(order.config.tasks)))
     tasks = check_pretrain(config)
+    config = replace(config, tasks=tuple(_from_anywhere(*config.tasks)))
 
     def run() -> None:
         from mpt.recipes.pretrain import pretrain
 
         print(f"Universal prompt in {pretrain(config)}/prompts")
 
-    return _work(order, tasks, run, f"pretraining on {_few(config.tasks)}, in {config.out}")
+    about = f"pretraining on {_few(config.tasks)}, in {config.out}"
+    return _work(replace(order, config=config), tasks, run, about)
 
 
 def adapt(rest: list[str]) -> Work:
@@ -115,8 +118,10 @@ def compare(rest: list[str]) -> Work:
     from mpt.comparison.config import CompareConfig
 
     order = _order(Order, CompareConfig, "compare", rest)
-    config = order.config
+    from mpt.catalog.library import in_folders
     from mpt.recipes.checks import check_compare
+
+    config = replace(order.config, targets=tuple(in_folders(order.config.targets)))
 
     tasks = check_compare(config)
 
@@ -126,7 +131,7 @@ def compare(rest: list[str]) -> Work:
         compare(config)
 
     about = f"comparing {len(config.methods)} methods on {_few(config.targets)}, in {config.out}"
-    return _work(order, tasks, run, about)
+    return _work(replace(order, config=config), tasks, run, about)
 
 
 def plan(rest: list[str]) -> Work:

@@ -45,7 +45,8 @@ class CompareConfig:
     source: str = ""
     """Run directory of the pretraining, for comparisons that share one; if left out, it is inside `out`."""
     targets: tuple[str, ...] = ()
-    """Held-out tasks: names from `mpt tasks`, or task files."""
+    """Held-out tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
+    them."""
     held_out: bool = True
     """Whether to refuse a target that is also a source task; four of the paper's GLUE tasks are both."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)

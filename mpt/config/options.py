@@ -185,7 +185,8 @@ class PretrainConfig:
     """Directory of the run, for its config, checkpoints, prompts and metrics."""
     model: ModelConfig = ModelConfig()
     tasks: tuple[str, ...] = ()
-    """Source tasks: names from `mpt tasks`, or task files."""
+    """Source tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
+    them."""
     max_length: int = 128
     """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
     vectors: PromptConfig = PromptConfig()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mpt.adaptation.result import Result, read_results
+from mpt.catalog.library import name_of
 from mpt.comparison import tables
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
@@ -85,14 +86,14 @@ def _training_sections(run_facts: Facts) -> Iterator[Section]:
 
 def _pretraining(run_facts: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
     finished = has_prompt(run_facts.path, "universal")
-    what = f"A universal prompt from {', '.join(config.tasks)}, on {config.model.name}"
+    what = f"A universal prompt from {', '.join(map(name_of, config.tasks))}, on {config.model.name}"
     return f"{what}; {_state(run_facts, finished)}.", [*_training_sections(run_facts)]
 
 
 def _adaptation(run_facts: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:
     results = read_results(run_facts.path)
     by = f"baseline {config.baseline}" if config.baseline else f"method {config.method}"
-    what = f"{', '.join((config.task, *config.also))} learned on {config.model.name} ({by})"
+    what = f"{', '.join(map(name_of, (config.task, *config.also)))} learned on {config.model.name} ({by})"
     # An imported prompt has no training stages.
     finished = bool(results) or not run_facts.stages
     sections = [_results(results, config.scored)] if results else []
@@ -234,7 +235,7 @@ def _report_of(run: AnyPath, path: AnyPath, words: str) -> str:
 
 def _sequence(run_facts: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:
     results = continual_report.read_results(run_facts.path)
-    what = f"{', '.join(config.tasks)} one after another, on {config.model.name}"
+    what = f"{', '.join(map(name_of, config.tasks))} one after another, on {config.model.name}"
     methods = [path.parent for path in sorted(run_facts.path.glob("*/config.yaml"))]
     finished = bool(results) or bool(run_facts.answers)  # the run of a single method ends with its answers
     sections = [*_training_sections(run_facts)]

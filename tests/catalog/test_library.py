@@ -3,7 +3,7 @@
 import pytest
 from toys import refused, toy_rows, write_task
 
-from mpt.catalog.library import find_task, find_tasks, name_of, packaged_tasks
+from mpt.catalog.library import find_task, find_tasks, in_folders, name_of, packaged_tasks
 from mpt.errors import UserError
 
 
@@ -62,6 +62,18 @@ def test_one_file_by_two_paths_is_one_task(two, tmp_path):
     assert len(find_tasks("compare", ["a/task.yaml", str(tmp_path / "b" / ".." / "a" / "task.yaml")])) == 2
 
 
+def test_a_folder_stands_for_its_task_files(two, tmp_path):
+    (tmp_path / "a" / "deeper").mkdir()
+    write_task(tmp_path / "a" / "deeper", "other", toy_rows("tone"))
+    names = ["sst2", "a", "b/task.yaml"]
+    assert in_folders(names) == ["sst2", "a/deeper/other.yaml", "a/task.yaml", "b/task.yaml"]
+    (tmp_path / "movies").mkdir()
+    assert in_folders(["movies", ""]) == ["movies", ""]  # the packaged task, and what is no name
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no task file is in this folder"):
+        in_folders(["empty"])
+
+
 def test_a_file_that_is_gone_counts_by_its_own_name():
     assert name_of("gone/mine.yaml") == "mine"
 
@@ -71,6 +83,8 @@ def test_a_file_that_is_gone_counts_by_its_own_name():
     [
         "pretrain --tasks a/task.yaml b/task.yaml",
         "pretrain --tasks a/task.yaml b/task.yaml --dry-run",
+        "pretrain --tasks a b",
+        "compare --targets a b",
         "adapt --task a/task.yaml --also b/task.yaml",
         "compare --targets a/task.yaml b/task.yaml",
         "compare --targets a/task.yaml --tune.tasks b/task.yaml --tune.factors 1",
