@@ -18,7 +18,7 @@ from mpt.errors import UserError
 from mpt.types import Batch, Layout, Row, Shards
 
 # The batches of a stage of no more steps all have one size: compiling a program for another takes
-# longer than what so few steps lose by padding.
+# longer than what so few steps lose by padding. In a longer stage only the number of tokens varies.
 SHORT = 100
 
 
@@ -65,9 +65,10 @@ def training_batches(
 
     drawn = grain.MapDataset.range(config.steps).seed(seed).random_map(draw)
     groups, classes = config.parts * (shards.count if shards else 1), config.objective == "classes"
-    least = None
-    if config.steps <= SHORT:
-        least = Sizes.largest([group_sizes(chosen, groups, layout, classes) for chosen, _ in drawn])
+    first = [group_sizes(chosen, groups, layout, classes) for chosen, _ in drawn[:SHORT]]
+    least = Sizes.largest(first) if first else None
+    if least and config.steps > SHORT:
+        least = least._replace(tokens=0)
 
     def batch(drawn: tuple[list[Row], list[int]]) -> Batch:
         return collate_microbatches(*drawn, config.parts, layout, shards, classes, least)

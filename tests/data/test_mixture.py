@@ -111,6 +111,19 @@ def test_batches_of_a_short_stage_have_one_size(parts):
     assert len(shapes(SHORT + 1)) > 1
 
 
+def test_only_the_number_of_tokens_varies_in_a_long_stage():
+    rng = np.random.default_rng(0)
+    words = [
+        [[int(word)] + [2] * int(rng.integers(3)) for word in range(3, rng.integers(5, 9))] for _ in range(8)
+    ]
+    rows = [
+        [Row([1] * int(rng.integers(1, 40)), each[0], tuple(each), 0) for each in words for _ in range(8)]
+    ]
+    made = batches(steps=SHORT + 20, rows=rows, objective="classes")
+    assert len({(batch.grid.shape, batch.classes.paths.shape) for batch in list(made)[:SHORT]}) == 1
+    assert len({batch.tokens.shape for batch in made}) > 1
+
+
 def test_proportional_sampling_draws_rows_by_share():
     index = np.concatenate([batch.prompt_index for batch in batches(300, 12, "proportional")])
     assert np.bincount(index) / len(index) == pytest.approx(np.array(SIZES) / sum(SIZES), abs=0.03)
