@@ -19,7 +19,7 @@ from mpt.baselines import States
 from mpt.config.options import SearchConfig
 from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.prompts.pooled import middle_state
+from mpt.prompts.pooled import bare_states
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.plain_json import json_text
@@ -112,11 +112,11 @@ def weighed(
 
     Args:
         prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
-        with_probe: whether a linear probe may stand beside it.
+        with_probe: whether linear probes may stand beside it.
     """
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
-    states = States(setting.pretrained, middle_state) if with_probe else None
+    states = States(setting.pretrained, bare_states) if with_probe else None
     weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
     return weighing._replace(shift=weighing.shift + prior)
 
@@ -173,5 +173,5 @@ def keep_search(run: RunDir, name: str, budget: Budget) -> None:
         "steps_on_all_rows": found.more,
     }
     if weighing:
-        facts["weights"] = {"prompt": weighing.scale, "linear probe": weighing.probe_scale}
+        facts["weights"] = {"prompt": weighing.scale, "linear probes": list(weighing.probe_scales)}
     write_atomic(run.path / f"search{name}.json", json_text(facts, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The linear probe that stands beside a prompt's class scores."""
+"""A linear probe that stands beside a prompt's class scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the scores of a trained class head are weighed, and the linear probe's beside them."""
+"""How the scores of a trained class head are weighed, and those of linear probes beside them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Weighing(NamedTuple):
     Attributes:
         scale: what they are multiplied by.
         shift: what is added to each class's.
-        probe: a linear probe on a state of a text without the prompt, multiplied by its own scale; None:
-            there is none.
-        probe_scale: the scale of the probe's scores; 0 without a probe.
+        probe: linear probes on states of a text without the prompt, each multiplied by its own scale; None:
+            there are none.
+        probe_scales: the scale of each probe's scores.
     """
 
     scale: float
     shift: Float[np.ndarray, " C"]
-    probe: Float[np.ndarray, "C D"] | None = None
-    probe_scale: float = 0.0
+    probe: Float[np.ndarray, "C S D"] | None = None
+    probe_scales: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -43,19 +43,26 @@ class Weighing(NamedTuple):
 
         Args:
             held_out: the scores of the held-out rows of each split, one split after another.
-            rows: all training rows, which the probe is fitted to in the end.
-            states: the frozen model's; None leaves the probe out.
+            rows: all training rows, which the probes are fitted to in the end.
+            states: the frozen model's states of a row, several of which have a probe each; None leaves
+                probes out.
         """
         if states is None:
             (scale,), shift = Calibration.fit([held_out])
             return cls(float(scale), shift)
         count = held_out.log_p.shape[1]
-        probed = [_probe(split.learnt, states, count).scores(states(split.held_out)) for split in splits]
-        (scale, probe_scale), shift = Calibration.fit(
-            [held_out, Scores(np.concatenate(probed), held_out.labels)]
-        )
-        weight, bias = _probe(rows, states, count)
-        return cls(float(scale), shift + probe_scale * bias, probe_scale * weight, float(probe_scale))
+
+        def of_held_out(split: Split) -> list[Float[np.ndarray, "R C"]]:
+            bare = states(split.held_out)
+            return [probe.scores(bare[:, i]) for i, probe in enumerate(_probes(split.learnt, states, count))]
+
+        probed = zip(*map(of_held_out, splits))
+        kinds = [Scores(np.concatenate(of_probe), held_out.labels) for of_probe in probed]
+        (scale, *scales), shift = Calibration.fit([held_out, *kinds])
+        probes = _probes(rows, states, count)
+        weight = np.stack([factor * probe.weight for factor, probe in zip(scales, probes)], axis=1)
+        shift = shift + sum(factor * probe.bias for factor, probe in zip(scales, probes))
+        return cls(float(scale), shift, weight, tuple(map(float, scales)))
 
     def applied(self, model: Prompted) -> Prompted:
         """The model with its class head's scores as they are weighed."""
@@ -64,11 +71,13 @@ class Weighing(NamedTuple):
 
     def told(self) -> str:
         """The weights, in a sentence."""
-        beside = f", those of a linear probe ×{self.probe_scale:.2g}" if self.probe is not None else ""
+        scales = ", ".join(f"×{scale:.2g}" for scale in self.probe_scales)
+        beside = f", those of three linear probes {scales}" if scales else ""
         return f"By the held-out rows, the prompt's scores count ×{self.scale:.2g}{beside}."
 
 
-def _probe(rows: Sequence[Row], states: States, count: int) -> Probe:
-    """A probe that is fitted to rows of ``count`` classes, at most the first ``MOST``."""
+def _probes(rows: Sequence[Row], states: States, count: int) -> list[Probe]:
+    """A probe on each state that is fitted to rows of ``count`` classes, at most the first ``MOST``."""
     rows = [rows[i] for i in range(min(len(rows), MOST))]
-    return Probe.fit(states(rows), np.array([row.label for row in rows]), count)
+    labels = np.array([row.label for row in rows])
+    return [Probe.fit(each, labels, count) for each in np.moveaxis(states(rows), 1, 0)]

@@ -230,9 +230,8 @@ class SearchConfig:
     epochs: float = 4.0
     """The most passes over many examples."""
     probe: bool = True
-    """Whether a linear probe on the frozen model's states of a text without the prompt is added to the scores
-    of a class head, weighed by the held-out examples. Each text to answer is then read twice, the second time
-    by two thirds of the layers."""
+    """Whether linear probes on the frozen model's states of a text without the prompt are added to the scores
+    of a class head, weighed by the held-out examples. Each text to answer is then read twice."""
 
     def __post_init__(self):
         if self.steps <= self.every:

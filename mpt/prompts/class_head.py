@@ -5,7 +5,7 @@ do; what is trained is added to them. It reads two states of a text: the last on
 go on, and the mean over the input. A text is read once, however many classes there are and however long their
 words.
 
-A linear probe may be added to it, which reads the text without the prompt, in a second, shorter pass.
+Linear probes may be added to it, which read the text without the prompt, in a second pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 from mpt.data.stored import StoredRows
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
-from mpt.prompts.pooled import mean_state, middle_state
+from mpt.prompts.pooled import bare_states, mean_state
 from mpt.prompts.prefix import PlainPrompt, Prefix
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam, SoftPrompt
@@ -29,10 +29,10 @@ from mpt.types import Batch, Output, Row
 
 @saved_as("class head")
 class HeadedPrompt(nnx.Module):
-    """Score of class c: x·(w_c + a_c) + m·b_c + s_c + q·p_c.
+    """Score of class c: x·(w_c + a_c) + m·b_c + s_c + Σ_i q_i·p_ic.
 
-    x is the last state of a text and m its mean state; q is the mean state of the text without the prompt,
-    behind two thirds of the layers, which tell classes best there.
+    x is the last state of a text and m its mean state; q_i are states of the text without the prompt, see
+    ``mpt.prompts.pooled.bare_states``.
 
     Args:
         vectors: the prompts, [J, P, D].
@@ -41,7 +41,7 @@ class HeadedPrompt(nnx.Module):
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
         layer: the layer before which the prompts enter.
-        probe: p, fitted behind the training, [J, C, D]; None: texts are not read without the prompt.
+        probe: p, fitted behind the training, [J, C, 3, D]; None: texts are not read without the prompt.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class HeadedPrompt(nnx.Module):
         mean: Float[Array, "J C D"],
         bias: Float[Array, "J C"],
         layer: int = 0,
-        probe: Float[Array, "J C D"] | None = None,
+        probe: Float[Array, "J C 3 D"] | None = None,
     ):
         self.prompt: PlainPrompt = SoftPrompt(vectors, layer)
         self.layer = layer
@@ -73,7 +73,7 @@ class HeadedPrompt(nnx.Module):
         return self.rescored(1.0, 0.0)
 
     def rescored(
-        self, scale: float, shift: Float[ArrayLike, "*C"], probe: Float[ArrayLike, "C D"] | None = None
+        self, scale: float, shift: Float[ArrayLike, "*C"], probe: Float[ArrayLike, "C 3 D"] | None = None
     ) -> HeadedPrompt:
         """The same with plain vectors, scores multiplied by ``scale`` and moved by ``shift``, and a probe.
 
@@ -125,8 +125,8 @@ class HeadedPrompt(nnx.Module):
             + self.bias[...][index]
         )
         if self.probe is not None:
-            middle = middle_state(batch, backbone)
-            scores = scores + jnp.einsum("bd,bcd->bc", middle, self.probe[...][index])
+            bare = bare_states(batch, backbone)
+            scores = scores + jnp.einsum("bsd,bcsd->bc", bare, self.probe[...][index])
         padding = ((0, 0), (0, real.shape[1] - scores.shape[1]))
         return jnp.where(real, jnp.pad(scores, padding), -jnp.inf)
 

@@ -18,7 +18,7 @@ from mpt.methods import AdaptConfig, for_tasks
 from mpt.methods.classifier import class_embeddings
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt, headed
-from mpt.prompts.pooled import middle_state
+from mpt.prompts.pooled import bare_states
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, load_prompt, save_prompt
 
@@ -89,7 +89,8 @@ def test_calibration_scales_and_moves_scores(asked):
 def test_a_probe_reads_texts_without_the_prompt(asked, tmp_path):
     pretrained, task, rows = asked
     prompt = with_head(pretrained, task)
-    probe = np.asarray(random(5, *prompt.classes[0].shape))
+    classes, width = prompt.classes[0].shape
+    probe = np.asarray(random(5, classes, 3, width))
     probed = prompt.rescored(0.5, 0.0, probe)
     facts = {"prompts": [task.name], "rows": {}, "method": "", "seeds": [0], "max_length": 24, "metrics": {}}
     save_prompt(tmp_path, "adapted", probed, Card.describe(probed, pretrained, [task], **facts))
@@ -98,7 +99,7 @@ def test_a_probe_reads_texts_without_the_prompt(asked, tmp_path):
         np.log(choice_probabilities(Prompted(pretrained.backbone, each), rows))
         for each in (prompt, probed, read)
     )
-    wanted = 0.5 * alone + States(pretrained, middle_state)(rows) @ probe.T
+    wanted = 0.5 * alone + np.einsum("rsd,csd->rc", States(pretrained, bare_states)(rows), probe)
     np.testing.assert_allclose(both, jax.nn.log_softmax(wanted), rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(both, again)
     twice = np.log(choice_probabilities(Prompted(pretrained.backbone, probed.rescored(2.0, 0.0)), rows))

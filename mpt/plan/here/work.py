@@ -21,7 +21,6 @@ from mpt.models.cost import batch_cost
 from mpt.plan.reading import Reading, drawn
 from mpt.training.stage import Stage
 
-MIDDLE = 2 / 3  # of the layers, which a linear probe beside a class head reads
 Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 
 
@@ -100,7 +99,7 @@ def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length:
     own = _of_row(reading, backbone, shown if method is EXAMPLES else length)
     total = seeds * (scored + checked) * own
     if method.name == "classifier" and config.train.is_open and config.search.probe:
-        total += seeds * (train + scored + checked) * alone * MIDDLE
+        total += seeds * (train + scored + checked) * alone
     if config.probe_every and method.trained:
         total += seeds * (2 + config.train.steps / config.probe_every) * config.probe_rows * own
     if measured:
