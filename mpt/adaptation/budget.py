@@ -96,7 +96,10 @@ def with_budget(
 
     search = Search(setting, splits, begin, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
-    budget = Budget(found, weighed(setting, splits, found, prior(setting, rows), options.probe))
+    weighing = weighed(setting, splits, found, options.probe)
+    if weighing:
+        weighing = weighing.suited(setting.tasks[0].metric, prior(setting, rows))
+    budget = Budget(found, weighing)
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
@@ -105,20 +108,17 @@ def weighed(
     setting: Setting,
     splits: Sequence[Split],
     found: Found,
-    prior: Float[np.ndarray, " C"] | float,
     with_probe: bool,
 ) -> Weighing | None:
     """How the scores of a class head are weighed; None where there is none.
 
     Args:
-        prior: added to the scores of the classes, so that they answer for the frequencies of the user's data.
         with_probe: whether linear probes may stand beside it.
     """
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
     states = States(setting.pretrained, bare_states) if with_probe else None
-    weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
-    return weighing._replace(shift=weighing.shift + prior)
+    return Weighing.fit(found.scores, splits, training_rows(setting), states)
 
 
 def is_searched(setting: Setting) -> bool:
@@ -140,16 +140,10 @@ def at_most(setting: Setting, options: SearchConfig) -> Setting:
     return with_steps(setting, max(math.ceil(most / 2), LEAST) if is_searched(setting) else FIXED_STEPS)
 
 
-def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"] | float:
-    """The log of how much more frequent each class is in the user's data than among the rows drawn of it.
-
-    Accuracy counts every row alike, so its best answers are those for the frequencies of the data; the mean
-    of the classes' F1 does not.
-    """
-    (task,) = setting.tasks
-    if task.metric != "accuracy" or not task.choices:
-        return 0.0
-    drawn = np.bincount([row.label for row in training_rows(setting)], minlength=len(task.choices)) + 1.0
+def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"]:
+    """The log of how much more frequent each class is in the user's data than among the rows drawn of it."""
+    classes = len(setting.tasks[0].choices)
+    drawn = np.bincount([row.label for row in training_rows(setting)], minlength=classes) + 1.0
     frequency = rows.frequencies + 1.0
     return np.log(frequency / frequency.sum()) - np.log(drawn / drawn.sum())
 

@@ -27,8 +27,12 @@ class Scores(NamedTuple):
 
     def loss(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> float:
         """The mean of -log p(label) in nats, with scores multiplied by ``scale`` and moved by ``shift``."""
-        moved = log_softmax(self.log_p * scale + shift, axis=1)
-        return -float(np.mean(moved[np.arange(len(self.labels)), self.labels]))
+        log_p = self.moved(scale, shift).log_p
+        return -float(np.mean(log_p[np.arange(len(self.labels)), self.labels]))
+
+    def moved(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> Scores:
+        """The log-probabilities with scores multiplied by ``scale`` and moved by ``shift``."""
+        return Scores(log_softmax(self.log_p * scale + shift, axis=1), self.labels)
 
     def tempered_loss(self) -> float:
         """The loss at the temperature that makes it least, for a prompt that is only too sure is no worse."""

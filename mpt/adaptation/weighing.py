@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import logit
 
 from mpt.adaptation.held_out import Calibration, Scores
 from mpt.adaptation.probe import Probe
 from mpt.adaptation.splits import Split
 from mpt.baselines import States
+from mpt.metrics.decisions import f1_threshold
 from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
 MOST = 2000  # rows that a probe is fitted to
+POSITIVE = ("f1", "multirc_f1")  # metrics of the positive class, the second of two
 
 
 class Weighing(NamedTuple):
@@ -28,10 +31,12 @@ class Weighing(NamedTuple):
         probe: linear probes on states of a text without the prompt, each multiplied by its own scale; None:
             there are none.
         probe_scales: the scale of each probe's scores.
+        held_out: the scores of the held-out rows as they are weighed.
     """
 
     scale: float
     shift: Float[np.ndarray, " C"]
+    held_out: Scores
     probe: Float[np.ndarray, "C S D"] | None = None
     probe_scales: tuple[float, ...] = ()
 
@@ -49,7 +54,7 @@ class Weighing(NamedTuple):
         """
         if states is None:
             (scale,), shift = Calibration.fit([held_out])
-            return cls(float(scale), shift)
+            return cls(float(scale), shift, held_out.moved(scale, shift))
         count = held_out.log_p.shape[1]
 
         def of_held_out(split: Split) -> list[Float[np.ndarray, "R C"]]:
@@ -59,10 +64,30 @@ class Weighing(NamedTuple):
         probed = zip(*map(of_held_out, splits))
         kinds = [Scores(np.concatenate(of_probe), held_out.labels) for of_probe in probed]
         (scale, *scales), shift = Calibration.fit([held_out, *kinds])
+        together = scale * held_out.log_p + sum(factor * kind.log_p for factor, kind in zip(scales, kinds))
         probes = _probes(rows, states, count)
         weight = np.stack([factor * probe.weight for factor, probe in zip(scales, probes)], axis=1)
-        shift = shift + sum(factor * probe.bias for factor, probe in zip(scales, probes))
-        return cls(float(scale), shift, weight, tuple(map(float, scales)))
+        biases = sum(factor * probe.bias for factor, probe in zip(scales, probes))
+        held_out = Scores(together, held_out.labels).moved(shift=shift)
+        return cls(float(scale), shift + biases, held_out, weight, tuple(map(float, scales)))
+
+    def suited(self, metric: str, prior: Float[np.ndarray, " C"]) -> Weighing:
+        """The same with the shifts that a metric rewards.
+
+        Accuracy counts every row alike, so its best answers are those for the frequencies of the user's data.
+        F1 rewards a positive class that is answered on less than an even chance. The mean of the classes' F1
+        counts every class alike, as the rows do that were drawn.
+
+        Args:
+            prior: the log of how much more frequent each class is in the user's data than among those rows.
+        """
+        if metric == "accuracy":
+            return self._replace(shift=self.shift + prior)
+        if metric in POSITIVE and len(prior) == 2:
+            weights = np.exp(prior)[self.held_out.labels]
+            threshold = f1_threshold(np.exp(self.held_out.moved(shift=prior).log_p[:, 1]), weights)
+            return self._replace(shift=self.shift + prior - np.array([0.0, logit(threshold)]))
+        return self
 
     def applied(self, model: Prompted) -> Prompted:
         """The model with its class head's scores as they are weighed."""

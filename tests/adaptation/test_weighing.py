@@ -6,6 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mpt.adaptation.held_out import Calibration, Scores
 from mpt.adaptation.probe import STRENGTH, UNSEEN, Probe
+from mpt.adaptation.weighing import Weighing
 
 
 def states_of(labels):
@@ -60,3 +61,33 @@ def test_a_class_that_is_scored_too_high_is_moved_down():
     fair = scores_that(1.0)
     _, shift = Calibration.fit([Scores(fair.log_p + np.array([3.0, 0.0, 0.0]), fair.labels)])
     assert shift.sum() == pytest.approx(0, abs=1e-6) and shift[0] < -0.2 < 0.1 < min(shift[1:])
+
+
+def held_out_of(positive):
+    """A weighing of two classes whose held-out rows have these log-odds of the second class."""
+    scores = Scores(
+        log_softmax(np.stack([0 * positive, positive], axis=1), axis=1), (positive > 0).astype(int)
+    )
+    return Weighing(1.0, np.zeros(2), scores)
+
+
+def test_each_metric_has_its_own_shift():
+    weighing, prior = held_out_of(np.linspace(-2.0, 2.0, 100)), np.log([1.5, 0.5])
+    np.testing.assert_allclose(weighing.suited("accuracy", prior).shift, prior)
+    np.testing.assert_allclose(weighing.suited("macro_f1", prior).shift, 0)
+    shift = weighing.suited("f1", prior).shift
+    assert shift[0] == prior[0] and shift[1] > prior[1]  # the positive class is answered more often
+
+
+def test_answers_for_f1_have_the_highest_f1_that_is_expected():
+    log_odds = np.random.default_rng(0).normal(-0.5, 1.0, 4000)
+    shift = held_out_of(log_odds).suited("f1", np.zeros(2)).shift
+    p = 1 / (1 + np.exp(-log_odds))
+
+    def expected(moved):
+        answered = moved > 0
+        return 2 * p[answered].sum() / (answered.sum() + p.sum())
+
+    found = expected(log_odds + shift[1] - shift[0])
+    assert found == pytest.approx(max(expected(log_odds + x) for x in np.linspace(-3, 3, 601)), abs=1e-4)
+    assert found > expected(log_odds) + 0.01
