@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.draws import Drawn
-from mpt.adaptation.search import LEAST, Found, Search, rising
+from mpt.adaptation.search import LEAST, Begin, Found, Search, rising
 from mpt.adaptation.splits import Split, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
@@ -57,7 +57,7 @@ class Budget:
         return (self.found.steps, self.found.seconds) if self.found else (0, 0.0)
 
     def told(self) -> list[str]:
-        """What was tried and chosen, in a sentence."""
+        """What was tried and chosen, in a sentence each."""
         if not self.found:
             return []
         found, loss_at = self.found, dict(self.found.curve)
@@ -67,7 +67,9 @@ class Budget:
         rates = (
             f"Learning rates: held-out loss {tried}. With ×{found.factor:g} it went down to {least}{more}."
         )
-        return [rates, self.weighing.told()] if self.weighing else [rates]
+        losses = ", ".join(f"{loss:.2f} from {start}" for start, loss in found.starts.items())
+        start = [f"Starts: held-out loss {losses}; {found.start} was taken."] if losses else []
+        return [*start, rates, *([self.weighing.told()] if self.weighing else [])]
 
     def weighed(self, model: Prompted) -> Prompted:
         """The model with scores as the held-out rows would have them, if it has a class head."""
@@ -90,18 +92,39 @@ def with_budget(
     if not all(split.learnt and split.held_out for split in splits):
         return with_steps(setting, FIXED_STEPS), Budget()
 
-    def begin(count: int) -> Start:
-        tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
-        return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
-
-    search = Search(setting, splits, begin, options, run, name, limit)
+    ways = {each.origin: each for each in starts(setting, options.scratch)}
+    begins = {origin: begin_of(each) for origin, each in ways.items()}
+    search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
+    setting = ways[found.start]
     weighing = weighed(setting, splits, found, options.probe)
     if weighing:
         weighing = weighing.suited(setting.tasks[0].metric, prior(setting, rows))
     budget = Budget(found, weighing)
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
+
+
+def starts(setting: Setting, scratch: bool) -> list[Setting]:
+    """The setting, and the same without its source, if its prompt may as well start from scratch.
+
+    Args:
+        scratch: whether it may.
+    """
+    (task,), method = setting.tasks, METHODS[setting.method]
+    given = {"instruction": task.instruction, "text": setting.vectors.text, "classes": task.choices}
+    possible = method.has_shared_part and not setting.freeze_shared and given.get(setting.vectors.start, True)
+    return [setting, replace(setting, source=None)] if setting.source and scratch and possible else [setting]
+
+
+def begin_of(setting: Setting) -> Begin:
+    """How so many prompts begin side by side, all as the setting's only one does."""
+
+    def begin(count: int) -> Start:
+        tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
+        return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
+
+    return begin
 
 
 def weighed(
@@ -166,6 +189,8 @@ def keep_search(run: RunDir, name: str, budget: Budget) -> None:
         "steps": found.steps,
         "steps_on_all_rows": found.more,
     }
+    if found.starts:
+        facts |= {"starts": dict(found.starts), "start": found.start}
     if weighing:
         facts["weights"] = {"prompt": weighing.scale, "linear probes": list(weighing.probe_scales)}
     write_atomic(run.path / f"search{name}.json", json_text(facts, indent=2) + "\n")

@@ -2,7 +2,8 @@
 
 Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is
 held out; of many none, where there is a validation split. Candidate learning rates train side by side in one
-job. After the first look the best of them goes on alone, as in successive halving, until nothing improves.
+job; where prompts may start in two ways, each way has such a job. After the first look the best of all goes
+on alone, as in successive halving, until nothing improves.
 Its prompt then learns from all rows, with those that were held out, for half as many steps again; gently, for
 the optimizer begins anew, and its first steps are as large as any, however little there is to gain. Whole
 models do not fit side by side: their rates are tried one after another, each until nothing improves.
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from mpt.adaptation.candidates import Candidate, held_out_loss, held_out_scores
 from mpt.adaptation.held_out import Scores
@@ -28,6 +30,8 @@ from mpt.training.loop import Patience
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
 
+Begin = Callable[[int], Start]  # makes the model before training, with so many prompts side by side
+
 LOSS = "held-out loss"
 RISE = 4  # steps in which a stage's learning rates rise
 LEAST = 8  # steps on all rows, if there are any
@@ -40,12 +44,14 @@ class Found:
     Attributes:
         factor: what the learning rates are multiplied by.
         steps: number of training steps.
-        rates: factor -> the held-out loss when the rates were compared, in nats.
         more: number of steps on all rows that are to follow.
+        rates: factor -> the held-out loss when the rates were compared, in nats.
         curve: (step, held-out loss) with the chosen rate.
         scores: the class scores of the held-out rows at the best look; None for free text.
         model: the model at the best look, with one prompt.
         seconds: spent in training steps.
+        start: what the chosen prompt started from.
+        starts: start -> its least held-out loss at the first look; empty where they were not compared.
     """
 
     factor: float
@@ -56,6 +62,8 @@ class Found:
     scores: Scores | None
     model: Prompted
     seconds: float
+    start: str = ""
+    starts: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -80,20 +88,56 @@ class Found:
         return cls(factor, steps, more, rates, curve, scores, model, seconds)
 
 
+class FirstLook(NamedTuple):
+    """What the rates of one start came to at the first look.
+
+    Attributes:
+        begun: the start, with all prompts as they are now.
+        candidates: those prompts.
+        rates: factor -> the held-out loss, in nats.
+        seconds: spent in training steps.
+        others: seconds spent beside them, to compile and to look.
+    """
+
+    begun: Start
+    candidates: Sequence[Candidate]
+    rates: dict[float, float]
+    seconds: float
+    others: float
+
+    @property
+    def least(self) -> float:
+        """The held-out loss of the best rate."""
+        return min(self.rates.values())
+
+    @property
+    def factor(self) -> float:
+        """The best rate; of equals the one that changes least."""
+        return min(self.rates, key=lambda factor: (self.rates[factor], abs(math.log(factor))))
+
+    def best(self) -> FirstLook:
+        """The prompts of the best rate alone."""
+        chosen = [index for index, each in enumerate(self.candidates) if each.factor == self.factor]
+        model = self.begun.model
+        model = Prompted(model.backbone, take_prompts(model.prompt, chosen))
+        kept = [self.candidates[index] for index in chosen]
+        return self._replace(begun=self.begun._replace(model=model), candidates=kept)
+
+
 @dataclass(frozen=True)
 class Search:
     """Finds how fast and how long the prompt of one task learns from the rows of one seed.
 
     Attributes:
         splits: what prompts learn from and are scored on, see ``splits_of``.
-        begin: makes the model before training, with so many prompts side by side.
+        begins: what prompts may start from -> how they begin; whole models take the first.
         name: the ending of the names of its stages.
         limit: when the adaptation has to be through.
     """
 
     setting: Setting
     splits: Sequence[Split]
-    begin: Callable[[int], Start]
+    begins: Mapping[str, Begin]
     options: SearchConfig
     run: RunDir
     name: str
@@ -101,25 +145,29 @@ class Search:
 
     def side_by_side(self) -> Found:
         """Tries all learning rates in one job, and finds how many steps the best of them needs."""
-        began, every = time.monotonic(), self.looks_every
-        candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
-        begun = self.begin(len(candidates))
-        first = self.stage("rates", begun, candidates, every)
-        model, seconds = train_stage(first, self.run)
-        rates = {factor: held_out_loss(model, candidates, factor) for factor in self.options.rates}
-        best = min(rates, key=lambda factor: (rates[factor], abs(math.log(factor))))
-
-        chosen = [index for index, candidate in enumerate(candidates) if candidate.factor == best]
-        candidates = [candidates[index] for index in chosen]
-        begun = begun._replace(model=Prompted(model.backbone, take_prompts(model.prompt, chosen)))
-        per_row = seconds / (first.train.batch_size * every)
+        looks = {start: self.first_look(start) for start in self.begins}
+        start = min(looks, key=lambda start: looks[start].least)
+        look, every = looks[start].best(), self.looks_every
+        per_row = look.seconds / (self.options.rows * len(looks[start].candidates) * every)
         # Two more programs will be compiled: that of the next stage, and that of the last.
-        left = self.limit.left(per_row, more=2 * (time.monotonic() - began - seconds))
-        most = min(self.most_steps - every, self.affordable(left, per_row, candidates))
-        second = self.stage("steps", begun, candidates, int(most))
-        model, curve, more_seconds = self.until_best(second, candidates, every)
+        left = self.limit.left(per_row, more=2 * look.others)
+        most = min(self.most_steps - every, self.affordable(left, per_row, look.candidates))
+        stage = self.stage("steps", look.begun, look.candidates, int(most))
+        model, curve, seconds = self.until_best(stage, look.candidates, every)
         curve = [(every + step, loss) for step, loss in curve]
-        return Found.of(rates, curve, model, candidates, seconds + more_seconds)
+        found = Found.of(look.rates, curve, model, look.candidates, look.seconds + seconds)
+        compared = {start: each.least for start, each in looks.items()} if len(looks) > 1 else {}
+        return replace(found, start=start, starts=compared)
+
+    def first_look(self, start: str) -> FirstLook:
+        """Trains all learning rates from one start side by side, up to the first look."""
+        began, title = time.monotonic(), "rates" if start == next(iter(self.begins)) else "rates-scratch"
+        candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
+        begun = self.begins[start](len(candidates))
+        model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
+        rates = {factor: held_out_loss(model, candidates, factor) for factor in self.options.rates}
+        others = time.monotonic() - began - seconds
+        return FirstLook(begun._replace(model=model), candidates, rates, seconds, others)
 
     def in_turn(self) -> Found:
         """Tries learning rates one after another, each until nothing improves, on the first split alone.
@@ -127,6 +175,7 @@ class Search:
         Each rate has an equal part of the time.
         """
         rates: dict[float, float] = {}
+        (start, begin), *_ = self.begins.items()
         best, taken, seconds = None, 0, 0.0
         for factor in self.options.rates:
             candidates, steps = [Candidate(factor, self.splits[0])], self.most_steps
@@ -134,14 +183,14 @@ class Search:
                 per_row = seconds / (self.options.rows * taken)
                 left = self.limit.left(per_row) / (len(self.options.rates) - len(rates))
                 steps = int(min(steps, self.affordable(left, per_row, candidates)))
-            stage = self.stage(f"x{factor:g}", self.begin(1), candidates, steps)
+            stage = self.stage(f"x{factor:g}", begin(1), candidates, steps)
             model, curve, spent = self.until_best(stage, candidates, min(self.looks_every, steps))
             taken, seconds = taken + curve[-1][0], seconds + spent
             rates[factor] = min(loss for _, loss in curve)
             if rates[factor] == min(rates.values()):  # no other model stays in memory
                 best = Found.of(rates, curve, model, candidates, seconds)
         assert best
-        return replace(best, seconds=seconds)
+        return replace(best, seconds=seconds, start=start)
 
     def until_best(
         self, stage: Stage, candidates: Sequence[Candidate], every: int

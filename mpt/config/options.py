@@ -233,6 +233,10 @@ class SearchConfig:
     """Whether linear probes on the frozen model's states of a text without the prompt are added to the scores
     of a class head, weighed by the held-out examples. Each text to answer is then read twice."""
 
+    scratch: bool = True
+    """Whether a prompt that starts from another one (`--prompt`) is compared at the first look with one that
+    starts as `vectors` says, and gives way to it where the held-out examples say so."""
+
     def __post_init__(self):
         if self.steps <= self.every:
             raise UserError(f"steps: it must be more than every ({self.every}), not {self.steps}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.adaptation.budget import at_most
+from mpt.adaptation.budget import at_most, is_searched, starts
 from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.start import start
@@ -176,9 +176,13 @@ def _adaptation(
         for reading, count in zip(readings, counts)
     }
     tasks = [reading.task for reading in readings]
+    compared = 1
 
     def recipe(pretrained: Pretrained, train: Train) -> None:
+        nonlocal compared
         for part in jobs(setting_of(config, pretrained, tasks, rows, source, train)).values():
+            if is_searched(part):
+                compared = len(starts(part, config.search.scratch))
             part = at_most(part, config.search)
             if (stage := training(part, start(part))).steps != 0:
                 train(stage)
@@ -188,7 +192,8 @@ def _adaptation(
         if not (last and config.train.is_open and len(readings) == 1):
             return Planned(stage.name, stage, readings)
         together, (reading,) = METHODS[config.method].side_by_side, readings
-        searched = search_flops(stage, config.search, together, bool(reading.rows["validation"]))
+        validation = bool(reading.rows["validation"])
+        searched = search_flops(stage, config.search, together, validation, compared)
         return Planned(stage.name, stage, readings, searched=searched)
 
     found, _ = recorded_stages(recipe, pretrained)

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +11,10 @@ from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
 from mpt.types import Row
 
+SEARCH = SearchConfig(every=4, steps=12, rows=4)
 
-def searched(tmp_path, tiny_model, task, **options):
+
+def searched(tmp_path, tiny_model, task, search=SEARCH, **options):
     config = AdaptConfig(
         out=str(tmp_path / "run"),
         model=ModelConfig(str(tiny_model)),
@@ -20,7 +23,7 @@ def searched(tmp_path, tiny_model, task, **options):
         max_length=24,
         test_rows=40,
         vectors=PromptConfig(length=4),
-        search=SearchConfig(every=4, steps=12, rows=4),
+        search=search,
         baselines=False,
         **options,
     )
@@ -76,3 +79,19 @@ def test_the_time_that_is_left_bounds_the_steps():
 def test_an_adaptation_of_no_time_takes_the_least_steps(tmp_path, tiny_model, toy):
     _, found = searched(tmp_path, tiny_model, toy["tone"], minutes=1e-9)
     assert found["steps"] in (4, 5)
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_source_is_compared_with_a_start_from_scratch(tmp_path, tiny_model, toy, universal, scratch):
+    search = replace(SEARCH, scratch=scratch)
+    result, found = searched(tmp_path, tiny_model, toy["tone"], search, prompt=str(universal))
+    if not scratch:
+        assert "starts" not in found
+        return
+    losses = found["starts"]
+    assert list(losses) == [str(universal), "instruction"]
+    assert found["start"] == min(losses, key=losses.get)
+    assert found["rates"][f"{found['chosen']:g}"] == losses[found["start"]]
+    assert any(remark.startswith("Starts: held-out loss ") for remark in result.remarks)
+    card = (tmp_path / "run" / "prompts" / "adapted.md").read_text()
+    assert ("started from instruction" in card) == (found["start"] == "instruction")

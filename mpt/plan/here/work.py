@@ -24,11 +24,14 @@ from mpt.training.stage import Stage
 Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 
 
-def search_flops(stage: Stage, options: SearchConfig, side_by_side: bool, validation: bool) -> float | None:
+def search_flops(
+    stage: Stage, options: SearchConfig, side_by_side: bool, validation: bool, starts: int = 1
+) -> float | None:
     """The most FLOPs of the search that comes before a job's last stage; None where its rows are unknown.
 
     Args:
         stage: the last one, of one prompt.
+        starts: how many starts are compared.
         validation: there are validation rows, which are held out where there are many training rows.
     """
     (rows,) = {lengths.rows for lengths in stage.lengths}
@@ -43,7 +46,7 @@ def search_flops(stage: Stage, options: SearchConfig, side_by_side: bool, valida
     looks, per_row = math.ceil(most / every), stage.flops / stage.train.batch_size
     if not side_by_side:
         return len(options.rates) * per_row * (most * options.rows + looks * held_out * FORWARD)
-    first = len(options.rates) * splits * (every * options.rows + held_out * FORWARD)
+    first = starts * len(options.rates) * splits * (every * options.rows + held_out * FORWARD)
     return per_row * (first + splits * ((most - every) * options.rows + looks * held_out * FORWARD))
 
 
