@@ -12,6 +12,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -26,10 +27,21 @@ HERE = Path(__file__).parent
 hide_compiler()  # as the command does: the workers inherit it
 
 
+class Ended(SystemExit):
+    """A worker's process is gone before it has answered."""
+
+
 class Worker:
     """A program in a process of its own; use as a context manager."""
 
-    def __init__(self, script: str, *, environment: Mapping[str, str] | None = None, **setup: Any):
+    def __init__(
+        self,
+        script: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        within: float | None = None,
+        **setup: Any,
+    ):
         self.name = script
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / f"{script}.py")],
@@ -38,7 +50,7 @@ class Worker:
             text=True,
             env={**os.environ, **(environment or {})},
         )
-        self.ready = self.ask(**setup)
+        self.ready = self.ask(within=within, **setup)
 
     def __enter__(self) -> Worker:
         return self
@@ -46,12 +58,30 @@ class Worker:
     def __exit__(self, *_) -> None:
         self._process.communicate()
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def ask(self, *, within: float | None = None, **request: Any) -> dict[str, Any]:
+        """The worker's answer.
+
+        Args:
+            within: seconds after which the worker is killed.
+
+        Raises:
+            Ended: there is none.
+        """
         assert self._process.stdin and self._process.stdout
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
+        alarm = threading.Timer(within or threading.TIMEOUT_MAX, self._process.kill)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            late = not alarm.is_alive()
+            alarm.cancel()
         if not answer:
-            raise SystemExit(f"{self.name} ended with {self._process.wait()}")
+            reason = f"gave no answer in {within:.0f} s" if late else f"ended with {self._process.wait()}"
+            raise Ended(f"{self.name} {reason}")
         return json.loads(answer)
 
 
@@ -88,6 +118,16 @@ def alternate(workers: list[Worker], rounds: int, **request: Any) -> list[list[d
 def seconds(answers: list[dict[str, Any]]) -> float:
     """The median time of one request."""
     return median(answer["seconds"] for answer in answers)
+
+
+def typical_seconds(run: Callable[[], Any], enough: float, least: int = 3, most: int = 30) -> float:
+    """The median time of several runs, as many as ``enough`` seconds hold."""
+    times: list[float] = []
+    while len(times) < least or (sum(times) < enough and len(times) < most):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return median(times)
 
 
 def versus(theirs: list[dict[str, Any]], ours: list[dict[str, Any]], rows: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ import torch
 
 import work
 from duel import Worker, report, seconds
+from mpt.loading.hf import load_pretrained
 from mpt.models.cost import batch_cost, machine_rate
 
 BATCH, WIDTH, LONGEST, SIZE = 32, 576, 64, 3072
@@ -32,7 +33,7 @@ def torch_rate() -> float:
 
 def necessary(batch: list, prompts: int, length: int) -> float:
     """FLOPs of a step; every row's label is one token."""
-    backbone = work.load_pretrained(work.SMOLLM2).backbone
+    backbone = load_pretrained(work.SMOLLM2).backbone
     texts = [len(inputs) + len(targets) - 1 for inputs, targets, *_ in batch]
     return batch_cost(backbone, prompts, length, texts, [1] * len(batch)).step
 

@@ -17,8 +17,8 @@ from mpt.loading.hf import load_pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.training.losses import distillation_loss, task_loss
-from mpt.training.optim import Adam, LearningRates
-from mpt.training.step import StepSpec, train_step
+from mpt.training.optim import GROUPS, Adam, LearningRates
+from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Row
 
@@ -36,10 +36,7 @@ def prepare(
         objective, weights = distillation_loss, {"task": 1.0, "kl": 0.9, "hidden": 0.9}
     else:
         prompted = Prompted(backbone, SoftPrompt(vectors))
-    graph, trainable, frozen = nnx.split(prompted, PromptParam, ...)
-    rates = LearningRates.of({"vectors": 1e-3, "factors": 1e-3}, steps=100, warmup=0.0)
-    spec = StepSpec(graph, objective, Adam())
-    state = [trainable, Adam()(rates).init(trainable)]
+    spec, state, frozen, rates = start(prompted, objective)
 
     def rows(number: int) -> list[Row]:
         first = number * len(batches[0])
@@ -65,7 +62,7 @@ def prepare(
             batch = collate(rows(number), tasks(number), backbone.layout)
             np.save(
                 Path(folder) / "mpt_gradient.npy",
-                _gradient(backbone, jax.tree.map(jnp.asarray, batch), vectors),
+                gradient(backbone, jax.tree.map(jnp.asarray, batch), vectors),
             )
         # The first request, which is not timed, compiles for the sizes of all batches.
         for each in (*range(1, len(batches)), 0) if number == 0 else (number,):
@@ -80,18 +77,27 @@ def prepare(
     return infer if job == "infer" else train
 
 
-def _gradient(backbone, batch, vectors) -> np.ndarray:
+def start(prompted: Prompted, objective) -> tuple[StepSpec, list, nnx.State, LearningRates]:
+    """What ``train_step`` takes: its spec, the parameters with Adam's state, the frozen part, the rates."""
+    graph, trainable, frozen = nnx.split(prompted, PromptParam, ...)
+    peak = {GROUPS[path[-1]]: 1e-3 for path, _ in nnx.to_flat_state(trainable)}
+    rates = LearningRates.of(peak, steps=100, warmup=0.0)
+    state = TrainState.initial(trainable, Adam()(rates))
+    return StepSpec(graph, objective, Adam()), list(state), frozen, rates
+
+
+def gradient(backbone, batch, vectors) -> np.ndarray:
     """Of each prompt's mean loss over its own rows."""
 
     @jax.jit
-    def gradient(backbone, vectors):
+    def of_each(backbone, vectors):
         def loss(vectors):
             return task_loss(Prompted(backbone, SoftPrompt(vectors)), batch)["task"].pooled.sum
 
         rows = jnp.bincount(batch.prompt_index, length=len(vectors))
         return jax.grad(loss)(vectors) / rows[:, None, None]
 
-    return np.asarray(gradient(backbone, vectors))
+    return np.asarray(of_each(backbone, vectors))
 
 
 if __name__ == "__main__":

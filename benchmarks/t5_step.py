@@ -44,7 +44,7 @@ def save_model(folder: Path) -> transformers.T5Config:
         if parameter.ndim == 1:
             parameter.data += 0.1 * np.random.default_rng(len(name)).normal()
     model.save_pretrained(folder)
-    work.load_pretrained(work.SMOLLM2).tokenizer.save_pretrained(folder)
+    load_pretrained(work.SMOLLM2).tokenizer.save_pretrained(folder)
     return config
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from mpt.catalog.library import find_task
-from mpt.data.tokenise import encode
-from mpt.loading.hf import load_pretrained
-
 SMOLLM2 = "smollm2-135m"
 
 
 def texts(tasks: Sequence[str], batch_size: int, batches: int, longest: int, model: str = SMOLLM2) -> list:
     """Batches of tokenised rows of real tasks, in turn, as (inputs, targets, choices, task)."""
+    from mpt.catalog.library import find_task  # not at the top: a worker imports neither data nor models
+    from mpt.data.tokenise import encode
+    from mpt.loading.hf import load_pretrained
+
     pretrained = load_pretrained(model)
     layout, rng = pretrained.backbone.layout, np.random.default_rng(0)
     rows = []

@@ -26,6 +26,7 @@ from mpt.loading.gguf_file import open_gguf
 from mpt.loading.located import locate
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, Tensors, load_weights
+from mpt.models.attention import KERNELS
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.quantize import quantize
@@ -80,12 +81,33 @@ def load_pretrained(
     path = locate(name)
     say(f"reading the model {name}")
     config, tokenizer, tensors = _open(path)
+    if decoder_prompt and FAMILIES[config.model_type].module.layout == "decoder":
+        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+    backbone = read_backbone(config, tensors, path, dtype, remat, decoder_prompt, shardings=shardings)
+    if weights == "int8":
+        quantize(backbone)
+    files = [path] if path.is_file() else sorted({tensors.file(name) for name in tensors})
+    return Pretrained(name, backbone, tokenizer, files_hash(files))
+
+
+def read_backbone(
+    config: PreTrainedConfig,
+    tensors: Tensors,
+    where: Path,
+    dtype: DTypeLike,
+    remat: str = "elementwise",
+    decoder_prompt: int = 0,
+    *,
+    shardings: Shardings | None = None,
+) -> Decoder | T5:
+    """A backbone with the tensors of a checkpoint; ``where`` is its place, for error messages.
+
+    The other arguments are those of ``load_pretrained``.
+    """
     family = FAMILIES[config.model_type]
     copies = family.copies(config, tensors)
     names = set(tensors) - copies
-    spec = family.spec_of(config, names, path)
-    if decoder_prompt and family.module.layout == "decoder":
-        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+    spec = family.spec_of(config, names, where)
     if decoder_prompt:
         spec = replace(spec, decoder_prompt=decoder_prompt)
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
@@ -93,14 +115,12 @@ def load_pretrained(
     def module() -> Decoder | T5:
         return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
 
-    abstract = nnx.eval_shape(module)
     table: Table = family.table_of(names) | dict.fromkeys(copies)
-    sizes = {"h": spec.head_dim}
-    backbone = load_weights(abstract, tensors, table, sizes, path, shardings or weight_shardings())
-    if weights == "int8":
-        quantize(backbone)
-    files = [path] if path.is_file() else sorted({tensors.file(name) for name in tensors})
-    return Pretrained(name, backbone, tokenizer, files_hash(files))
+    shardings = shardings or weight_shardings()
+    abstract = nnx.eval_shape(module)
+    backbone = load_weights(abstract, tensors, table, {"h": spec.head_dim}, where, shardings)
+    backbone.kernel = KERNELS.get(jax.default_backend(), "plain")
+    return backbone
 
 
 def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, Layout]:

@@ -48,6 +48,13 @@ def _llama(d_model: int, layers: int, heads: int, d_ff: int, **rest: Any) -> dic
     }
 
 
+def _llama3(d_model: int, layers: int, d_ff: int, factor: float, **rest: Any) -> dict[str, Any]:
+    rope = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": factor}
+    rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    shape = _llama(d_model, layers, 32, d_ff, vocab_size=128256, num_key_value_heads=8)
+    return shape | {"rope_parameters": rope, "max_position_embeddings": 131072, **rest}
+
+
 _V1_1: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 _T5_1_1 = {
     "small": _t5(512, 8, 6, 64, 1024, **_V1_1),
@@ -71,6 +78,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama-7b": _llama(4096, 32, 32, 11008),
     "Llama-2-7b-hf": _llama(4096, 32, 32, 11008),
     "Llama-2-13b-hf": _llama(5120, 40, 40, 13824),
+    "Llama-3.2-1B": _llama3(2048, 16, 8192, 32.0, head_dim=64, tie_word_embeddings=True),
+    "Llama-3.1-8B": _llama3(4096, 32, 14336, 8.0),
     "smollm2-135m": _llama(
         576,
         30,

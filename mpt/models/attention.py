@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.sharding import on_one_device
 
 NOWHERE = 2**30
 LEAST = jnp.finfo(jnp.float32).min
+
+# How texts attend behind their prompts: by the formulas of this file, or in one fused call, which keeps no
+# scores: that of XLA, which any device has, or that of cuDNN.
+Fused = Literal["xla", "cudnn"]
+Kernel = Literal["plain"] | Fused
+
+# The kernel of each backend. No figure says yet that cuDNN's is faster; benchmarks/gpu measures both.
+KERNELS: dict[str, Kernel] = {"cpu": "plain", "gpu": "plain", "tpu": "plain"}
 
 # Number of widths that a row may be cut to: more of them waste less padding, and take longer to compile.
 WIDTH_STEPS = 8
@@ -157,18 +166,51 @@ def attend(
     return jax.nn.dot_product_attention(q, kv.k, kv.v, bias=bias, mask=mask, scale=scale)
 
 
+def fused_by(kernel: Kernel, dtype: DTypeLike, head_dim: int) -> Fused | None:
+    """Whose fused call takes the place of the plain formulas; None: they stay, as they do on a mesh."""
+    if kernel == "plain" or not on_one_device():
+        return None
+    cudnn = jnp.dtype(dtype).itemsize == 2 and head_dim % 8 == 0 and head_dim <= 128
+    return kernel if kernel == "xla" or cudnn else None
+
+
+def attend_behind(
+    q: Float[Array, "B T N H"],
+    front: KV,
+    text: KV,
+    lengths: Int[Array, " B"],
+    scale: float,
+    fused: Fused,
+) -> Float[Array, "B T N H"]:
+    """Causal attention of padded texts to all that is in front of them and to themselves, in one fused call.
+
+    The two parts are not merged afterwards, since cuDNN's sum of exponentials has no gradient. Its causal
+    mask begins at the first query: there are queries of zeros in front too, whose outputs are dropped.
+
+    Args:
+        front: each row's keys and values in front of its text, [B, P, K, H].
+        lengths: the length of each row's text; the outputs behind it are zeros.
+    """
+    before = front.k.shape[1]
+    q = jnp.pad(q, [(0, 0), (before, 0), (0, 0), (0, 0)])
+    return _attend_fused(q, front.concat(text), before + lengths, scale, fused, is_causal=True)[:, before:]
+
+
 def attend_within(
     q: Float[Array, "B T N H"],
     kv: KV,
     lengths: Int[Array, " B"],
     scale: float,
     bias: Float[Array, "1 N T T"],
+    kernel: Kernel = "plain",
 ) -> Float[Array, "B T N H"]:
     """Bidirectional self-attention of padded rows, each within the first ``lengths`` of its T positions.
 
     The outputs at padding have no meaning. A CPU takes row after row, and cuts each to the next of a few
     widths: what it then works on fits its cache, and most of the padding is left out.
     """
+    if fused := fused_by(kernel, q.dtype, q.shape[-1]):
+        return _attend_fused(q, kv, lengths, scale, fused, bias)
 
     def batched(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
         real = jnp.arange(q.shape[1])[None] < lengths[:, None]
@@ -193,6 +235,38 @@ def attend_within(
     if on_one_device():
         return jax.lax.platform_dependent(q, *kv, lengths, cpu=row_by_row, default=batched)
     return batched(q, *kv, lengths)
+
+
+def _attend_fused(
+    q: Float[Array, "B T N H"],
+    kv: KV,
+    lengths: Int[Array, " B"],
+    scale: float,
+    fused: Fused,
+    bias: Float[Array, "1 N T T"] | None = None,
+    is_causal: bool = False,
+) -> Float[Array, "B T N H"]:
+    """Self-attention of rows, padded behind ``lengths``, in one call.
+
+    cuDNN takes no odd number of positions, and a bias in the type of the queries alone.
+    """
+    length, odd = q.shape[1], q.shape[1] % 2
+    q, k, v = (jnp.pad(part, [(0, 0), (0, odd), (0, 0), (0, 0)]) for part in (q, *kv))
+    if bias is not None:
+        bias = jnp.pad(bias, [(0, 0), (0, 0), (0, odd), (0, odd)]).astype(q.dtype)
+    ends = lengths.astype(jnp.int32)
+    out = jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        bias,
+        scale=scale,
+        is_causal=is_causal,
+        query_seq_lengths=ends,
+        key_value_seq_lengths=ends,
+        implementation=fused,
+    )
+    return out[:, :length]
 
 
 class PartialSoftmax(NamedTuple):

@@ -22,12 +22,15 @@ from jaxtyping import Array, Float, Int
 from mpt.models.attention import (
     KV,
     NOWHERE,
+    Kernel,
     KVCache,
     PartialSoftmax,
     attend,
+    attend_behind,
     attend_partially,
     concat_masks,
     concat_positions,
+    fused_by,
     gather,
     merge,
     visible,
@@ -66,6 +69,10 @@ class Decoder(nnx.Module):
         dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
         activations: the type of activations, where it is another.
         remat: what the backward pass recomputes, a key of ``REMAT``.
+
+    Attributes:
+        kernel: how texts attend behind their prompts; a fused call leaves windows, capped scores and class
+            words of several tokens to the plain formulas.
     """
 
     layout: Layout = "decoder"
@@ -80,6 +87,7 @@ class Decoder(nnx.Module):
         remat: str = "elementwise",
     ):
         self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
+        self.kernel: Kernel = "plain"
         self.ends = nnx.Dict(make_weights(spec.end_parts(), spec.sizes(), rngs, dtype))
         self.layers = nnx.Dict(make_weights(spec.layer_parts(), spec.sizes(), rngs, dtype))
 
@@ -257,6 +265,9 @@ class Decoder(nnx.Module):
         prompt_at, places = jnp.arange(prompt_length)[None], TextPlaces.of(batch)
         text_at, vectors_at = prompt_length + places.columns, prompt_at[:, prefix_length:]
         positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + places.of_tokens])
+        lengths = jnp.sum(batch.filled, axis=1)
+        causal = places.seen is None and not self.spec.windows and self.spec.attention_cap is None
+        fused = fused_by(self.kernel, self.dtype, self.spec.head_dim) if causal else None
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
             prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
@@ -269,7 +280,7 @@ class Decoder(nnx.Module):
             scoring, window = self.spec.scoring, w["window"]
             mask = visible(vectors_at, prompt_at, window)
             prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
-            if count == 1 and prompt_length:
+            if count == 1 and prompt_length and not fused:
                 # All texts attend to the one prompt in a single product, and to themselves row by row.
                 to_text = attend_partially(text_q, text, places.mask(window), *scoring)
                 at = positions[None, prompt_tokens:]
@@ -278,9 +289,12 @@ class Decoder(nnx.Module):
                 to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
                 text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt])
                 return jnp.concatenate([prompt_out, text_out])
-            to_prompt = visible(text_at, prompt_at, window)
-            mask = concat_masks(to_prompt, places.mask(window))
-            text_out = attend(text_q, prompt.take_rows(batch.prompt_index).concat(text), mask, *scoring)
+            front = prompt.take_rows(batch.prompt_index)
+            if fused:
+                text_out = attend_behind(text_q, front, text, lengths, scoring[0], fused)
+            else:
+                mask = concat_masks(visible(text_at, prompt_at, window), places.mask(window))
+                text_out = attend(text_q, front.concat(text), mask, *scoring)
             text_out = gather(text_out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
             return jnp.concatenate([prompt_out, text_out])
 

@@ -20,7 +20,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from mpt.models.attention import KV, KVCache, attend, attend_within, concat_positions, gather, visible
+from mpt.models.attention import KV, Kernel, KVCache, attend, attend_within, concat_positions, gather, visible
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
 from mpt.models.layers import (
@@ -54,6 +54,9 @@ class T5(nnx.Module):
         dtype: the type of weights and activations; norms, softmax and logits are float32 in any case.
         activations: the type of activations, where it is another.
         remat: what the backward pass recomputes, a key of ``REMAT``.
+
+    Attributes:
+        kernel: how the encoder's rows attend.
     """
 
     layout: Layout = "encoder-decoder"
@@ -68,6 +71,7 @@ class T5(nnx.Module):
         remat: str = "elementwise",
     ):
         self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
+        self.kernel: Kernel = "plain"
         sizes = spec.sizes()
         self.ends = nnx.Dict(make_weights(spec.end_parts(), sizes, rngs, dtype))
         self.encoder = nnx.Dict(make_weights(spec.layer_parts(), sizes, rngs, dtype))
@@ -273,7 +277,8 @@ class T5(nnx.Module):
             bias = position_bias(w["bias"], bucket) if shared_bias is None else shared_bias
 
             def attention(q: Float[Array, "S N H"], kv: KV) -> Float[Array, "S N H"]:
-                out = attend_within(to_grid(q), KV(*map(to_grid, kv)), lengths, scale=1.0, bias=bias)
+                own = KV(*map(to_grid, kv))
+                out = attend_within(to_grid(q), own, lengths, scale=1.0, bias=bias, kernel=self.kernel)
                 return gather(out.reshape(-1, *q.shape[1:]), cells, grid)
 
             x, _ = self_attention(spec, w, x, attention)

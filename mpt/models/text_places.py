@@ -28,7 +28,8 @@ class TextPlaces(NamedTuple):
     @classmethod
     def of(cls, batch: Batch) -> TextPlaces:
         width = batch.grid.shape[1]
-        if batch.classes is None:
+        # Class words of one token have no inner nodes, and nothing is hidden from anything.
+        if batch.classes is None or len(batch.classes.branches) == len(batch.grid):
             return cls(jnp.arange(width)[None], jnp.asarray(batch.cells % width), None)
         columns = jnp.asarray(batch.classes.columns)
         of_tokens = columns.reshape(-1).at[batch.cells].get(mode="fill", fill_value=0)
