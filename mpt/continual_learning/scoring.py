@@ -89,7 +89,8 @@ class Scorer:
         """The answers to examples of any task, read as ones of the task of that index."""
         task, backbone = self._tasks[index], self._pretrained.backbone
         reworded, vocab = [_as(task, example) for example in examples], backbone.embedding.shape[0]
-        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab)
+        bos = self._pretrained.bos
+        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab, bos)
         return self._run(vectors, task, rows)
 
     def _run(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
+from mpt.config.options import BosRule
 from mpt.data.task import Example
 from mpt.errors import UserError, warn
 from mpt.types import Layout, Row
@@ -27,6 +28,7 @@ def encode(
     max_length: int,
     layout: Layout = "decoder",
     vocab: int | None = None,
+    bos: int | None = None,
 ) -> list[Row]:
     """Tokenises examples into rows.
 
@@ -39,11 +41,16 @@ def encode(
             never words of the template, nor half a character.
         layout: whether the model is a decoder or an encoder-decoder.
         vocab: number of rows of the model's embedding; None where there is no model.
+        bos: the token that every input begins with, which counts among its tokens; None where it has none.
 
     Raises:
         UserError: a text has a token that the embedding does not have, or the template's own words leave no
             room for a text.
     """
+
+    def read(several: Sequence[Example]) -> list[list[int]]:
+        return [begun(ids, bos) for ids in _ids(tokenizer, [_text(each, layout) for each in several])]
+
     ending = [] if layout == "decoder" else [end_token(tokenizer)]
     each = dict.fromkeys(example.choices for example in examples if example.choices)
     tokens_of = {
@@ -54,10 +61,10 @@ def encode(
         spelled = spell(texts, tokenizer, layout)
         tokens_of[()] = {text: [*ids, end_token(tokenizer)] for text, ids in zip(texts, spelled)}
     rows = []
-    for example, inputs in zip(examples, _ids(tokenizer, [_text(each, layout) for each in examples])):
+    for example, inputs in zip(examples, read(examples)):
         whole = len(inputs)
         if whole > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length, len(ending), layout)
+            inputs = _shortened(example, tokenizer, max_length, len(ending), read)
         lost = whole - len(inputs)
         inputs, target = [*inputs, *ending], tokens_of[example.choices][example.target]
         for ids in (inputs, target):
@@ -69,6 +76,37 @@ def encode(
         else:
             rows.append(Row(inputs, target, lost=lost))
     return rows
+
+
+def first_token(tokenizer: PreTrainedTokenizerBase, rule: BosRule) -> int | None:
+    """The beginning-of-text token that every text begins with; None where none does.
+
+    Where the rule is "auto", it is the tokenizer's own: a model was trained on what its tokenizer makes of
+    a text, and some tokenizers have such a token without ever adding it.
+
+    Raises:
+        UserError: it must be there, and the tokenizer has none.
+    """
+    bos: Any = tokenizer.bos_token_id
+    if rule == "false" or (rule == "auto" and bos is None):
+        return None
+    if bos is None:
+        raise UserError(
+            "model.bos is true, and the tokenizer has no beginning-of-text token; name one as bos_token in "
+            "tokenizer_config.json, or leave the option out"
+        )
+    whole, bare = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
+    adds = len(whole) > len(bare) and whole[0] == bos
+    return bos if adds or rule == "true" else None
+
+
+def begun(ids: list[int], bos: int | None) -> list[int]:
+    """A text's tokens with the beginning-of-text token in front, once; as they are where it is None.
+
+    >>> begun([5, 6], 1), begun([1, 5], 1), begun([5], None)
+    ([1, 5, 6], [1, 5], [5])
+    """
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
 def spell(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[list[int]]:
@@ -173,19 +211,27 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
 
 
 def _shortened(
-    example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int, ending: int, layout: Layout
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    ending: int,
+    read: Callable[[Sequence[Example]], list[list[int]]],
 ) -> list[int]:
-    """The token ids of an input whose longest field is cut at the end until it fits before the ending."""
+    """The token ids of an input whose longest field is cut at the end until it fits before the ending.
+
+    Args:
+        read: gives the token ids of examples' inputs.
+    """
     fields, room = dict(example.fields), max_length - ending
     empty = replace(example, fields=dict.fromkeys(fields, ""))
-    bare = len(_ids(tokenizer, [_text(empty, layout)])[0])
+    bare = len(read([empty])[0])
     if bare >= room:
         raise UserError(
             f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: nothing "
             f"of a text is left; raise max_length, or shorten the template {example.template!r:.60}"
         )
     while True:
-        inputs = _ids(tokenizer, [_text(replace(example, fields=fields), layout)])[0]
+        inputs = read([replace(example, fields=fields)])[0]
         longest = max(fields, key=lambda name: len(fields[name]))
         if len(inputs) <= room or not fields[longest]:
             return inputs

@@ -129,6 +129,13 @@ def of_embeddings(shapes: Mapping[str, str], card: Card, layout: Layout) -> str:
     return EMBEDDINGS.substitute(_facts(shapes, card, layout), vllm=vllm)
 
 
+def _as_read(decoder: bool, bos: bool) -> str:
+    """A text as Python joins it from what the tokenizer is to read, without adding anything by itself."""
+    if not decoder:
+        return "text + tokenizer.eos_token"
+    return "tokenizer.bos_token + text" if bos else "text"
+
+
 def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, str]:
     """What both READMEs say."""
     base, task, decoder = base_model(card), card.task(card.prompts[0]), layout == "decoder"
@@ -144,5 +151,5 @@ def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, st
         "first": next(iter(sizes)),
         "template": repr(task.template),
         "fields": repr({column: f"your {column}" for column in task.columns}),
-        "text": "text" if decoder else "text + tokenizer.eos_token",
+        "text": _as_read(decoder, card.bos),
     }

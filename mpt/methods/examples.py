@@ -22,7 +22,12 @@ from mpt.types import Row
 
 
 def in_context(
-    task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int
+    task: Task,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: int,
+    seed: int,
+    bos: int | None = None,
 ) -> list[int]:
     """The instruction and, in random order, as many examples as fit: inputs, targets, an empty line.
 
@@ -30,6 +35,7 @@ def in_context(
 
     Args:
         tokens: how many ids there may be.
+        bos: the token that begins every row, and the text behind the examples; it is none of an example.
 
     Raises:
         UserError: not one example fits.
@@ -40,7 +46,7 @@ def in_context(
     bare = len(ids)
     for place in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(place)]
-        shown = [int(i) for i in (*row.inputs, *row.targets) if i != tokenizer.eos_token_id]
+        shown = [int(i) for i in (*row.inputs, *row.targets) if i not in (tokenizer.eos_token_id, bos)]
         if len(ids) + len(shown) + len(lines) > tokens:
             break
         ids += shown + lines
@@ -55,7 +61,7 @@ def prompt_of_examples(
     task: Task, rows: Sequence[Row], pretrained: Pretrained, tokens: int, seed: int
 ) -> SoftPrompt:
     """A hard prompt of the instruction and as many examples as fit into ``tokens``, see ``in_context``."""
-    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed)
+    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed, pretrained.bos)
     check_ids(ids, pretrained.tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
     return SoftPrompt(pretrained.backbone.embed(jnp.asarray([ids])).astype(jnp.float32))
 

@@ -49,7 +49,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     vocab = pretrained.backbone.embedding.shape[0]
     for task in tasks:
         check_words(task, tokenizer, layout, vocab)
-    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab) for task in tasks]
+    bos = pretrained.bos
+    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab, bos) for task in tasks]
     for task, each in zip(tasks, rows):
         warn_of_absent(task, each.labels)
     run.begin()
