@@ -48,8 +48,8 @@ def import_adapter(
     Soft prompts become a universal prompt, which `adapt` can start from; a prefix one that was adapted.
 
     Args:
-        bos: whether texts begin with the beginning-of-text token, as they do for PEFT's users where the
-            tokenizer adds it.
+        bos: whether texts begin with the beginning-of-text token; "auto" does as mpt did where it has written
+            the folder, else as the tokenizer does for PEFT's users.
 
     Returns:
         Remarks for the user, a line each.
@@ -67,7 +67,7 @@ def import_adapter(
         )
     config = ImportConfig(str(folder), ModelConfig(model, bos=bos), names, names[0], max_length)
     with atomic_folder(out) as run:
-        pretrained = load_pretrained(model, bos=bos)
+        pretrained = load_pretrained(model, bos=adapter.bos if bos == "auto" else bos)
         _check_fit(folder, adapter, pretrained)
         name = "universal" if isinstance(adapter.prompt, MultitaskPrompt) else "adapted"
         save_prompt(run, name, adapter.prompt, _card(adapter, pretrained, library, max_length))

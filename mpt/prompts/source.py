@@ -63,8 +63,8 @@ class SavedSource:
         """How the texts began that the prompts were trained on."""
         run = None if _in_bank(self.name) else finished_run(self.name)
         if run and not has_prompt(run, "universal") and has_prompt(run, "teachers"):
-            return load_prompt(run, "teachers")[1].bos_rule
-        return saved_start(self.name)[1].bos_rule
+            return load_prompt(run, "teachers", self.pretrained)[1].bos_rule
+        return saved_start(self.name, self.pretrained)[1].bos_rule
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
         folder = None if _in_bank(self.name) else finished_run(self.name)
@@ -87,7 +87,9 @@ def as_trained(pretrained: Pretrained, source: str, rule: BosRule) -> Pretrained
         source: what the user calls these prompts; empty where there are none.
         rule: the run's own, which counts where it is not left open.
     """
-    return pretrained.beginning(SavedSource(source).bos_rule) if source and rule == "auto" else pretrained
+    if not source or rule != "auto":
+        return pretrained
+    return pretrained.beginning(SavedSource(source, pretrained).bos_rule)
 
 
 def for_tasks(

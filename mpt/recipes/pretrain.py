@@ -45,6 +45,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     if has_prompt(run.path, "universal"):
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    if has_prompt(run.path, "teachers"):  # an older version may have made them, whose texts began otherwise
+        pretrained = pretrained.beginning(load_prompt(run.path, "teachers")[1].bos_rule)
     layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
     vocab = pretrained.backbone.embedding.shape[0]
     for task in tasks:

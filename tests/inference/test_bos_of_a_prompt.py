@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from runs import random, run_of, universal_run
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from toys import tiny_tokenizer, write_task
 
 from mpt import cli
@@ -101,6 +103,22 @@ def test_an_import_does_as_the_tokenizer_of_pefts_users_does(rule, wanted, tmp_p
     assert cli.main(["import", *map(str, [tmp_path / "peft", *arguments])]) == 0
     assert load_prompt(out, "universal")[1].bos is wanted
     assert (inputs(open_run(out))[0] == 1) is wanted
+
+
+@pytest.mark.parametrize("age", ["new", "old", "older"])
+def test_what_mpt_has_exported_comes_back_as_it_was(age, run, old_run, tmp_path, beginning_model):
+    folder = (
+        export_run(run if age == "new" else old_run, "peft") / f"0-{'tone' if age == 'new' else 'colour'}"
+    )
+    if age == "older":  # before the rule was written beside the weights' hash
+        file = folder / "adapter_model.safetensors"
+        with safe_open(file, "numpy") as opened:
+            kept = {name: value for name, value in opened.metadata().items() if "bos" not in name}
+        save_file(load_file(file), file, metadata=kept)
+    task, out = write_task(tmp_path, "tone"), tmp_path / "back"
+    arguments = [folder, "--model", beginning_model, "--task", task, "--out", out]
+    assert cli.main(["import", *map(str, arguments)]) == 0
+    assert load_prompt(out, "universal")[1].bos is (age == "new")
 
 
 @pytest.mark.parametrize("format", ["peft", "embeddings"])
