@@ -137,6 +137,8 @@ def _stored_rows(
     key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
     if bos is not None:
         key.append(bos)
+    if task.chat:
+        key += [tokenizer.chat_template, task.system, task.learned]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def open_run(
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
     check_words(wanted, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
     model = joined(prompt, backbone)
-    words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout)
+    words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout, wanted.chat)
     check_positions(backbone, model.prompt.extent(1)[1], card.max_length, words)
     return Ready(pretrained, model, prompt_index, wanted, card.max_length)
 

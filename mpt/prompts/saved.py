@@ -37,6 +37,7 @@ from mpt.version import __version__
 KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
+CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
 BOS_NOTE = "Every text begins with the beginning-of-text token, once, behind the prompt.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
@@ -106,7 +107,7 @@ class Card:
         """The card of ``prompt`` on ``pretrained``, without ``metrics`` that are undefined; ``facts`` are the
         other attributes."""
         kind = next(name for name, module in KINDS.items() if isinstance(prompt, module))
-        templates = {task.name: {name: getattr(task, name) for name in TEMPLATE_PARTS} for task in tasks}
+        templates = {task.name: _wording(task) for task in tasks}
         return cls(
             kind=kind,
             templates=templates,
@@ -185,6 +186,12 @@ class Card:
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
         )
+
+
+def _wording(task: Task) -> dict[str, Any]:
+    """How a task's records read, as plain values."""
+    parts = (*TEMPLATE_PARTS, *CHAT_PARTS) if task.chat else TEMPLATE_PARTS
+    return {name: getattr(task, name) for name in parts}
 
 
 def software() -> dict[str, str]:
