@@ -97,17 +97,17 @@ def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]
             encode([example], tokenizer, most, layout, bos=bos)[0] for most in (sys.maxsize, max_length)
         )
         ids, kept = list(whole.inputs), list(row.inputs)
-        text = Text("as the model reads it: ")
-        text.append("[prompt]", PROMPT)
-        text.append(str(tokenizer.decode(kept)))
-        text.append("" if layout == "decoder" else " → ")
-        text.append(str(tokenizer.decode(list(row.targets))), TARGET)
-        text.append(f"\n{len(ids)} tokens")
+        text = Text(f"{len(ids)} tokens")
         if len(ids) > max_length:
             changes = SequenceMatcher[Any](None, ids, kept, autojunk=False).get_opcodes()
             lost = [ids[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
             text.append(f"; to fit {max_length}, it loses: ")
             text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
+        text.append("\nas the model reads it: ")
+        text.append("[prompt]", PROMPT)
+        text.append(str(tokenizer.decode(kept)))
+        text.append("" if layout == "decoder" else " → ")
+        text.append(str(tokenizer.decode(list(row.targets))), TARGET)
         return text
 
     return told
