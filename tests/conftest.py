@@ -24,7 +24,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax
 import pytest
 from hypothesis import settings
-from toys import USERS_CACHE, WORDS, finish, stage, start_mpt, write_llama, write_t5, write_task
+from toys import (
+    USERS_CACHE,
+    WORDS,
+    finish,
+    stage,
+    start_mpt,
+    write_beginning,
+    write_llama,
+    write_t5,
+    write_task,
+)
 
 from mpt import cli
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -83,6 +93,12 @@ def peft():
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     return write_llama(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def beginning_model(tmp_path_factory) -> Path:
+    """The tiny model with a tokenizer that adds the beginning-of-text token, number 1."""
+    return write_beginning(tmp_path_factory.mktemp("beginning") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,23 @@ def tiny_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=whole, eos_token="<eos>", pad_token="<pad>")
 
 
+def beginning_tokenizer():
+    """The tiny one, which begins every text with its second token, as those of Gemma and Llama do."""
+    from tokenizers import processors
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = tokenizer.pad_token
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<pad> $A", pair="<pad> $A <pad> $B", special_tokens=[("<pad>", 1)]
+    )
+    return tokenizer
+
+
+def write_beginning(folder: Path) -> Path:
+    """The model of ``write_llama`` with a tokenizer that begins every text with a token."""
+    return tiny.write(folder, "toy-llama", beginning_tokenizer(), tiny.weights("toy-llama"))
+
+
 def write_llama(folder: Path) -> Path:
     """A Hugging Face folder: a random Llama of two layers and a byte-level tokenizer of 320 words."""
     return tiny.write(folder, "toy-llama", tiny_tokenizer(), tiny.weights("toy-llama"))

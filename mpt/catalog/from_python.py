@@ -17,6 +17,7 @@ from mpt.data.sources import Rows
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
 from mpt.data.taskfile import PLAIN_NAME
+from mpt.data.text.messages import COLUMNS, is_conversation
 from mpt.errors import UserError, first_line, nearest
 
 MOST_CLASSES = 100
@@ -65,7 +66,10 @@ def make_task(
     all_rows = [row for table in by_split.values() for row in table]
     if not all_rows:
         raise UserError(f"task {name}: there are no rows")
-    if not template:
+    talks = bool(attributes.get("chat")) and not template and is_conversation(all_rows[0])
+    if talks and verbalizer is None:
+        verbalizer = {}
+    if not template and not talks:
         columns = [column for column in all_rows[0] if column != label]
         template = "".join(f"{{{column}}}\n" for column in columns) + "Answer:"
     if verbalizer is None:
@@ -101,12 +105,14 @@ def task_files(task: Task) -> dict[str, str]:
     columns, stored = _columns(task), task.source.stored_splits
     splits = [split for split in SPLITS if split in stored or "all" in stored]
     files = {
-        f"{task.name}.{split}.jsonl": "".join(_line(record, columns) for record in task.load(split))
+        f"{task.name}.{split}.jsonl": "".join(
+            _line(record, columns) for record in task.source.load(split, task.hashed)
+        )
         for split in splits
     }
     plain = {
         "source": {split: f"{task.name}.{split}.jsonl" for split in splits},
-        "template": task.template,
+        **({"template": task.template} if task.template else {}),
         "verbalizer": dict(task.verbalizer),
         "label": task.label,
         "metric": list(task.metrics),
@@ -114,6 +120,7 @@ def task_files(task: Task) -> dict[str, str]:
         "url": task.url,
         "scoring": task.scoring,
         "group": task.group,
+        **({"chat": True, "system": task.system, "learned": task.learned} if task.chat else {}),
     }
     return files | {f"{task.name}.yaml": dump_config(plain)}
 
@@ -173,7 +180,8 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str, name: str) -> list[st
 
 def _columns(task: Task) -> set[str]:
     """The columns that a task uses, with any of its templates."""
-    return {task.label, task.group, *(column for version in task.versions for column in version.columns)}
+    read = COLUMNS if task.reads_conversations else (name for each in task.versions for name in each.columns)
+    return {task.label, task.group, *read}
 
 
 def _selected(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:

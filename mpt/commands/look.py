@@ -206,8 +206,8 @@ def _tasks_show(rest: list[str]) -> Work:
             task: task name or file.
             split: train, validation or test.
             rows: number of examples to show.
-            model: count tokens with the tokenizer of this model, and show what is cut; if left out, tokens
-                are not counted.
+            model: show how this model reads each example: with special tokens, the prompt's place, and the
+                tokens that are learned; count tokens, and show what is cut.
             max_length: maximum number of tokens of an input, with --model.
         """
         from mpt.recipes.show import show_task

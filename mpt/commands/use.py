@@ -168,6 +168,7 @@ def import_(rest: list[str]) -> Work:
         task: tuple[str, ...],
         out: OutOption = "runs/import",
         max_length: int = 128,
+        bos: Literal["auto", "true", "false"] = "auto",
     ) -> Work:
         """Make a run of a prompt that PEFT has trained.
 
@@ -177,6 +178,8 @@ def import_(rest: list[str]) -> Work:
             task: task name or file; for a multitask prompt, one for each of its tasks in their order.
             out: the run directory to write.
             max_length: maximum number of tokens of an input.
+            bos: whether texts begin with the beginning-of-text token, behind the prompt; "auto" does as the
+                tokenizer does, and as PEFT's users do who call it without further options.
         """
         from mpt.catalog.library import find_tasks
         from mpt.system.paths import run_path
@@ -188,7 +191,7 @@ def import_(rest: list[str]) -> Work:
         def make() -> None:
             from mpt.interop.importing import import_adapter
 
-            for remark in import_adapter(folder, model, task, run_path(out), max_length):
+            for remark in import_adapter(folder, model, task, run_path(out), max_length, bos):
                 print(f"mpt: {remark}", file=sys.stderr)
             print(f"Prompt in {out}/prompts")
 

@@ -13,6 +13,7 @@ from mpt.errors import UserError
 
 Decay = Literal["cosine", "linear", "constant"]
 TrackerName = Literal["wandb", "mlflow"]
+BosRule = Literal["auto", "true", "false"]
 UNTIL_BEST = -1  # steps: until nothing improves
 ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
@@ -47,6 +48,10 @@ class ModelConfig:
     decoder_prompt: int = 0
     """For encoder-decoder models: how many of the prompt's vectors, its last ones, are put before the
     decoder's input. The others are put before the encoder's."""
+    bos: BosRule = "auto"
+    """Whether every text begins with the tokenizer's beginning-of-text token, behind the prompt. "auto" has
+    it where the prompt to start from was trained with it; without one, where the tokenizer adds it by
+    itself, as it did when the model was trained."""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,8 @@ def _convert(kind: Any, value: Any, where: str, key: str, default: Any = None) -
         return from_plain(kind, value, where, key, default)  # type: ignore[arg-type]
     origin = get_origin(kind)
     if origin is Literal:
+        if isinstance(value, bool):  # a choice may be called true, which YAML takes for a boolean
+            value = str(value).lower()
         if value not in get_args(kind):
             raise UserError(f"{where}: {key} is {value!r}; {nearest(str(value), map(str, get_args(kind)))}")
         return value

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from mpt.adaptation.draws import HeldOut
 from mpt.continual_learning.learners import Learner
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
+from mpt.data.records import Record
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import encode
 from mpt.inference.answers import keep_answers
@@ -78,7 +79,7 @@ class Scorer:
             texts = [""] * len(examples)
             for other in np.unique(taken_for).tolist():
                 indices = np.flatnonzero(taken_for == other).tolist()
-                if set(self._tasks[other].columns) <= set(examples[0].fields):
+                if _can_read(self._tasks[other], examples[0]):
                     answered = self._read_as(other, [examples[i] for i in indices], learner.prompt(other))
                     for i, text in zip(indices, answered.texts):
                         texts[i] = text
@@ -89,7 +90,8 @@ class Scorer:
         """The answers to examples of any task, read as ones of the task of that index."""
         task, backbone = self._tasks[index], self._pretrained.backbone
         reworded, vocab = [_as(task, example) for example in examples], backbone.embedding.shape[0]
-        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab)
+        bos = self._pretrained.bos
+        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab, bos)
         return self._run(vectors, task, rows)
 
     def _run(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:
@@ -97,7 +99,15 @@ class Scorer:
         return answers(model, task, rows, self._pretrained.tokenizer)
 
 
+def _can_read(task: Task, example: Example) -> bool:
+    """Whether an example of any task has what another one reads: its columns, or a conversation."""
+    if task.reads_conversations:
+        return example.is_of_conversation
+    return set(task.columns) <= set(example.fields)
+
+
 def _as(task: Task, example: Example) -> Example:
     """An example in the words of another task; its target, which is not read, is any."""
-    fields = {column: example.fields[column] for column in task.columns}
-    return Example(task.template, fields, next(iter(task.choices), ""), task.choices, scoring=task.scoring)
+    if task.reads_conversations:
+        return example
+    return task.example(Record("", example.fields), next(iter(task.choices), ""))

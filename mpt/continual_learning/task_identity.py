@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from mpt.baselines import States
 from mpt.data.task import Example
+from mpt.data.tokenise import begun
 from mpt.loading.hf import Pretrained
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
@@ -83,5 +84,6 @@ def features(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> F
     """The mean final hidden state of each text's first ``max_length`` tokens."""
     end: Any = pretrained.tokenizer.eos_token_id
     ids_of: Any = pretrained.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    rows = [Row(ids[:max_length] or [end], [end]) for ids in ids_of]  # an empty text, too, is one token
+    texts_read = [begun(ids, pretrained.bos)[:max_length] for ids in ids_of]
+    rows = [Row(ids or [end], [end]) for ids in texts_read]  # an empty text, too, is one token
     return States(pretrained)(rows)[:, 0]

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Task
+from mpt.data.text.chat import check_chat
 from mpt.data.tokenise import begins_another, beyond, class_tokens, spell
 from mpt.errors import UserError
 from mpt.types import Layout
@@ -28,9 +29,11 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
         UserError: a class has no token of its own, or two have the same tokens, or a token of the classes or
             of the template is beyond the embedding.
     """
+    if task.chat:
+        check_chat(task.name, tokenizer, layout)
     words = [word for word in task.choices if word.strip()]
-    spelled = dict(zip(words, spell(words, tokenizer, layout)))
-    scored = dict(zip(words, class_tokens(words, tokenizer, layout)))
+    spelled = dict(zip(words, spell(words, tokenizer, layout, task.chat)))
+    scored = dict(zip(words, class_tokens(words, tokenizer, layout, task.chat)))
     faults = [f"class '{word}' is an empty word" for word in task.choices if not word.strip()]
     faults += _unknown(spelled, tokenizer)
     if not faults:

@@ -92,6 +92,7 @@ def stored_rows(
     max_length: int,
     layout: Layout,
     vocab: int | None = None,
+    bos: int | None = None,
 ) -> StoredRows:
     """The rows of a split, tokenised unless they are in the cache already; says how many are cut.
 
@@ -100,20 +101,26 @@ def stored_rows(
 
     Args:
         vocab: number of rows of the model's embedding; None where there is no model.
+        bos: the token that every input begins with; see ``encode``.
 
     Raises:
         UserError: a decoder is to read a row without tokens, or the embedding lacks a token.
     """
-    rows = _stored_rows(task, split, tokenizer, max_length, layout)
+    rows = _stored_rows(task, split, tokenizer, max_length, layout, bos)
     rows.check(f"task {task.name}: {split}", tokenizer, layout, vocab)
     warn_of_cut(f"{split} rows of task {task.name}", rows.lost, max_length)
     return rows
 
 
 def _stored_rows(
-    task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int, layout: Layout
+    task: Task,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    layout: Layout,
+    bos: int | None,
 ) -> StoredRows:
-    tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout)
+    tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout, bos=bos)
 
     def write(folder: Path) -> None:
         say(f"reading the {split} rows of {task.name}")
@@ -128,6 +135,10 @@ def _stored_rows(
             )  # mapped files stay readable after they are deleted
     wording = [task.template, dict(task.verbalizer), task.label, task.hashed]
     key = [FORMAT, version, split, wording, tokenizer_hash(tokenizer), max_length, layout]
+    if bos is not None:
+        key.append(bos)
+    if task.chat:
+        key += [tokenizer.chat_template, task.system, task.learned]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,49 +13,18 @@ import numpy as np
 from mpt.data.records import MISSING, Fault, Record, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
+from mpt.data.text.example import Example, Scoring
+from mpt.data.text.messages import ASKED, COLUMNS, Turn, answered, asked, by_reply
 from mpt.errors import UserError, nearest, warn
 from mpt.metrics import NEEDS
 
-# What a class word's score is of its tokens' log-probabilities.
-Scoring = Literal["sum", "mean"]
+# Which of the assistant's turns in a conversation are learned.
+Turns = Literal["last", "all"]
 
 # Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
+CHAT = "chat"  # a task's name with ":chat" behind it is the task as a chat
 FEW = 6  # classes that are named where a task is printed
-
-
-@dataclass(frozen=True)
-class Example:
-    """One text-to-text example.
-
-    Attributes:
-        template: the input text with placeholders such as ``{field}``.
-        fields: the texts of the placeholders. They are kept apart so that truncation shortens a field and
-            never the words of the template.
-        target: the text to produce.
-        choices: the class words to choose from; empty for free text.
-        references: all texts that count as correct, the target first.
-        group: the name of the group that it is scored with, for metrics that score groups.
-        scoring: how the choices are scored.
-    """
-
-    template: str
-    fields: Mapping[str, str]
-    target: str
-    choices: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
-    group: str = ""
-    scoring: Scoring = "sum"
-
-    @property
-    def inputs(self) -> str:
-        """The input text: the template with its fields filled in."""
-        return self.template.format_map(self.fields)
-
-    @property
-    def label(self) -> int:
-        """The index of the target among the choices."""
-        return self.choices.index(self.target)
 
 
 @dataclass(frozen=True)
@@ -78,6 +48,11 @@ class Task:
         url: a page that describes the data set.
         scoring: how the words of a class are scored: by the "sum" of their tokens' log-probabilities, or by
             the "mean", which does not favour short words.
+        chat: whether the model reads a conversation, by its own chat template: the template's text is the
+            user's turn, and the target the assistant's. Without a template, the records are conversations:
+            messages, or a prompt and its completion.
+        system: the text of the system's turn, in front of a chat's others.
+        learned: whether the assistant's last turn in a record is learned, or each as a row of its own.
 
     >>> from mpt.data.sources import Rows
     >>> source = Rows({"train": [{"text": "A joy.", "label": 1}]})
@@ -98,8 +73,22 @@ class Task:
     scoring: Scoring = "sum"
     group: str = ""
     templates: Mapping[str, str] = field(default_factory=dict)
+    chat: bool = False
+    system: str = ""
+    learned: Turns = "last"
 
     def __post_init__(self):
+        if self.system and not self.chat:
+            raise UserError(f"task {self.name}: system: only a chat has one; write chat: true, too")
+        if self.learned not in get_args(Turns):
+            raise UserError(f"task {self.name}: learned is '{self.learned}'; last and all are known")
+        if self.learned == "all" and not self.reads_conversations:
+            raise UserError(f"task {self.name}: learned: only conversations have several turns; leave it out")
+        if self.reads_conversations and self.verbalizer:
+            raise UserError(
+                f"task {self.name}: verbalizer: conversations have replies, not classes; write a template, "
+                "or leave it out"
+            )
         for name, spec, conversion in self._placeholders:
             if not name.isidentifier() or spec or conversion:
                 placeholder = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
@@ -127,7 +116,9 @@ class Task:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the template uses, without repetition."""
+        """The columns that the template uses, without repetition; of conversations, that of the messages."""
+        if self.reads_conversations:
+            return COLUMNS[:1]
         return tuple(dict.fromkeys(name for name, _, _ in self._placeholders))
 
     @property
@@ -142,6 +133,11 @@ class Task:
         ]
 
     @property
+    def reads_conversations(self) -> bool:
+        """Whether the records themselves are conversations."""
+        return self.chat and not self.template
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The class words, in the order of the verbalizer; empty for free text."""
         return tuple(self.verbalizer.values())
@@ -152,11 +148,16 @@ class Task:
         return self.metrics[0]
 
     def with_template(self, name: str) -> Task:
-        """Returns this task with another of its templates.
+        """Returns this task with another of its templates, or as a chat for "chat", or "NAME:chat" both.
 
         Raises:
             UserError: the task has no template of that name.
         """
+        name, _, more = name.partition(":")
+        if more:
+            return self.with_template(name).with_template(more)
+        if name == CHAT and name not in self.templates:
+            return replace(self, name=f"{self.name}:{name}", chat=True)
         if name not in self.templates:
             hint = nearest(name, self.templates) if self.templates else "it has one template only"
             raise UserError(f"task {self.name} has no template '{name}'; {hint}")
@@ -170,13 +171,16 @@ class Task:
     @property
     def hashed(self) -> Columns:
         """The columns that decide on the splits of the rows, where the source does not."""
+        if self.reads_conversations:
+            return Columns(ASKED)
         of_each = [version.columns for version in self.versions]
         shared = set(of_each[0]).intersection(*of_each)
         return Columns(self.columns, tuple(sorted(shared)))
 
     def load(self, split: str) -> Iterator[Record]:
-        """Yields the records of a split; see ``Source.load``."""
-        return self.source.load(split, self.hashed)
+        """Yields the records of a split; see ``Source.load``. Of conversations, one for each learned turn."""
+        records = self.source.load(split, self.hashed)
+        return chain.from_iterable(map(by_reply, records)) if self.learned == "all" else records
 
     def examples(self, split: str) -> Iterator[Example]:
         """Yields the examples of a split, "train", "validation" or "test"; says how many have no text.
@@ -217,10 +221,36 @@ class Task:
 
     def example(self, record: Record, target: str | None = None) -> Example:
         """Turns a record into an example; the target is read from the record unless it is given."""
+        if self.reads_conversations:
+            return self._reply(record, target)
         fields = {name: self.text(record, name) for name in self.columns}
         correct = self.references(record) if target is None else (target,)
         group = self.text(record, self.group) if self.group and target is None else ""
-        return Example(self.template, fields, correct[0], self.choices, correct, group, self.scoring)
+        turns = self.with_system([Turn("user", self.template)], escaped=True) if self.chat else ()
+        return Example(
+            self.template, fields, correct[0], self.choices, correct, group, self.scoring, tuple(turns)
+        )
+
+    def _reply(self, record: Record, target: str | None) -> Example:
+        """The reply that ends a conversation, or that is to; each turn in front of it is a field."""
+        turns, reply = answered(record) if target is None else (asked(record), target)
+        group = self.text(record, self.group) if self.group and target is None else ""
+        turns = self.with_system(turns)
+        fields = {f"turn{place}": turn.content for place, turn in enumerate(turns)}
+        kept = tuple(Turn(turn.role, f"{{{name}}}") for turn, name in zip(turns, fields))
+        template = "\n".join(f"{turn.role}: {turn.content}" for turn in kept)
+        return Example(template, fields, reply, (), (reply,), group, self.scoring, kept)
+
+    def with_system(self, turns: Sequence[Turn], escaped: bool = False) -> list[Turn]:
+        """A conversation with the task's system text in front, where it has no other.
+
+        Args:
+            escaped: whether placeholders will be filled in, so that braces are written twice.
+        """
+        if not self.system or any(turn.role == "system" for turn in turns):
+            return list(turns)
+        text = self.system.replace("{", "{{").replace("}", "}}") if escaped else self.system
+        return [Turn("system", text), *turns]
 
     def records(self, name: str, inputs: Iterable[Any]) -> list[Record]:
         """Turns unlabelled inputs into records.
@@ -245,6 +275,8 @@ class Task:
 
     def text(self, record: Record, column: str) -> str:
         """Returns a column of a record as text; raises a ``Fault`` if it is missing or not a text."""
+        if self.reads_conversations and column in self.columns:
+            return "\n".join(turn.content for turn in asked(record))
         if column not in record.columns:
             have = ", ".join(map(str, record.columns))
             reason = f"no column '{column}', which task {self.name} needs; it has {have}"
@@ -259,6 +291,8 @@ class Task:
 
     def references(self, record: Record) -> tuple[str, ...]:
         """All texts that count as correct for a record; the first is the target."""
+        if self.reads_conversations:
+            return (answered(record)[1],)
         texts = record.columns.get(self.label)
         if not self.verbalizer and isinstance(texts, (list, tuple)) and texts:
             if any(map(is_missing, texts)):

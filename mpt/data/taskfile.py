@@ -11,10 +11,12 @@ from ruamel.yaml import YAML
 
 from mpt.config.yaml_file import read_yaml
 from mpt.data.hub import Hub, Saved
-from mpt.data.records import Fault
+from mpt.data.records import Fault, Record
 from mpt.data.sources import Files, Source, Tfds
 from mpt.data.splits import SPLITS
-from mpt.data.task import Scoring, Task
+from mpt.data.task import Task, Turns
+from mpt.data.text.example import Scoring
+from mpt.data.text.messages import is_conversation
 from mpt.errors import UserError, nearest
 from mpt.metrics import METRICS
 from mpt.system.paths import is_remote
@@ -29,8 +31,13 @@ KEYS = {
     "url": (str,),
     "scoring": (str,),
     "group": (str,),
+    "chat": (bool,),
+    "system": (str,),
+    "learned": (str,),
     "name": (str,),
 }
+PLAIN_KEYS = ("instruction", "url", "scoring", "group", "chat", "system", "learned")  # as a task has them
+CHOICES = {"scoring": Scoring, "learned": Turns}
 PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
 SOURCE_KEYS = (*SPLITS, "all", *LIBRARIES, "config")
@@ -73,6 +80,8 @@ def parse_task(path: Path) -> tuple[Task | None, list[Fault]]:
         UserError: the file is not YAML.
     """
     content, lines = read_yaml(path), _lines(path)
+    if not {"template", "chat"} & content.keys() and _holds_conversations(path, content):
+        content["chat"] = True
     faults, wrong = [], set()
     for keys, reason in _faults(path.stem, content):
         wrong.update(keys[:1])
@@ -81,9 +90,19 @@ def parse_task(path: Path) -> tuple[Task | None, list[Fault]]:
         faults.append(Fault("faulty task file", where, reason))
     valid = {key: value for key, value in content.items() if key not in wrong}
     try:
-        return (_task(path, valid) if {"source", "template"} <= valid.keys() else None), faults
+        return (_task(path, valid) if {*_needed(valid)} <= valid.keys() else None), faults
     except UserError as error:  # each key is valid, but their combination is not
         return None, faults or [Fault("faulty task file", str(path), str(error))]
+
+
+def _holds_conversations(path: Path, content: Mapping[Any, Any]) -> bool:
+    """Whether the first row of the source, if it is at hand, is a conversation."""
+    try:
+        source = _source(content["source"], "label", path)
+        first = next(source.rows(source.stored_splits[0])) if source.is_local else None
+    except (UserError, KeyError, IndexError, TypeError, AttributeError, StopIteration):
+        return False  # whatever is wrong there is told where the source is checked, or read
+    return isinstance(first, Record) and is_conversation(first.columns)
 
 
 def _lines(path: Path) -> dict[tuple[Any, ...], int]:
@@ -102,19 +121,24 @@ def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
         if key not in KEYS:
             yield (key,), f"unknown key '{key}'; {nearest(str(key), KEYS)}"
         elif not isinstance(value, KEYS[key]):
-            wanted = {str: "a text", dict: "a mapping", list: "a list"}
+            wanted = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false"}
             yield (key,), f"{key} must be {' or '.join(wanted[kind] for kind in KEYS[key])}, not {value!r}"
         elif key == "template":
             yield from _template_faults(name, value)
-        elif key == "scoring" and value not in get_args(Scoring):
-            yield (key,), f"scoring is '{value}'; {' and '.join(get_args(Scoring))} are known"
+        elif key in CHOICES and value not in get_args(CHOICES[key]):
+            yield (key,), f"{key} is '{value}'; {' and '.join(get_args(CHOICES[key]))} are known"
         elif key == "name" and not PLAIN_NAME.fullmatch(value):
             yield (key,), f"name is '{value}'; write it with letters, digits, '-', '_' and '.' alone"
         elif key in checks:
             yield from checks[key](name, value)
-    for key in ("source", "template"):
+    for key in _needed(content):
         if key not in content:
             yield (), f"missing key '{key}'"
+
+
+def _needed(content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The keys that must be there: conversations have no template."""
+    return ("source",) if content.get("chat") is True else ("source", "template")
 
 
 def _refused(name: str, keys: tuple[Any, ...], **attribute: Any) -> Iterator[Faulty]:
@@ -180,7 +204,7 @@ def _words(verbalizer: Mapping[Any, Any]) -> dict[str, str]:
 
 def _task(path: Path, keys: Mapping[str, Any]) -> Task:
     """Makes a task of the valid keys of its file."""
-    template, metric = keys["template"], keys.get("metric", "accuracy")
+    template, metric = keys.get("template", ""), keys.get("metric", "accuracy")
     templates = template if isinstance(template, dict) else {}
     label = keys.get("label", "label")
     return Task(
@@ -192,7 +216,7 @@ def _task(path: Path, keys: Mapping[str, Any]) -> Task:
         label=label,
         metrics=tuple(metric) if isinstance(metric, list) else (metric,),
         templates=templates,
-        **{key: keys[key] for key in ("instruction", "url", "scoring", "group") if key in keys},
+        **{key: keys[key] for key in PLAIN_KEYS if key in keys},
     )
 
 

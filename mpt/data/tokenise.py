@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
+from mpt.config.options import BosRule
 from mpt.data.task import Example
+from mpt.data.text.chat import opened, reply_form, reply_tokens
 from mpt.errors import UserError, warn
 from mpt.types import Layout, Row
 
@@ -27,37 +29,48 @@ def encode(
     max_length: int,
     layout: Layout = "decoder",
     vocab: int | None = None,
+    bos: int | None = None,
 ) -> list[Row]:
     """Tokenises examples into rows.
 
     For a decoder, the target follows the input after one blank; free text ends with the end-of-text token,
     class words only where they need it. For an encoder-decoder, inputs and targets are separate texts, and
-    all of them end with that token.
+    all of them end with that token. Of a chat, the input is the conversation up to where the reply begins,
+    and the target follows as the chat template has it; the end of the assistant's turn ends it.
 
     Args:
+        examples: those of one task.
         max_length: maximum number of tokens of an input; a longer one loses the end of its longest field,
             never words of the template, nor half a character.
         layout: whether the model is a decoder or an encoder-decoder.
         vocab: number of rows of the model's embedding; None where there is no model.
+        bos: the token that every input begins with, which counts among its tokens; None where it has none.
 
     Raises:
         UserError: a text has a token that the embedding does not have, or the template's own words leave no
             room for a text.
     """
+
+    def read(several: Sequence[Example]) -> list[list[int]]:
+        texts = [_text(each, tokenizer, layout) for each in several]
+        return [begun(ids, bos) for ids in token_ids(tokenizer, texts)]
+
     ending = [] if layout == "decoder" else [end_token(tokenizer)]
+    chat = any(example.turns for example in examples)
     each = dict.fromkeys(example.choices for example in examples if example.choices)
     tokens_of = {
-        choices: dict(zip(choices, class_tokens(choices, tokenizer, layout), strict=True)) for choices in each
+        choices: dict(zip(choices, class_tokens(choices, tokenizer, layout, chat), strict=True))
+        for choices in each
     }
     texts = list(dict.fromkeys(example.target for example in examples if not example.choices))
     if texts:
-        spelled = spell(texts, tokenizer, layout)
-        tokens_of[()] = {text: [*ids, end_token(tokenizer)] for text, ids in zip(texts, spelled)}
+        spelled, end = spell(texts, tokenizer, layout, chat), answer_end(tokenizer, chat)
+        tokens_of[()] = {text: [*ids, end] for text, ids in zip(texts, spelled)}
     rows = []
-    for example, inputs in zip(examples, _ids(tokenizer, [_text(each, layout) for each in examples])):
+    for example, inputs in zip(examples, read(examples)):
         whole = len(inputs)
         if whole > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length, len(ending), layout)
+            inputs = _shortened(example, tokenizer, max_length, len(ending), read)
         lost = whole - len(inputs)
         inputs, target = [*inputs, *ending], tokens_of[example.choices][example.target]
         for ids in (inputs, target):
@@ -71,26 +84,64 @@ def encode(
     return rows
 
 
-def spell(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[list[int]]:
+def first_token(tokenizer: PreTrainedTokenizerBase, rule: BosRule) -> int | None:
+    """The beginning-of-text token that every text begins with; None where none does.
+
+    Where the rule is "auto", it is the tokenizer's own: a model was trained on what its tokenizer makes of
+    a text, and some tokenizers have such a token without ever adding it.
+
+    Raises:
+        UserError: it must be there, and the tokenizer has none.
+    """
+    bos: Any = tokenizer.bos_token_id
+    if rule == "false" or (rule == "auto" and bos is None):
+        return None
+    if bos is None:
+        raise UserError(
+            "model.bos is true, and the tokenizer has no beginning-of-text token; name one as bos_token in "
+            "tokenizer_config.json, or leave the option out"
+        )
+    whole, bare = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
+    adds = len(whole) > len(bare) and whole[0] == bos
+    return bos if adds or rule == "true" else None
+
+
+def begun(ids: list[int], bos: int | None) -> list[int]:
+    """A text's tokens with the beginning-of-text token in front, once; as they are where it is None.
+
+    >>> begun([5, 6], 1), begun([1, 5], 1), begun([5], None)
+    ([1, 5, 6], [1, 5], [5])
+    """
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def spell(
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout, chat: bool = False
+) -> list[list[int]]:
     """The tokens of words as they follow a text: behind one blank in a decoder's, else as texts of their own.
 
     Blanks around a word do not count, and a tokenizer that begins every text with a blank gets no second one.
+    In a chat, they follow the opening of the assistant's turn as its template has it.
     """
-    behind, colon, alone = _ids(tokenizer, [": a", ":", "a"])
+    if chat:
+        return reply_tokens(words, tokenizer)
+    behind, colon, alone = token_ids(tokenizer, [": a", ":", "a"])
     blank = "" if layout == "encoder-decoder" or behind == colon + alone else " "
-    return _ids(tokenizer, [blank + word.strip() for word in words])
+    return token_ids(tokenizer, [blank + word.strip() for word in words])
 
 
-def class_tokens(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[list[int]]:
+def class_tokens(
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout, chat: bool = False
+) -> list[list[int]]:
     """The tokens by which the class words of a task are scored.
 
-    An encoder-decoder's end with the end-of-text token. A decoder's do where one of them begins another,
-    which would else never be the likelier one.
+    An encoder-decoder's end with the token that ends an answer. A decoder's do where one of them begins
+    another, which would else never be the likelier one.
     """
-    spelled = spell(words, tokenizer, layout)
+    spelled = spell(words, tokenizer, layout, chat)
     if layout == "decoder" and not begins_another(spelled):
         return spelled
-    return [[*ids, end_token(tokenizer)] for ids in spelled]
+    return [[*ids, answer_end(tokenizer, chat)] for ids in spelled]
 
 
 def begins_another(words: Sequence[Sequence[int]]) -> bool:
@@ -101,6 +152,16 @@ def begins_another(words: Sequence[Sequence[int]]) -> bool:
     """
     # In alphabetical order, whatever a sequence begins stands right behind it.
     return any(second[: len(first)] == first for first, second in pairwise(sorted(map(list, words))))
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> int:
+    """The token that ends an answer: of a chat the end of the assistant's turn, else the end of the text.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    end = reply_form(tokenizer).end if chat else None
+    return end_token(tokenizer) if end is None else end
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -147,13 +208,19 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode([*ids])).rstrip("\ufffd")
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The tokens of texts as they stand: nothing is added that is not written there."""
     ids: Any = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
 
 
-def _text(example: Example, layout: Layout) -> str:
+def _text(example: Example, tokenizer: PreTrainedTokenizerBase, layout: Layout) -> str:
     """The input; a decoder's without blanks at its end, since one stands in front of the target."""
+    if example.turns:
+        try:
+            return opened(example.conversation, tokenizer)
+        except UserError as error:
+            raise UserError(f"the text {example.inputs[:60]!r}: {error}") from None
     return example.inputs.rstrip(BLANKS) if layout == "decoder" else example.inputs
 
 
@@ -173,19 +240,27 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
 
 
 def _shortened(
-    example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int, ending: int, layout: Layout
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    ending: int,
+    read: Callable[[Sequence[Example]], list[list[int]]],
 ) -> list[int]:
-    """The token ids of an input whose longest field is cut at the end until it fits before the ending."""
+    """The token ids of an input whose longest field is cut at the end until it fits before the ending.
+
+    Args:
+        read: gives the token ids of examples' inputs.
+    """
     fields, room = dict(example.fields), max_length - ending
     empty = replace(example, fields=dict.fromkeys(fields, ""))
-    bare = len(_ids(tokenizer, [_text(empty, layout)])[0])
+    bare = len(read([empty])[0])
     if bare >= room:
         raise UserError(
             f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: nothing "
             f"of a text is left; raise max_length, or shorten the template {example.template!r:.60}"
         )
     while True:
-        inputs = _ids(tokenizer, [_text(replace(example, fields=fields), layout)])[0]
+        inputs = read([replace(example, fields=fields)])[0]
         longest = max(fields, key=lambda name: len(fields[name]))
         if len(inputs) <= room or not fields[longest]:
             return inputs
@@ -198,7 +273,7 @@ def _beginning(text: str, tokenizer: PreTrainedTokenizerBase, excess: int) -> st
     if tokenizer.is_fast:
         starts: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return text[: starts[-excess][0]].rstrip() if excess <= len(starts) else ""
-    kept = len(_ids(tokenizer, [text])[0]) - excess
+    kept = len(token_ids(tokenizer, [text])[0]) - excess
     lengths = range(len(text) + 1)
-    longest = bisect(lengths, kept, key=lambda length: len(_ids(tokenizer, [text[:length]])[0])) - 1
+    longest = bisect(lengths, kept, key=lambda length: len(token_ids(tokenizer, [text[:length]])[0])) - 1
     return text[: max(longest, 0)].rstrip()

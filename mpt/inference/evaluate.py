@@ -103,12 +103,16 @@ def target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[
 def written(
     model: Prompted, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
 ) -> list[str]:
-    """The text that the model generates for each row, greedily, up to the end-of-text token."""
+    """The text that the model generates for each row, greedily, up to a token that ends it.
+
+    That is the end-of-text token, or the one that ends the rows' own targets: the end of a chat's turn.
+    """
     end: Any = tokenizer.eos_token_id
+    ends = sorted({end, *(int(row.targets[-1]) for row in rows if not row.choices)})
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
     for indices, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        generated = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=[end])
+        generated = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=ends)
         for index, ids in zip(indices, generated):
             texts[index] = decoded(tokenizer, ids).strip()
     return texts

@@ -52,7 +52,7 @@ class Ready(NamedTuple):
     """A trained prompt that is loaded with its backbone.
 
     Attributes:
-        pretrained: the backbone and its tokenizer.
+        pretrained: the backbone and its tokenizer; texts begin as the prompt was trained to see them.
         model: the backbone with all prompts of the run.
         prompt_index: the index of the prompt for ``task``.
         task: the task.
@@ -69,7 +69,8 @@ class Ready(NamedTuple):
         """Tokenises examples as the backbone reads them."""
         backbone = self.pretrained.backbone
         vocab = backbone.embedding.shape[0]
-        rows = encode(examples, self.pretrained.tokenizer, self.max_length, backbone.layout, vocab)
+        tokenizer, bos = self.pretrained.tokenizer, self.pretrained.bos
+        rows = encode(examples, tokenizer, self.max_length, backbone.layout, vocab, bos)
         return list(headed(self.model.prompt, rows))
 
     def unlabelled(self, record: Record) -> Example:
@@ -98,6 +99,7 @@ def open_run(
     load_prompt(run, name)  # so that a missing prompt is reported before the backbone is loaded
     pretrained = pretrained or load_pretrained(**asdict(model_config))
     prompt, card = load_prompt(run, name, pretrained)
+    pretrained = pretrained.beginning(card.bos_rule)
     if not task and len(card.templates) > 1:
         raise UserError(f"{run}: it knows {', '.join(card.templates)}; name one with --task")
     wanted, backbone = _task(task, card), pretrained.backbone
@@ -115,7 +117,7 @@ def open_run(
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
     check_words(wanted, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
     model = joined(prompt, backbone)
-    words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout)
+    words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout, wanted.chat)
     check_positions(backbone, model.prompt.extent(1)[1], card.max_length, words)
     return Ready(pretrained, model, prompt_index, wanted, card.max_length)
 

@@ -90,7 +90,7 @@ def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
 def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, card: Card) -> None:
     """Writes a folder for each prefix with its card, and a README."""
     for name, keys, values in zip(names, np.asarray(prompt.keys[...]), np.asarray(prompt.values[...])):
-        write_prefix(folder / name, keys, values, known_as(card.backbone), card.backbone_hash)
+        write_prefix(folder / name, keys, values, known_as(card.backbone), card.backbone_hash, card.bos)
     _write_cards(folder, names, card)
     readme = of_peft(names, prompt.keys.shape[2], card, "decoder", multitask=False)
     write_atomic(folder / "README.md", readme)
@@ -102,10 +102,10 @@ def write_peft_prompts(
     """Writes a folder for each prompt with its card, a README, and the factors where it is only factors."""
     composed, backbone = np.asarray(prompt.compose()), known_as(card.backbone)
     for name, vectors in zip(names, composed):
-        write_plain(folder / name, vectors, backbone, layout, card.backbone_hash)
+        write_plain(folder / name, vectors, backbone, layout, card.backbone_hash, card.bos)
     factors = prompt if isinstance(prompt, MultitaskPrompt) and prompt.words is None else None
     if factors:
-        write_multitask(folder / "multitask", factors, backbone, layout, card.backbone_hash)
+        write_multitask(folder / "multitask", factors, backbone, layout, card.backbone_hash, card.bos)
         write_atomic(folder / "multitask" / "README.md", card.model_card("peft"))
     _write_cards(folder, names, card)
     readme = of_peft(names, composed.shape[1], card, layout, factors is not None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpt.catalog.library import find_task
-from mpt.config.options import ModelConfig
+from mpt.config.options import BosRule, ModelConfig
 from mpt.config.yaml_file import dump_config
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
@@ -41,11 +41,15 @@ class ImportConfig:
 
 
 def import_adapter(
-    folder: Path, model: str, tasks: Sequence[str], out: AnyPath, max_length: int
+    folder: Path, model: str, tasks: Sequence[str], out: AnyPath, max_length: int, bos: BosRule = "auto"
 ) -> list[str]:
     """Reads the prompts in ``folder`` and writes them into the run ``out``.
 
     Soft prompts become a universal prompt, which `adapt` can start from; a prefix one that was adapted.
+
+    Args:
+        bos: whether texts begin with the beginning-of-text token; "auto" does as mpt did where it has written
+            the folder, else as the tokenizer does for PEFT's users.
 
     Returns:
         Remarks for the user, a line each.
@@ -61,9 +65,9 @@ def import_adapter(
             f"{folder}: it holds the prompts of {adapter.tasks} tasks, and --task names {len(library)}; "
             "name each of its tasks once, in their order"
         )
-    config = ImportConfig(str(folder), ModelConfig(model), names, names[0], max_length)
+    config = ImportConfig(str(folder), ModelConfig(model, bos=bos), names, names[0], max_length)
     with atomic_folder(out) as run:
-        pretrained = load_pretrained(model)
+        pretrained = load_pretrained(model, bos=adapter.bos if bos == "auto" else bos)
         _check_fit(folder, adapter, pretrained)
         name = "universal" if isinstance(adapter.prompt, MultitaskPrompt) else "adapted"
         save_prompt(run, name, adapter.prompt, _card(adapter, pretrained, library, max_length))

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from mpt.config.options import BosRule
 from mpt.errors import UserError, first_line
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import MultitaskPrompt
@@ -30,7 +31,9 @@ from mpt.rundir.directory import write_atomic
 from mpt.types import Layout
 
 CONFIG, VECTORS = "adapter_config.json", "adapter_model.safetensors"
-WEIGHTS = "backbone_sha256"  # of the tensors' metadata, as the config has no place for it
+# Of the tensors' metadata, as the config has no place for them: of which weights the prompt is, and whether
+# texts begin with the beginning-of-text token behind it.
+WEIGHTS, BOS = "backbone_sha256", "texts_begin_with_bos"
 
 # PEFT's name of a method -> the tensors of its file. Where a method trains a network (P-tuning, and prefix
 # tuning with ``prefix_projection``), the file holds the network's output.
@@ -58,6 +61,7 @@ class Adapter(NamedTuple):
         backbone: the name of the backbone that it was trained on; may be empty.
         left_out: number of vectors of a decoder's prompt, which are not in ``prompt``.
         weights: the SHA-256 of that backbone's files; empty where it is not known, as in what PEFT writes.
+        bos: whether texts begin with the beginning-of-text token behind it; "auto" where that is not known.
     """
 
     method: str
@@ -66,6 +70,7 @@ class Adapter(NamedTuple):
     backbone: str
     left_out: int
     weights: str = ""
+    bos: BosRule = "auto"
 
     @property
     def tasks(self) -> int:
@@ -74,21 +79,30 @@ class Adapter(NamedTuple):
 
 
 def write_plain(
-    folder: Path, vectors: Float[np.ndarray, "P D"], backbone: str, layout: Layout, weights: str = ""
+    folder: Path,
+    vectors: Float[np.ndarray, "P D"],
+    backbone: str,
+    layout: Layout,
+    weights: str = "",
+    bos: bool = False,
 ) -> None:
     """Writes one prompt as ``PROMPT_TUNING``."""
-    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, RANDOM, weights)
+    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, RANDOM, weights, bos)
 
 
 def write_multitask(
-    folder: Path, prompt: MultitaskPrompt, backbone: str, layout: Layout, weights: str = ""
+    folder: Path,
+    prompt: MultitaskPrompt,
+    backbone: str,
+    layout: Layout,
+    weights: str = "",
+    bos: bool = False,
 ) -> None:
     """Writes the factors of all tasks as ``MULTITASK_PROMPT_TUNING``; the tasks must share P*."""
     (shared,), u, v = (np.asarray(part[...]) for part in (prompt.shared, prompt.u, prompt.v))
     more = {**RANDOM, "num_tasks": len(u), "num_ranks": u.shape[2]}
-    _write(
-        folder, "MULTITASK_PROMPT_TUNING", {SHARED: shared, COLS: u, ROWS: v}, backbone, layout, more, weights
-    )
+    tensors = {SHARED: shared, COLS: u, ROWS: v}
+    _write(folder, "MULTITASK_PROMPT_TUNING", tensors, backbone, layout, more, weights, bos)
 
 
 def write_prefix(
@@ -97,6 +111,7 @@ def write_prefix(
     values: Float[np.ndarray, "layers P K H"],
     backbone: str,
     weights: str = "",
+    bos: bool = False,
 ) -> None:
     """Writes one prefix of a decoder as ``PREFIX_TUNING``."""
     layers, length, heads, width = keys.shape
@@ -108,7 +123,7 @@ def write_prefix(
         "prefix_projection": False,
         "token_dim": heads * width,
     }
-    _write(folder, "PREFIX_TUNING", {SHARED: rows}, backbone, "decoder", more, weights)
+    _write(folder, "PREFIX_TUNING", {SHARED: rows}, backbone, "decoder", more, weights, bos)
 
 
 def _write(
@@ -119,6 +134,7 @@ def _write(
     layout: Layout,
     more: Config,
     weights: str,
+    bos: bool,
 ) -> None:
     length, width = tensors[SHARED].shape
     config = {
@@ -131,7 +147,7 @@ def _write(
         "token_dim": width,
         **more,
     }
-    metadata = {"format": "pt"} | ({WEIGHTS: weights} if weights else {})
+    metadata = {"format": "pt"} | ({WEIGHTS: weights, BOS: str(bos).lower()} if weights else {})
     write_atomic(folder / VECTORS, save(dict(tensors), metadata=metadata))
     write_atomic(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -144,11 +160,12 @@ def read_adapter(folder: Path) -> Adapter:
     """
     config = _config(folder)
     method, layout = config["peft_type"], LAYOUTS[config["task_type"]]
-    tensors, weights = _tensors(folder, TENSORS[method], method)
+    tensors, metadata = _tensors(folder, TENSORS[method], method)
+    weights, bos = metadata.get(WEIGHTS, ""), _bos_rule(metadata)
     backbone = str(config.get("base_model_name_or_path") or "")
     if method == "PREFIX_TUNING":
         prompt = _prefix(folder, config, tensors[SHARED], layout)
-        return Adapter(method, prompt, layout, backbone, 0, weights)
+        return Adapter(method, prompt, layout, backbone, 0, weights, bos)
     length, submodules = _checked(folder, config, tensors, layout)
     parts = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
     shared = parts[SHARED][:length]
@@ -156,7 +173,14 @@ def read_adapter(folder: Path) -> Adapter:
         prompt = MultitaskPrompt(shared[None], parts[COLS][:, :length], parts[ROWS])
     else:
         prompt = MultitaskPrompt.start(shared, tasks=1, rank=1, key=jax.random.key(0))
-    return Adapter(method, prompt, layout, backbone, length * (submodules - 1), weights)
+    return Adapter(method, prompt, layout, backbone, length * (submodules - 1), weights, bos)
+
+
+def _bos_rule(metadata: Mapping[str, str]) -> BosRule:
+    """How texts begin: as mpt wrote it, which at first wrote only the weights, since no text began so."""
+    if WEIGHTS not in metadata:
+        return "auto"
+    return "true" if metadata.get(BOS) == "true" else "false"
 
 
 def _prefix(folder: Path, config: Config, rows: np.ndarray, layout: Layout) -> PrefixPrompt:
@@ -193,8 +217,8 @@ def _config(folder: Path) -> Config:
     return config
 
 
-def _tensors(folder: Path, wanted: set[str], method: str) -> tuple[Tensors, str]:
-    """The tensors of a folder, and the hash of the weights that they were trained on, if it is there."""
+def _tensors(folder: Path, wanted: set[str], method: str) -> tuple[Tensors, Mapping[str, str]]:
+    """The tensors of a folder, and the metadata that are written with them."""
     file = folder / VECTORS
     if not file.is_file() and (folder / "adapter_model.bin").is_file():
         raise UserError(
@@ -206,7 +230,7 @@ def _tensors(folder: Path, wanted: set[str], method: str) -> tuple[Tensors, str]
     try:
         tensors = load_file(file)
         with safe_open(file, "numpy") as opened:
-            weights = (opened.metadata() or {}).get(WEIGHTS, "")
+            metadata = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{file}: not a readable safetensors file ({first_line(error)}); save the adapter again"
@@ -215,7 +239,7 @@ def _tensors(folder: Path, wanted: set[str], method: str) -> tuple[Tensors, str]
         name = min(set(tensors) ^ wanted)
         fault = f"'{name}' is missing" if name in wanted else f"'{name}' is no part of a prompt"
         raise UserError(f"{file}: {fault}; {method} has {', '.join(sorted(wanted))}")
-    return tensors, weights
+    return tensors, metadata
 
 
 def _checked(folder: Path, config: Config, tensors: Tensors, layout: Layout) -> tuple[int, int]:

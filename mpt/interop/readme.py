@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from string import Template
 
+from mpt.data.task import Task
 from mpt.interop.base_model import base_model
 from mpt.prompts.saved import Card
 from mpt.types import Layout
@@ -129,9 +130,27 @@ def of_embeddings(shapes: Mapping[str, str], card: Card, layout: Layout) -> str:
     return EMBEDDINGS.substitute(_facts(shapes, card, layout), vllm=vllm)
 
 
+def _as_read(decoder: bool, bos: bool) -> str:
+    """A text as Python joins it from what the tokenizer is to read, without adding anything by itself."""
+    if not decoder:
+        return "text + tokenizer.eos_token"
+    return "tokenizer.bos_token + text" if bos else "text"
+
+
+def _rendered(task: Task) -> str:
+    """A text as the user's turn, as Python has the tokenizer's chat template render it."""
+    turns = "".join(f"{turn._asdict()!r}, " for turn in task.with_system([]))
+    user = '{"role": "user", "content": text}'
+    return (
+        f"tokenizer.apply_chat_template([{turns}{user}], tokenize=False, add_generation_prompt=True, "
+        "enable_thinking=False)"
+    )
+
+
 def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, str]:
     """What both READMEs say."""
     base, task, decoder = base_model(card), card.task(card.prompts[0]), layout == "decoder"
+    columns = task.columns if task.template else ("text",)
     return {
         "method": card.title,
         "backbone": base.name,
@@ -142,7 +161,7 @@ def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, st
         "kind": "AutoModelForCausalLM" if decoder else "AutoModelForSeq2SeqLM",
         "source": base.arguments,
         "first": next(iter(sizes)),
-        "template": repr(task.template),
-        "fields": repr({column: f"your {column}" for column in task.columns}),
-        "text": "text" if decoder else "text + tokenizer.eos_token",
+        "template": repr(task.template or "{text}"),
+        "fields": repr({column: f"your {column}" for column in columns}),
+        "text": _rendered(task) if task.chat else _as_read(decoder, card.bos),
     }

@@ -39,6 +39,14 @@ def read_tokenizer_fields(fields: Mapping[str, Any], architecture: str) -> PreTr
     tokenizer.add_special_tokens([token for token, kind in zip(tokens, types) if kind == CONTROL])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
 
+    if fields.get("tokenizer.ggml.add_bos_token"):
+        number = fields.get("tokenizer.ggml.bos_token_id")
+        if number is None:
+            raise UserError("no field tokenizer.ggml.bos_token_id, the token that is to begin every text")
+        first = tokens[number]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A", pair=f"{first} $A {first} $B", special_tokens=[(first, number)]
+        )
     if fields.get("tokenizer.ggml.eos_token_id") is None:
         raise UserError("no field tokenizer.ggml.eos_token_id, the token which ends every answer")
 
@@ -77,12 +85,6 @@ def _sentencepiece(fields: Mapping[str, Any], tokens: Sequence[str]) -> Tokenize
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    if fields.get("tokenizer.ggml.add_bos_token"):
-        number = fields["tokenizer.ggml.bos_token_id"]
-        first = tokens[number]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A", pair=f"{first} $A {first} $B", special_tokens=[(first, number)]
-        )
     return tokenizer
 
 

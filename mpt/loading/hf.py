@@ -16,7 +16,9 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from mpt.config.options import BosRule
 from mpt.data.batches import Layout
+from mpt.data.tokenise import first_token
 from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
@@ -45,12 +47,18 @@ class Pretrained:
         backbone: the model with its frozen weights.
         tokenizer: turns text into token ids.
         hash: SHA-256 of the weight files; a prompt works only with the backbone that it was trained on.
+        bos: the beginning-of-text token that every text begins with; None where none does.
     """
 
     name: str
     backbone: Backbone
     tokenizer: PreTrainedTokenizerBase
     hash: str
+    bos: int | None = None
+
+    def beginning(self, rule: BosRule) -> Pretrained:
+        """The same model, whose texts begin by another rule; see ``first_token``."""
+        return replace(self, bos=first_token(self.tokenizer, rule))
 
 
 def load_pretrained(
@@ -59,6 +67,7 @@ def load_pretrained(
     weights: str = "full",
     remat: str = "elementwise",
     decoder_prompt: int = 0,
+    bos: BosRule = "auto",
     *,
     shardings: Shardings | None = None,
 ) -> Pretrained:
@@ -72,6 +81,7 @@ def load_pretrained(
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: for encoder-decoders: how many of each prompt's vectors, its last ones, are put before
             the decoder's text instead of the encoder's.
+        bos: whether every text begins with the beginning-of-text token; see ``first_token``.
         shardings: a function from a weight's logical axes and shape to its sharding; if left out, that of the
             current mesh, or the default device.
 
@@ -87,7 +97,7 @@ def load_pretrained(
     if weights == "int8":
         quantize(backbone)
     files = [path] if path.is_file() else sorted({tensors.file(name) for name in tensors})
-    return Pretrained(name, backbone, tokenizer, files_hash(files))
+    return Pretrained(name, backbone, tokenizer, files_hash(files), first_token(tokenizer, bos))
 
 
 def read_backbone(

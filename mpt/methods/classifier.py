@@ -48,7 +48,7 @@ def class_embeddings(tasks: Sequence[Task], pretrained: Pretrained) -> Float[Arr
 
 def _embeddings(task: Task, pretrained: Pretrained) -> Float[Array, "C D"]:
     backbone = pretrained.backbone
-    words = spell(task.choices, pretrained.tokenizer, backbone.layout)
+    words = spell(task.choices, pretrained.tokenizer, backbone.layout, task.chat)
     return jnp.stack([backbone.output_embeddings(jnp.asarray(ids)).mean(axis=0) for ids in words])
 
 

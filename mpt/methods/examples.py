@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.config.methods import ExamplesConfig
 from mpt.data.task import Task
-from mpt.data.tokenise import check_ids
+from mpt.data.text.chat import reply_form
+from mpt.data.tokenise import answer_end, check_ids, token_ids
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods.record import Method, Start
@@ -22,25 +23,31 @@ from mpt.types import Row
 
 
 def in_context(
-    task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int
+    task: Task,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: int,
+    seed: int,
+    bos: int | None = None,
 ) -> list[int]:
     """The instruction and, in random order, as many examples as fit: inputs, targets, an empty line.
 
-    They read as token ids in front of every input do, so they are a hard prompt.
+    They read as token ids in front of every input do, so they are a hard prompt. Of a chat, each is a
+    conversation, closed as its template closes the assistant's turn.
 
     Args:
         tokens: how many ids there may be.
+        bos: the token that begins every row, and the text behind the examples; it is none of an example.
 
     Raises:
         UserError: not one example fits.
     """
-    ids, lines = (
-        [*tokenizer(text, add_special_tokens=False)["input_ids"]] for text in (task.instruction, "\n\n")
-    )
+    closing = reply_form(tokenizer).closing if task.chat else "\n\n"
+    ids, lines = token_ids(tokenizer, [task.instruction, closing])
     bare = len(ids)
     for place in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(place)]
-        shown = [int(i) for i in (*row.inputs, *row.targets) if i != tokenizer.eos_token_id]
+        shown = _shown(row, task, tokenizer, bos)
         if len(ids) + len(shown) + len(lines) > tokens:
             break
         ids += shown + lines
@@ -51,11 +58,21 @@ def in_context(
     return ids
 
 
+def _shown(row: Row, task: Task, tokenizer: PreTrainedTokenizerBase, bos: int | None) -> list[int]:
+    """An example's tokens, without what begins and ends a text."""
+    if not task.chat:
+        return [int(i) for i in (*row.inputs, *row.targets) if i not in (tokenizer.eos_token_id, bos)]
+    # Within a conversation, the end of a text may also be the end of a turn.
+    inputs, targets = [*map(int, row.inputs)], [*map(int, row.targets)]
+    ended = targets[-1:] == [answer_end(tokenizer, chat=True)]
+    return inputs[inputs[:1] == [bos] :] + targets[: len(targets) - ended]
+
+
 def prompt_of_examples(
     task: Task, rows: Sequence[Row], pretrained: Pretrained, tokens: int, seed: int
 ) -> SoftPrompt:
     """A hard prompt of the instruction and as many examples as fit into ``tokens``, see ``in_context``."""
-    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed)
+    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed, pretrained.bos)
     check_ids(ids, pretrained.tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
     return SoftPrompt(pretrained.backbone.embed(jnp.asarray([ids])).astype(jnp.float32))
 

@@ -135,13 +135,14 @@ def start(setting: Setting) -> Start:
 
 def _examples(setting: Setting) -> Int[Array, "J P"]:
     """Each prompt's examples as tokens, cut at the front to the length of the shortest."""
-    budget, tokenizer = setting.options.tokens, setting.pretrained.tokenizer
+    budget, pretrained = setting.options.tokens, setting.pretrained
+    tokenizer, bos = pretrained.tokenizer, pretrained.bos
     texts = [
-        [0] * budget if isinstance(rows, Lengths) else in_context(task, rows, tokenizer, budget, seed)
+        [0] * budget if isinstance(rows, Lengths) else in_context(task, rows, tokenizer, budget, seed, bos)
         for task, rows, seed in zip(setting.tasks, setting.rows, setting.seeds)
     ]
     for task, text in zip(setting.tasks, texts):
-        check_ids(text, tokenizer, setting.pretrained.backbone.embedding.shape[0], f"task {task.name}")
+        check_ids(text, tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
     length = min(map(len, texts))
     return jnp.asarray([text[-length:] for text in texts])
 

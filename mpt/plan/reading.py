@@ -17,7 +17,7 @@ from mpt.config.options import ModelConfig
 from mpt.data.class_tree import Trie
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
-from mpt.data.tokenise import encode
+from mpt.data.tokenise import encode, first_token
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_tokenizer
 from mpt.loading.shapes import abstract_backbone, local_path
@@ -32,7 +32,7 @@ def outline(config: ModelConfig) -> Pretrained:
     """A backbone in shapes alone, with its tokenizer if that is here; else words stand for its tokens."""
     backbone = abstract_backbone(config.name, decoder_prompt=config.decoder_prompt)
     tokenizer = _tokenizer(config.name) or word_counter()
-    return Pretrained(config.name, backbone, tokenizer, GUESSED)
+    return Pretrained(config.name, backbone, tokenizer, GUESSED, first_token(tokenizer, config.bos))
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
@@ -88,7 +88,8 @@ class Reading:
             return cls(task, rows, max_length, labels, nodes, False, max_length, layout == "decoder")
         first = list(islice(task.examples("train"), AMONG))
         sample = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
-        encoded = encode([first[i] for i in sample], pretrained.tokenizer, max_length, layout)
+        drawn_rows = [first[i] for i in sample]
+        encoded = encode(drawn_rows, pretrained.tokenizer, max_length, layout, bos=pretrained.bos)
         inputs = float(np.mean([len(row.inputs) for row in encoded]))
         labels = float(np.mean([len(row.targets) for row in encoded]))
         trees = [len(Trie.of(row.choices).tokens) for row in encoded if row.choices]
@@ -103,6 +104,8 @@ class Reading:
 
 def _count(task: Task, split: str) -> int | None:
     """The rows of a split; None also where there is no such split, which not every run needs."""
+    if task.learned == "all" and task.source.is_local and task.source.has(split):
+        return sum(1 for _ in task.load(split))  # a conversation is several
     return task.source.count(split, task.hashed) if task.source.has(split) else None
 
 

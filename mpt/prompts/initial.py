@@ -92,7 +92,7 @@ def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Floa
     if not task.choices:
         raise UserError(f"task {task.name} has no class words to start its prompt from; set vectors.start")
     embed = pretrained.backbone.embed
-    ids = spell(task.choices, pretrained.tokenizer, pretrained.backbone.layout)
+    ids = spell(task.choices, pretrained.tokenizer, pretrained.backbone.layout, task.chat)
     words = [embed(jnp.asarray(tokens)).astype(jnp.float32).mean(axis=0) for tokens in ids[:length]]
     vocab = pretrained.backbone.embedding[...].shape[0]
     rest = embed(jnp.asarray(vocabulary_rows(vocab, length - len(words), seed))).astype(jnp.float32)
@@ -116,6 +116,8 @@ def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[in
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
     ids: Any = pretrained.tokenizer(text)["input_ids"]
+    if ids[:1] == [pretrained.bos]:  # it stands behind the prompt, in front of the text
+        ids = ids[1:]
     vocab = pretrained.backbone.embedding.shape[0]
     check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: what its prompt starts from")
     return ids

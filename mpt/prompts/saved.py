@@ -16,6 +16,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from mpt.config.options import BosRule
 from mpt.data.hub import Hub
 from mpt.data.sources import Files
 from mpt.data.task import Task
@@ -36,6 +37,8 @@ from mpt.version import __version__
 KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
+CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
+BOS_NOTE = "Every text begins with the beginning-of-text token, once, behind the prompt.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -71,6 +74,8 @@ class Card:
         layer: the layer before which the prompts enter; older cards do not have it.
         datasets: task -> the Hugging Face hub's data set that it comes from, where it does; older cards do
             not have it.
+        bos: whether the texts behind the prompts begin with the beginning-of-text token; older cards do not
+            have it, and their texts did not.
     """
 
     kind: str
@@ -87,6 +92,7 @@ class Card:
     software: dict[str, str]
     layer: int = 0
     datasets: dict[str, str] = field(default_factory=dict)
+    bos: bool = False
 
     @classmethod
     def describe(
@@ -101,7 +107,7 @@ class Card:
         """The card of ``prompt`` on ``pretrained``, without ``metrics`` that are undefined; ``facts`` are the
         other attributes."""
         kind = next(name for name, module in KINDS.items() if isinstance(prompt, module))
-        templates = {task.name: {name: getattr(task, name) for name in TEMPLATE_PARTS} for task in tasks}
+        templates = {task.name: _wording(task) for task in tasks}
         return cls(
             kind=kind,
             templates=templates,
@@ -112,6 +118,7 @@ class Card:
             layer=prompt.layer if isinstance(prompt, Prompt) else 0,
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             datasets={task.name: task.source.name for task in tasks if isinstance(task.source, Hub)},
+            bos=pretrained.bos is not None,
             **facts,
         )
 
@@ -147,6 +154,11 @@ class Card:
         return ""
 
     @property
+    def bos_rule(self) -> BosRule:
+        """How texts behind the prompts begin; see ``mpt.data.tokenise.first_token``."""
+        return "true" if self.bos else "false"
+
+    @property
     def title(self) -> str:
         """How the prompts were made, without the folders that lead to the run they started from."""
         method, from_, origin = self.method.partition("started from ")
@@ -170,9 +182,16 @@ class Card:
             f"Prompts: {', '.join(self.prompts)}\n\n"
             f"Backbone: {known_as(self.backbone)} (weights {self.backbone_hash[:16]}, "
             f"tokenizer {self.tokenizer_hash[:16]}). Seeds: {self.seeds}.\n\n"
+            f"{BOS_NOTE if self.bos else ''}"
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
         )
+
+
+def _wording(task: Task) -> dict[str, Any]:
+    """How a task's records read, as plain values."""
+    parts = (*TEMPLATE_PARTS, *CHAT_PARTS) if task.chat else TEMPLATE_PARTS
+    return {name: getattr(task, name) for name in parts}
 
 
 def software() -> dict[str, str]:

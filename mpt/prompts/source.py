@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
+from mpt.config.options import BosRule
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
@@ -57,6 +58,14 @@ class SavedSource:
         prompt, card = saved_start(self.name, self.pretrained)
         return prompt, card.prompts
 
+    @property
+    def bos_rule(self) -> BosRule:
+        """How the texts began that the prompts were trained on."""
+        run = None if _in_bank(self.name) else finished_run(self.name)
+        if run and not has_prompt(run, "universal") and has_prompt(run, "teachers"):
+            return load_prompt(run, "teachers", self.pretrained)[1].bos_rule
+        return saved_start(self.name, self.pretrained)[1].bos_rule
+
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
         folder = None if _in_bank(self.name) else finished_run(self.name)
         if folder is None or not folder.is_dir():
@@ -69,6 +78,18 @@ class SavedSource:
                 "tasks' own prompts put these in front of the embeddings; name a run without vectors.layer"
             )
         return prompt.compose(), card.prompts
+
+
+def as_trained(pretrained: Pretrained, source: str, rule: BosRule) -> Pretrained:
+    """A backbone whose texts begin as those did that the prompts to start from were trained on.
+
+    Args:
+        source: what the user calls these prompts; empty where there are none.
+        rule: the run's own, which counts where it is not left open.
+    """
+    if not source or rule != "auto":
+        return pretrained
+    return pretrained.beginning(SavedSource(source, pretrained).bos_rule)
 
 
 def for_tasks(

@@ -24,7 +24,7 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.models.backbone import check_positions
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.source import SavedSource, Source
+from mpt.prompts.source import SavedSource, Source, as_trained
 from mpt.recipes.checks import check_adapt
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
@@ -56,6 +56,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         return finished
     config = suited
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    pretrained = as_trained(pretrained, config.prompt, config.model.bos)
     backbone = pretrained.backbone
     for task in tasks:
         check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])

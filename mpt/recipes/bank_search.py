@@ -100,6 +100,7 @@ def search(
     backbone = pretrained.backbone
     check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
     fitting = _fitting(bank, held, pretrained)
+    pretrained = pretrained.beginning(fitting[0].card.bos_rule)  # as the bank's prompts were trained
     longest = max(len(start_of(entry)) for entry in fitting)
     check_positions(backbone, longest, max_length)
     _, (rows,) = training_rows(task, shots, [seed], max_length, pretrained)

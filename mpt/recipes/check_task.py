@@ -211,13 +211,18 @@ def _row_faults(task: Task, columns: Sequence[str], record: Record) -> Iterator[
     inputs = [partial(task.text, record, column) for column in columns]
     group = [partial(task.text, record, task.group)] if task.group else []
     target = [lambda: task.references(record)[0]]
+    told = set()
     for reads, names in ((inputs, columns), (target, [task.label]), (group, [task.group])):
         texts = []
         for read in reads:
             try:
                 texts.append(read())
             except Fault as fault:
-                yield fault
+                if (
+                    str(fault) not in told
+                ):  # what is wrong with messages keeps their reply from being read too
+                    yield fault
+                told.add(str(fault))
         if texts and not any(texts):
             yield Fault("no text", record.where, f"no text in {', '.join(names)}")
 

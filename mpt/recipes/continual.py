@@ -20,7 +20,7 @@ from mpt.data.task import Task
 from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
-from mpt.prompts.source import SavedSource
+from mpt.prompts.source import SavedSource, as_trained
 from mpt.recipes.checks import check_continual
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
@@ -42,6 +42,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     if results := read_results(run.path):
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    pretrained = as_trained(pretrained, config.prompt, config.model.bos)
     backbone = pretrained.backbone
     for task in tasks:
         check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])

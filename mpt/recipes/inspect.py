@@ -61,6 +61,7 @@ def inspect(
     more = [find_task(name) for name in targets]
     pretrained = pretrained or load_pretrained(**asdict(model))
     found = _prompts(run, pretrained)
+    pretrained = pretrained.beginning(next(iter(found.values()))[1].bos_rule)
     findings = without_rows(run, found, pretrained)
     if rows:
         longest = max(card.max_length for _, card in found.values())
@@ -188,7 +189,8 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> La
     drawn = task.sample(split, count)
     backbone = pretrained.backbone
     check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
-    encoded = encode(drawn, pretrained.tokenizer, max_length, backbone.layout, backbone.embedding.shape[0])
+    vocab = backbone.embedding.shape[0]
+    encoded = encode(drawn, pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos)
     return LabelledRows(task, drawn, encoded, split)
 
 

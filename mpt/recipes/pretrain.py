@@ -45,11 +45,14 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     if has_prompt(run.path, "universal"):
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
+    if has_prompt(run.path, "teachers"):  # an older version may have made them, whose texts began otherwise
+        pretrained = pretrained.beginning(load_prompt(run.path, "teachers")[1].bos_rule)
     layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
     vocab = pretrained.backbone.embedding.shape[0]
     for task in tasks:
         check_words(task, tokenizer, layout, vocab)
-    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab) for task in tasks]
+    bos = pretrained.bos
+    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab, bos) for task in tasks]
     for task, each in zip(tasks, rows):
         warn_of_absent(task, each.labels)
     run.begin()

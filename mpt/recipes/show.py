@@ -53,10 +53,8 @@ def show_task(name: str, split: str, rows: int, model: str = "", max_length: int
     """
     if rows < 1:
         raise UserError(f"tasks: --rows is {rows}; it must be at least 1")
-    fitted = None
-    if model:
-        fitted = fitter(model, max_length)
     task, console = find_task(name), Console(highlight=False)
+    fitted = fitter(task, model, max_length) if model else None
     examples = list(islice(task.examples(split), rows))
     console.print(f"{task.name}: the first {len(examples)} {split} examples of {task.source}", markup=False)
     if task.instruction:
@@ -78,25 +76,38 @@ def rendered(example: Example) -> Text:
     return text
 
 
-def fitter(model: str, max_length: int) -> Callable[[Example], Text]:
-    """What tells how many tokens an input is for a model, and what is cut to fit ``max_length``."""
-    from mpt.data.tokenise import encode  # these bring JAX, which takes seconds
+def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]:
+    """What tells how a model reads an example: the text with its special tokens, and what is cut of it.
+
+    The prompt's place is in front of the text, and the tokens that carry loss have the target's colour.
+    """
+    from mpt.data.text.chat import check_chat
+    from mpt.data.tokenise import encode, first_token  # these bring JAX, which takes seconds
     from mpt.loading.hf import load_tokenizer
 
     if max_length < 1:
         raise UserError(f"tasks: --max-length is {max_length}; it must be at least 1")
     tokenizer, layout = load_tokenizer(model)
+    bos = first_token(tokenizer, "auto")
+    if task.chat:
+        check_chat(task.name, tokenizer, layout)
 
     def told(example: Example) -> Text:
-        ids, kept = (
-            list(encode([example], tokenizer, most, layout)[0].inputs) for most in (sys.maxsize, max_length)
+        whole, row = (
+            encode([example], tokenizer, most, layout, bos=bos)[0] for most in (sys.maxsize, max_length)
         )
+        ids, kept = list(whole.inputs), list(row.inputs)
         text = Text(f"{len(ids)} tokens")
         if len(ids) > max_length:
             changes = SequenceMatcher[Any](None, ids, kept, autojunk=False).get_opcodes()
             lost = [ids[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
             text.append(f"; to fit {max_length}, it loses: ")
             text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
+        text.append("\nas the model reads it: ")
+        text.append("[prompt]", PROMPT)
+        text.append(str(tokenizer.decode(kept)))
+        text.append("" if layout == "decoder" else " → ")
+        text.append(str(tokenizer.decode(list(row.targets))), TARGET)
         return text
 
     return told

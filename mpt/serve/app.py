@@ -20,7 +20,7 @@ from starlette.routing import Route
 from mpt.errors import UserError
 from mpt.serve.answers import NOTHING, EventStream, Reply, classification, shown
 from mpt.serve.batcher import Batcher
-from mpt.serve.chat import row_of, turn_ends
+from mpt.serve.chat import answer_ends, row_of, turn_ends
 from mpt.serve.description import openapi
 from mpt.serve.engine import Engine, Request, ServedTask
 from mpt.serve.inbox import Answers, begun, growing, is_whole, whole
@@ -116,8 +116,9 @@ class Service:
         body, options = await self._body(http_request), self.options
         completion, prompts = read_completion(body, options.max_rows, options.max_tokens)
         served = self._find(completion.model)
+        ends = answer_ends(served.ready)
         rows = [
-            Request(served, served.ready.unlabelled(record), completion.sampling(i))
+            Request(served, served.ready.unlabelled(record), completion.sampling(i, ends))
             for i, record in enumerate(served.ready.task.records("prompt", prompts))
         ]
         return await self._reply(http_request, completion, rows, chat=False)
@@ -126,7 +127,7 @@ class Service:
         chat, messages = read_chat(await self._body(http_request), self.options.max_tokens)
         served = self._find(chat.model)
         row = row_of(messages, served.ready)
-        sampling = chat.sampling(ends=turn_ends(served.ready.pretrained.tokenizer))
+        sampling = chat.sampling(ends=turn_ends(served.ready))
         return await self._reply(http_request, chat, [Request(served, row, sampling)], chat=True)
 
     async def _reply(

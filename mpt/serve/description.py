@@ -7,10 +7,9 @@ from typing import Any, get_type_hints
 
 from mpt.config.ranges import Range
 from mpt.data.task import Task
+from mpt.data.text.messages import EMPTY, ROLES
 from mpt.serve.options import ServeOptions
 from mpt.serve.requests import (
-    EMPTY,
-    ROLES,
     STOPS,
     UNSUPPORTED_CHAT,
     UNSUPPORTED_COMPLETION,

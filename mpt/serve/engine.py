@@ -266,7 +266,7 @@ def open_runs(runs: Sequence[AnyPath]) -> tuple[Pretrained, Mapping[str, Ready]]
     for run in runs:
         config, name = trained(run)
         cards[run] = load_prompt(run, name)[1]
-        others = [f.name for f in fields(config) if f.name not in ("name", "remat")]
+        others = [f.name for f in fields(config) if f.name not in ("name", "remat", "bos")]
         different = [name for name in others if getattr(config, name) != getattr(first, name)]
         if cards[run].backbone_hash != cards[runs[0]].backbone_hash:
             different = ["name"]

@@ -12,6 +12,7 @@ from mpt.config.ranges import Range
 from mpt.config.yaml_file import from_plain
 from mpt.data.files import ENCODING, parse_line, unreadable
 from mpt.data.records import Fault
+from mpt.data.text.messages import Turn, read_messages
 from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import LONGEST_TEXT
 from mpt.inference.token_scores import LIKELIEST
@@ -19,9 +20,6 @@ from mpt.serve.text import TextSampling
 
 SEEDS = 2**31  # a seed is an int32
 STOPS = 4  # stop texts
-ROLES = ("system", "developer", "user", "assistant")
-# Fields of a message that OpenAI's clients send back as they got them; they must be empty.
-EMPTY = ("refusal", "annotations", "audio", "function_call", "tool_calls")
 
 # Fields of OpenAI's API that are not supported, with the value at which they have no effect.
 UNSUPPORTED: dict[str, Any] = {
@@ -168,17 +166,14 @@ def read_completion(body: bytes, max_rows: int, max_tokens: int) -> tuple[Comple
     return _generation(Completion, values, max_tokens), prompts
 
 
-def read_chat(body: bytes, max_tokens: int) -> tuple[Chat, list[dict[str, str]]]:
-    """Reads a request to reply to messages, and the messages, each with a role and its content.
+def read_chat(body: bytes, max_tokens: int) -> tuple[Chat, list[Turn]]:
+    """Reads a request to reply to messages, and the messages.
 
     Raises:
         UserError: the body is invalid, or uses a feature that is not supported.
     """
     values = _values(body, Chat, "messages", UNSUPPORTED_CHAT)
-    given = values.pop("messages")
-    if not isinstance(given, list) or not given:
-        raise UserError("the request: messages must be a list of one or more, each with role and content")
-    messages = [_message(f"messages[{i}]", message) for i, message in enumerate(given)]
+    messages = read_messages("messages", values.pop("messages"))
     chat = _generation(Chat, values, max_tokens)
     if chat.top_logprobs and not chat.logprobs:
         raise UserError("top_logprobs needs logprobs: true")
@@ -253,27 +248,3 @@ def _several(values: dict[str, Any], name: str, max_rows: int) -> list[Any]:
     if not 1 <= len(inputs) <= max_rows:
         raise UserError(f"the request: {name} has {len(inputs)} texts; it must have from 1 to {max_rows}")
     return inputs
-
-
-def _message(name: str, message: Any) -> dict[str, str]:
-    """One message with its role and its content as text."""
-    if not isinstance(message, dict):
-        raise UserError(f"{name} must be an object with role and content")
-    for key, value in message.items():
-        if key not in ("role", "content", "name") and not (key in EMPTY and value in (None, [])):
-            raise UserError(f"{name}: '{key}' is not supported; leave it out")
-    role, content, speaker = message.get("role"), message.get("content"), message.get("name")
-    if role not in ROLES:
-        raise UserError(f"{name}: role is {role!r}; {nearest(str(role), ROLES)}")
-    if isinstance(content, list):
-        content = "".join(_part(f"{name}.content[{i}]", part) for i, part in enumerate(content))
-    if not isinstance(content, str) or not isinstance(speaker, str | None):
-        raise UserError(f"{name}: content must be a text, and name, if there is one, too")
-    return {"role": "system" if role == "developer" else role, "content": content}
-
-
-def _part(name: str, part: Any) -> str:
-    """The text of a part of a message's content."""
-    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        raise UserError(f'{name} must be {{"type": "text", "text": ...}}; nothing but text is supported')
-    return part["text"]

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import tiny
 from runs import adapted_run, random, run_of, universal_run
 from safetensors.numpy import load_file
+from toys import tiny_tokenizer
 
 from mpt.data.batches import collate
-from mpt.data.task import Example
+from mpt.data.records import Record
 from mpt.data.tokenise import encode
 from mpt.inference.generate import generate_behind_prompt
 from mpt.inference.predict import open_run
@@ -42,9 +44,10 @@ def written_here(folder, run) -> str:
     model = open_run(run, "", 0).model
     pretrained, card = load_pretrained(str(folder)), load_prompt(run, "adapted")[1]
     end = pretrained.tokenizer.eos_token_id
-    example = Example(card.task("tone").template, {"text": "your text"}, "")
-    (row,) = encode([example], pretrained.tokenizer, 64, pretrained.backbone.layout)
-    batch = collate([row._replace(targets=[end])], [0], pretrained.backbone.layout)
+    example = card.task("tone").example(Record("here", {"text": "your text"}), "good")
+    layout, bos = pretrained.backbone.layout, pretrained.bos
+    (row,) = encode([example], pretrained.tokenizer, 64, layout, bos=bos)
+    batch = collate([row._replace(targets=[end])], [0], layout)
     (ids,) = generate_behind_prompt(model, batch, max_new_tokens=20, stop=[end])
     assert len(ids) > 3
     return pretrained.tokenizer.decode(ids, skip_special_tokens=True)
@@ -122,7 +125,7 @@ def beside(readme, model):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5"])
+@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5", "beginning_model"])
 @pytest.mark.parametrize("kind", ["soft", "prefix"])
 def test_the_example_for_peft_runs_and_writes_what_mpt_writes(
     model, kind, request, tmp_path, monkeypatch, capsys, peft
@@ -141,13 +144,25 @@ def test_the_example_for_peft_runs_and_writes_what_mpt_writes(
     assert capsys.readouterr().out == written_here(folder, run) + "\n"
 
 
+@pytest.fixture
+def chat_model(tmp_path):
+    """The tiny model with a chat template."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}so:{% endif %}"
+    )
+    return tiny.write(tmp_path / "chatting", "toy-llama", tokenizer, tiny.weights("toy-llama"))
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5"])
+@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5", "beginning_model", "chat_model"])
 def test_the_readmes_example_runs_and_writes_what_mpt_writes(
     model, request, tmp_path, monkeypatch, capsys, torch
 ):
     folder = request.getfixturevalue(model)
-    run = run_of(tmp_path, folder, SoftPrompt(random(5, 1, 4, 32)), "tone")
+    keys = {"chat": True, "system": "Be {brief}."} if model == "chat_model" else {}
+    run = run_of(tmp_path, folder, SoftPrompt(random(5, 1, 4, 32)), "tone", **keys)
     out = export_run(run, "embeddings")
     beside(out, folder)
     monkeypatch.chdir(out)

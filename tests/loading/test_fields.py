@@ -12,6 +12,7 @@ from golden import tiny
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig
 
+from mpt.data.tokenise import first_token
 from mpt.errors import UserError
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.text_half import MULTIMODAL, text_config
@@ -251,6 +252,21 @@ def test_a_gguf_field_that_is_not_computed_is_refused_by_its_name(tmp_path, name
     more = {"llama.rope.scaling.factor": 4.0} if name == "llama.rope.scaling.type" else {}
     with pytest.raises(UserError, match=rf"toy.gguf: .*{name}"):
         open_gguf(write_gguf(tmp_path / "toy.gguf", {name: value, **more}))
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_a_gguf_tokenizer_begins_texts_where_the_file_says_so(tmp_path, added):
+    fields = {"tokenizer.ggml.bos_token_id": 282, "tokenizer.ggml.add_bos_token": added}
+    _, tokenizer, _ = open_gguf(write_gguf(tmp_path / "toy.gguf", fields))
+    bare = tokenizer("ab c", add_special_tokens=False)["input_ids"]
+    assert tokenizer("ab c")["input_ids"] == ([282, *bare] if added else bare)
+    assert first_token(tokenizer, "auto") == (282 if added else None)
+
+
+def test_a_gguf_file_must_name_the_token_that_begins_texts(tmp_path):
+    file = write_gguf(tmp_path / "toy.gguf", {"tokenizer.ggml.add_bos_token": True})
+    with pytest.raises(UserError, match=r"toy\.gguf: .*tokenizer\.ggml\.bos_token_id"):
+        open_gguf(file)
 
 
 def test_the_end_of_text_is_the_configs_where_the_tokenizer_has_none(folder_with):
