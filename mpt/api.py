@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mpt.catalog.from_python import Given, as_task, task_files
 from mpt.catalog.library import is_packaged
-from mpt.comparison.config import SHOWN, CompareConfig
+from mpt.comparison.config import SHOWN, CompareConfig, check_methods
 from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
 from mpt.data.taskfile import from_anywhere
@@ -32,13 +32,12 @@ from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt_all
 from mpt.recipes.checks import check_sources
-from mpt.recipes.compare import check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.recipes.pretrain import pretrain as run_pretraining
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_atomic
-from mpt.rundir.found import left_over
+from mpt.rundir.earlier import left_over
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, finished_run, is_remote, run_path
 

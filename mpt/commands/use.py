@@ -77,7 +77,9 @@ def predict(rest: list[str]) -> Work:
             strict: write nothing unless every line can be read.
         """
         if input and not input.is_file():
-            raise UserError(f"{input}: no such file")
+            from mpt.system.paths import missing
+
+            raise UserError(missing(input, "file"))
         from mpt.rundir.found import find_run
 
         folder = find_run(run)

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mpt.errors import UserError, first_line, nearest, one_line
-from mpt.system.paths import AnyPath
+from mpt.system.paths import AnyPath, missing
 
 Config = TypeVar("Config")
 
@@ -30,6 +30,7 @@ def find_config(name: str, folder: Path = Path()) -> Path:
     if (folder / name).is_file():
         return folder / name
     known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
+    known += [path.name for path in folder.glob("*.yaml")]
     raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
 
 
@@ -104,7 +105,7 @@ def read_yaml(path: AnyPath) -> dict[Any, Any]:
     try:
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(missing(path, "file")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {first_line(error)}") from None
     except YAMLError as error:
