@@ -186,7 +186,9 @@ def with_data(task: Task, run: AnyPath) -> Task:
     return find_task(given)
 
 
-def predict(ready: Ready, lines: Iterable[str], where: str, strict: bool = False) -> Iterator[str]:
+def predict(
+    ready: Ready, lines: Iterable[str], where: str, strict: bool = False, at_once: int = CHUNK
+) -> Iterator[str]:
     """Yields one JSON line per input line: the label and the probability of each label, or a text.
 
     The n-th answer is the n-th line's: a blank one is answered by null, and one that cannot be read by an
@@ -196,12 +198,13 @@ def predict(ready: Ready, lines: Iterable[str], where: str, strict: bool = False
         lines: JSON objects with the columns of the template; or plain texts, if it has only one column.
         where: the name of the input in error messages.
         strict: whether to check all lines before the first answer.
+        at_once: lines that are read before their answers are written.
 
     Raises:
         PartlyDone: some lines have no answer; it is raised after the last.
         UserError: if strict, the first line that cannot be read.
     """
-    return _answered(ready, _inputs(ready.task, numbered(where, lines)), strict, OF_A_FILE)
+    return _answered(ready, _inputs(ready.task, numbered(where, lines)), strict, OF_A_FILE, at_once)
 
 
 def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str]:
@@ -216,13 +219,15 @@ def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str
     return _answered(ready, rows, strict, of_all)
 
 
-def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...]) -> Iterator[str]:
+def _answered(
+    ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...], at_once: int = CHUNK
+) -> Iterator[str]:
     """Yields the answer to each input.
 
     Args:
         of_all: how the kinds of faults begin that no row is free of: the first of them ends the answers.
     """
-    chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, CHUNK)], [])
+    chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, at_once)], [])
     if strict:
         chunks = list(chunks)
         for _, fault in (each for chunk in chunks for each in chunk):

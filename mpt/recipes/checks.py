@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 
-from mpt.catalog.library import find_sequence, find_tasks
+from mpt.catalog.library import find_sequence, find_task, find_tasks
 from mpt.comparison.config import SHOWN, CompareConfig, check_methods
 from mpt.config.methods import AdaptConfig, idle_options, suited
 from mpt.config.options import ContinualConfig, PretrainConfig
@@ -13,7 +15,7 @@ from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
 from mpt.rundir.found import check_start
 from mpt.rundir.tracking import check_installed
-from mpt.system.paths import is_remote, run_path
+from mpt.system.paths import AnyPath, is_remote, run_path
 
 
 def check_folder(
@@ -94,6 +96,16 @@ def check_continual(config: ContinualConfig) -> list[Task]:
     tasks = find_sequence(config.tasks)
     _check_start(config)
     return tasks
+
+
+def check_task(run: AnyPath, task: str) -> None:
+    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows."""
+    known: set[str] = set()
+    for card in (run / "prompts").glob("*.json"):
+        with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
+            known |= {*json.loads(card.read_text(encoding="utf-8"))["templates"]}
+    if task and task not in known:
+        find_task(task, known)
 
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:

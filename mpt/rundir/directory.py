@@ -17,9 +17,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-
 from tensorboardX.summary import scalar
 
 from mpt.config.yaml_file import dump_config, to_plain
-from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints
-from mpt.rundir.earlier import earlier
+from mpt.rundir.earlier import check_new, earlier
 from mpt.rundir.tracking import Trackers, check_installed
 from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, run_title, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
@@ -185,8 +184,7 @@ def atomic_folder(path: AnyPath) -> Iterator[Path]:
     Raises:
         UserError: ``path`` exists already.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
+    check_new(path)
     if is_remote(path):
         with TemporaryDirectory() as scratch:
             yield Path(scratch)

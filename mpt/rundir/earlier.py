@@ -64,6 +64,16 @@ def earlier(path: str | AnyPath, config: Any, free: Collection[str] = ()) -> Ear
     return Earlier(not changed and all(old[name] == new[name] for name in free), left)
 
 
+def check_new(path: AnyPath) -> None:
+    """Refuses a folder to be written as a whole that holds anything.
+
+    Raises:
+        UserError: it is a file, or not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
+
+
 def _check_folder(path: str | AnyPath) -> None:
     """Refuses a folder for a run that holds something else."""
     folder = run_path(path)

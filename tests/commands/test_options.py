@@ -136,6 +136,13 @@ MISTAKES = {
         "adapt --task movies --out {trained} --dry-run",
         "compare --targets movies --out {trained}",
         "continual --tasks movies bbc --out {trained}",
+        "evaluate {trained} --task moveis",
+        "evaluate {trained} --rows -1",
+        "evaluate {trained} --split tset",
+        "predict {trained} --task moveis",
+        "predict {trained} --input gone.txt",
+        "export {trained} --out {trained}",
+        "import {trained} --model x --task movies --out {trained}",
         "predict gone",
         "serve gone",
     ),
@@ -154,7 +161,10 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     mistakes = [mistake.format(trained=tmp_path) for mistake in MISTAKES[kind]]
     program = (
         "import sys; from mpt.cli import main\n"
-        f"for arguments in {mistakes}: assert main(arguments.split()) == 2, arguments\n"
+        "def status(arguments):\n"
+        "    try: return main(arguments.split())\n"
+        "    except SystemExit as end: return end.code\n"
+        f"for arguments in {mistakes}: assert status(arguments) == 2, arguments\n"
         f"slow = {set(SLOW[kind])} & sys.modules.keys(); assert not slow, slow"
     )
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
