@@ -36,9 +36,9 @@ def evaluate(rest: list[str]) -> Work:
         """
         from mpt.config.ranges import refuse_outside
         from mpt.recipes.checks import check_task
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
 
-        folder = find_run(run)
+        folder = find_trained(run)
         check_task(folder, task)
         refuse_outside("rows", rows)
 
@@ -85,9 +85,9 @@ def predict(rest: list[str]) -> Work:
 
             raise UserError(missing(input, "file"))
         from mpt.recipes.checks import check_task
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
 
-        folder = find_run(run)
+        folder = find_trained(run)
         check_task(folder, task)
 
         def answer() -> None:
@@ -125,9 +125,9 @@ def serve(rest: list[str]) -> Work:
         """
         if not run:
             raise UserError("serve: name at least one run directory")
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
 
-        folders = [find_run(name) for name in run]
+        folders = [find_trained(name) for name in run]
 
         def answer() -> None:
             try:
@@ -157,10 +157,10 @@ def export(rest: list[str]) -> Work:
             out: the folder to write; RUN/peft or RUN/embeddings if left out.
         """
         from mpt.rundir.earlier import check_new
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
         from mpt.system.paths import run_path
 
-        folder = find_run(run)
+        folder = find_trained(run)
         place = run_path(out) if out else folder / format
         check_new(place)
 

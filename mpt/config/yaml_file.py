@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -143,7 +144,7 @@ def from_plain(
     for name, item in value.items():
         full = f"{key}.{name}" if key else str(name)
         if name not in fields:
-            raise UserError(f"{where}: unknown key '{full}'; {nearest(str(name), fields)}")
+            raise UserError(f"{where}: unknown key '{full}'; {_meant(str(name), kind)}")
         inner = getattr(default, name) if default else _default(fields[name])
         built[name] = _convert(types_of[name], item, where, full, inner)
     missing = [
@@ -160,6 +161,16 @@ def from_plain(
         return dataclasses.replace(default, **built) if default else kind(**built)  # type: ignore[type-var]
     except UserError as error:
         raise UserError(f"{where}: {key}{'.' if key else ''}{error}") from None
+
+
+def _meant(name: str, kind: type) -> str:
+    """The hint about an unknown key: the nearest known one, also of a section, or all of them."""
+    own, inner = get_type_hints(kind), dict[str, str]()
+    for section, each in own.items():
+        for key in get_type_hints(each) if dataclasses.is_dataclass(each) else ():
+            inner.setdefault(key, f"{section}.{key}")
+    within = [] if get_close_matches(name, own) else get_close_matches(name, inner, n=1, cutoff=0.8)
+    return f"did you mean '{inner[within[0]]}'?" if within else nearest(name, own)
 
 
 def _default(field: dataclasses.Field) -> Any:

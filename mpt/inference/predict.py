@@ -27,9 +27,10 @@ from mpt.data.files import (
     unreadable,
 )
 from mpt.data.records import MISSING, Blank, Fault, Record
+from mpt.data.splits import SPLITS
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import class_tokens, encode, warn_of_cut
-from mpt.errors import PartlyDone, UserError
+from mpt.errors import PartlyDone, UserError, nearest
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
@@ -160,13 +161,15 @@ def _task(task: str | Task, card: Card) -> Task:
 
 def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
     """Scores a run on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
-    refuse_outside("rows", rows)
     ready = open_run(run, task, index)
     return scored(ready, with_data(ready.task, run), split, rows)
 
 
 def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
     """Scores a loaded prompt on ``count`` examples of a split, or on all for 0, by the task's metrics."""
+    if split not in SPLITS:
+        raise UserError(f"evaluate: no split '{split}'; {nearest(split, SPLITS)}")
+    refuse_outside("rows", count)
     examples = task.sample(split, count)
     tokenizer = ready.pretrained.tokenizer
     encoded = ready.encode(examples)

@@ -22,6 +22,19 @@ def find_run(folder: str | AnyPath) -> AnyPath:
     return run
 
 
+def find_trained(folder: str | AnyPath) -> AnyPath:
+    """The run directory of that name, for a command that uses its prompts.
+
+    Raises:
+        UserError: there is none, its prompts are still to come, or they are those of runs inside it.
+    """
+    run = find_run(folder)
+    has_figures_alone = (run / "results.json").is_file() and not _inside(run, "*")
+    if not has_figures_alone and not any((run / "prompts").glob(f"*{VECTORS}")):
+        find_prompt(run, "universal")
+    return run
+
+
 def find_prompt(run: AnyPath, name: str) -> AnyPath:
     """The file of one of a run's prompts.
 
@@ -32,16 +45,22 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
     if file.is_file():
         return file
     known = sorted(path.stem for path in (run / "prompts").glob(f"*{VECTORS}"))
-    inside = sorted(path.parents[1] for path in run.glob(f"*/prompts/{name}{VECTORS}"))
+    inside = _inside(run, name) or _inside(run, "*")
     if known:
         hint = f"it has {', '.join(known)}"
     elif inside:
-        hint = f"{inside[0]} has it"
+        hint = f"a run inside it has one: {inside[0]}"
     elif (run / "config.yaml").is_file():
         hint = "let its run finish first"
     else:
         raise UserError(_lacking(run))
     raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
+
+
+def _inside(run: AnyPath, prompt: str) -> list[AnyPath]:
+    """The runs within a run, such as a comparison's, that have a prompt of that name."""
+    found = [*run.glob(f"*/prompts/{prompt}{VECTORS}"), *run.glob(f"*/*/prompts/{prompt}{VECTORS}")]
+    return sorted({path.parents[1] for path in found})
 
 
 def _lacking(run: AnyPath) -> str:

@@ -141,6 +141,10 @@ MISTAKES = {
         "evaluate {trained} --split tset",
         "predict {trained} --task moveis",
         "predict {trained} --input gone.txt",
+        *(
+            f"{command} {{compared}}"
+            for command in ("predict", "evaluate", "export", "serve", "inspect", "bank add")
+        ),
         "export {trained} --out {trained}",
         "import {trained} --model x --task movies --out {trained}",
         "predict gone",
@@ -158,7 +162,14 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     """Of a folder too that holds another run, which has been trained."""
     (tmp_path / "config.yaml").write_text(f"out: {tmp_path}\nseed: 7\n")
     (tmp_path / "results.json").write_text("[]")
-    mistakes = [mistake.format(trained=tmp_path) for mistake in MISTAKES[kind]]
+    made = tmp_path / "compared" / "movies" / "LoRA" / "prompts" / "adapted.safetensors"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
+    (tmp_path / "compared" / "results.json").write_text("{}")
+    mistakes = [
+        mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
+    ]
     program = (
         "import sys; from mpt.cli import main\n"
         "def status(arguments):\n"
@@ -216,6 +227,8 @@ HEAVY = {
 
 def test_every_slow_command_says_what_it_does_before_jax_is_imported(tmp_path):
     (tmp_path / "config.yaml").write_text("out: here\n")
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "universal.safetensors").touch()
     lines = [f"{name} {rest.replace('RUN', str(tmp_path))}".split() for name, rest in HEAVY.items()]
     program = (
         "import contextlib, io, sys\n"
