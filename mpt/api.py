@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from mpt.catalog.from_python import Given, as_task, task_files
 from mpt.catalog.library import is_packaged
-from mpt.comparison.config import SHOWN, CompareConfig
+from mpt.comparison.config import SHOWN, CompareConfig, check_methods
 from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
+from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
 from mpt.inference.predict import trained
@@ -32,13 +33,12 @@ from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt_all
 from mpt.recipes.checks import check_sources
-from mpt.recipes.compare import check_methods
 from mpt.recipes.compare import compare as run_comparison
 from mpt.recipes.continual import continual as learn_sequence
 from mpt.recipes.pretrain import pretrain as run_pretraining
 from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
 from mpt.rundir.directory import RunDir, write_atomic
-from mpt.rundir.found import left_over
+from mpt.rundir.earlier import left_over
 from mpt.sharding import use_mesh
 from mpt.system.paths import AnyPath, finished_run, is_remote, run_path
 
@@ -105,8 +105,9 @@ def pretrain(
         UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
     """
     base = _config(PretrainConfig, "pretrain", config, options)
+    _check_backbone("pretrain", backbone)
     base = replace(base, model=backbone.config, mesh=backbone.mesh)
-    placed = _placed(tasks)
+    placed = _placed(_several(tasks))
     folder = _folder(out, "pretrain", base, placed)
     whole = replace(base, out=str(folder), tasks=tuple(each.name(folder) for each in placed))
     check_sources(whole)
@@ -143,8 +144,9 @@ def adapt(
     """
     base = _config(AdaptConfig, "adapt", config, options)
     backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    _check_backbone("adapt", backbone, "a run or ")
     base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
-    placed = _placed([task, *also])
+    placed = _placed([task, *_several(also)])
     folder = _folder(out, placed[0].title, base, placed)
     first, *others = (each.name(folder) for each in placed)
     whole = replace(base, out=str(folder), task=first, also=tuple(others))
@@ -178,8 +180,9 @@ def compare(
         UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
     """
     base = _config(CompareConfig, "compare", config, options)
+    _check_backbone("compare", backbone)
     base = replace(base, pretrain=replace(base.pretrain, model=backbone.config, mesh=backbone.mesh))
-    placed = _placed([*tasks, *targets])
+    placed = _placed([*_several(tasks), *_several(targets)])
     folder = _folder(out, "compare", base, placed)
     names = tuple(each.name(folder) for each in placed)
     sources = replace(base.pretrain, tasks=names[: len(tasks)])
@@ -213,8 +216,9 @@ def continual(
     """
     base = _config(ContinualConfig, "continual", config, options)
     backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    _check_backbone("continual", backbone, "a run or ")
     base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
-    placed = _placed(tasks)
+    placed = _placed(_several(tasks))
     folder = _folder(out, "continual", base, placed)
     whole = replace(base, out=str(folder), tasks=tuple(each.name(folder) for each in placed))
     _write_tasks(whole, placed)
@@ -257,14 +261,30 @@ class Placed(NamedTuple):
         return self.known or str(run.absolute() / "tasks" / f"{self.title}.yaml")
 
 
+def _check_backbone(verb: str, backbone: object, also: str = "") -> None:
+    """Refuses a first argument that is no loaded backbone.
+
+    Args:
+        also: what else the function begins with.
+    """
+    if not isinstance(backbone, LoadedBackbone):
+        loads = "mpt.load(RUN) or mpt.load_backbone(NAME)" if also else "mpt.load_backbone(NAME)"
+        raise UserError(f"{verb}: the first argument is {also}a backbone, {loads}, not {backbone!r:.60}")
+
+
+def _several(tasks: Sequence[Given]) -> Sequence[Given]:
+    """The tasks of an argument that takes several."""
+    if isinstance(tasks, (str, Path, Task)):
+        raise UserError(f"tasks: give a list of tasks, not {str(tasks)!r}")
+    return tasks
+
+
 def _placed(given: Sequence[Given]) -> list[Placed]:
     """Every task as it was named, or with the files to write.
 
     Raises:
         UserError: two tasks have one name, or a row cannot be written.
     """
-    if isinstance(given, str):
-        raise UserError(f"tasks: give a list of tasks, not '{given}'")
     placed = []
     for each in given:
         task = as_task(each)

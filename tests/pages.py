@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,6 +130,49 @@ def with_options(words: list[str]) -> list[str]:
     return words + (OPTIONS[max(beginnings, key=len)] if beginnings else [])
 
 
+def filled_in(text: str) -> str:
+    """A block's text with what a page leaves to the reader."""
+    for pattern, value in FILLED_IN:
+        text = re.sub(pattern, value, text)
+    return text
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The mpt commands of a page's blocks, as lists of words behind `mpt`; one behind `launch` is one too."""
+    for block in blocks(page):
+        if block.is_shell and not block.why_not_run:
+            for line in filled_in(re.sub(r"\\\n", "", block.text)).splitlines():
+                words = shlex.split(line, comments=True)
+                for part in _parts(words):
+                    if part[:1] == ["mpt"]:
+                        yield part[1:]
+
+
+def _parts(words: list[str]) -> Iterator[list[str]]:
+    """The commands of a line of the shell, without what they read."""
+    for index, word in enumerate(words):
+        if word in ("&&", "|", "<", "--"):
+            yield words[:index]
+            behind = words[index + 1 :]
+            yield from _parts(["mpt", *behind] if word == "--" else [] if word == "<" else behind)
+            return
+    yield words
+
+
+def write_files(folder: Path) -> None:
+    """The reader's own files: the task file is the README's."""
+    (task,) = (block.text for block in blocks(PAGES[0]) if block.language == "yaml")
+    stars = {"yes": "5", "no": "1"}
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "stars"])
+        rows.writerows((row["text"], stars[row["label"]]) for row in toy_rows("tone", 200))
+    (folder / "reviews.yaml").write_text(task)
+    (folder / "my_task.yaml").write_text(task + "name: my_task\n")
+    (folder / "lines.txt").write_text("so great\nit is awful\n")
+    (folder / "tiny.yaml").write_text("tasks: [reviews.yaml, my_task.yaml]\nmax_length: 24\n")
+
+
 class World:
     """A folder with the files that the pages speak of, and programs that make their commands small."""
 
@@ -146,7 +191,7 @@ class World:
             "WANDB_MODE": "offline",
         }
         self._write_programs(programs)
-        self._write_files()
+        write_files(self.folder)
 
     def _write_programs(self, folder: Path) -> None:
         mpt = "import sys; from pages import with_options; from mpt.cli import main; "
@@ -161,19 +206,6 @@ class World:
         for name, program in programs.items():
             (folder / name).write_text(f"#!/bin/bash\n{program}\n")
             (folder / name).chmod(0o755)
-
-    def _write_files(self) -> None:
-        """The reader's own files: the task file is the README's."""
-        (task,) = (block.text for block in blocks(PAGES[0]) if block.language == "yaml")
-        stars = {"yes": "5", "no": "1"}
-        with (self.folder / "reviews.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["text", "stars"])
-            rows.writerows((row["text"], stars[row["label"]]) for row in toy_rows("tone", 200))
-        (self.folder / "reviews.yaml").write_text(task)
-        (self.folder / "my_task.yaml").write_text(task + "name: my_task\n")
-        (self.folder / "lines.txt").write_text("so great\nit is awful\n")
-        (self.folder / "tiny.yaml").write_text("tasks: [reviews.yaml, my_task.yaml]\nmax_length: 24\n")
 
     def run(self, page: Path) -> None:
         """Runs a page's blocks from top to bottom, unless they have run."""
@@ -192,9 +224,7 @@ class World:
             self._finish([sys.executable, "-c", program], f"the Python of {page.name}")
 
     def _filled_in(self, block: Block) -> str:
-        text = block.text
-        for pattern, value in FILLED_IN:
-            text = re.sub(pattern, value, text)
+        text = filled_in(block.text)
         named = sorted((self.folder / "prompts").glob("products-*.safetensors"))
         return re.sub(r"products-[0-9a-f]{8}\b", named[0].stem, text) if named else text
 

@@ -1,5 +1,6 @@
 """The Python API on the tiny model: its runs are those of the commands."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -233,10 +234,36 @@ def test_config_is_what_options_change(backbone, toy, tmp_path, config_file):
 
 def mistakes(backbone, source, toy, folder):
     mood = toy["mood"]
+    # As users have them: the types of arguments are checked in tests alone.
+    adapt, compare, continual, pretrain = map(
+        inspect.unwrap, (mpt.adapt, mpt.compare, mpt.continual, mpt.pretrain)
+    )
     yield "no such file or folder", lambda: mpt.load_backbone("no/such/folder")
     yield "load_backbone: unknown key 'dtpye'; did you mean 'dtype'?", lambda: mpt.load_backbone(dtpye=1)
     yield "no run directory", lambda: mpt.load(folder)
     yield "adapt: unknown key 'shot'; did you mean 'shots'?", lambda: mpt.adapt(source, mood, shot=4)
+    yield "adapt: unknown key 'step'; did you mean 'train.steps'?", lambda: mpt.adapt(source, mood, step=4)
+    yield (
+        "adapt: the first argument is a run or a backbone",
+        lambda: adapt(str(source.path), mood),
+    )
+    yield (
+        "adapt: the first argument is a run or a backbone",
+        lambda: adapt(of_rows("mood"), source),
+    )
+    yield (
+        "continual: the first argument is a run",
+        lambda: continual("smollm2-135m", [mood, mood]),
+    )
+    yield "pretrain: the first argument is a backbone", lambda: pretrain(source, [mood, mood])
+    yield (
+        "compare: the first argument is a backbone",
+        lambda: compare("smollm2-135m", [], [mood]),
+    )
+    yield "give a list of tasks, not 'movies'", lambda: mpt.compare(backbone, [mood], "movies")
+    yield "give a list of tasks, not 'movies'", lambda: mpt.adapt(source, mood, also="movies")
+    yield "no split 'tset'; did you mean 'test'?", lambda: source.evaluate("tone", split="tset")
+    yield "rows: it must be", lambda: source.evaluate("tone", rows=-1)
     yield "unknown key 'train.step'; did you mean", lambda: mpt.adapt(source, mood, train={"step": 4})
     yield "shots must be a whole number, not '4'", lambda: mpt.adapt(source, mood, shots="4")
     yield "model is no option here", lambda: mpt.adapt(source, mood, model="gpt2")

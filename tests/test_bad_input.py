@@ -184,7 +184,7 @@ def test_damaged_prompt(adapt_with, run_copy):
 
 
 def test_run_without_a_prompt(adapt_with, tmp_path):
-    assert "no prompt 'universal' in it; no run directory (it has" in adapt_with(prompt=str(tmp_path))
+    assert "no run directory (it has" in adapt_with(prompt=str(tmp_path))
 
 
 def test_run_that_has_not_finished(adapt_with, run_copy):
@@ -255,4 +255,4 @@ def test_process_ends_with_status_2_and_no_traceback():
     process = start_mpt("tasks", "show", "movie", cwd=ROOT)
     output, error = process.communicate(timeout=120)
     assert (process.returncode, output) == (2, "")
-    assert error == "mpt: task 'movie' is unknown; did you mean 'movies'?, or give a .yaml file\n"
+    assert error == "mpt: task 'movie' is unknown; did you mean 'movies'? (one of your own is a .yaml file)\n"

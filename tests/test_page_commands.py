@@ -1,12 +1,29 @@
 """Every command of the README and of docs/ runs as it stands there; the settings alone are tiny."""
 
 import re
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from pages import DRAWINGS, ELSEWHERE, NOT_RUN, OPTIONS, PAGES, World, blocks, with_options
+from pages import (
+    DRAWINGS,
+    ELSEWHERE,
+    NOT_RUN,
+    OPTIONS,
+    PAGES,
+    World,
+    blocks,
+    commands,
+    with_options,
+    write_files,
+)
 from toys import ROOT
 
 from mpt import cli
+from mpt.commands.train import TRAINING
+from mpt.config.yaml_file import find_config, read_yaml
+from mpt.data.sources import Source, Tfds
+from mpt.recipes import checks
 
 README, BANK = ROOT / "README.md", ROOT / "docs" / "bank.md"
 WITH_COMMANDS = [page for page in PAGES if any(block.is_python or block.is_shell for block in blocks(page))]
@@ -25,6 +42,46 @@ def test_commands_of_a_page_run(page, world):
     """Behind those of the README and of the bank, whose runs the other pages name."""
     for each in (page,) if page == README else (README, BANK, page):
         world.run(each)
+
+
+def _make_run(folder: Path) -> None:
+    """A run directory, or a prompt of a bank, by names alone: no more is looked at before JAX loads."""
+    if folder.parent.name == "prompts":
+        folder.parent.mkdir(exist_ok=True)
+        folder.with_name(f"{folder.name}.safetensors").touch()
+        return
+    (folder / "prompts").mkdir(parents=True, exist_ok=True)
+    (folder / "prompts" / "universal.safetensors").touch()
+    (folder / "config.yaml").write_text("out: x\n")
+
+
+def _made_by(words: list[str]) -> Path | None:
+    """The run directory that a command that trains makes."""
+    if words[0] not in TRAINING:
+        return None
+    if "--out" in words:
+        return Path(words[words.index("--out") + 1])
+    named = words[1] if len(words) > 1 and not words[1].startswith("-") else words[0]
+    return Path(read_yaml(find_config(named)).get("out", "runs/x"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if [*commands(page)]], ids=lambda page: page.name)
+def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
+    """Its options are known, and what it names is there; the full set tries what it does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Source, "check_reachable", lambda _: None)
+    monkeypatch.setattr(Tfds, "check_reachable", lambda _: None)
+    monkeypatch.setattr(checks, "check_installed", lambda _: None)
+    write_files(tmp_path)
+    for words in commands(page):
+        for before, word in pairwise(words):
+            is_run = word.startswith(("runs/", "prompts/", "bucket/"))
+            if is_run and before != "--out" and not Path(word).exists():
+                _make_run(Path(word))
+        asked = words if words[0] == "launch" else with_options(words)  # launch's stand behind its --
+        assert cli.commands()[asked[0]](asked[1:])
+        if made := _made_by(words):
+            _make_run(made)
 
 
 def test_every_block_is_known():

@@ -78,8 +78,11 @@ def make_task(
     if unknown := [attribute for attribute in attributes if attribute not in Task.__dataclass_fields__]:
         hint = nearest(unknown[0], Task.__dataclass_fields__)
         raise UserError(f"task {name}: no part '{unknown[0]}'; {hint}")
+    if metrics := attributes.get("metrics"):
+        attributes["metrics"] = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     task = Task(name, Rows(by_split, label), template, words, label, **attributes)
     columns = _columns(task)
+    _check_columns(task, all_rows)
     tables = {split: [_selected(row, columns) for row in table] for split, table in by_split.items()}
     return replace(task, source=Rows(tables, label))
 
@@ -182,6 +185,15 @@ def _columns(task: Task) -> set[str]:
     """The columns that a task uses, with any of its templates."""
     read = COLUMNS if task.reads_conversations else (name for each in task.versions for name in each.columns)
     return {task.label, task.group, *read}
+
+
+def _check_columns(task: Task, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a column that is asked for and that no row has."""
+    there = {column for row in rows for column in row}
+    needed = [*task.columns, task.label, *filter(None, [task.group])]
+    if lacking := [column for column in needed if column not in there]:
+        has = ", ".join(map(str, rows[0]))
+        raise UserError(f"task {task.name}: no row has a column '{lacking[0]}'; they have {has}")
 
 
 def _selected(row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:

@@ -34,10 +34,10 @@ def inspect(rest: list[str]) -> Work:
             out: the page to write; RUN/inspect.html if left out.
         """
         from mpt.catalog.library import find_tasks
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
         from mpt.system.paths import run_path
 
-        folder = find_run(run)
+        folder = find_trained(run)
         find_tasks("inspect", targets)
         page = run_path(out) if out else folder / "inspect.html"
 
@@ -92,11 +92,11 @@ def _bank_add(rest: list[str]) -> Work:
             run: run directories of `pretrain`, `adapt` or `import`.
             bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
 
         if not run:
             raise UserError("bank: name at least one run directory")
-        folders = [find_run(name) for name in run]
+        folders = [find_trained(name) for name in run]
 
         def put() -> None:
             from mpt.prompts.bank import Bank

@@ -69,9 +69,9 @@ def pretrain(rest: list[str]) -> Work:
     from mpt.catalog.library import in_folders
     from mpt.recipes.checks import check_pretrain
 
-    config = replace(order.config, tasks=tuple(in_folders(order.config.tasks)))
-    tasks = check_pretrain(config)
-    config = replace(config, tasks=tuple(_from_anywhere(*config.tasks)))
+    given = replace(order.config, tasks=tuple(in_folders(order.config.tasks)))
+    tasks = check_pretrain(given)
+    config = replace(given, tasks=_from_anywhere(given.tasks))
 
     def run() -> None:
         from mpt.recipes.pretrain import pretrain
@@ -79,7 +79,7 @@ def pretrain(rest: list[str]) -> Work:
         print(f"Universal prompt in {pretrain(config)}/prompts")
 
     about = f"pretraining on {_few(config.tasks)}, in {config.out}"
-    return _work(replace(order, config=config), tasks, run, about)
+    return _work(replace(order, config=given), config, tasks, run, about)
 
 
 def adapt(rest: list[str]) -> Work:
@@ -90,8 +90,8 @@ def adapt(rest: list[str]) -> Work:
     from mpt.recipes.checks import check_adapt
 
     tasks = check_adapt(order.config)
-    names = _from_anywhere(order.config.task, *order.config.also)
-    config = replace(order.config, task=names[0], also=tuple(names[1:]))
+    names = _from_anywhere((order.config.task, *order.config.also))
+    config = replace(order.config, task=names[0], also=names[1:])
 
     def run() -> None:
         from mpt.methods import METHODS
@@ -110,7 +110,7 @@ def adapt(rest: list[str]) -> Work:
         else:
             print(f"Prompt in {config.out}/prompts")
 
-    return _work(order, tasks, run, f"adapting to {_few(names)}, in {config.out}")
+    return _work(order, config, tasks, run, f"adapting to {_few(names)}, in {config.out}")
 
 
 def compare(rest: list[str]) -> Work:
@@ -121,9 +121,14 @@ def compare(rest: list[str]) -> Work:
     from mpt.catalog.library import in_folders
     from mpt.recipes.checks import check_compare
 
-    config = replace(order.config, targets=tuple(in_folders(order.config.targets)))
-
-    tasks = check_compare(config)
+    given = replace(order.config, targets=tuple(in_folders(order.config.targets)))
+    tasks = check_compare(given)
+    config = replace(
+        given,
+        pretrain=replace(given.pretrain, tasks=_from_anywhere(given.pretrain.tasks)),
+        targets=_from_anywhere(given.targets),
+        tune=replace(given.tune, tasks=_from_anywhere(given.tune.tasks)),
+    )
 
     def run() -> None:
         from mpt.recipes.compare import compare
@@ -131,7 +136,7 @@ def compare(rest: list[str]) -> Work:
         compare(config)
 
     about = f"comparing {len(config.methods)} methods on {_few(config.targets)}, in {config.out}"
-    return _work(replace(order, config=config), tasks, run, about)
+    return _work(replace(order, config=given), config, tasks, run, about)
 
 
 def plan(rest: list[str]) -> Work:
@@ -164,7 +169,7 @@ def continual(rest: list[str]) -> Work:
     from mpt.recipes.checks import check_continual
 
     tasks = check_continual(order.config)
-    config = replace(order.config, tasks=tuple(_from_anywhere(*order.config.tasks)))
+    config = replace(order.config, tasks=_from_anywhere(order.config.tasks))
 
     def run() -> None:
         from rich.console import Console
@@ -176,7 +181,8 @@ def continual(rest: list[str]) -> Work:
         print_table(Console(), table(continual(config)))
         print(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
 
-    return _work(order, tasks, run, f"learning {_few(config.tasks)} one after another, in {config.out}")
+    about = f"learning {_few(config.tasks)} one after another, in {config.out}"
+    return _work(order, config, tasks, run, about)
 
 
 def launch(rest: list[str]) -> Work:
@@ -203,13 +209,20 @@ def launch(rest: list[str]) -> Work:
     return read(arguments, rest[:separator], "mpt launch")
 
 
-def _work(order: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
-    """The work of a command that trains on some tasks; with --dry-run, what it would take is printed."""
+def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
+    """The work of a command that trains on some tasks; with --dry-run, what it would take is printed.
+
+    Args:
+        config: that of the order, as the run keeps it.
+    """
+    from mpt.recipes.checks import check_folder
+
+    check_folder(config, tasks)
     if not order.dry_run:
-        if not Path(order.config.out).exists():  # else a finished run may be there, which needs neither
+        if not Path(config.out).exists():  # else a finished run may be there, which needs neither
             from mpt.loading.located import check_model
 
-            check_model(order.config.model.name)
+            check_model(config.model.name)
             for task in tasks:
                 task.source.check_reachable()
         return Work(run, about)
@@ -217,16 +230,16 @@ def _work(order: Any, tasks: Sequence[Task], run: Callable[[], None], about: str
     def dry() -> None:
         from mpt.plan.dry_run import dry_run
 
-        dry_run(order.config, order.tflops)
+        dry_run(order.config, order.tflops)  # with the names that were given
 
     return Work(dry, "a dry run: nothing is trained, fetched or written")
 
 
-def _from_anywhere(*tasks: str) -> list[str]:
+def _from_anywhere(tasks: Sequence[str]) -> tuple[str, ...]:
     """Tasks as a config keeps them, which may be read in another folder."""
     from mpt.data.taskfile import from_anywhere
 
-    return [*map(from_anywhere, tasks)]
+    return tuple(map(from_anywhere, tasks))
 
 
 def _few(tasks: Sequence[str]) -> str:
@@ -243,9 +256,15 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     named = bool(rest) and not rest[0].startswith("-")
     prog = f"mpt {command}"
     check_names(rest[named:], [*(name for name in names(order) if name != "--config"), *names(kind)], prog)
-    from mpt.config.yaml_file import find_config, load_config
+    from mpt.config.yaml_file import find_config, load_config, read_yaml
 
-    base = load_config(kind, find_config(rest[0])) if named else kind()
+    base: Any = kind()
+    if named:
+        file = find_config(rest[0])
+        if {"source", "template"} <= read_yaml(file).keys():
+            option = next(name for name in ("--task", "--targets", "--tasks") if name in names(kind))
+            raise UserError(f"{command}: {rest[0]} is a task file, no config; give it as {option} {rest[0]}")
+        base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
     as_help = ["--help" if each == "--help-all" else each for each in arguments]
     prog += f" {rest[0] if named else '[CONFIG]'}"

@@ -21,7 +21,7 @@ def evaluate(rest: list[str]) -> Work:
     def arguments(
         run: RunArgument,
         task: str = "",
-        split: str = "test",
+        split: Literal["train", "validation", "test"] = "test",
         rows: int = 0,
         index: int = 0,
     ) -> Work:
@@ -30,13 +30,17 @@ def evaluate(rest: list[str]) -> Work:
         Args:
             run: run directory of `adapt` or `pretrain`, or hf://owner/name.
             task: task name or file; if left out, the task of the adaptation.
-            split: train, validation or test.
+            split: the split to score.
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        from mpt.rundir.found import find_run
+        from mpt.config.ranges import refuse_outside
+        from mpt.recipes.checks import check_task
+        from mpt.rundir.found import find_trained
 
-        folder = find_run(run)
+        folder = find_trained(run)
+        check_task(folder, task)
+        refuse_outside("rows", rows)
 
         def score() -> None:
             from mpt.inference.predict import evaluate
@@ -77,19 +81,27 @@ def predict(rest: list[str]) -> Work:
             strict: write nothing unless every line can be read.
         """
         if input and not input.is_file():
-            raise UserError(f"{input}: no such file")
-        from mpt.rundir.found import find_run
+            from mpt.system.paths import missing
 
-        folder = find_run(run)
+            raise UserError(missing(input, "file"))
+        from mpt.recipes.checks import check_task
+        from mpt.rundir.found import find_trained
+
+        folder = find_trained(run)
+        check_task(folder, task)
 
         def answer() -> None:
             from mpt.data.files import ENCODING
-            from mpt.inference.predict import open_run, predict, predict_file
+            from mpt.inference.predict import CHUNK, open_run, predict, predict_file
+            from mpt.system.said import say
 
             ready = open_run(folder, task, index)
             if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
                 sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
-            lines = predict(ready, sys.stdin, "standard input", strict)
+            typed = not input and sys.stdin.isatty()
+            if typed:
+                say("type an input and Enter, Ctrl-D behind the last")
+            lines = predict(ready, sys.stdin, "standard input", strict, 1 if typed else CHUNK)
             for line in predict_file(ready, input, strict) if input else lines:
                 print(line, flush=True)
 
@@ -113,9 +125,9 @@ def serve(rest: list[str]) -> Work:
         """
         if not run:
             raise UserError("serve: name at least one run directory")
-        from mpt.rundir.found import find_run
+        from mpt.rundir.found import find_trained
 
-        folders = [find_run(name) for name in run]
+        folders = [find_trained(name) for name in run]
 
         def answer() -> None:
             try:
@@ -144,15 +156,18 @@ def export(rest: list[str]) -> Work:
             format: folders that `peft` can load, or plain arrays with a README.
             out: the folder to write; RUN/peft or RUN/embeddings if left out.
         """
-        from mpt.rundir.found import find_run
+        from mpt.rundir.earlier import check_new
+        from mpt.rundir.found import find_trained
         from mpt.system.paths import run_path
 
-        folder = find_run(run)
+        folder = find_trained(run)
+        place = run_path(out) if out else folder / format
+        check_new(place)
 
         def write() -> None:
             from mpt.interop.exporting import export_run
 
-            print(f"Prompts in {export_run(folder, format, run_path(out) if out else None)}")
+            print(f"Prompts in {export_run(folder, format, place)}")
 
         return Work(write, f"exporting {run}")
 
@@ -182,11 +197,13 @@ def import_(rest: list[str]) -> Work:
                 tokenizer does, and as PEFT's users do who call it without further options.
         """
         from mpt.catalog.library import find_tasks
+        from mpt.rundir.earlier import check_new
         from mpt.system.paths import run_path
 
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; PEFT's save_pretrained writes one")
         find_tasks("import", task)
+        check_new(run_path(out))
 
         def make() -> None:
             from mpt.interop.importing import import_adapter

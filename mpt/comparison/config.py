@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mpt.config.methods import AdaptConfig
 from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig, TrackerName
 from mpt.config.ranges import check_ranges
-from mpt.errors import UserError
+from mpt.errors import UserError, nearest
 
 # What is shown, not how it is made: whatever of it is in the run directory serves any of these.
 SHOWN = ("methods", "targets", "shots", "reference", "goal")
+
+# The names of all entries, which are described where the methods' code is: that needs JAX.
+ENTRY_NAMES = (
+    "hard prompt",
+    "hard prompt, calibrated",
+    "universal prompt, not adapted",
+    "universal prompt, not adapted, calibrated",
+    "universal prompt, adapted",
+    "universal prompt, factors adapted",
+    "the same, not pretrained",
+    "prompt tuning from vocabulary",
+    "prompt tuning from instruction",
+    "SPoT",
+    "ATTEMPT",
+    "ULPT",
+    "DePT",
+    "ADePT",
+    "prefix tuning",
+    "LoRA",
+    "full fine-tuning",
+    "in-context examples",
+    "largest class",
+    "counting words",
+    "linear probe",
+    "copy the input",
+)
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Refuses what is no entry of a comparison, and a comparison without any."""
+    if unknown := [name for name in names if name not in ENTRY_NAMES]:
+        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRY_NAMES)}")
+    if not names:
+        raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRY_NAMES)}")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from mpt.adaptation.result import Result
 from mpt.comparison.entries import OURS
 from mpt.comparison.estimates import Comparison, first_step, head_start, interval, seconds, trained
 from mpt.metrics.interval import Estimate
-from mpt.render.console import short as two_digits
 from mpt.rundir.plain_json import json_text
+from mpt.system.quantities import short as two_digits
 
 NEVER = "–"
 FEW = 2  # targets of which the printed table has columns, in 80 columns

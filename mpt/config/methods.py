@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 from mpt.config.options import AdaptOptions
 
@@ -152,3 +153,22 @@ class AdaptConfig(AdaptOptions):
     lora: LoraConfig = LoraConfig()
     full: FullConfig = FullConfig()
     examples: ExamplesConfig = ExamplesConfig()
+
+
+def suited(method: MethodName, have_classes: bool) -> MethodName:
+    """The method itself, or the one that suits the tasks: a class head, if all of them have class words."""
+    if method != AUTO:
+        return method
+    return "classifier" if have_classes else "prompt"
+
+
+def idle_options(method: MethodName) -> Sequence[str]:
+    """The options of ``AdaptConfig`` that make no difference to a run of a method.
+
+    They are what other methods would be told, and what is measured beside it.
+
+    >>> idle_options("prompt")[:3], "lora" in idle_options("lora")
+    (['baselines', 'classifier', 'spot'], False)
+    """
+    options = {field.name for field in fields(AdaptConfig)}
+    return ["baselines", *(name for name in get_args(MethodName) if name in options - {method})]

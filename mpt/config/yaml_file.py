@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mpt.errors import UserError, first_line, nearest, one_line
-from mpt.system.paths import AnyPath
+from mpt.system.paths import AnyPath, missing
 
 Config = TypeVar("Config")
 
@@ -30,6 +31,7 @@ def find_config(name: str, folder: Path = Path()) -> Path:
     if (folder / name).is_file():
         return folder / name
     known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
+    known += [path.name for path in folder.glob("*.yaml")]
     raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
 
 
@@ -104,7 +106,7 @@ def read_yaml(path: AnyPath) -> dict[Any, Any]:
     try:
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(missing(path, "file")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {first_line(error)}") from None
     except YAMLError as error:
@@ -142,7 +144,7 @@ def from_plain(
     for name, item in value.items():
         full = f"{key}.{name}" if key else str(name)
         if name not in fields:
-            raise UserError(f"{where}: unknown key '{full}'; {nearest(str(name), fields)}")
+            raise UserError(f"{where}: unknown key '{full}'; {_meant(str(name), kind)}")
         inner = getattr(default, name) if default else _default(fields[name])
         built[name] = _convert(types_of[name], item, where, full, inner)
     missing = [
@@ -159,6 +161,16 @@ def from_plain(
         return dataclasses.replace(default, **built) if default else kind(**built)  # type: ignore[type-var]
     except UserError as error:
         raise UserError(f"{where}: {key}{'.' if key else ''}{error}") from None
+
+
+def _meant(name: str, kind: type) -> str:
+    """The hint about an unknown key: the nearest known one, also of a section, or all of them."""
+    own, inner = get_type_hints(kind), dict[str, str]()
+    for section, each in own.items():
+        for key in get_type_hints(each) if dataclasses.is_dataclass(each) else ():
+            inner.setdefault(key, f"{section}.{key}")
+    within = [] if get_close_matches(name, own) else get_close_matches(name, inner, n=1, cutoff=0.8)
+    return f"did you mean '{inner[within[0]]}'?" if within else nearest(name, own)
 
 
 def _default(field: dataclasses.Field) -> Any:

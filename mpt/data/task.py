@@ -16,7 +16,7 @@ from mpt.data.splits import Columns
 from mpt.data.text.example import Example, Scoring
 from mpt.data.text.messages import ASKED, COLUMNS, Turn, answered, asked, by_reply
 from mpt.errors import UserError, nearest, warn
-from mpt.metrics import NEEDS
+from mpt.metrics import METRICS, NEEDS
 
 # Which of the assistant's turns in a conversation are learned.
 Turns = Literal["last", "all"]
@@ -103,6 +103,9 @@ class Task:
         words = list(self.verbalizer.values())
         if len(set(words)) < len(words):
             raise UserError(f"task {self.name}: verbalizer: two labels share one word; give each its own")
+        if unknown := [metric for metric in self.metrics if metric not in METRICS]:
+            hint = nearest(str(unknown[0]), METRICS)
+            raise UserError(f"task {self.name}: metric '{unknown[0]}' is unknown; {hint}")
         for metric, attribute in NEEDS.items():
             if metric in self.metrics and not getattr(self, attribute):
                 raise UserError(f"task {self.name}: metric {metric} needs a {attribute}; give the task one")

@@ -52,10 +52,11 @@ def is_task_file(name: str) -> bool:
 def from_anywhere(name: str) -> str:
     """Makes the name of a task valid in every folder: the path of a task file becomes absolute.
 
-    >>> from_anywhere("movies"), Path(from_anywhere("reviews.yaml")).is_absolute()
+    >>> from_anywhere("movies"), Path(from_anywhere("reviews.yaml:long")).is_absolute()
     ('movies', True)
     """
-    return str(Path(name).absolute()) if is_task_file(name) else name
+    file, colon, template = name.partition(":")
+    return f"{Path(file).absolute()}{colon}{template}" if is_task_file(file) else name
 
 
 def read_task(path: Path) -> Task:

@@ -27,9 +27,10 @@ from mpt.data.files import (
     unreadable,
 )
 from mpt.data.records import MISSING, Blank, Fault, Record
+from mpt.data.splits import SPLITS
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import class_tokens, encode, warn_of_cut
-from mpt.errors import PartlyDone, UserError
+from mpt.errors import PartlyDone, UserError, nearest
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods import METHODS
@@ -162,13 +163,15 @@ def _task(task: str | Task, card: Card) -> Task:
 
 def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
     """Scores a run on ``rows`` examples of a split, or on all for 0, by the task's metrics."""
-    refuse_outside("rows", rows)
     ready = open_run(run, task, index)
     return scored(ready, with_data(ready.task, run), split, rows)
 
 
 def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
     """Scores a loaded prompt on ``count`` examples of a split, or on all for 0, by the task's metrics."""
+    if split not in SPLITS:
+        raise UserError(f"evaluate: no split '{split}'; {nearest(split, SPLITS)}")
+    refuse_outside("rows", count)
     examples = task.sample(split, count)
     tokenizer = ready.pretrained.tokenizer
     encoded = ready.encode(examples)
@@ -188,7 +191,9 @@ def with_data(task: Task, run: AnyPath) -> Task:
     return find_task(given)
 
 
-def predict(ready: Ready, lines: Iterable[str], where: str, strict: bool = False) -> Iterator[str]:
+def predict(
+    ready: Ready, lines: Iterable[str], where: str, strict: bool = False, at_once: int = CHUNK
+) -> Iterator[str]:
     """Yields one JSON line per input line: the label and the probability of each label, or a text.
 
     The n-th answer is the n-th line's: a blank one is answered by null, and one that cannot be read by an
@@ -198,12 +203,13 @@ def predict(ready: Ready, lines: Iterable[str], where: str, strict: bool = False
         lines: JSON objects with the columns of the template; or plain texts, if it has only one column.
         where: the name of the input in error messages.
         strict: whether to check all lines before the first answer.
+        at_once: lines that are read before their answers are written.
 
     Raises:
         PartlyDone: some lines have no answer; it is raised after the last.
         UserError: if strict, the first line that cannot be read.
     """
-    return _answered(ready, _inputs(ready.task, numbered(where, lines)), strict, OF_A_FILE)
+    return _answered(ready, _inputs(ready.task, numbered(where, lines)), strict, OF_A_FILE, at_once)
 
 
 def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str]:
@@ -218,13 +224,15 @@ def predict_file(ready: Ready, path: Path, strict: bool = False) -> Iterator[str
     return _answered(ready, rows, strict, of_all)
 
 
-def _answered(ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...]) -> Iterator[str]:
+def _answered(
+    ready: Ready, inputs: Iterator[Input], strict: bool, of_all: tuple[str, ...], at_once: int = CHUNK
+) -> Iterator[str]:
     """Yields the answer to each input.
 
     Args:
         of_all: how the kinds of faults begin that no row is free of: the first of them ends the answers.
     """
-    chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, CHUNK)], [])
+    chunks = iter(lambda: [_as_read(ready, each) for each in islice(inputs, at_once)], [])
     if strict:
         chunks = list(chunks)
         for _, fault in (each for chunk in chunks for each in chunk):

@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mpt.config.methods import AUTO, AdaptConfig
+from mpt.config.methods import AdaptConfig, suited
 from mpt.data.task import Task
 from mpt.methods.record import Method
 
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
-    """The config with the method that suits its tasks, where it names none.
-
-    It is prompt tuning: with a class head, if all tasks have class words.
-    """
-    if config.method != AUTO:
-        return config
-    return replace(config, method="classifier" if all(task.choices for task in tasks) else "prompt")
+    """The config with the method that suits its tasks, where it names none."""
+    return replace(config, method=suited(config.method, all(task.choices for task in tasks)))
 
 
 def options_of(config: AdaptConfig, method: Method) -> Any:

@@ -55,7 +55,8 @@ class Method:
         has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared.
         late: its prompts can enter before a later layer than the first.
         keep: what is saved of a trained model; None: it is scored, and nothing is saved.
-        compared: it is an entry of `mpt compare` under its title; else entries there say how it starts.
+        compared: it is an entry of `mpt compare` under its title, one of its ENTRY_NAMES; else entries there
+            say how it starts.
     """
 
     name: str

@@ -15,7 +15,9 @@ from mpt.plan.here.refusals import refuse
 from mpt.plan.here.work import Config, evaluation_flops
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Planned, stages
-from mpt.render.console import UNKNOWN, duration, number, print_table, short, table
+from mpt.render.console import UNKNOWN, number, print_table, table
+from mpt.system.quantities import duration, short
+from mpt.system.said import say
 from mpt.training.stage import SAMPLE
 
 # Programs that are compiled for each training stage, since batches differ in size, and for each evaluation.
@@ -32,6 +34,7 @@ def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
         UserError: the run itself would be refused.
     """
     importing = time.process_time()
+    say(f"reading the shape of the model {config.model.name}")
     pretrained, console = outline(config.model), Console(highlight=False)
     tasks, planned = stages(config, pretrained)
     refuse(config, tasks, pretrained)
@@ -128,6 +131,7 @@ def _seconds(
 
 def _time_table(seconds: Mapping[str, float | None]) -> Table:
     shown = table("time on this machine", [""])
+    shown.show_header = False
     for name, each in seconds.items():
         shown.add_row(name, UNKNOWN if each is None else duration(each))
     shown.add_section()

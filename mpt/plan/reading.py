@@ -21,6 +21,7 @@ from mpt.data.tokenise import encode, first_token
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_tokenizer
 from mpt.loading.shapes import abstract_backbone, local_path
+from mpt.system.said import say
 from mpt.training.stage import SAMPLE, Lengths
 
 AMONG = 2000  # the rows whose tokens are counted are drawn from the first so many
@@ -81,6 +82,7 @@ class Reading:
             pretrained: see ``outline``.
         """
         task, layout = find_task(name), pretrained.backbone.layout
+        say(f"counting the rows of {task.name}")
         rows = {split: _count(task, split) for split in SPLITS}
         if not task.source.is_local or pretrained.tokenizer.name_or_path == GUESSED:
             labels = CLASS_TOKENS if task.choices else TEXT_TOKENS

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from mpt.plan.plans import Plan, mesh_name, rows_of
 from mpt.plan.search import Try, best
-from mpt.render.console import UNKNOWN, number, print_table, short, table
+from mpt.render.console import UNKNOWN, number, print_table, table
+from mpt.system.quantities import short
 
 GIB = 2**30
 BASES = {

@@ -17,6 +17,7 @@ from mpt.adaptation.result import Result, read_results, undefined, write_results
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import BASELINES
+from mpt.config.methods import idle_options
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.errors import warnings_once
@@ -49,9 +50,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     tasks = check_adapt(config)
     check_baseline(config.baseline, tasks)
     suited = for_tasks(config, tasks)
-    # What other methods would be told makes no difference to this run, nor what is measured beside it.
-    others = [name for name, each in METHODS.items() if each.options and name != suited.method]
-    run = RunDir.look(config.out, config, free=[*others, "baselines"])
+    run = RunDir.look(config.out, config, free=idle_options(suited.method))
     if finished := read_results(run.path):
         return finished
     config = suited

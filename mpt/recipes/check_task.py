@@ -105,7 +105,7 @@ def check_task(name: str, model: str = "") -> None:
     surveys = _surveyed(task, faults) if task else None
     for line in faults.lines():
         console.print(line, soft_wrap=True)
-    if task and surveys:
+    if task and surveys and surveys.splits:
         print_table(console, _table(surveys.splits))
         for line in _notes(task, surveys):
             console.print(line, soft_wrap=True)

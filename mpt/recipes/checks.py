@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from mpt.catalog.library import find_sequence, find_tasks
-from mpt.comparison.config import CompareConfig
-from mpt.config.methods import AdaptConfig
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+
+from mpt.catalog.library import find_sequence, find_task, find_tasks
+from mpt.comparison.config import SHOWN, CompareConfig, check_methods
+from mpt.config.methods import AdaptConfig, idle_options, suited
 from mpt.config.options import ContinualConfig, PretrainConfig
 from mpt.data.task import Task
 from mpt.errors import UserError
-from mpt.rundir.found import check_out, check_start
-from mpt.system.paths import is_remote, run_path
+from mpt.rundir.earlier import earlier
+from mpt.rundir.found import check_start
+from mpt.rundir.tracking import check_installed
+from mpt.system.paths import AnyPath, is_remote, run_path
 
 
-def _check_out(out: str) -> None:
-    """Refuses a folder here that holds something else; the run itself looks into a bucket."""
-    if not is_remote(out):
-        check_out(out)
+def check_folder(
+    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tasks: Sequence[Task]
+) -> None:
+    """Refuses a folder that holds another run or something else; the run itself looks into a bucket.
+
+    Args:
+        config: as it is to be kept in the folder.
+        tasks: its targets.
+    """
+    check_installed(config.track)
+    if is_remote(config.out):
+        return
+    free: Sequence[str] = SHOWN if isinstance(config, CompareConfig) else ()
+    if isinstance(config, AdaptConfig):
+        free = idle_options(suited(config.method, all(task.choices for task in tasks)))
+    earlier(config.out, config, free)
 
 
 def check_pretrain(config: PretrainConfig) -> list[Task]:
@@ -25,7 +43,6 @@ def check_pretrain(config: PretrainConfig) -> list[Task]:
         UserError: they are too few or unknown, or an option does not go with another.
     """
     check_sources(config)
-    _check_out(config.out)
     return find_tasks("pretrain", config.tasks)
 
 
@@ -50,7 +67,7 @@ def check_adapt(config: AdaptConfig) -> list[Task]:
     tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
-    _check_places(config)
+    _check_start(config)
     return tasks
 
 
@@ -64,8 +81,9 @@ def check_compare(config: CompareConfig) -> list[Task]:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
     if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
-    _check_out(config.out)
-    return find_tasks("compare", (*config.targets, *config.tune.tasks))
+    check_methods((*config.methods, config.reference))
+    tasks = (*config.pretrain.tasks, *config.targets, *config.tune.tasks)
+    return find_tasks("compare", tasks)[len(config.pretrain.tasks) :]
 
 
 def check_continual(config: ContinualConfig) -> list[Task]:
@@ -76,12 +94,21 @@ def check_continual(config: ContinualConfig) -> list[Task]:
             is not there.
     """
     tasks = find_sequence(config.tasks)
-    _check_places(config)
+    _check_start(config)
     return tasks
 
 
-def _check_places(config: AdaptConfig | ContinualConfig) -> None:
-    """Refuses a folder for the run, or a prompt to start from, that cannot be meant."""
-    _check_out(config.out)
+def check_task(run: AnyPath, task: str) -> None:
+    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows."""
+    known: set[str] = set()
+    for card in (run / "prompts").glob("*.json"):
+        with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
+            known |= {*json.loads(card.read_text(encoding="utf-8"))["templates"]}
+    if task and task not in known:
+        find_task(task, known)
+
+
+def _check_start(config: AdaptConfig | ContinualConfig) -> None:
+    """Refuses a prompt to start from that cannot be meant."""
     if config.prompt and not run_path(config.out).exists():  # a finished run is read back without it
         check_start(config.prompt)

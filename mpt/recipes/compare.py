@@ -12,13 +12,13 @@ import numpy as np
 from rich.console import Console
 
 from mpt.adaptation.result import Result
-from mpt.catalog.library import find_tasks, name_of
+from mpt.catalog.library import name_of
 from mpt.comparison import tables, tuning
 from mpt.comparison.config import SHOWN, CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.errors import UserError, nearest, warnings_once
+from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
@@ -122,22 +122,9 @@ def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
 def check(config: CompareConfig) -> None:
     """Refuses what cannot be run, before anything is."""
     check_compare(config)
-    check_methods((*config.methods, config.reference))
     tuning.check(config)
-    universal = any(ENTRIES[name].universal for name in config.methods)
-    find_tasks(
-        "compare", (*(config.pretrain.tasks if universal else ()), *config.targets, *config.tune.tasks)
-    )
     if not any(cells(config)):
         raise UserError("compare: methods: none of them applies to a target")
-
-
-def check_methods(names: Sequence[str]) -> None:
-    """Refuses what is no entry of a comparison, and a comparison without any."""
-    if unknown := [name for name in names if name not in ENTRIES]:
-        raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRIES)}")
-    if not names:
-        raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRIES)}")
 
 
 def _tune(

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +16,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
 from tensorboardX.summary import scalar
 
-from mpt.config.yaml_file import differences, dump_config, load_config, to_plain
-from mpt.errors import UserError
+from mpt.config.yaml_file import dump_config, to_plain
 from mpt.rundir.checkpoint import Checkpoints
-from mpt.rundir.found import check_out, left_over
+from mpt.rundir.earlier import check_new, earlier
 from mpt.rundir.tracking import Trackers, check_installed
 from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, run_title, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
@@ -43,7 +42,7 @@ class RunDir:
         self.path, self._trackers = path, trackers
         self.name, self.title = name or str(path), name or run_title(path)
         self._config: Any = None  # what is still to be written
-        self._left_over: list[AnyPath] = []
+        self._left_over: Sequence[AnyPath] = ()
 
     @classmethod
     def open(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
@@ -56,8 +55,6 @@ class RunDir:
     def look(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
         """The run that is in a folder, or is to begin there; nothing is written before ``begin``.
 
-        A run of another config that has trained no step, as a mistyped command leaves it, gives way.
-
         Args:
             path: the run directory.
             config: the options of the run.
@@ -68,33 +65,10 @@ class RunDir:
                 installed.
         """
         check_installed(config.track)
-        check_out(path)
+        found = earlier(path, config, free)
         folder, has_trackers = run_path(path), config.track and is_primary()
         run = cls(folder, Trackers(config.track, folder, to_plain(config)) if has_trackers else None)
-        saved = run.path / "config.yaml"
-        if not saved.exists():
-            run._config = config
-            return run
-        try:
-            # Read as a dataclass, so that options added by a later version have their defaults.
-            old, new = to_plain(load_config(type(config), saved)), to_plain(config)
-        except UserError:  # it is of another command
-            left = left_over(run.path)
-            if left is None:
-                raise
-            run._config, run._left_over = config, left
-            return run
-        fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
-        changed = differences(*map(_without_mesh, fixed))
-        left = left_over(run.path) if changed else []
-        if left is None:
-            raise UserError(
-                f"{run.path} holds a run of another config ({'; '.join(changed[:3])}); "
-                "give another folder with --out, or remove this one"
-            )
-        run._left_over = left
-        if changed or any(old[name] != new[name] for name in free):
-            run._config = config
+        run._config, run._left_over = None if found.same else config, found.left_over
         return run
 
     def begin(self) -> None:
@@ -105,7 +79,7 @@ class RunDir:
                 file.unlink(missing_ok=True)
         if self._config is not None:
             write_atomic(self.path / "config.yaml", dump_config(self._config))
-        self._config, self._left_over = None, []
+        self._config, self._left_over = None, ()
 
     def metrics(self, stage: str) -> Metrics:
         """The metrics of a training stage."""
@@ -119,13 +93,6 @@ class RunDir:
     def checkpoints(self, stage: str) -> Checkpoints:
         """The checkpoints of a training stage."""
         return Checkpoints(self.path / stage / "checkpoints")
-
-
-def _without_mesh(plain: Any) -> Any:
-    """A config without its meshes, which say where a run is computed and do not change its results."""
-    if not isinstance(plain, dict):
-        return plain
-    return {name: _without_mesh(value) for name, value in plain.items() if name != "mesh"}
 
 
 class Metrics:
@@ -217,8 +184,7 @@ def atomic_folder(path: AnyPath) -> Iterator[Path]:
     Raises:
         UserError: ``path`` exists already.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} exists already; give another folder with --out, or remove this one")
+    check_new(path)
     if is_remote(path):
         with TemporaryDirectory() as scratch:
             yield Path(scratch)

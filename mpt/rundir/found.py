@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpt.errors import UserError
-from mpt.system.paths import AnyPath, finished_run, is_remote, run_path
+from mpt.system.paths import AnyPath, finished_run, is_remote, missing, run_path
 
 VECTORS = ".safetensors"  # the ending of a prompt's file
-# What a run writes before its first step.
-BEFORE_TRAINING = ("config.yaml", "draws.json", "cost.json")
 
 
 def find_run(folder: str | AnyPath) -> AnyPath:
@@ -20,7 +18,20 @@ def find_run(folder: str | AnyPath) -> AnyPath:
     """
     run = finished_run(folder)
     if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: {_lacking(run)}")
+        raise UserError(_lacking(run))
+    return run
+
+
+def find_trained(folder: str | AnyPath) -> AnyPath:
+    """The run directory of that name, for a command that uses its prompts.
+
+    Raises:
+        UserError: there is none, its prompts are still to come, or they are those of runs inside it.
+    """
+    run = find_run(folder)
+    has_figures_alone = (run / "results.json").is_file() and not _inside(run, "*")
+    if not has_figures_alone and not any((run / "prompts").glob(f"*{VECTORS}")):
+        find_prompt(run, "universal")
     return run
 
 
@@ -34,19 +45,31 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
     if file.is_file():
         return file
     known = sorted(path.stem for path in (run / "prompts").glob(f"*{VECTORS}"))
+    inside = _inside(run, name) or _inside(run, "*")
     if known:
         hint = f"it has {', '.join(known)}"
+    elif inside:
+        hint = f"a run inside it has one: {inside[0]}"
     elif (run / "config.yaml").is_file():
         hint = "let its run finish first"
     else:
-        hint = _lacking(run)
-    raise UserError(f"{run}: no prompt '{name}' in it; {hint}" if run.is_dir() else f"{run}: {hint}")
+        raise UserError(_lacking(run))
+    raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
+
+
+def _inside(run: AnyPath, prompt: str) -> list[AnyPath]:
+    """The runs within a run, such as a comparison's, that have a prompt of that name."""
+    found = [*run.glob(f"*/prompts/{prompt}{VECTORS}"), *run.glob(f"*/*/prompts/{prompt}{VECTORS}")]
+    return sorted({path.parents[1] for path in found})
 
 
 def _lacking(run: AnyPath) -> str:
-    """Why a folder is no run directory, and what makes one."""
-    what = "no run directory (it has no config.yaml)" if run.exists() else "no such folder"
-    return f"{what}; `mpt pretrain` and `mpt adapt` make one, where --out says"
+    """Why a folder is no run directory, and which one is, or what makes one."""
+    makes = "`mpt pretrain` and `mpt adapt` make one, where --out says"
+    if not run.exists():
+        return missing(run, "folder", makes)
+    inside = sorted(path.parent for path in run.glob("*/config.yaml"))
+    return f"{run}: no run directory (it has no config.yaml); {f'{inside[0]} is one' if inside else makes}"
 
 
 def check_start(prompt: str) -> None:
@@ -55,35 +78,3 @@ def check_start(prompt: str) -> None:
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
     if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
-
-
-def check_out(path: str | AnyPath) -> None:
-    """Refuses a folder for a run that holds something else."""
-    folder = run_path(path)
-    above = () if is_remote(folder) else folder.parents  # a bucket has no folders
-    if file := next((parent for parent in above if parent.is_file()), None):
-        raise UserError(f"{folder} is below {file}, which is a file; give another folder with --out")
-    if folder.exists() and not (folder / "config.yaml").exists() and not _is_empty(folder):
-        raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
-
-
-def _is_empty(folder: AnyPath) -> bool:
-    """Whether a folder is empty, but for what a run leaves that was killed while it wrote its config."""
-    return folder.is_dir() and all(path.name.startswith(".config.yaml.") for path in folder.iterdir())
-
-
-def left_over(run: AnyPath) -> list[AnyPath] | None:
-    """The files of a run that has trained no step; None where one was trained, or something else is there.
-
-    The tasks that Python has written into it are not among them. A bucket is not searched.
-    """
-    if is_remote(run):
-        return None
-    files = [path for path in run.rglob("*") if path.is_file() and path.parent != run / "tasks"]
-    return files if all(map(_is_before_training, files)) else None
-
-
-def _is_before_training(file: AnyPath) -> bool:
-    if file.name == "metrics.jsonl":
-        return not file.read_bytes()
-    return file.name in BEFORE_TRAINING or file.name.startswith((".config.yaml.", "events.out.tfevents."))

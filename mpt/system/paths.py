@@ -7,6 +7,7 @@ once it is complete. A run that is a model of the Hugging Face hub is fetched, a
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 import fsspec.config
@@ -78,6 +79,23 @@ def run_title(run: AnyPath) -> str:
     'runs/glue'
     """
     return "/".join((run if is_remote(run) else run.absolute()).parts[-2:])
+
+
+def missing(path: AnyPath, what: str, otherwise: str = "") -> str:
+    """That a file or folder is not there, and which one beside it may be meant.
+
+    Args:
+        what: what it is: "file" or "folder".
+        otherwise: the hint where none is like it.
+
+    >>> missing(Path("setpu.py"), "file"), missing(Path("gone/for/ever"), "folder")
+    ('setpu.py: no such file; did you mean setup.py?', 'gone/for/ever: no such folder')
+    """
+    beside = [] if is_remote(path) or not path.parent.is_dir() else path.parent.iterdir()
+    names = [each.name for each in beside if (each.is_dir() if what == "folder" else each.is_file())]
+    close = get_close_matches(path.name, names, n=1, cutoff=0.75)
+    hint = f"did you mean {path.parent / close[0]}?" if close else otherwise
+    return f"{path}: no such {what}" + (f"; {hint}" if hint else "")
 
 
 def upload(path: AnyPath, content: bytes) -> None:

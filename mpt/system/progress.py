@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from mpt.system.processes import is_primary
+from mpt.system.quantities import duration
 from mpt.system.said import LINE_EVERY
 
 DRAWN_EVERY = 0.5  # seconds between updates in a notebook
@@ -25,7 +26,7 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, done: int = 0):
-        self._title, self._total, self._done, self._initial = title, total, done, done
+        self._title, self._total, self._done = title, total, done
         self._console = Console(stderr=True, quiet=not is_primary())
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -37,7 +38,8 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         self._bar = self._bars.add_task(title, total=total, completed=done, figures="")
-        self._began = self._shown = time.monotonic()
+        self._shown = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first step ended, which compiles, and which
         self._cell: Any = None
 
     def __enter__(self) -> Progress:
@@ -63,8 +65,13 @@ class Progress:
                 self._cell.update(self._bars)
         elif not self._console.is_terminal and (last or now - self._shown > LINE_EVERY):
             self._shown = now
-            seconds_left = (now - self._began) / (self._done - self._initial) * (self._total - self._done)
-            self._console.print(
-                f"{self._title}: {self._done}/{self._total}, {figures}, {seconds_left:.0f} s left",
-                soft_wrap=True,
-            )
+            line = f"{self._title}: {self._done}/{self._total}, {figures}{self._left(now)}"
+            self._console.print(line, soft_wrap=True)
+        self._first = self._first or (now, self._done)
+
+    def _left(self, now: float) -> str:
+        """How long the rest takes, by the steps behind the first; empty where that cannot be told."""
+        if self._first is None or self._done == self._total:
+            return ""
+        since, first = self._first
+        return f", {duration((now - since) / (self._done - first) * (self._total - self._done))} left"

@@ -100,12 +100,21 @@ def test_columns_of_one_name_are_refused():
         (ROWS, {"name": "a/b"}, "task 'a/b': name it with letters"),
         (ROWS, {"instrution": "x"}, "no part 'instrution'; did you mean 'instruction'?"),
         (ROWS, {"template": "{a b}"}, "is not a column name"),
+        (ROWS, {"template": "{txt}"}, "no row has a column 'txt'; they have text, label, id"),
+        (ROWS, {"label": "stars", "verbalizer": {}}, "no row has a column 'stars'"),
+        (ROWS, {"group": "about"}, "no row has a column 'about'"),
+        (ROWS, {"metrics": "acuracy"}, "metric 'acuracy' is unknown; did you mean 'accuracy'?"),
+        (ROWS, {"metrics": ["accuracy", "f2"]}, "metric 'f2' is unknown"),
     ],
 )
 def test_mistake_is_told(rows, options, message):
     with pytest.raises(mpt.UserError) as error:
         make_task(rows, **options)
     assert message in str(error.value)
+
+
+def test_one_metric_is_a_list_of_one():
+    assert make_task(ROWS, metrics="macro_f1").metrics == ("macro_f1",)
 
 
 def test_written_task_reads_as_it_was(tmp_path):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from toys import ROOT, refused
+from toys import ROOT, refused, write_task
 
 from mpt import cli
 from mpt.commands.help import overview
@@ -77,12 +77,34 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
             "gone: no such folder; `mpt pretrain` and `mpt adapt` make",
         ),
         ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` make"),
+        ("adapt --task mpt/tasks/offline.py", "mpt/tasks/offline.py is no task file: write one, such as"),
+        ("adapt --task movies --prompt testz", "testz: no such folder; did you mean tests?"),
+        (
+            "compare --targets movies --methods LoAR",
+            "compare: methods: no method 'LoAR'; did you mean 'LoRA'?",
+        ),
+        ("compare --targets movies --reference LoAR", "no method 'LoAR'; did you mean 'LoRA'?"),
+        (
+            "compare --targets movies --pretrain.tasks produts",
+            "task 'produts' is unknown; did you mean 'products'?",
+        ),
+        ("tasks check READMEE.yaml", "READMEE.yaml: no such file"),
+        ("predict tests --input READMEE.md", "READMEE.md: no such file; did you mean README.md?"),
         ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
         ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
     ],
 )
 def test_what_is_missing_is_named(capsys, arguments, message):
     assert message in refused(capsys, *arguments.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("adapt", "--task"), ("compare", "--targets"), ("pretrain", "--tasks")]
+)
+def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, command, option):
+    file = write_task(tmp_path, "tone")
+    error = refused(capsys, command, str(file))
+    assert error == f"mpt: {command}: {file} is a task file, no config; give it as {option} {file}\n"
 
 
 @pytest.mark.parametrize("order", [Order, PlanOrder])
@@ -107,6 +129,24 @@ MISTAKES = {
         "adapt few_shot",
         "pretrain",
         "compare",
+        "compare --targets movies --methods LoAR",
+        "compare --targets movies --pretrain.tasks produts",
+        "pretrain --tasks movies bbc --out {trained}",
+        "adapt --task movies --out {trained}",
+        "adapt --task movies --out {trained} --dry-run",
+        "compare --targets movies --out {trained}",
+        "continual --tasks movies bbc --out {trained}",
+        "evaluate {trained} --task moveis",
+        "evaluate {trained} --rows -1",
+        "evaluate {trained} --split tset",
+        "predict {trained} --task moveis",
+        "predict {trained} --input gone.txt",
+        *(
+            f"{command} {{compared}}"
+            for command in ("predict", "evaluate", "export", "serve", "inspect", "bank add")
+        ),
+        "export {trained} --out {trained}",
+        "import {trained} --model x --task movies --out {trained}",
         "predict gone",
         "serve gone",
     ),
@@ -118,10 +158,24 @@ SLOW = {
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
-def test_a_mistake_is_answered_before_anything_slow_is_imported(kind):
+def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
+    """Of a folder too that holds another run, which has been trained."""
+    (tmp_path / "config.yaml").write_text(f"out: {tmp_path}\nseed: 7\n")
+    (tmp_path / "results.json").write_text("[]")
+    made = tmp_path / "compared" / "movies" / "LoRA" / "prompts" / "adapted.safetensors"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
+    (tmp_path / "compared" / "results.json").write_text("{}")
+    mistakes = [
+        mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
+    ]
     program = (
         "import sys; from mpt.cli import main\n"
-        f"for arguments in {MISTAKES[kind]}: assert main(arguments.split()) == 2, arguments\n"
+        "def status(arguments):\n"
+        "    try: return main(arguments.split())\n"
+        "    except SystemExit as end: return end.code\n"
+        f"for arguments in {mistakes}: assert status(arguments) == 2, arguments\n"
         f"slow = {set(SLOW[kind])} & sys.modules.keys(); assert not slow, slow"
     )
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
@@ -173,6 +227,8 @@ HEAVY = {
 
 def test_every_slow_command_says_what_it_does_before_jax_is_imported(tmp_path):
     (tmp_path / "config.yaml").write_text("out: here\n")
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "universal.safetensors").touch()
     lines = [f"{name} {rest.replace('RUN', str(tmp_path))}".split() for name, rest in HEAVY.items()]
     program = (
         "import contextlib, io, sys\n"

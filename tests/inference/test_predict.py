@@ -164,6 +164,24 @@ def test_rows_in_front_of_where_a_file_breaks_off_have_their_answers(predict, ex
     assert "not whole gzip data" in predict.told
 
 
+def test_what_is_typed_is_answered_line_by_line(adapted, expected, monkeypatch, capsys):
+    """On a terminal, the next line is read once the last one's answer is there."""
+    answered = []
+
+    class Terminal(io.StringIO):
+        def __next__(self):
+            answered.append(capsys.readouterr().out)
+            return super().__next__()
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join(TEXTS)))
+    assert cli.main(["predict", str(adapted)]) == 0
+    first, *others = [*answered, capsys.readouterr().out]
+    assert first == "" and [json.loads(line) for text in others if text for line in [text]] == expected
+
+
 @pytest.mark.parametrize("gap", [1e-9, -1e-9, 4e-7, -4e-7, 0.0])
 def test_near_ties_are_decided_as_in_an_evaluation(toy, gap):
     task = find_task(toy["tone"])

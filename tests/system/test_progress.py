@@ -47,8 +47,16 @@ def test_notebook_shows_nothing_of_what_is_finished(cell):
     assert cell == []
 
 
-def test_log_has_lines(capsys):
-    with Progress("run: stage", 2) as bar:
-        bar.step("loss 2.000")
-        bar.step("loss 1.000")
-    assert capsys.readouterr().err == "run: stage: 2/2, loss 1.000, 0 s left\n"
+def test_log_has_lines_with_the_time_left(capsys, monkeypatch):
+    """A person's units; the first step compiles, so the time behind it counts."""
+    times = iter([0.0, 600.0, 640.0, 680.0, 720.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    with Progress("run: stage", 4) as bar:
+        for loss in (4, 3, 2, 1):
+            bar.step(f"loss {loss}")
+    assert capsys.readouterr().err.splitlines() == [
+        "run: stage: 1/4, loss 4",
+        "run: stage: 2/4, loss 3, 1.3 min left",
+        "run: stage: 3/4, loss 2, 40 s left",
+        "run: stage: 4/4, loss 1",
+    ]
