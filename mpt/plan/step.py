@@ -26,7 +26,9 @@ from mpt.types import Batch, Row, Shards
 
 def abstract_model(job: Job) -> Prompted:
     """The model that a job trains the prompts of."""
-    width = (backbone := abstract_backbone(**vars(job.model))).embedding.shape[1]
+    model = job.model
+    backbone = abstract_backbone(model.name, model.dtype, model.weights, model.remat, model.decoder_prompt)
+    width = backbone.embedding.shape[1]
 
     def build(backbone) -> Prompted:
         prompt, taught = _prompt(job, width), jnp.zeros((job.prompts, job.length, width))
