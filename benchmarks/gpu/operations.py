@@ -18,7 +18,8 @@ def longest_operations(folder: Path, count: int) -> list[dict[str, Any]]:
     Args:
         folder: what ``jax.profiler.trace`` has written.
     """
-    (file,) = folder.rglob("*.trace.json.gz")
+    traces = folder.rglob("*.trace.json.gz")
+    file = max(traces, key=lambda file: file.stat().st_mtime)  # an earlier one may lie there
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     threads = {
         (event["pid"], event["tid"]): event["args"]["name"]

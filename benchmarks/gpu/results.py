@@ -46,7 +46,7 @@ def table(results: Results, datasheet: float | None = None) -> str:
     """
     measured = results.value("peak", "mpt", "TFLOP/s")
     cases = list(dict.fromkeys(case for case, _ in results.found))
-    programs = list(dict.fromkeys(p for _, p in results.found if p not in ("PEFT", "profile")))
+    programs = list(dict.fromkeys(p for _, p in results.found if p not in ("PEFT", "profile", "all")))
     header = ["case", "PEFT rows/s", "program", "rows/s", "times", "PEFT GB", "GB", "share of memory"]
     header += ["of the peak", "of the datasheet", "cosine", "loss differs by"]
     lines, errors = [header, ["---"] * len(header)], []
@@ -60,7 +60,8 @@ def table(results: Results, datasheet: float | None = None) -> str:
         if "error" in line:
             errors.append(f"- {case}, {program}: {line['error']}")
     shown = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    others = [f"- {case}: {json.dumps(line)}" for (case, _), line in results.found.items() if case == "peak"]
+    about = ("machine", "peak")
+    others = [f"- {json.dumps(line)}" for (case, _), line in results.found.items() if case in about]
     return "\n\n".join(filter(None, (shown, "\n".join(others), "\n".join(errors)))) + "\n"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 import given
 from cases import BATCH, REAL, Scale, Setup, Step, tiny
-from duel import Ended, Worker
+from duel import Ended, Worker, machine
 from results import Results, table
 
 LOADING, LEAST = 120.0, 5.0  # seconds that a model may take to load; with less left, no case is begun
@@ -127,8 +127,8 @@ class Run:
 
     def _beside_peft(self, job: Job, found: dict[str, Any]) -> dict[str, float]:
         """How near mpt's gradient or answers are to PEFT's, if there are both."""
-        theirs = self._evidence(job.case, "PEFT")
-        if job.program == "PEFT" or "rows/s" not in found or not theirs.exists():
+        theirs, known = self._evidence(job.case, "PEFT"), self.results.has(job.case, "PEFT")
+        if job.program == "PEFT" or "rows/s" not in found or not (known and theirs.exists()):
             return {}
         a, b = np.load(self._evidence(job.case, job.program)), np.load(theirs)
         if job.request["job"] != "step":
@@ -142,13 +142,16 @@ class Run:
 
     def profile(self) -> None:
         """The operations of mpt's step that keeps the device from its peak the most."""
-        steps = {step_name(setup, step): (setup, step) for setup in self.scale.setups for step in setup.steps}
-        rates = {
-            case: line["TFLOP"] / line["step s"]
-            for (case, program), line in self.results.found.items()
-            if program == "mpt" and "TFLOP" in line
-        }
-        if not rates or any(case.startswith("profile") for case, _ in self.results.found):
+        if any(
+            program == "profile" and self.results.has(case, program) for case, program in self.results.found
+        ):
+            return
+        dtype = self.scale.setups[0].dtype
+        alike = [setup for setup in self.scale.setups if setup.dtype == dtype]
+        steps = {step_name(setup, step): (setup, step) for setup in alike for step in setup.steps}
+        lines = {case: self.results.found.get((case, "mpt"), {}) for case in steps}
+        rates = {case: line["TFLOP"] / line["step s"] for case, line in lines.items() if "TFLOP" in line}
+        if not rates:
             return
         setup, step = steps[case := min(rates, key=lambda case: rates[case])]
         request = self._step(setup, step) | {"job": "profile", "trace": str(self.scratch / "trace")}
@@ -179,6 +182,8 @@ def main() -> None:
         given.write_models(folder, scale)
         given.write_random_rows(folder, scale)
     run = Run(folder, options.scratch, scale, Results(options.results), clock)
+    if not run.results.has("machine", "all"):
+        run.results.add("machine", "all", machine())
     for setup in scale.setups:
         print(f"{clock.left():.0f} s left: {setup.name if setup.model else 'profile'}", flush=True)
         run.profile() if setup.profile else run.measure(setup)
