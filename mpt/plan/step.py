@@ -26,7 +26,9 @@ from mpt.types import Batch, Row, Shards
 
 def abstract_model(job: Job) -> Prompted:
     """The model that a job trains the prompts of."""
-    width = (backbone := abstract_backbone(**vars(job.model))).embedding.shape[1]
+    # How texts begin makes no difference to its shapes.
+    options = {name: value for name, value in vars(job.model).items() if name != "bos"}
+    width = (backbone := abstract_backbone(**options)).embedding.shape[1]
 
     def build(backbone) -> Prompted:
         prompt, taught = _prompt(job, width), jnp.zeros((job.prompts, job.length, width))
