@@ -16,7 +16,8 @@ from mpt.errors import UserError, one_line
 from mpt.types import Layout
 
 REPLY = "reply"  # any text that a template leaves as it is
-THINKING_OFF: dict[str, Any] = {"enable_thinking": False, "thinking": False}  # templates without such a switch ignore it
+# Templates without such a switch ignore it.
+THINKING_OFF: dict[str, Any] = {"enable_thinking": False, "thinking": False}
 
 
 class ReplyForm(NamedTuple):
