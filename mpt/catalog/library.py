@@ -153,12 +153,12 @@ def _find_task(name: str, others: Collection[str] = ()) -> Task:
         return read_task(Path(name))
     if not name:
         raise UserError("no task is named; give one with --task: a name from `mpt tasks`, or a task file")
-    if Path(name).is_file():
-        raise UserError(
-            f"{name} is no task file: write one, such as {Path(name).with_suffix('.yaml')}, with the lines "
-            f"source: {Path(name).name}, template: and label:"
-        )
     if name not in packaged_tasks():
+        if Path(name).is_file():
+            raise UserError(
+                f"{name} is no task file: write one, such as {Path(name).with_suffix('.yaml')}, with the "
+                f"lines source: {Path(name).name}, template: and label:"
+            )
         hint = nearest(name, [*packaged_tasks(), *others], "`mpt tasks` lists them")
         raise UserError(f"task '{name}' is unknown; {hint} (one of your own is a .yaml file)")
     return packaged_tasks()[name]

@@ -24,6 +24,7 @@ ENTRY_NAMES = (
     "the same, not pretrained",
     "prompt tuning from vocabulary",
     "prompt tuning from instruction",
+    "prompt with class head",
     "SPoT",
     "ATTEMPT",
     "ULPT",

@@ -97,3 +97,12 @@ def test_every_command_tells_two_tasks_of_one_name(two, capsys, tiny_model, argu
     methods = ["--methods", "LoRA"] if arguments.startswith("compare") else []
     error = refused(capsys, *arguments.split(), key, str(tiny_model), *methods)
     assert "a/task.yaml and " in error and "both called 'task'" in error
+
+
+def test_file_of_a_tasks_name_does_not_stand_in_its_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("movies", "films.csv"):
+        (tmp_path / name).touch()
+    assert find_task("movies").name == "movies"
+    with pytest.raises(UserError, match=r"films.csv is no task file: write one, such as films.yaml"):
+        find_task("films.csv")
