@@ -9,9 +9,11 @@ import sys
 import pytest
 from toys import PATIENCE, ROOT, start_mpt
 
-# Sends Ctrl-C to its own process when a module is about to be imported.
+# Sends Ctrl-C to its own process when a module is about to be imported; a shell's background job ignores it.
 PROGRAM = """
 import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Moment:
     def find_spec(self, name, path=None, target=None):
