@@ -97,10 +97,7 @@ def with_budget(
     search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     setting = ways[found.start]
-    weighing = weighed(setting, splits, found, options.probe)
-    if weighing:
-        weighing = weighing.suited(setting.tasks[0].metric, prior(setting, rows))
-    budget = Budget(found, weighing)
+    budget = Budget(found, weighed(setting, splits, found, rows, options.probe))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
@@ -131,6 +128,7 @@ def weighed(
     setting: Setting,
     splits: Sequence[Split],
     found: Found,
+    rows: Drawn,
     with_probe: bool,
 ) -> Weighing | None:
     """How the scores of a class head are weighed; None where there is none.
@@ -141,7 +139,8 @@ def weighed(
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
     states = States(setting.pretrained, bare_states) if with_probe else None
-    return Weighing.fit(found.scores, splits, training_rows(setting), states)
+    weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
+    return weighing.suited(setting.tasks[0].metric, prior(setting, rows))
 
 
 def is_searched(setting: Setting) -> bool:

@@ -237,7 +237,6 @@ class SearchConfig:
     probe: bool = True
     """Whether linear probes on the frozen model's states of a text without the prompt are added to the scores
     of a class head, weighed by the held-out examples. Each text to answer is then read twice."""
-
     scratch: bool = True
     """Whether a prompt that starts from another one (`--prompt`) is compared at the first look with one that
     starts as `vectors` says, and gives way to it where the held-out examples say so."""

@@ -48,10 +48,10 @@ def bare_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 3 D"]:
 
     Which of them tells classes best depends on the task.
     """
-    alone, middle = _alone(batch), 2 * backbone.depth // 3
-    states = backbone.lower(alone, middle, prompt_length=0)
+    middle = 2 * backbone.depth // 3
+    states = backbone.lower(_alone(batch), middle, prompt_length=0)
     inner = mean_state(batch, states, backbone)
-    final = final_states(alone._replace(states=states), backbone, middle)
+    final = final_states(batch._replace(states=states), backbone, middle)
     return jnp.concatenate([inner[:, None], final], axis=1)
 
 
