@@ -190,7 +190,8 @@ def _columns(task: Task) -> set[str]:
 def _check_columns(task: Task, rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuses a column that is asked for and that no row has."""
     there = {column for row in rows for column in row}
-    needed = [*task.columns, task.label, *filter(None, [task.group])]
+    label = [] if task.reads_conversations else [task.label]
+    needed = [*task.columns, *label, *filter(None, [task.group])]
     if lacking := [column for column in needed if column not in there]:
         has = ", ".join(map(str, rows[0]))
         raise UserError(f"task {task.name}: no row has a column '{lacking[0]}'; they have {has}")
