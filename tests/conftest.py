@@ -128,6 +128,7 @@ def plain_pretrain(tiny_model, toy) -> dict:
         "vectors": {"length": 4},
         "teachers": stage(),
         "universal": stage(),
+        "gain_rows": 0,
     }
 
 

@@ -19,6 +19,7 @@ report
 comparison
 continual_learning
 serve
+pretraining
 adaptation
 baselines
 interop insight

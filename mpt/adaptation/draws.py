@@ -65,15 +65,15 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
     drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows), frequencies)
     if config.train.is_open and min(map(len, train)) >= MANY:
-        drawn = drawn._replace(validation=_if_there(task, HELD_OUT, length, pretrained))
+        drawn = drawn._replace(validation=held_out_if_there(task, HELD_OUT, length, pretrained))
     if not is_measured(config, task) or max(map(len, train)) > MOST:
         return drawn
     if config.scored == "validation":
         return drawn._replace(checked=drawn.scored)
-    return drawn._replace(checked=_if_there(task, CHECKED, length, pretrained))
+    return drawn._replace(checked=held_out_if_there(task, CHECKED, length, pretrained))
 
 
-def _if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+def held_out_if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
     """``count`` rows of the validation split; none, where there is no such split, or none falls into it."""
     source = task.source
     is_stored = "validation" in source.stored_splits

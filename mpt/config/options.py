@@ -200,6 +200,9 @@ class PretrainConfig:
     """How the teachers are trained, all at the same time."""
     universal: DistillConfig = DistillConfig()
     """How the universal prompt is distilled from the teachers."""
+    gain_rows: int = 32
+    """Number of validation examples of each source task on which the report tells what the task gained, and
+    whether it pulls with the others; 0 leaves this out."""
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
     """Seed of the initial values and of the order of the examples."""

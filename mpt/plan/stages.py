@@ -28,10 +28,10 @@ from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.plan.here.work import Config, search_flops
 from mpt.plan.reading import Reading, drawn
+from mpt.pretraining.stages import pretraining
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource, Source
-from mpt.training.pretraining import pretraining
 from mpt.training.stage import Stage
 
 Outcome = TypeVar("Outcome")

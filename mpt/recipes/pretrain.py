@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxtyping import Array, Float
 
-from mpt.adaptation.draws import warn_of_absent
+from mpt.adaptation.draws import held_out_if_there, warn_of_absent
 from mpt.config.options import PretrainConfig
 from mpt.data.class_words import check_words
 from mpt.data.stored import stored_rows
+from mpt.data.task import Task
 from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
+from mpt.pretraining.gains import Gain, gains, keep_gains, kept_gains
+from mpt.pretraining.stages import pretraining, universal_start
+from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts.initial import starting_vectors
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.checks import check_pretrain
-from mpt.report.run_report import finish
+from mpt.report.run_report import NAME, finish
 from mpt.rundir.directory import RunDir
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath
 from mpt.system.processes import is_multiprocess
-from mpt.training.pretraining import pretraining
+from mpt.system.said import say
 from mpt.training.stage import Stage, train_stage
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Batch
@@ -42,7 +47,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     if config.universal.cache_teachers and is_multiprocess():
         raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
     run = RunDir.look(config.out, config)
-    if has_prompt(run.path, "universal"):
+    if has_prompt(run.path, "universal") and (run.path / NAME).is_file():
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     if has_prompt(run.path, "teachers"):  # an older version may have made them, whose texts began otherwise
@@ -86,7 +91,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         classes = config.universal.objective == "classes"
         return TeacherCache(folder, pretrained.backbone, teachers, rows, classes, layer).attach
 
-    pretraining(
+    taught, universal = pretraining(
         pretrained,
         tasks,
         rows,
@@ -97,6 +102,25 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         trained,
         cached,
     )
+    if config.gain_rows and kept_gains(run.path) is None:
+        keep_gains(run.path, _gains(config, tasks, pretrained, taught, universal))
     run.conclude(load_prompt(run.path, "universal")[1].metrics)
     finish(run.path)
     return run.path
+
+
+def _gains(
+    config: PretrainConfig,
+    tasks: Sequence[Task],
+    pretrained: Pretrained,
+    taught: SoftPrompt,
+    universal: MultitaskPrompt,
+) -> list[Gain]:
+    """What each source task gained, by rows of its validation split."""
+    say("measuring what each source task gained")
+    vectors, instruction, seed = config.vectors, config.universal.instruction, config.seed
+    rows = [held_out_if_there(task, config.gain_rows, config.max_length, pretrained).rows for task in tasks]
+    starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
+    begun = universal_start(pretrained, tasks, taught.compose(), vectors, instruction, seed)
+    prompts = {"start": SoftPrompt(starts, vectors.layer), "teacher": taught, "universal": universal}
+    return gains(pretrained.backbone, [task.name for task in tasks], rows, prompts, begun)

@@ -17,6 +17,7 @@ from mpt.inference.answers import kept_answers
 from mpt.loading.shapes import abstract_backbone
 from mpt.methods import AdaptConfig
 from mpt.models.cost import parameter_count
+from mpt.pretraining.gains import kept_gains
 from mpt.prompts.saved import has_prompt
 from mpt.render.html import (
     Html,
@@ -35,6 +36,7 @@ from mpt.render.plots import inline
 from mpt.report.costs import cost_sections, method_costs
 from mpt.report.curves import curve_sections
 from mpt.report.facts import Facts, facts
+from mpt.report.gains import gain_section
 from mpt.report.machine import keep_machine
 from mpt.report.mistakes import answer_sections
 from mpt.report.records import prompt_sections, record_sections
@@ -87,7 +89,9 @@ def _training_sections(run_facts: Facts) -> Iterator[Section]:
 def _pretraining(run_facts: Facts, config: PretrainConfig) -> tuple[str, list[Section]]:
     finished = has_prompt(run_facts.path, "universal")
     what = f"A universal prompt from {', '.join(map(name_of, config.tasks))}, on {config.model.name}"
-    return f"{what}; {_state(run_facts, finished)}.", [*_training_sections(run_facts)]
+    found = kept_gains(run_facts.path)
+    sections = [gain_section(found)] if found else []
+    return f"{what}; {_state(run_facts, finished)}.", [*sections, *_training_sections(run_facts)]
 
 
 def _adaptation(run_facts: Facts, config: AdaptConfig) -> tuple[str, list[Section]]:

@@ -60,7 +60,7 @@ def evaluation_flops(
         length: vectors of a prompt.
     """
     if isinstance(config, PretrainConfig):
-        return []
+        return [_of_gains(config, reading, backbone, length) for reading in tasks["source"]]
     if isinstance(config, ContinualConfig):
         per_row = [_of_row(reading, backbone, length) for reading in tasks["sequence"]]
         scored = [_least(reading.rows["test"], config.test_rows) for reading in tasks["sequence"]]
@@ -76,6 +76,8 @@ def _of_comparison(
 ) -> Iterator[float | None]:
     targets = dict(zip(config.targets, tasks["target"]))
     sources = dict(zip(config.pretrain.tasks, tasks["source"]))
+    for reading in sources.values() if not config.source else ():
+        yield _of_gains(config.pretrain, reading, backbone, length)
     for cell in cells(config):
         adapted = cell.entry.config(cell.base(config), "", config.scratch_rate)
         yield _of_adaptation(adapted, targets[cell.target], backbone, length)
@@ -83,6 +85,12 @@ def _of_comparison(
     for name in config.tune.tasks if trials else ():
         rows = _least(sources[name].rows["validation"], config.tune.rows) if name in sources else None
         yield None if rows is None else trials * rows * _of_row(sources[name], backbone, length)
+
+
+def _of_gains(config: PretrainConfig, reading: Reading, backbone: Any, length: int) -> float | None:
+    """The FLOPs of what tells what a source task gained: three losses, and a gradient."""
+    rows = _least(reading.rows["validation"], config.gain_rows) if config.gain_rows else 0
+    return None if rows is None else (3 + 1 / FORWARD) * rows * _of_row(reading, backbone, length)
 
 
 def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length: int) -> float | None:

@@ -50,17 +50,7 @@ def pretraining(
     taught = train(stage).prompt
     assert isinstance(taught, SoftPrompt)
 
-    words = None
-    if universal.instruction:
-        words = instruction_words(tasks, universal.instruction, pretrained, vectors.layer)
-    shared = MultitaskPrompt.start(
-        taught.compose().mean(axis=0),
-        len(tasks),
-        vectors.rank,
-        jax.random.key(seed),
-        words,
-        vectors.layer,
-    )
+    shared = universal_start(pretrained, tasks, taught.compose(), vectors, universal.instruction, seed)
     distilled = train(
         distillation(
             pretrained, shared, taught.compose(), rows, universal, seed + 1, names, vectors.rank, cached
@@ -68,6 +58,25 @@ def pretraining(
     )
     assert isinstance(distilled.prompt, MultitaskPrompt)
     return taught, distilled.prompt
+
+
+def universal_start(
+    pretrained: Pretrained,
+    tasks: Sequence[Task],
+    vectors: Float[Array, "J P D"],
+    shape: PromptConfig,
+    instruction: int,
+    seed: int,
+) -> MultitaskPrompt:
+    """A prompt for all tasks that shares the mean of their ``vectors``, before it is trained.
+
+    Args:
+        shape: gives the rank of the tasks' components, and the layer.
+        instruction: the number of vectors of each task's instruction behind them.
+    """
+    words = instruction_words(tasks, instruction, pretrained, shape.layer) if instruction else None
+    mean, key = vectors.mean(axis=0), jax.random.key(seed)
+    return MultitaskPrompt.start(mean, len(tasks), shape.rank, key, words, shape.layer)
 
 
 def distillation(

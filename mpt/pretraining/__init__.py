@@ -1,0 +1,1 @@
+"""Pretraining: the stages that make a universal prompt, and what each source task gained from them."""

@@ -1,0 +1,134 @@
+"""What each source task gained from pretraining, and whether it pulls with the others.
+
+All of it is measured on examples of the tasks' validation splits, which no prompt learns from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpt.adaptation.held_out import class_scores, text_loss
+from mpt.data.batches import Sizes, collate
+from mpt.models.backbone import Backbone
+from mpt.pretraining.stages import SHARED
+from mpt.prompts import MultitaskPrompt, PlainPrompt
+from mpt.prompts.prompted import Prompted
+from mpt.rundir.directory import write_atomic
+from mpt.rundir.plain_json import json_text
+from mpt.sharding import replicate
+from mpt.system.paths import AnyPath
+from mpt.training.losses import task_loss
+from mpt.types import Batch, Row
+
+FILE = "gains.json"
+
+Which = Literal["start", "teacher", "universal"]
+
+
+class Gain(NamedTuple):
+    """What came of one source task.
+
+    Attributes:
+        task: its name.
+        rows: the number of held-out examples.
+        start: their mean loss in nats, behind the prompt that the task's teacher starts from.
+        teacher: the same behind the task's teacher prompt.
+        universal: the same behind the universal prompt with the task's component.
+        pull: the cosine of the task's gradient on the shared vectors, where the universal prompt starts, with
+            the mean of the other tasks'. Below zero, a step that is good for this task is bad for the others.
+    """
+
+    task: str
+    rows: int
+    start: float
+    teacher: float
+    universal: float
+    pull: float
+
+
+def gains(
+    backbone: Backbone,
+    names: Sequence[str],
+    rows: Sequence[Sequence[Row]],
+    prompts: Mapping[Which, PlainPrompt],
+    begun: MultitaskPrompt,
+) -> list[Gain]:
+    """What each task gained; tasks without held-out rows are left out.
+
+    Args:
+        rows: the held-out rows of each task.
+        prompts: each with a prompt for every task, in their order.
+        begun: the universal prompt before it was trained.
+    """
+    there = [index for index, each in enumerate(rows) if len(each)]
+    pulls = cosines(gradients(Prompted(backbone, begun), {index: rows[index] for index in there}))
+    losses = {
+        which: [_loss(Prompted(backbone, prompt), rows[index], index) for index in there]
+        for which, prompt in prompts.items()
+    }
+    return [
+        Gain(names[index], len(rows[index]), **{which: each[i] for which, each in losses.items()}, pull=pull)
+        for i, (index, pull) in enumerate(zip(there, pulls))
+    ]
+
+
+def _loss(model: Prompted, rows: Sequence[Row], prompt: int) -> float:
+    """The mean loss of a task's rows behind its prompt: among its classes, or over the vocabulary."""
+    each = [prompt] * len(rows)
+    return class_scores(model, rows, each).loss() if rows[0].choices else text_loss(model, rows, each)
+
+
+def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[Array, "1 P D"]]:
+    """The gradient of each task's mean loss on the shared vectors.
+
+    Args:
+        rows: those of each task, by the index of its prompt. Fewer are repeated: one program reads all.
+    """
+    layout, most = model.backbone.layout, max(map(len, rows.values()))
+    filled = {index: [each[i % len(each)] for i in range(most)] for index, each in rows.items()}
+    sizes = Sizes.largest([Sizes.of(each, layout, classes=True) for each in filled.values()])
+    graph, shared, rest = nnx.split(model, SHARED, ...)
+    found = []
+    for index, each in filled.items():
+        found.append(_gradient(graph, shared, rest, collate(each, [index] * most, layout, sizes)))
+    return found
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradient(graph: nnx.GraphDef, shared: nnx.State, rest: nnx.State, batch: Batch) -> Float[Array, "1 P D"]:
+    def loss(shared: nnx.State) -> Float[Array, ""]:
+        return task_loss(nnx.merge(graph, shared, rest), batch)["task"].mean
+
+    (gradient,) = jax.tree.leaves(jax.grad(loss)(shared))
+    return replicate(gradient)
+
+
+def cosines(gradients: Sequence[Float[Array, "1 P D"]] | Float[np.ndarray, "J ..."]) -> list[float]:
+    """The cosine of each gradient with the mean of the others; 0 where one of both is zero.
+
+    >>> cosines(np.array([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]]))
+    [1.0, 0.0, -1.0]
+    """
+    flat = np.stack([np.ravel(each) for each in gradients]).astype(np.float64)
+    others = flat.sum(axis=0) - flat
+    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(others, axis=1)
+    return np.divide((flat * others).sum(axis=1), norms, out=np.zeros(len(flat)), where=norms > 0).tolist()
+
+
+def keep_gains(run: AnyPath, found: Sequence[Gain]) -> None:
+    """Writes what each task gained into a run's folder."""
+    write_atomic(run / FILE, json_text([each._asdict() for each in found], indent=2) + "\n")
+
+
+def kept_gains(run: AnyPath) -> list[Gain] | None:
+    """What each task gained in a run; None where it was not measured."""
+    file = run / FILE
+    return [Gain(**each) for each in json.loads(file.read_text())] if file.is_file() else None
