@@ -16,9 +16,9 @@ from mpt.data.task import Task
 from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
-from mpt.pretraining.gains import Gain, gains, keep_gains, kept_gains
+from mpt.pretraining.gains import Gain, Which, gains, keep_gains, kept_gains
 from mpt.pretraining.stages import pretraining, universal_start
-from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.initial import starting_vectors
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
@@ -122,5 +122,9 @@ def _gains(
     rows = [held_out_if_there(task, config.gain_rows, config.max_length, pretrained).rows for task in tasks]
     starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
     begun = universal_start(pretrained, tasks, taught.compose(), vectors, instruction, seed)
-    prompts = {"start": SoftPrompt(starts, vectors.layer), "teacher": taught, "universal": universal}
+    prompts: dict[Which, PlainPrompt] = {
+        "start": SoftPrompt(starts, vectors.layer),
+        "teacher": taught,
+        "universal": universal,
+    }
     return gains(pretrained.backbone, [task.name for task in tasks], rows, prompts, begun)

@@ -90,6 +90,7 @@ def test_run_keeps_what_its_tasks_gained_and_goes_on_where_it_was_killed(
     found = kept_gains(run)
     assert found and [gain.task for gain in found] == ["tone", "colour"]
     universal, _ = load_prompt(run, "universal")
+    assert isinstance(universal, MultitaskPrompt)
     held_out = encode(find_task(toy["colour"]).sample("validation", 8), pretrained.tokenizer, 24)
     scores = class_scores(Prompted(pretrained.backbone, universal), held_out, [1] * 8)
     np.testing.assert_allclose(found[1].universal, scores.loss(), rtol=1e-5)
