@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from mpt.baselines import BASELINES, Baseline
 from mpt.catalog.library import find_task, name_of
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import BaselineName
+from mpt.config.options import WHOLE, BaselineName
 from mpt.errors import UserError
 from mpt.methods import AUTO, METHODS, AdaptConfig, Method, options_of
 
@@ -163,7 +163,8 @@ class Cell(NamedTuple):
         source = config.pretrain
         base = replace(config.adapt, task=self.target, shots=shots, track=config.track)
         if self.entry.start == "untaught":
-            base = replace(base, vectors=source.vectors, instruction=source.universal.instruction)
+            length = WHOLE if source.universal.wordings else source.universal.instruction
+            base = replace(base, vectors=source.vectors, instruction=length)
         return replace(base, model=source.model, mesh=source.mesh)
 
 

@@ -15,6 +15,7 @@ Decay = Literal["cosine", "linear", "constant"]
 TrackerName = Literal["wandb", "mlflow"]
 BosRule = Literal["auto", "true", "false"]
 UNTIL_BEST = -1  # steps: until nothing improves
+WHOLE = -1  # the length of an instruction: as many vectors as it has tokens
 ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
 BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
@@ -153,10 +154,31 @@ class DistillConfig(TrainConfig):
     instruction: int = 0
     """Length of the instruction embedding: vectors of the task's instruction between the universal prompt and
     the input, which tell the model what the task is and are trained for a new task. A shorter instruction is
-    repeated; of a longer one the end is kept. 0 leaves it out, as in MPT."""
+    repeated; of a longer one the end is kept. 0 leaves it out, as in MPT; -1 takes the longest instruction's
+    own length."""
+    wordings: int = 0
+    """Number of wordings in which each example is read: behind its instruction and its classes in any order,
+    behind a part of these, or with arbitrary words for the classes that the text explains. The prompt then
+    learns to read what is asked, and new tasks have their whole instruction behind it. Teachers read other
+    texts, so `kl_weight` and `hidden_weight` must be 0. 0 reads each example as it stands."""
     cache_teachers: bool = False
     """Whether to compute the teachers' outputs once per example and keep them on disk, at about (vocabulary +
     length x width) x 4 bytes each. Faster if examples are read more than once."""
+
+    @property
+    def distils(self) -> bool:
+        """Whether teachers are read."""
+        return self.kl_weight > 0 or self.hidden_weight > 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.wordings:
+            return
+        if self.distils:
+            raise UserError("wordings: teachers read other texts; set kl_weight and hidden_weight to 0")
+        if self.instruction > 0 or self.balanced:
+            name = "balanced" if self.balanced else "instruction"
+            raise UserError(f"wordings: they have instructions and classes of their own; leave out {name}")
 
 
 @dataclass(frozen=True)
@@ -280,7 +302,7 @@ class AdaptOptions:
     """The prompt's shape and initial value, if it does not start from a universal prompt."""
     instruction: int = 0
     """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning
-    rate, as it does after a universal prompt. 0 leaves it out."""
+    rate, as it does after a universal prompt. 0 leaves it out, -1 takes the instruction's own length."""
     train: TrainConfig = TrainConfig(
         steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
     )

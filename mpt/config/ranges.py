@@ -56,6 +56,7 @@ RANGES: dict[str, Range] = {
     "lora.rank": AT_LEAST_1,
     "prefix.tokens": AT_LEAST_1,
     "ulpt.rank": AT_LEAST_1,
+    "instruction": Range(-1),  # -1: the instruction's own length
     "steps": Range(-1),  # -1: until nothing improves
     "data": Range(-1),  # -1: the devices that other axes leave
     "fsdp": Range(-1),

@@ -40,18 +40,18 @@ class Gain(NamedTuple):
         task: its name.
         rows: the number of held-out examples.
         start: their mean loss in nats, behind the prompt that the task's teacher starts from.
-        teacher: the same behind the task's teacher prompt.
         universal: the same behind the universal prompt with the task's component.
         pull: the cosine of the task's gradient on the shared vectors, where the universal prompt starts, with
             the mean of the other tasks'. Below zero, a step that is good for this task is bad for the others.
+        teacher: the mean loss behind the task's teacher prompt, if it has one.
     """
 
     task: str
     rows: int
     start: float
-    teacher: float
     universal: float
     pull: float
+    teacher: float | None = None
 
 
 def gains(

@@ -34,6 +34,7 @@ def pretraining(
     seed: int,
     train: Train,
     cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None] = lambda _: None,
+    reworded: Rows = (),
 ) -> tuple[SoftPrompt, MultitaskPrompt]:
     """Trains the teachers of source tasks, and distils them into a universal prompt.
 
@@ -42,18 +43,28 @@ def pretraining(
         vectors: shape and initial values of the prompts.
         train: trains a stage, or reads what came of it before.
         cached: given the teachers, what adds their outputs to a batch; None computes them in each step.
+        reworded: the rows in other wordings that the universal prompt learns from, if it does.
     """
     names = [task.name for task in tasks]
     starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
     model = Prompted(pretrained.backbone, SoftPrompt(starts, vectors.layer))
-    stage = Stage("teachers", model, rows, teachers, tasks=names, seed=seed)
-    taught = train(stage).prompt
+    if teachers.steps or teachers.epochs or universal.distils:
+        model = train(Stage("teachers", model, rows, teachers, tasks=names, seed=seed))
+    taught = model.prompt
     assert isinstance(taught, SoftPrompt)
 
-    shared = universal_start(pretrained, tasks, taught.compose(), vectors, universal.instruction, seed)
+    shared = universal_start(pretrained, tasks, taught.compose(), vectors, universal, seed)
     distilled = train(
         distillation(
-            pretrained, shared, taught.compose(), rows, universal, seed + 1, names, vectors.rank, cached
+            pretrained,
+            shared,
+            taught.compose(),
+            reworded or rows,
+            universal,
+            seed + 1,
+            names,
+            vectors.rank,
+            cached,
         )
     )
     assert isinstance(distilled.prompt, MultitaskPrompt)
@@ -65,16 +76,21 @@ def universal_start(
     tasks: Sequence[Task],
     vectors: Float[Array, "J P D"],
     shape: PromptConfig,
-    instruction: int,
+    config: DistillConfig,
     seed: int,
 ) -> MultitaskPrompt:
     """A prompt for all tasks that shares the mean of their ``vectors``, before it is trained.
 
     Args:
         shape: gives the rank of the tasks' components, and the layer.
-        instruction: the number of vectors of each task's instruction behind them.
+        config: says how long each task's instruction behind them is; where the rows have it in their texts,
+            it has no vectors.
     """
-    words = instruction_words(tasks, instruction, pretrained, shape.layer) if instruction else None
+    words = None
+    if config.wordings:
+        words = vectors[:, :0]
+    elif config.instruction:
+        words = instruction_words(tasks, config.instruction, pretrained, shape.layer)
     mean, key = vectors.mean(axis=0), jax.random.key(seed)
     return MultitaskPrompt.start(mean, len(tasks), shape.rank, key, words, shape.layer)
 
@@ -92,8 +108,7 @@ def distillation(
 ) -> Stage:
     """The stage that distils teachers into a universal prompt; a plain one where all weights are 0."""
     weights: Mapping[str, float] = {"task": 1.0, "kl": config.kl_weight, "hidden": config.hidden_weight}
-    distils = config.kl_weight > 0 or config.hidden_weight > 0
-    backbone = pretrained.backbone
+    distils, backbone = config.distils, pretrained.backbone
     return Stage(
         "universal",
         Distilled(backbone, start, teachers) if distils else Prompted(backbone, start),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mpt.config.options import PromptConfig
+from mpt.config.options import WHOLE, PromptConfig
 from mpt.data.task import Task
 from mpt.data.tokenise import check_ids, spell
 from mpt.errors import UserError
@@ -102,9 +102,14 @@ def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Floa
 def instruction_words(
     tasks: Sequence[Task], length: int, pretrained: Pretrained, layer: int = 0
 ) -> Float[Array, "J Q D"]:
-    """The instruction of each task before a layer: its end stands last, in front of a text."""
+    """The instruction of each task before a layer: its end stands last, in front of a text.
+
+    Args:
+        length: the number of vectors; ``WHOLE`` takes that of the longest one, and repeats the others.
+    """
     config = PromptConfig(start="instruction")
     tokens = [_tokens(config, task, pretrained) for task in tasks]
+    length = max(map(len, tokens)) if length == WHOLE else length
     ids = [text_rows(text[::-1], length)[::-1] for text in tokens]
     return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), layer, pretrained.backbone)
 

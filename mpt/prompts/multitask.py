@@ -87,6 +87,10 @@ class MultitaskPrompt(PlainPrompt):
         shared = mean(self.shared, 1 if together else targets)
         return MultitaskPrompt(shared, mean(self.u), mean(self.v), words, self.layer)
 
+    def with_words(self, words: Float[Array, "J Q D"]) -> MultitaskPrompt:
+        """The same prompts with other words behind them."""
+        return MultitaskPrompt(self.shared[...], self.u[...], self.v[...], words, self.layer)
+
     def compose(self) -> Float[Array, "J S D"]:
         prompts = self.shared[...] * low_rank(self.u, self.v)
         return prompts if self.words is None else jnp.concatenate([prompts, self.words[...]], axis=1)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
-from mpt.config.options import BosRule
+from mpt.config.options import WHOLE, BosRule
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
@@ -99,7 +99,8 @@ def for_tasks(
     words = universal.words
     instructions = None
     if words is not None:
-        instructions = instruction_words(tasks, words.shape[1], pretrained, universal.layer)
+        length = words.shape[1] or WHOLE  # none: each row that was learned had its instruction in its text
+        instructions = instruction_words(tasks, length, pretrained, universal.layer)
     return universal.for_targets(len(tasks), together, instructions)
 
 

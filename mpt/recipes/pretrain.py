@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from jaxtyping import Array, Float
 
 from mpt.adaptation.draws import held_out_if_there, warn_of_absent
-from mpt.config.options import PretrainConfig
+from mpt.config.options import WHOLE, DistillConfig, PretrainConfig
 from mpt.data.class_words import check_words
-from mpt.data.stored import stored_rows
+from mpt.data.stored import StoredRows, stored_rows
 from mpt.data.task import Task
+from mpt.data.tokenise import encode
 from mpt.errors import UserError, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.pretraining.gains import Gain, Which, gains, keep_gains, kept_gains
+from mpt.pretraining.reworded_rows import RewordedRows
 from mpt.pretraining.stages import pretraining, universal_start
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
-from mpt.prompts.initial import starting_vectors
+from mpt.prompts.initial import instruction_words, starting_vectors
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.checks import check_pretrain
@@ -52,14 +55,11 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     if has_prompt(run.path, "teachers"):  # an older version may have made them, whose texts began otherwise
         pretrained = pretrained.beginning(load_prompt(run.path, "teachers")[1].bos_rule)
-    layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
-    vocab = pretrained.backbone.embedding.shape[0]
-    for task in tasks:
-        check_words(task, tokenizer, layout, vocab)
-    bos = pretrained.bos
-    rows = [stored_rows(task, "train", tokenizer, config.max_length, layout, vocab, bos) for task in tasks]
-    for task, each in zip(tasks, rows):
-        warn_of_absent(task, each.labels)
+    rows = [_training_rows(task, config.max_length, pretrained) for task in tasks]
+    reworded = [
+        _reworded(task, config.universal, config.max_length, config.seed, pretrained)
+        for task in (tasks if config.universal.wordings else ())
+    ]
     run.begin()
 
     def trained(stage: Stage) -> Prompted:
@@ -101,30 +101,65 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         config.seed,
         trained,
         cached,
+        reworded,
     )
     if config.gain_rows and kept_gains(run.path) is None:
-        keep_gains(run.path, _gains(config, tasks, pretrained, taught, universal))
+        teachers = taught if has_prompt(run.path, "teachers") else None
+        keep_gains(run.path, _gains(config, tasks, pretrained, teachers, universal))
     run.conclude(load_prompt(run.path, "universal")[1].metrics)
     finish(run.path)
     return run.path
+
+
+def _training_rows(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
+    """A source task's rows, once its class words are known to suit the model."""
+    layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
+    vocab = pretrained.backbone.embedding.shape[0]
+    check_words(task, tokenizer, layout, vocab)
+    rows = stored_rows(task, "train", tokenizer, max_length, layout, vocab, pretrained.bos)
+    warn_of_absent(task, rows.labels)
+    return rows
+
+
+def _reworded(
+    task: Task, universal: DistillConfig, max_length: int, seed: int, pretrained: Pretrained
+) -> RewordedRows:
+    """A source task's rows in other wordings; no more examples than the stage can read."""
+    tokenised = partial(
+        encode,
+        tokenizer=pretrained.tokenizer,
+        max_length=max_length,
+        layout=pretrained.backbone.layout,
+        vocab=pretrained.backbone.embedding.shape[0],
+        bos=pretrained.bos,
+    )
+    most = 0 if universal.epochs else universal.steps * universal.batch_size
+    return RewordedRows(task, task.sample("train", most, seed), universal.wordings, seed, tokenised)
 
 
 def _gains(
     config: PretrainConfig,
     tasks: Sequence[Task],
     pretrained: Pretrained,
-    taught: SoftPrompt,
+    taught: SoftPrompt | None,
     universal: MultitaskPrompt,
 ) -> list[Gain]:
-    """What each source task gained, by rows of its validation split."""
+    """What each source task gained, by rows of its validation split.
+
+    Args:
+        taught: the teachers, if there are any.
+    """
     say("measuring what each source task gained")
-    vectors, instruction, seed = config.vectors, config.universal.instruction, config.seed
+    vectors, seed = config.vectors, config.seed
     rows = [held_out_if_there(task, config.gain_rows, config.max_length, pretrained).rows for task in tasks]
     starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
-    begun = universal_start(pretrained, tasks, taught.compose(), vectors, instruction, seed)
-    prompts: dict[Which, PlainPrompt] = {
-        "start": SoftPrompt(starts, vectors.layer),
-        "teacher": taught,
-        "universal": universal,
-    }
+    begun = universal_start(
+        pretrained, tasks, taught.compose() if taught else starts, vectors, config.universal, seed
+    )
+    if config.universal.wordings:  # these rows stand as they are: their instruction stands behind the prompt
+        words = instruction_words(tasks, WHOLE, pretrained, vectors.layer)
+        begun, universal = begun.with_words(words), universal.with_words(words)
+    prompts: dict[Which, PlainPrompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}
+    if taught:
+        prompts["teacher"] = taught
     return gains(pretrained.backbone, [task.name for task in tasks], rows, prompts, begun)

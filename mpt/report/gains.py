@@ -23,7 +23,7 @@ def gain_section(gains: Sequence[Gain]) -> Section:
         (
             gain.task,
             f"{gain.rows:,}",
-            *(f"{loss:.2f}" for loss in (gain.start, gain.teacher, gain.universal)),
+            *("–" if loss is None else f"{loss:.2f}" for loss in (gain.start, gain.teacher, gain.universal)),
             f"{gain.start - gain.universal:+.2f}",
             f"{gain.pull:+.2f}",
         )
