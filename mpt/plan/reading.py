@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ from mpt.data.tokenise import encode, first_token
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_tokenizer
 from mpt.loading.shapes import abstract_backbone, local_path
+from mpt.pretraining.wordings import MOST
 from mpt.system.said import say
 from mpt.training.stage import SAMPLE, Lengths
 
@@ -102,6 +103,15 @@ class Reading:
         """What a stage must know of so many of its rows."""
         text = self.inputs + (self.labels - 1 if self.decoder else 0)
         return Lengths(rows, text, self.labels, self.longest, self.nodes)
+
+
+def reworded(reading: Reading, wordings: int, pretrained: Pretrained) -> Lengths:
+    """The lengths of a task's rows in other wordings, at the most: behind its instruction and its classes."""
+    ids: Any = pretrained.tokenizer(reading.task.instruction)["input_ids"]
+    asked = len(ids) + min(len(reading.task.choices), MOST) * (reading.labels + 1)
+    rows = reading.rows["train"]
+    lengths = reading.lengths(None if rows is None else rows * wordings)
+    return replace(lengths, text=min(lengths.text + asked, reading.longest))
 
 
 def _count(task: Task, split: str) -> int | None:

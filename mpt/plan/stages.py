@@ -27,7 +27,7 @@ from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.plan.here.work import Config, search_flops
-from mpt.plan.reading import Reading, drawn
+from mpt.plan.reading import Reading, drawn, reworded
 from mpt.pretraining.stages import pretraining
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -143,6 +143,7 @@ def _pretraining(
     config: PretrainConfig, readings: Sequence[Reading], pretrained: Pretrained
 ) -> tuple[list[Planned], Source]:
     """The stages of a pretraining, and the prompts that would come of it."""
+    wordings = config.universal.wordings
 
     def recipe(pretrained: Pretrained, train: Train) -> tuple[SoftPrompt, MultitaskPrompt]:
         return pretraining(
@@ -154,6 +155,7 @@ def _pretraining(
             config.universal,
             config.seed,
             train,
+            reworded=[reworded(reading, wordings, pretrained) for reading in readings] if wordings else (),
         )
 
     found, (teachers, universal) = recorded_stages(recipe, pretrained)

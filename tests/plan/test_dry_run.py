@@ -171,6 +171,26 @@ def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_
     assert [stage.trained for stage in adapted] == [(length + 3) * width + length + width] * 2
 
 
+def test_plan_of_wordings_has_no_teachers_and_whole_instructions(plain_pretrain, plain_adapt, toy):
+    adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
+    wordings = stage(2) | {"wordings": 3, "kl_weight": 0.0, "hidden_weight": 0.0}
+    plain = {
+        "pretrain": plain_pretrain | {"teachers": stage(0), "universal": wordings, "max_length": 64},
+        "targets": [toy["mood"]],
+        "methods": ["universal prompt, adapted", "the same, not pretrained"],
+        "adapt": adapt | {"max_length": 64},
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    pretrained = outline(config.model)
+    readings, planned = stages(config, pretrained)
+    universal, *adapted = (one.stage for one in planned)
+    instruction = len(pretrained.tokenizer(find_task(toy["mood"]).instruction)["input_ids"])
+    assert [extent(stage)[1] for stage in (universal, *adapted)] == [4, 4 + instruction, 4 + instruction]
+    for source, lengths in zip(readings["source"], universal.lengths):
+        assert lengths.rows == 3 * source.rows["train"]
+        assert lengths.text > source.inputs + 4
+
+
 def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
     plain_pretrain, plain_adapt, toy, tmp_path
 ):
