@@ -72,13 +72,13 @@ def run_baseline(
     tasks: Sequence[Task],
     seeds: Sequence[int],
     drawn: Mapping[str, Drawn],
-    pretrained: Pretrained,
+    states: States,
     run: RunDir,
 ) -> Job:
     """Scores a baseline as ``run_job`` scores a method; its seconds are those of fitting and answering."""
     scores: dict[str, list[float]] = {task.name: [] for task in tasks}
     parts: dict[str, list[list[float]]] = {task.name: [] for task in tasks}
-    states, began = States(pretrained), time.monotonic()
+    began = time.monotonic()
     for task in tasks:
         asked = drawn[task.name].scored
         said_by_seed = Lessons.of(task, drawn[task.name], states).answers(baseline, asked)
@@ -97,6 +97,7 @@ def beside(
     ours: float,
     checked: Sequence[float],
     pretrained: Pretrained,
+    states: States,
     seeds: Sequence[int],
 ) -> tuple[dict[str, float], list[str]]:
     """What baselines and in-context examples have on the rows that a prompt is scored on.
@@ -107,6 +108,7 @@ def beside(
         title: what the prompt is called, or what was trained in its place.
         ours: the prompt's score on the scored rows.
         checked: the prompts' scores on the validation rows, one per seed; none, where there are no such rows.
+        states: the frozen model's of texts, without a prompt.
         seeds: of the draws.
 
     Returns:
@@ -114,7 +116,7 @@ def beside(
     """
     if drawn.checked is None:
         return {}, []
-    lessons = Lessons.of(task, drawn, States(pretrained))
+    lessons = Lessons.of(task, drawn, states)
     suited = {name: baseline for name, baseline in BASELINES.items() if baseline.applies(task)}
     merits = {name: baseline.merit for name, baseline in suited.items()} | {IN_CONTEXT: "no training"}
     asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]

@@ -19,7 +19,6 @@ from mpt.baselines import States
 from mpt.config.options import SearchConfig
 from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.prompts.pooled import bare_states
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.plain_json import json_text
@@ -77,7 +76,13 @@ class Budget:
 
 
 def with_budget(
-    setting: Setting, drawn: Mapping[str, Drawn], run: RunDir, name: str, options: SearchConfig, limit: Limit
+    setting: Setting,
+    drawn: Mapping[str, Drawn],
+    run: RunDir,
+    name: str,
+    options: SearchConfig,
+    limit: Limit,
+    states: States,
 ) -> tuple[Setting, Budget]:
     """A job's setting with its number of steps, and its budget.
 
@@ -97,7 +102,7 @@ def with_budget(
     search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     setting = ways[found.start]
-    budget = Budget(found, weighed(setting, splits, found, rows, options.probe))
+    budget = Budget(found, weighed(setting, splits, found, rows, states if options.probe else None))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
@@ -129,16 +134,15 @@ def weighed(
     splits: Sequence[Split],
     found: Found,
     rows: Drawn,
-    with_probe: bool,
+    states: States | None,
 ) -> Weighing | None:
     """How the scores of a class head are weighed; None where there is none.
 
     Args:
-        with_probe: whether linear probes may stand beside it.
+        states: what linear probes beside it read of texts; None leaves them out.
     """
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
-    states = States(setting.pretrained, bare_states) if with_probe else None
     weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
     return weighing.suited(setting.tasks[0].metric, prior(setting, rows))
 

@@ -13,6 +13,7 @@ from mpt.adaptation.budget import with_budget
 from mpt.adaptation.draws import Drawn, HeldOut
 from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
+from mpt.baselines import States
 from mpt.config.options import SearchConfig
 from mpt.data.task import Example, Task
 from mpt.inference.answers import keep_answers
@@ -114,6 +115,7 @@ def run_job(
     scoring: Scoring,
     search_options: SearchConfig,
     limit: Limit,
+    states: States,
 ) -> Job:
     """Trains, scores and saves what trains side by side.
 
@@ -122,8 +124,9 @@ def run_job(
         drawn: each task's rows.
         search_options: how the number of steps is found where it is not given.
         limit: when that has to be through.
+        states: the frozen model's of texts, which baselines ask too.
     """
-    setting, budget = with_budget(setting, drawn, run, name, search_options, limit)
+    setting, budget = with_budget(setting, drawn, run, name, search_options, limit, states)
     begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}

@@ -12,7 +12,7 @@ from mpt.baselines.record import Baseline, Lesson, fitted_answers
 from mpt.inference.evaluate import Answers
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C: the inverse of the regularisation
-POOLINGS = {"mean": [0], "last": [1], "both": [0, 1]}  # which of the two states of a row are its features
+POOLINGS = {"mean": [1], "last": [2], "both": [1, 2]}  # which of a row's states are its features
 FOLDS = 5
 
 
@@ -28,7 +28,7 @@ def answer(lesson: Lesson) -> Answers:
     return fitted_answers(probe(strength), features(states, pooling), features(asked, pooling), lesson)
 
 
-def features(states: Float[np.ndarray, "R 2 D"], pooling: str) -> Float[np.ndarray, "R F"]:
+def features(states: Float[np.ndarray, "R 3 D"], pooling: str) -> Float[np.ndarray, "R F"]:
     """The chosen states of each row, end to end."""
     return states[:, POOLINGS[pooling]].reshape(len(states), -1)
 
@@ -42,7 +42,7 @@ def probe(strength: float) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
 
 
-def best_of(states: Float[np.ndarray, "R 2 D"], classes: Int[np.ndarray, " R"]) -> tuple[str, float]:
+def best_of(states: Float[np.ndarray, "R 3 D"], classes: Int[np.ndarray, " R"]) -> tuple[str, float]:
     """The pooling and the strength of the highest accuracy in cross-validation; of equals the first.
 
     Where a class has a single row, nothing can be held out: it is the mean, strongly regularised.

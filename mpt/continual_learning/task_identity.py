@@ -86,4 +86,4 @@ def features(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> F
     ids_of: Any = pretrained.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     texts_read = [begun(ids, pretrained.bos)[:max_length] for ids in ids_of]
     rows = [Row(ids or [end], [end]) for ids in texts_read]  # an empty text, too, is one token
-    return States(pretrained)(rows)[:, 0]
+    return States(pretrained)(rows)[:, 1]

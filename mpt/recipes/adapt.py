@@ -16,7 +16,7 @@ from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, undefined, write_results
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.time_limit import Limit
-from mpt.baselines import BASELINES
+from mpt.baselines import BASELINES, States
 from mpt.config.methods import idle_options
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
@@ -69,11 +69,12 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     if config.shots:
         _keep_draws(run, config.seeds, drawn)
 
+    states = States(pretrained)
     if config.baseline:
-        done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, pretrained, run)]
+        done = [run_baseline(BASELINES[config.baseline], tasks, config.seeds, drawn, states, run)]
     else:
-        done = _trained(config, tasks, drawn, pretrained, source, run, began)
-    results = [_beside(config, task, drawn[task.name], done, pretrained) for task in tasks]
+        done = _trained(config, tasks, drawn, pretrained, states, source, run, began)
+    results = [_beside(config, task, drawn[task.name], done, pretrained, states) for task in tasks]
     write_results(run.path, results)
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
         _remove_checkpoints(run)
@@ -89,6 +90,7 @@ def _trained(
     tasks: Sequence[Task],
     drawn: Mapping[str, Drawn],
     pretrained: Pretrained,
+    states: States,
     source: Source | None,
     run: RunDir,
     began: float,
@@ -115,7 +117,7 @@ def _trained(
         return Limit(end, read) if config.minutes else Limit()
 
     return [
-        run_job(part, name, drawn, run, scoring, config.search, limit(place))
+        run_job(part, name, drawn, run, scoring, config.search, limit(place), states)
         for place, (name, part) in enumerate(parts.items())
     ]
 
@@ -149,7 +151,12 @@ def _result(task: Task, drawn: Drawn, done: Sequence[Job]) -> Result:
 
 
 def _beside(
-    config: AdaptConfig, task: Task, drawn: Drawn, done: Sequence[Job], pretrained: Pretrained
+    config: AdaptConfig,
+    task: Task,
+    drawn: Drawn,
+    done: Sequence[Job],
+    pretrained: Pretrained,
+    states: States,
 ) -> Result:
     """The result of a task, with what baselines have on the same rows."""
     result = _result(task, drawn, done)
@@ -158,7 +165,7 @@ def _beside(
     missing, ours = undefined(task.metric, result.scores), float(np.mean(result.scores))
     baselines, remarks = {}, missing
     if not missing:
-        baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, config.seeds)
+        baselines, remarks = beside(task, drawn, title, ours, checked, pretrained, states, config.seeds)
     told = [remark for job in done for remark in job.remarks]
     if not result.steps and not config.baseline and config.train.steps == 0:
         told.append("no step was trained: this is the score of what the prompt started from")

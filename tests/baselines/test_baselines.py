@@ -26,7 +26,9 @@ class Counted(States):
     """States of two numbers, and how often a text was asked for."""
 
     def __call__(self, rows):
-        return np.array([[[sum(row.inputs), 1.0], [row.inputs[-1], 0.0]] for row in rows], np.float32)
+        return np.array(
+            [[[0.0, 0.0], [sum(row.inputs), 1.0], [row.inputs[-1], 0.0]] for row in rows], np.float32
+        )
 
 
 def task_of(rows, **keys):
@@ -111,16 +113,16 @@ def test_a_class_without_a_drawn_row_keeps_its_column(pretrained):
 def test_probe_takes_what_does_best_in_cross_validation():
     rng = np.random.default_rng(0)
     classes = np.arange(20) % 2
-    states = rng.normal(size=(20, 2, 3)).astype(np.float32)
-    states[:, 0] = 0  # only the last token's state tells the classes
-    states[:, 1, 0] += 8 * classes
+    states = rng.normal(size=(20, 3, 3)).astype(np.float32)
+    states[:, :2] = 0  # only the last token's state tells the classes
+    states[:, 2, 0] += 8 * classes
     pooling, strength = best_of(states, classes)
     assert pooling == "last"
 
     def accuracy(strength: float) -> float:
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(states, classes)
         right = [
-            probe(strength).fit(states[known, 1], classes[known]).predict(states[held, 1]) == classes[held]
+            probe(strength).fit(states[known, 2], classes[known]).predict(states[held, 2]) == classes[held]
             for known, held in folds
         ]
         return float(np.mean(right))
@@ -129,7 +131,7 @@ def test_probe_takes_what_does_best_in_cross_validation():
 
 
 def test_probe_of_a_single_row_of_a_class_holds_nothing_out():
-    assert best_of(np.zeros((3, 2, 2), np.float32), np.array([0, 0, 1])) == ("mean", STRENGTHS[1])
+    assert best_of(np.zeros((3, 3, 2), np.float32), np.array([0, 0, 1])) == ("mean", STRENGTHS[1])
 
 
 def test_copying_is_for_free_text():
@@ -151,13 +153,13 @@ def test_states_are_those_of_each_text_alone(model, request):
     backbone = pretrained.backbone
     texts = [[5, 9, 40], [7], [11, 12, 13, 14, 15, 16]]
     found = States(pretrained)([Row(ids, [0]) for ids in texts])
-    assert found.shape == (3, 2, backbone.embedding.shape[1])
+    assert found.shape == (3, 3, backbone.embedding.shape[1])
     nothing = jnp.zeros((1, 0, found.shape[-1]))
     alone = nnx.jit(lambda backbone, batch: backbone(batch, nothing).hidden[0])
     for ids, states in zip(texts, found):
         batch = jax.tree.map(jnp.asarray, collate([Row(ids, [0])], [0], backbone.layout))
         hidden = np.asarray(alone(backbone, batch))[: len(ids)]
-        np.testing.assert_allclose(states, [hidden.mean(axis=0), hidden[-1]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(states[1:], [hidden.mean(axis=0), hidden[-1]], rtol=1e-4, atol=1e-4)
 
 
 def test_a_text_is_run_once(pretrained, monkeypatch):
@@ -170,4 +172,4 @@ def test_a_text_is_run_once(pretrained, monkeypatch):
 
 
 def fake(states: States, texts) -> None:
-    states._known |= {text: np.zeros((2, 2), np.float32) for text in texts}
+    states._known |= {text: np.zeros((3, 2), np.float32) for text in texts}

@@ -18,7 +18,6 @@ from mpt.methods import AdaptConfig, for_tasks
 from mpt.methods.classifier import class_embeddings
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt, headed
-from mpt.prompts.pooled import bare_states
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, load_prompt, save_prompt
 
@@ -99,7 +98,7 @@ def test_a_probe_reads_texts_without_the_prompt(asked, tmp_path):
         np.log(choice_probabilities(Prompted(pretrained.backbone, each), rows))
         for each in (prompt, probed, read)
     )
-    wanted = 0.5 * alone + np.einsum("rsd,csd->rc", States(pretrained, bare_states)(rows), probe)
+    wanted = 0.5 * alone + np.einsum("rsd,csd->rc", States(pretrained)(rows), probe)
     np.testing.assert_allclose(both, jax.nn.log_softmax(wanted), rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(both, again)
     twice = np.log(choice_probabilities(Prompted(pretrained.backbone, probed.rescored(2.0, 0.0)), rows))
