@@ -47,20 +47,24 @@ def training_batches(
             f"batch_size: {size} rows cannot be dealt out to {config.parts} parts × {shards.count} shards "
             f"(data × fsdp of the mesh); make it a multiple of {groups}, or choose another mesh"
         )
-    draw_tasks = {"equal": _equal, "proportional": _proportional, "stochastic": _stochastic}[config.sampling]
-    # Each step reads its own stretch of a task's stream, so that no row repeats before its epoch ends.
-    stride = -(-size // len(rows)) if config.sampling == "equal" else size
+    in_turn = config.sampling == "equal"
+    draw_some = {"proportional": _proportional, "stochastic": _stochastic}
     orders = [_order(task, seed + j, config.balanced) for j, task in enumerate(rows)]
     offsets = np.cumsum([0, *map(len, rows)])  # from an index within a task to a number over all tasks
 
     def draw(step: int, rng: np.random.Generator) -> tuple[list[Row], list[int]]:
-        tasks = draw_tasks(weights, size, rng)
-        taken = [0] * len(rows)
+        before = step * size
+        if in_turn:
+            tasks = [row % len(rows) for row in range(before, before + size)]
+        else:
+            tasks = draw_some[config.sampling](weights, size, rng)
+        # Each step reads its own stretch of a task's stream, so that no row repeats before its epoch ends.
+        places = [_turns(before, task, len(rows)) if in_turn else before for task in range(len(rows))]
         chosen = []
         for task in tasks:
-            index = int(orders[task][step * stride + taken[task]])
+            index = int(orders[task][places[task]])
             chosen.append(rows[task][index]._replace(number=int(offsets[task]) + index))
-            taken[task] += 1
+            places[task] += 1
         return chosen, tasks
 
     drawn = grain.MapDataset.range(config.steps).seed(seed).random_map(draw)
@@ -112,9 +116,13 @@ def shares(counts: Sequence[int], config: TrainConfig) -> Float[np.ndarray, " J"
     return weights / weights.sum()
 
 
-def _equal(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """The task of each row: all tasks in turn."""
-    return [row % len(share) for row in range(batch_size)]
+def _turns(rows: int, task: int, tasks: int) -> int:
+    """How many of so many rows are a task's, where the tasks have them in turn.
+
+    >>> [_turns(5, task, 3) for task in range(3)]
+    [2, 2, 1]
+    """
+    return -(-(rows - task) // tasks)
 
 
 def _proportional(share: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[int]:

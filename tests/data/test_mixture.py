@@ -152,6 +152,16 @@ def test_equal_sampling_gives_equal_quotas():
         assert np.bincount(batch.prompt_index, minlength=3).tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_tasks_have_their_turns_over_several_steps(batch_size):
+    """A batch of fewer rows than there are tasks, or of no multiple, left the last tasks out."""
+    drawn = list(batches(steps=300, batch_size=batch_size))
+    counts = np.bincount(np.concatenate([batch.prompt_index for batch in drawn]))
+    assert counts.tolist() == [100 * batch_size] * 3
+    numbers = np.concatenate([batch.numbers[batch.prompt_index == 0] for batch in drawn])[: SIZES[0]]
+    assert len(set(numbers.tolist())) == len(numbers) == min(SIZES[0], 100 * batch_size)
+
+
 def test_rows_come_back_only_after_all_the_others():
     drawn = batches(steps=50, batch_size=60)
     places = [batch.tokens[batch.grid[batch.prompt_index == 1, 1]] for batch in drawn]
