@@ -141,6 +141,12 @@ class Task:
         return self.chat and not self.template
 
     @property
+    def hard_prompt(self) -> str:
+        """The instruction as it stands in front of a text: on a line of its own, if it does not end in one."""
+        parted = not self.instruction or self.instruction[-1].isspace()
+        return self.instruction if parted else f"{self.instruction}\n"
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The class words, in the order of the verbalizer; empty for free text."""
         return tuple(self.verbalizer.values())

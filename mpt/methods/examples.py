@@ -43,7 +43,7 @@ def in_context(
         UserError: not one example fits.
     """
     closing = reply_form(tokenizer).closing if task.chat else "\n\n"
-    ids, lines = token_ids(tokenizer, [task.instruction, closing])
+    ids, lines = token_ids(tokenizer, [task.hard_prompt, closing])
     bare = len(ids)
     for place in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(place)]

@@ -107,7 +107,7 @@ class Reading:
 
 def reworded(reading: Reading, wordings: int, pretrained: Pretrained) -> Lengths:
     """The lengths of a task's rows in other wordings, at the most: behind its instruction and its classes."""
-    ids: Any = pretrained.tokenizer(reading.task.instruction)["input_ids"]
+    ids: Any = pretrained.tokenizer(reading.task.hard_prompt)["input_ids"]
     asked = len(ids) + min(len(reading.task.choices), MOST) * (reading.labels + 1)
     rows = reading.rows["train"]
     lengths = reading.lengths(None if rows is None else rows * wordings)

@@ -116,7 +116,7 @@ def instruction_words(
 
 def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[int]:
     """The tokens of the words that a task's prompt starts from."""
-    text = config.text if config.start == "text" else task.instruction
+    text = config.text if config.start == "text" else task.hard_prompt
     if not text:
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mpt.config.options import PromptConfig
+from mpt.config.options import WHOLE, PromptConfig
 from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.prompts import text_rows, vocabulary_rows
-from mpt.prompts.initial import starting_vectors
+from mpt.prompts.initial import instruction_words, starting_vectors
 
 
 @pytest.mark.parametrize("vocab", [50, 100_000])
@@ -36,6 +36,17 @@ def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
         "vocabulary": [vocabulary_rows(len(table), 3, seed) for seed in (0, 1)],
     }[start]
     np.testing.assert_array_equal(prompts, table[np.stack(ids)])
+
+
+@pytest.mark.parametrize("instruction", ["good or bad", "good or bad\n", "good or bad "])
+def test_an_instruction_stands_apart_from_the_text_behind_it(pretrained, instruction):
+    task = Task("t", Files({}), "{text}", instruction=instruction)
+    written = instruction if instruction != "good or bad" else "good or bad\n"
+    ids = pretrained.tokenizer(written)["input_ids"]
+    table = np.asarray(pretrained.backbone.embedding[...])
+    whole = starting_vectors(PromptConfig(length=0, start="instruction"), [task], [0], pretrained)
+    np.testing.assert_array_equal(whole[0], table[ids])
+    np.testing.assert_array_equal(instruction_words([task], WHOLE, pretrained)[0], table[ids])
 
 
 def test_prompts_start_from_class_words_then_vocabulary(pretrained):
