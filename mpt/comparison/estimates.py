@@ -14,7 +14,7 @@ from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, OURS, SCRATCH, Cell, cells, numbers_of_shots
 from mpt.metrics import LEAST
 from mpt.metrics.interval import Estimate, average, estimate, floored
-from mpt.prompts.saved import load_prompt
+from mpt.prompts.saved import has_prompt, load_prompt
 from mpt.system.paths import AnyPath
 
 
@@ -134,6 +134,6 @@ def head_start(comparison: Comparison, target: str, shots: int) -> tuple[bool, f
 
 
 def pretraining_seconds(run: AnyPath) -> float:
-    """Seconds in the training steps of a pretraining run, both stages."""
-    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal")]
+    """Seconds in the training steps of a pretraining run, of the teachers too if it has some."""
+    cards = [load_prompt(run, name)[1] for name in ("teachers", "universal") if has_prompt(run, name)]
     return sum(card.metrics["training seconds"] for card in cards)

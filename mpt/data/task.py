@@ -142,7 +142,7 @@ class Task:
 
     @property
     def hard_prompt(self) -> str:
-        """The instruction as it stands in front of a text: on a line of its own, if it does not end in one."""
+        """The instruction as it stands in front of a text: on a line of its own if it ends in no blank."""
         parted = not self.instruction or self.instruction[-1].isspace()
         return self.instruction if parted else f"{self.instruction}\n"
 

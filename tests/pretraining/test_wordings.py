@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from toys import stage
 
 from mpt.catalog.library import find_task
+from mpt.comparison.estimates import pretraining_seconds
 from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.text.example import Example
@@ -115,6 +116,12 @@ def test_universal_prompt_of_wordings_has_each_new_tasks_whole_instruction(
     assert not (run / "prompts" / "teachers.safetensors").exists()
     assert load_file(run / "prompts" / "universal.safetensors")["words"].shape == (2, 0, 32)
     assert [gain["teacher"] for gain in json.loads((run / "gains.json").read_text())] == [None, None]
+
+    assert pretraining_seconds(run) > 0
+    with pytest.raises(UserError, match="no prompt 'teachers' in it; it has universal"):
+        adapt(
+            from_plain(AdaptConfig, plain_adapt | {"prompt": str(run), "method": "spot"}, "test"), pretrained
+        )
 
     task = find_task(plain_adapt["task"])
     ids = pretrained.tokenizer(task.instruction)["input_ids"]
