@@ -13,6 +13,7 @@ from mpt.render.plots import colour_and_mark, figure, inline, line, step_axis
 from mpt.report.facts import Stage
 
 SIZE = 4.6, 2.7  # inches; two fit side by side on a page, and one on a telephone
+TOGETHER = 8  # tasks whose lines share a figure
 SMOOTH = 40  # a running mean has about this many windows
 MAX_POINTS = 400  # maximum number of points that are drawn of a line
 WORDS = {
@@ -58,9 +59,9 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         if len(group) > 1:
             axes.legend(frameon=False, fontsize=8)
         yield drawing(inline(drawn, f"{name}, {words}"), f"{name}: {words} on training rows.")
-    if tasks:
+    for first in range(0, len(tasks), TOGETHER):
         drawn, axes = figure(*SIZE)
-        for index, label, steps, values in _labelled(group, tasks, "task"):
+        for index, label, steps, values in _labelled(group, tasks[first : first + TOGETHER], "task"):
             colour, mark = colour_and_mark(index)
             style = {"color": colour, "marker": mark, "markersize": 4, "markevery": 0.1, "linewidth": 1.4}
             axes.plot(steps, running_mean(values), label=label, **style)

@@ -17,7 +17,8 @@ from mpt import cli
 from mpt.adaptation.result import read_results
 from mpt.inference.answers import kept_answers
 from mpt.report.costs import Total
-from mpt.report.facts import facts
+from mpt.report.curves import curve_sections
+from mpt.report.facts import Stage, facts
 from mpt.report.run_report import report
 
 
@@ -54,6 +55,12 @@ def test_pretraining_has_a_curve_of_each_task(universal):
     assert "universal: task loss on each task" in text
     (stage,) = [stage for stage in facts(universal).stages if stage.name == "universal"]
     assert {"task tone", "task colour"} <= {key for line in stage.lines for key in line}
+
+
+def test_many_tasks_have_several_figures(tmp_path):
+    lines = [{"step": step, "loss": 1.0} | {f"task t{i:02}": 1.0 for i in range(20)} for step in (1, 2)]
+    (section,) = curve_sections([Stage("universal", lines, None)])
+    assert str(section.blocks).count("universal: task loss on each task") == 3
 
 
 def test_report_is_written_anew(adapted, tmp_path, capsys):
