@@ -127,8 +127,8 @@ def read_backbone(
 
     table: Table = family.table_of(names) | dict.fromkeys(copies)
     shardings = shardings or weight_shardings()
-    abstract = nnx.eval_shape(module)
-    backbone = load_weights(abstract, tensors, table, {"h": spec.head_dim}, where, shardings)
+    abstract, sizes = nnx.eval_shape(module), {"h": spec.head_dim, "f": spec.d_ff}
+    backbone = load_weights(abstract, tensors, table, sizes, where, shardings)
     backbone.kernel = KERNELS.get(jax.default_backend(), "plain")
     return backbone
 
