@@ -23,6 +23,8 @@ BLOCK, BIAS = 32, 127  # numbers of a block; what is added to its exponent
 
 # By the four bits: a sign, two bits of exponent and one of fraction.
 NUMBERS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+_bytes = np.arange(256)
+PAIRS = NUMBERS[np.stack([_bytes & 15, _bytes >> 4], axis=-1)].view(np.uint64)[:, 0]  # both of a byte at once
 
 
 def in_mxfp4(facts: Mapping[str, Any]) -> bool:
@@ -98,7 +100,7 @@ def unpacked(
     >>> unpacked(np.full((1, 1, 16), 0xF1, np.uint8), np.array([[128]], np.uint8))[0, :4].tolist()
     [1.0, -12.0, 1.0, -12.0]
     """
-    numbers = NUMBERS[np.stack([blocks & 15, blocks >> 4], axis=-1)]
-    with np.errstate(over="ignore"):  # what is not finite is refused where it is loaded
-        numbers = np.ldexp(numbers, scales.astype(np.int32)[..., None, None] - BIAS)
+    numbers = np.take(PAIRS, blocks).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is loaded
+        numbers *= np.ldexp(np.float32(1), scales.astype(np.int32) - BIAS)[..., None]
     return numbers.reshape(len(blocks), -1)
