@@ -237,6 +237,7 @@ def activated(
 ) -> Float[Array, "*any"]:
     """What a feed-forward's last matrix reads."""
     if isinstance(activation, ClampedSwiGLU):
+        assert gate is not None
         return activation(gate, up)
     act = ACTIVATIONS[activation]
     return act(up) if gate is None else act(gate) * up
