@@ -19,6 +19,7 @@ from mpt.config.options import MeshConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.layers import ClampedSwiGLU
 from mpt.models.rope import Rope
 from mpt.models.t5 import T5
 from mpt.models.t5_spec import T5Spec
@@ -47,6 +48,10 @@ _SIZES = {"vocab": VOCAB, "d_model": WIDTH, "layers": 2, "head_dim": 4, "d_ff": 
 _T5 = _SIZES | {"decoder_layers": 2, "heads": 8, "buckets": 8, "max_distance": 12, "logit_scale": 1.0}
 _DECODER = _SIZES | {"heads": 8, "kv_heads": 2, "ropes": (Rope(theta=100.0),) * 2, "tied": True}
 _GEMMA = {"norm_offset": 1.0, "qk_norm": "head", "post_norms": True, "attention_cap": 3.0, "logit_cap": 2.0}
+_GPT_OSS = {
+    "activation": ClampedSwiGLU(1.7, 0.8),
+    "biases": ("q", "k", "v", "out", "router", "gate", "up", "down"),
+}
 _GPT2 = {"positions": 64, "norm": "layer", "gated": False, "activation": "gelu_new"}
 SPECS = {
     "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),
@@ -55,6 +60,15 @@ SPECS = {
     "gemma2": DecoderSpec(**_DECODER, **_GEMMA, windows=(3, 2**30)),
     "qwen3_moe": DecoderSpec(
         **_DECODER, qk_norm="head", experts=5, experts_per_token=2, experts_weighed=True, logit_scale=0.5
+    ),
+    "gpt_oss": DecoderSpec(
+        **_DECODER,
+        **_GPT_OSS,
+        experts=5,
+        experts_per_token=2,
+        experts_weighed=True,
+        windows=(3, 2**30),
+        sinks=True,
     ),
     "gpt2": DecoderSpec(
         **_DECODER | {"kv_heads": 8, "ropes": ()}, **_GPT2, biases=("q", "k", "v", "out", "up", "down")

@@ -57,10 +57,11 @@ def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]
     positions = jnp.arange(x.shape[1])[None]
     labels = length + batch.cells[batch.positions] % width
     x = entered(spec, values(backbone.ends), x, positions)
-    angles, scoring = spec.angles(positions), spec.scoring
+    angles = spec.angles(positions)
 
     def layer(x: Float[Array, "B S D"], w: Layer):
         mass_of_layer: LayerMass = {}
+        scoring = spec.scoring(w)
 
         def attend_and_record(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
             label_queries = jnp.take_along_axis(q, labels[..., None, None], axis=1)
@@ -158,6 +159,7 @@ def attention_weights(
     mask: Bool[Array, "#B 1 #T S"],
     scale: float,
     cap: float | None = None,
+    sinks: Float[Array, " N"] | None = None,
     bias: Float[Array, "#B N T S"] | None = None,
 ) -> Float[Array, "B N T S"]:
     """Attention weights softmax(scale · q kᵀ + bias) in float32; the arguments are those of ``attend``."""
@@ -165,7 +167,11 @@ def attention_weights(
     scores = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
     scores = scores if bias is None else scores + bias
-    return jax.nn.softmax(scores, axis=-1, where=mask)
+    if sinks is None:
+        return jax.nn.softmax(scores, axis=-1, where=mask)
+    nothing = jnp.broadcast_to(sinks.astype(jnp.float32)[None, :, None, None], (*scores.shape[:3], 1))
+    mask = jnp.pad(mask, [(0, 0)] * 3 + [(0, 1)], constant_values=True)
+    return jax.nn.softmax(jnp.concatenate([scores, nothing], axis=-1), axis=-1, where=mask)[..., :-1]
 
 
 def mean_mass(weights: Float[Array, "B N T P"], selected: Bool[Array, "B T"]) -> Float[Array, "B P"]:

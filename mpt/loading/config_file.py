@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from mpt.errors import UserError, one_line
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.mxfp4 import in_mxfp4
 from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import refuse_unknown
 
@@ -51,7 +52,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     file = folder / "config.json"
     if not file.is_file():
         raise UserError(f"{folder}: no config.json; give a Hugging Face model folder or a .gguf file")
-    kind = read_json(file).get("model_type")
+    facts = read_json(file)
+    kind = facts.get("model_type")
     known = sorted([*FAMILIES, *MULTIMODAL])
     if not isinstance(kind, str) or kind not in known:
         raise UserError(f"{folder}: model type {kind!r} is not supported; {', '.join(known)} are")
@@ -61,6 +63,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"{file}: transformers cannot read it: {one_line(error)}") from None
     if config.model_type != kind:  # such as a Mistral with types of layers
         raise UserError(f"{folder}: it is of the type '{config.model_type}', which is not supported")
+    if in_mxfp4(facts):
+        config.quantization_config = None  # its tensors are read as what they stand for
     refuse_unknown(config, file)
     if kind not in MULTIMODAL:
         return config

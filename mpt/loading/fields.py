@@ -42,6 +42,7 @@ SIZES = frozenset(
         "query_pre_attn_scalar",
         "moe_intermediate_size",
         "num_experts",
+        "num_local_experts",
         "num_experts_per_tok",
     }
 )
@@ -56,6 +57,8 @@ USED = SIZES | frozenset(
         "rope_parameters",
         "no_rope_layers",
         "norm_topk_prob",
+        "swiglu_alpha",
+        "swiglu_limit",
         "mlp_only_layers",
         "decoder_sparse_step",
         "max_position_embeddings",

@@ -23,6 +23,7 @@ from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
+from mpt.loading.families.mxfp4 import Mxfp4, in_mxfp4
 from mpt.loading.families.text_half import MULTIMODAL, TextHalf
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.located import locate
@@ -127,8 +128,8 @@ def read_backbone(
 
     table: Table = family.table_of(names) | dict.fromkeys(copies)
     shardings = shardings or weight_shardings()
-    abstract = nnx.eval_shape(module)
-    backbone = load_weights(abstract, tensors, table, {"h": spec.head_dim}, where, shardings)
+    abstract, sizes = nnx.eval_shape(module), {"h": spec.head_dim, "f": spec.d_ff}
+    backbone = load_weights(abstract, tensors, table, sizes, where, shardings)
     backbone.kernel = KERNELS.get(jax.default_backend(), "plain")
     return backbone
 
@@ -159,9 +160,10 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
 
 def open_tensors(folder: Path) -> Tensors:
     """The tensors of a model's folder; of one that reads images too, those of its text half."""
-    tensors = SafetensorsFolder(folder)
-    multimodal = read_json(folder / "config.json").get("model_type") in MULTIMODAL
-    return TextHalf(tensors, folder) if multimodal else tensors
+    tensors, facts = SafetensorsFolder(folder), read_json(folder / "config.json")
+    if facts.get("model_type") in MULTIMODAL:
+        return TextHalf(tensors, folder)
+    return Mxfp4(tensors, tensors.stored) if in_mxfp4(facts) else tensors
 
 
 class SafetensorsFolder:
@@ -188,13 +190,17 @@ class SafetensorsFolder:
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def stored(self, name: str) -> np.ndarray:
+        """A tensor of whatever type."""
         # Opened for each tensor, because closing the file releases the memory that it has mapped.
         try:
             with safe_open(self.file(name), "numpy") as tensors:
-                tensor = tensors.get_tensor(name)
+                return tensors.get_tensor(name)
         except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last: no type of NumPy's
             raise UserError(f"{self.file(name)}: '{name}' cannot be read ({one_line(error)})") from None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        tensor = self.stored(name)
         if not jnp.issubdtype(tensor.dtype, jnp.floating):
             raise UserError(
                 f"{self.file(name)}: '{name}' is stored as {tensor.dtype}; give the model with weights in "

@@ -55,6 +55,18 @@ def _llama3(d_model: int, layers: int, d_ff: int, factor: float, **rest: Any) ->
     return shape | {"rope_parameters": rope, "max_position_embeddings": 131072, **rest}
 
 
+def _gpt_oss(layers: int, experts: int) -> dict[str, Any]:
+    rope = {"rope_type": "yarn", "rope_theta": 150_000.0, "factor": 32.0, "truncate": False}
+    rope |= {"beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 4096}
+    return {
+        "model_type": "gpt_oss",
+        "num_hidden_layers": layers,
+        "num_local_experts": experts,
+        "rope_parameters": rope,
+        "tie_word_embeddings": False,
+    }
+
+
 _V1_1: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 _T5_1_1 = {
     "small": _t5(512, 8, 6, 64, 1024, **_V1_1),
@@ -90,6 +102,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
     ),
+    "gpt-oss-20b": _gpt_oss(24, 32),
+    "gpt-oss-120b": _gpt_oss(36, 128),
     "gemma3-270m": {
         "model_type": "gemma3_text",
         "vocab_size": 262144,

@@ -26,7 +26,8 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 # Maps a name in the checkpoint, with "{}" for the layer (and one more for the expert), to a path in the model
 # and an einops pattern; or to None for a tensor that is not needed. If there are several paths, they share
-# its axis "x": one behind another, each has as many of its places as it is long.
+# its axis "x", or an axis of which "x" is the outer part: one behind another, each has as many of its places
+# as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
 # A function from a weight's logical axes and shape to its sharding.
@@ -173,7 +174,8 @@ def _parts(layout: str, shapes: Sequence[tuple[int, ...]]) -> list[Part | None]:
     """The parts of one tensor that weights of these shapes are."""
     if len(shapes) == 1:
         return [None]
-    axis = layout.split("->")[1].split().index("x")
+    axes = re.findall(r"\([^)]*\)|\w+", layout.split("->")[1])
+    (axis,) = (i for i, names in enumerate(axes) if re.search(r"\bx\b", names))
     ends = list(itertools.accumulate((shape[axis] for shape in shapes), initial=0))
     return [Part(axis, first, last) for first, last in itertools.pairwise(ends)]
 

@@ -151,6 +151,7 @@ def attend(
     mask: Bool[Array, "#B 1 #T S"],
     scale: float,
     cap: float | None = None,
+    sinks: Float[Array, " N"] | None = None,
     bias: Float[Array, "#B N T S"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax attention of queries to keys and values, by JAX's fused kernel where that can express it.
@@ -159,10 +160,11 @@ def attend(
         mask: True where a query attends to a key.
         scale: factor on the scores.
         cap: bound that a tanh keeps the scores within (Gemma 2); not fused.
-        bias: added to the scores.
+        sinks: each head's score for attending to nothing (gpt-oss); not fused.
+        bias: added to the scores, where there is neither cap nor sinks.
     """
-    if cap is not None:
-        return merge([attend_partially(q, kv, mask, scale, cap)])
+    if cap is not None or sinks is not None:
+        return merge([attend_partially(q, kv, mask, scale, cap)], sinks)
     return jax.nn.dot_product_attention(q, kv.k, kv.v, bias=bias, mask=mask, scale=scale)
 
 
@@ -313,11 +315,22 @@ def attend_partially(
     return PartialSoftmax(*(part.reshape(rows, length, heads, *part.shape[4:]) for part in parts))
 
 
-def merge(parts: Sequence[PartialSoftmax]) -> Float[Array, "*rows N H"]:
-    """Softmax attention to the keys of all ``parts`` together."""
+def merge(
+    parts: Sequence[PartialSoftmax], sinks: Float[Array, " N"] | None = None
+) -> Float[Array, "*rows N H"]:
+    """Softmax attention to the keys of all ``parts`` together.
+
+    Args:
+        sinks: each head's score of one more key, whose value is zero.
+    """
     top = functools.reduce(jnp.maximum, [part.top for part in parts])
+    if sinks is not None:
+        sinks = sinks.astype(jnp.float32).reshape((1,) * (top.ndim - 1) + (-1,))
+        top = jnp.maximum(top, jax.lax.stop_gradient(sinks))
     factors = [jnp.exp(part.top - top) for part in parts]
     weight = sum(part.weight * factor for part, factor in zip(parts, factors))
+    if sinks is not None:
+        weight = weight + jnp.exp(sinks - top)
     values = sum(part.values.astype(jnp.float32) * factor[..., None] for part, factor in zip(parts, factors))
     # A query at padding attends to nothing: zero there, not 0/0.
     return (values / jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)[..., None]).astype(

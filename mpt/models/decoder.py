@@ -71,8 +71,8 @@ class Decoder(nnx.Module):
         remat: what the backward pass recomputes, a key of ``REMAT``.
 
     Attributes:
-        kernel: how texts attend behind their prompts; a fused call leaves windows, capped scores and class
-            words of several tokens to the plain formulas.
+        kernel: how texts attend behind their prompts; a fused call leaves windows, capped scores, sinks and
+            class words of several tokens to the plain formulas.
     """
 
     layout: Layout = "decoder"
@@ -184,7 +184,7 @@ class Decoder(nnx.Module):
             keys = key_positions
             if first is not None:
                 keys = jnp.where(keys < first, NOWHERE, keys)
-            return attend(q, past.concat(kv), visible(positions, keys, w["window"]), *self.spec.scoring)
+            return attend(q, past.concat(kv), visible(positions, keys, w["window"]), *self.spec.scoring(w))
 
         past = state.cache.kv, state.first
         x, kv = self._run_layers(self.embed(tokens[:, None]), positions, attention, past)
@@ -217,7 +217,7 @@ class Decoder(nnx.Module):
         positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])
 
         def attention(q: Float[Array, "J P N H"], kv: KV, w: Layer, _: None) -> Float[Array, "J P N H"]:
-            return attend(q, kv, visible(positions, positions, w["window"]), *self.spec.scoring)
+            return attend(q, kv, visible(positions, positions, w["window"]), *self.spec.scoring(w))
 
         return self._run_layers(prompts.astype(self.dtype), positions, attention, span=span)
 
@@ -234,7 +234,7 @@ class Decoder(nnx.Module):
             return gather(flat, batch.grid, batch.cells)
 
         def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
-            out = attend(to_grid(q), KV(*map(to_grid, kv)), places.mask(w["window"]), *self.spec.scoring)
+            out = attend(to_grid(q), KV(*map(to_grid, kv)), places.mask(w["window"]), *self.spec.scoring(w))
             return gather(out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
 
         positions = prompt_length + places.of_tokens
@@ -266,7 +266,7 @@ class Decoder(nnx.Module):
         text_at, vectors_at = prompt_length + places.columns, prompt_at[:, prefix_length:]
         positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + places.of_tokens])
         lengths = jnp.sum(batch.filled, axis=1)
-        causal = places.seen is None and not self.spec.windows and self.spec.attention_cap is None
+        causal = places.seen is None and not (self.spec.windows or self.spec.attention_cap or self.spec.sinks)
         fused = fused_by(self.kernel, self.dtype, self.spec.head_dim) if causal else None
 
         def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
@@ -277,21 +277,22 @@ class Decoder(nnx.Module):
             (prompt_q, text_q), *split_kv = map(split, (q, *kv))
             prompt, text = (KV(*part) for part in zip(*split_kv))
             prompt = prefix.concat(prompt) if prefix else prompt
-            scoring, window = self.spec.scoring, w["window"]
+            scoring, window = self.spec.scoring(w), w["window"]
+            scale, cap, sinks = scoring
             mask = visible(vectors_at, prompt_at, window)
             prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
             if count == 1 and prompt_length and not fused:
                 # All texts attend to the one prompt in a single product, and to themselves row by row.
-                to_text = attend_partially(text_q, text, places.mask(window), *scoring)
+                to_text = attend_partially(text_q, text, places.mask(window), scale, cap)
                 at = positions[None, prompt_tokens:]
                 mask = visible(at, prompt_at, window) if self.spec.windows else None
-                to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, *scoring)
+                to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, scale, cap)
                 to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
-                text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt])
+                text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt], sinks)
                 return jnp.concatenate([prompt_out, text_out])
             front = prompt.take_rows(batch.prompt_index)
             if fused:
-                text_out = attend_behind(text_q, front, text, lengths, scoring[0], fused)
+                text_out = attend_behind(text_q, front, text, lengths, scale, fused)
             else:
                 mask = concat_masks(visible(text_at, prompt_at, window), places.mask(window))
                 text_out = attend(text_q, front.concat(text), mask, *scoring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mpt.errors import UserError
 from mpt.models.attention import NOWHERE
+from mpt.models.layers import ClampedSwiGLU
 from mpt.models.rope import Angles, LongRope, Rope
 
 
@@ -39,6 +42,7 @@ class DecoderSpec:
         attention_scale: factor on the attention scores.
         query_growth: a and c where queries at position p are multiplied by 1 + a log(1 + ⌊p / c⌋) (Llama 4).
         attention_cap: tanh bound of the attention scores.
+        sinks: each head has a score for attending to nothing.
         logit_scale: factor on the logits.
         logit_cap: tanh bound of the logits.
         tied: the embedding table is the output head.
@@ -61,7 +65,7 @@ class DecoderSpec:
     qk_norm: Literal["head", "heads"] | None = None
     pre_norms: bool = True
     post_norms: bool = False
-    activation: str = "silu"
+    activation: str | ClampedSwiGLU = "silu"
     gated: bool = True
     experts: int = 0
     experts_per_token: int = 0
@@ -73,12 +77,15 @@ class DecoderSpec:
     attention_scale: float | None = None
     query_growth: tuple[float, int] | None = None
     attention_cap: float | None = None
+    sinks: bool = False
     logit_scale: float = 1.0
     logit_cap: float | None = None
 
     def __post_init__(self):
         for rope in dict.fromkeys(self.ropes):
             rope.frequencies(self.head_dim)  # now, not when the model runs, it is said what cannot be
+        if self.experts_per_token > self.experts:
+            raise UserError(f"num_experts_per_tok is {self.experts_per_token}, of {self.experts} experts")
 
     @property
     def longest(self) -> int:
@@ -86,10 +93,9 @@ class DecoderSpec:
         within = [rope.scaling.context for rope in self.ropes if isinstance(rope.scaling, LongRope)]
         return min(within, default=self.positions)
 
-    @property
-    def scoring(self) -> tuple[float, float | None]:
-        """Scale and cap of the attention scores."""
-        return self.attention_scale or self.head_dim**-0.5, self.attention_cap
+    def scoring(self, w: Mapping[str, Array]) -> tuple[float, float | None, Array | None]:
+        """Scale, cap and sinks of the attention scores in the layer of weights ``w``."""
+        return self.attention_scale or self.head_dim**-0.5, self.attention_cap, w.get("sinks")
 
     def sizes(self) -> dict[str, int]:
         """The length of each logical axis."""
@@ -124,9 +130,12 @@ class DecoderSpec:
             "v": "embed kv_heads head_dim",
             "out": "heads head_dim embed",
         }
+        if self.sinks:
+            parts["sinks"] = "heads"
         mlp = {"up": "embed mlp", "down": "mlp embed"} | ({"gate": "embed mlp"} if self.gated else {})
         if self.experts:
             parts["router"] = "embed expert"
+            mlp |= self._biases(mlp)
             mlp = {f"expert_{name}": f"expert {axes}" for name, axes in mlp.items()}
         parts |= mlp
         if self.qk_norm == "head":
@@ -137,12 +146,16 @@ class DecoderSpec:
             parts |= {"attention_norm": "embed", "mlp_norm": "embed"}
         if self.post_norms:
             parts |= {"attention_post_norm": "embed", "mlp_post_norm": "embed"}
-        outputs = {name: axes.split(" ", 1)[1] for name, axes in parts.items() if name in self.biases}
-        outputs |= {"out": "embed"} if "out" in self.biases else {}
-        parts |= {f"{name}_bias": axes for name, axes in outputs.items()}
+        parts |= self._biases(parts)
         if self.norm == "layer":
             parts |= {"attention_norm_bias": "embed", "mlp_norm_bias": "embed"}
         return {name: f"layer {axes}" for name, axes in parts.items()}
+
+    def _biases(self, matrices: Mapping[str, str]) -> dict[str, str]:
+        """The biases of those matrices that have one, with their logical axes."""
+        outputs = {name: axes.split(" ", 1)[1] for name, axes in matrices.items() if name in self.biases}
+        outputs |= {"out": "embed"} if "out" in outputs else {}
+        return {f"{name}_bias": axes for name, axes in outputs.items()}
 
     def layer_constants(self) -> dict[str, Array]:
         """What differs between layers without being a weight: the window, and the index of the rope."""

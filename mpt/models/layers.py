@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -43,6 +44,22 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
 }
+
+
+@dataclass(frozen=True)
+class ClampedSwiGLU:
+    """The gated activation of gpt-oss: gate · sigmoid(slope · gate) · (up + 1).
+
+    Attributes:
+        limit: the highest value of gate, and of up without its sign.
+    """
+
+    slope: float
+    limit: float
+
+    def __call__(self, gate: Float[Array, "*any"], up: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        gate, up = jnp.minimum(gate, self.limit), jnp.clip(up, -self.limit, self.limit)
+        return gate * jax.nn.sigmoid(self.slope * gate) * (up + 1)
 
 
 class Weight(nnx.Variable):
@@ -207,14 +224,27 @@ def score_tokens(
     return y * w[f"{name}_scale"][tokens] if f"{name}_scale" in w else y
 
 
-def feed_forward(w: Layer, x: Float[Array, "... D"], activation: str) -> Float[Array, "... D"]:
+def feed_forward(
+    w: Layer, x: Float[Array, "... D"], activation: str | ClampedSwiGLU
+) -> Float[Array, "... D"]:
     """The feed-forward network: down(act(up x)), or with a gate down(act(gate x) · up x) (Shazeer 2020)."""
-    act, up = ACTIVATIONS[activation], linear(w, "up", x)
-    return linear(w, "down", act(linear(w, "gate", x)) * up if "gate" in w else act(up))
+    gate = linear(w, "gate", x) if "gate" in w else None
+    return linear(w, "down", activated(activation, gate, linear(w, "up", x)))
+
+
+def activated(
+    activation: str | ClampedSwiGLU, gate: Float[Array, "*any"] | None, up: Float[Array, "*any"]
+) -> Float[Array, "*any"]:
+    """What a feed-forward's last matrix reads."""
+    if isinstance(activation, ClampedSwiGLU):
+        assert gate is not None
+        return activation(gate, up)
+    act = ACTIVATIONS[activation]
+    return act(up) if gate is None else act(gate) * up
 
 
 def routed_feed_forward(
-    w: Layer, x: Float[Array, "*rows D"], activation: str, count: int, weighed: bool
+    w: Layer, x: Float[Array, "*rows D"], activation: str | ClampedSwiGLU, count: int, weighed: bool
 ) -> Float[Array, "*rows D"]:
     """The feed-forwards of the ``count`` experts that a router chooses for each token, weighed and added up.
 
@@ -243,7 +273,7 @@ def every_expert(
     x: Float[Array, "S D"],
     shares: Float[Array, "S count"],
     chosen: Int[Array, "S count"],
-    activation: str,
+    activation: str | ClampedSwiGLU,
 ) -> Float[Array, "S D"]:
     """Runs one expert after another for all tokens; what a token has not chosen is multiplied by zero.
 
@@ -264,7 +294,7 @@ def chosen_experts(
     x: Float[Array, "S D"],
     shares: Float[Array, "S count"],
     chosen: Int[Array, "S count"],
-    activation: str,
+    activation: str | ClampedSwiGLU,
 ) -> Float[Array, "S D"]:
     """Puts tokens in the order of their experts, whose matrices then multiply one run of rows each."""
     order = jnp.argsort(chosen.reshape(-1))
@@ -273,12 +303,13 @@ def chosen_experts(
 
     def expert(name: str, x: Float[Array, "R any"]) -> Float[Array, "R other"]:
         y = jax.lax.ragged_dot(x, experts[name].astype(x.dtype), sizes)
-        scale = experts.get(f"{name}_scale")
-        return y if scale is None else (y.astype(jnp.float32) * scale[expert_of]).astype(x.dtype)
+        scale, bias = experts.get(f"{name}_scale"), experts.get(f"{name}_bias")
+        y = y if scale is None else (y.astype(jnp.float32) * scale[expert_of]).astype(x.dtype)
+        return y if bias is None else y + bias[expert_of].astype(x.dtype)
 
     rows = gather(jnp.repeat(x, chosen.shape[1], axis=0), order, place)
-    act, up = ACTIVATIONS[activation], expert("up", rows)
-    out = expert("down", act(expert("gate", rows)) * up if "gate" in experts else act(up))
+    gate = expert("gate", rows) if "gate" in experts else None
+    out = expert("down", activated(activation, gate, expert("up", rows)))
     out = gather(out, place, order).reshape(*chosen.shape, -1)
     return jnp.einsum("scd,sc->sd", out, shares.astype(out.dtype))
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int8
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.layers import Weight
-from mpt.models.matrices import matrices, stacks
+from mpt.models.matrices import FEED_FORWARD, matrices, stacks
 from mpt.models.t5 import T5
 
 TABLES = ("embedding", "head")
@@ -28,7 +28,7 @@ def quantize(backbone: Decoder | T5) -> None:
     for stack in stacks(backbone).values():
         for name, inputs in matrices(stack).items():
             _replace(stack, name, tuple(range(1, 1 + inputs)))
-        for name in [name for name in stack if name.startswith("expert_")]:
+        for name in [f"expert_{name}" for name in FEED_FORWARD if f"expert_{name}" in stack]:
             _replace(stack, name, (2,))  # behind the layer and the expert
     for name in TABLES:
         if name in backbone.ends:

@@ -143,6 +143,16 @@ DECODERS = {
         "moe_intermediate_size": 12,
         "norm_topk_prob": True,
     },
+    "gpt_oss": {
+        "model_type": "gpt_oss",
+        **_decoder,
+        "num_local_experts": 5,
+        "num_experts_per_tok": 2,
+        "sliding_window": 5,
+        "swiglu_alpha": 1.5,
+        "swiglu_limit": 0.8,
+        "rope_parameters": {**_yarn, "truncate": False},
+    },
     "gemma2": {
         "model_type": "gemma2",
         **_decoder,

@@ -38,6 +38,26 @@ def test_a_fused_matrix_is_its_parts_one_behind_another(tmp_path):
     np.testing.assert_array_equal(layers["up"][1], fused[40:].T)
 
 
+def test_a_matrix_fused_unit_by_unit_is_its_parts_in_turn(tmp_path):
+    layers = load_pretrained(str(tiny.save("gpt_oss", tmp_path))).backbone.layers
+    tensors = tiny.weights("gpt_oss")
+    for end in ("", "_bias"):
+        fused = tensors[f"model.layers.1.mlp.experts.gate_up_proj{end}"]
+        np.testing.assert_array_equal(layers[f"expert_gate{end}"][1], fused[..., ::2])
+        np.testing.assert_array_equal(layers[f"expert_up{end}"][1], fused[..., 1::2])
+
+
+def test_a_matrix_fused_unit_by_unit_of_another_size_is_named(broken):
+    name = "model.layers.1.mlp.experts.gate_up_proj"
+    for odd in (78, 40, 79):
+
+        def cut(tensors, odd=odd):
+            tensors[name] = tensors[name][..., :odd].copy()
+
+        with pytest.raises(UserError, match=rf"'{name}' in model.safetensors has shape \(5, 32, {odd}\)"):
+            broken("gpt_oss", cut)
+
+
 def test_a_fused_matrix_of_another_size_is_named(broken):
     name = "model.layers.2.self_attn.qkv_proj.weight"
     with pytest.raises(UserError, match=r"qkv_proj.weight' in model.safetensors has shape \(56, 32\)"):

@@ -42,6 +42,35 @@ def test_fused_equals_plain(heads, window, biased):
     np.testing.assert_allclose(fused, plain_attention(q, kv, mask, 0.3, bias if biased else 0), atol=1e-6)
 
 
+def with_sinks(q, kv, mask, sinks):
+    """Plain attention with one more key: its score is the sink, its value zero."""
+    k, v = (jnp.repeat(part, q.shape[2] // part.shape[2], axis=2) for part in kv)
+    scores = jnp.where(mask, 0.3 * jnp.einsum("btnh,bsnh->bnts", q, k), -jnp.inf)
+    nothing = jnp.broadcast_to(sinks[None, :, None, None], (*scores.shape[:3], 1))
+    weights = jax.nn.softmax(jnp.concatenate([scores, nothing], axis=-1), axis=-1)[..., :-1]
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+@pytest.mark.parametrize("parts", [(slice(7),), (slice(3), slice(3, 7))], ids=["whole", "parts"])
+def test_sinks_take_their_share(heads, parts):
+    """Values and gradients, that of the sinks too, above and below the scores, and where no key is seen."""
+    q, kv, _ = heads
+    sinks = jnp.array([-4.0, 0.0, 1.0, 9.0])
+    mask = visible(2 + jnp.arange(5)[None], jnp.arange(7)[None], 3) & (jnp.arange(5) < 4)[None, None, :, None]
+
+    def ours(q, kv, sinks):
+        if len(parts) == 1:
+            return attend(q, kv, mask, 0.3, sinks=sinks)
+        each = [attend_partially(q, KV(kv.k[:, s], kv.v[:, s]), mask[..., s], 0.3) for s in parts]
+        return merge(each, sinks)
+
+    found, wanted = (
+        jax.jit(jax.value_and_grad(lambda *given, f=f: jnp.sum(jnp.sin(f(*given))), (0, 1, 2)))(q, kv, sinks)
+        for f in (ours, lambda q, kv, sinks: with_sinks(q, kv, mask, sinks))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6), found, wanted)
+
+
 @pytest.mark.parametrize("window", [NOWHERE, 3])
 def test_parts_merged_equal_plain(heads, window):
     """Values and gradients; with the window, some queries see none of the first three keys."""

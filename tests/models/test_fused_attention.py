@@ -1,15 +1,18 @@
 """One fused call of attention gives what the plain formulas give, and the same gradients."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mpt.data.batches import Sizes, collate
 from mpt.loading.hf import load_pretrained
 from mpt.models.attention import KERNELS, KV, fused_by
+from mpt.models.decoder import Decoder
 from mpt.types import Row
 
 ROWS = [Row([5, 6, 7], [8]), Row([9, 10, 11, 12, 13, 14, 15], [3, 4]), Row([7], [6])]
@@ -73,6 +76,14 @@ def test_longer_class_words_are_left_to_the_plain_formulas(pretrained, prompts, 
     pretrained.backbone.kernel = "xla"
     jax.eval_shape(pretrained.backbone, batch, prompts[:1])
     pretrained.backbone.kernel = "plain"
+    assert not fused_calls
+
+
+def test_sinks_are_left_to_the_plain_formulas(pretrained, prompts, fused_calls):
+    backbone = Decoder(replace(pretrained.backbone.spec, sinks=True), rngs=nnx.Rngs(0))
+    backbone.kernel = "xla"
+    batch = collate(ROWS, [0] * len(ROWS), "decoder")
+    jax.eval_shape(backbone, batch, prompts[:1])
     assert not fused_calls
 
 

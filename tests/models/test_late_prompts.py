@@ -22,7 +22,7 @@ P, D, END = 3, 32, 2
 ROWS = [Row([5, 6, 7, 8], [9, 4]), Row([10, 11], [12]), Row([3, 4, 5, 6, 7, 8, 13], [4])]
 INDEX = [1, 0, 1]
 # Rotary positions; with windows and two ropes; learned positions; an encoder.
-FAMILIES = ["llama", "gemma3_text", "gpt2", "t5-1.1"]
+FAMILIES = ["llama", "gemma3_text", "gpt_oss", "gpt2", "t5-1.1"]
 
 
 def prompts(count: int = 2) -> jnp.ndarray:
@@ -55,13 +55,17 @@ def naive_decoder(backbone, vectors, ids: list[int], layer: int):
                 vectors = vectors + backbone.ends["position_table"][...][front]
             x, at = jnp.concatenate([vectors, x]), jnp.concatenate([front, at])
         rope = spec.ropes[i] if spec.ropes else None
-        angles = rope and Angles.at(at, jnp.asarray(rope.frequencies(spec.head_dim), jnp.float32))
+        angles = rope and Angles.at(
+            at, jnp.asarray(rope.frequencies(spec.head_dim), jnp.float32), rope.amplitude
+        )
 
-        def attention(q, kv, i=i, at=at):
+        weights = {name: w[i] for name, w in every.items()}
+
+        def attention(q, kv, i=i, at=at, w=weights):
             mask = visible(at[None], at[None], constants["window"][i])
-            return attend(q[None], KV(*(part[None] for part in kv)), mask, *spec.scoring)[0]
+            return attend(q[None], KV(*(part[None] for part in kv)), mask, *spec.scoring(w))[0]
 
-        x, _ = block(spec, {name: w[i] for name, w in every.items()}, x, angles, attention)
+        x, _ = block(spec, weights, x, angles, attention)
     return norm(spec, values(backbone.ends), "final_norm", x)[len(vectors) :]
 
 
@@ -85,7 +89,8 @@ def naive_encoder(backbone, vectors, ids: list[int], layer: int):
 
 
 @pytest.mark.parametrize(
-    "family, layer, count", [("llama", 2, 1), ("llama", 3, 2), ("gemma3_text", 2, 2), ("gpt2", 2, 1)]
+    "family, layer, count",
+    [("llama", 2, 1), ("llama", 3, 2), ("gemma3_text", 2, 2), ("gpt_oss", 1, 2), ("gpt2", 2, 1)],
 )
 def test_a_decoder_runs_its_layers_one_by_one(backbones, family, layer, count):
     decoder, index = backbones[family], [i % count for i in INDEX]

@@ -20,7 +20,7 @@ def _every(family: str):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(("llama",), id="llama"), *map(_every, ("llama", "t5", "qwen3_moe"))],
+    params=[pytest.param(("llama",), id="llama"), *map(_every, ("llama", "t5", "qwen3_moe", "gpt_oss"))],
 )
 def found(request) -> dict:
     """What the benchmark's worker finds: only a process of its own can have eight devices."""

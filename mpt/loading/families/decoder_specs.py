@@ -13,6 +13,7 @@ from mpt.loading.families.values import activation, tied
 from mpt.loading.fields import declared
 from mpt.models.attention import NOWHERE
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.layers import ClampedSwiGLU
 from mpt.models.rope import STILL, Rope
 
 
@@ -62,6 +63,19 @@ def qwen3_moe(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec
         experts=config.num_experts,
         experts_per_token=config.num_experts_per_tok,
         experts_weighed=config.norm_topk_prob,
+    )
+
+
+def gpt_oss(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    spec = llama(config, tensors)
+    return replace(
+        spec,
+        activation=ClampedSwiGLU(config.swiglu_alpha, config.swiglu_limit),
+        experts=config.num_local_experts,
+        experts_per_token=config.num_experts_per_tok,
+        experts_weighed=True,  # its softmax is over the chosen experts
+        biases=(*spec.biases, "router", "gate", "up", "down"),
+        sinks=True,
     )
 
 

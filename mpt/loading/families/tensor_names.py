@@ -47,6 +47,23 @@ MOE_TABLE: Table = {
     "layers.{}.mlp.experts.{}.down_proj.weight": ("layers.expert_down", "d f -> f d"),
 }
 
+GPT_OSS_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.self_attn.sinks": ("layers.sinks", "n -> n"),
+    "layers.{}.mlp.router.weight": ("layers.router", "e d -> d e"),
+    "layers.{}.mlp.router.bias": ("layers.router_bias", "e -> e"),
+    "layers.{}.mlp.experts.gate_up_proj": (
+        "layers.expert_gate layers.expert_up",
+        "e d (f x) -> e d (x f)",  # in turn, a unit of each
+    ),
+    "layers.{}.mlp.experts.gate_up_proj_bias": (
+        "layers.expert_gate_bias layers.expert_up_bias",
+        "e (f x) -> e (x f)",
+    ),
+    "layers.{}.mlp.experts.down_proj": ("layers.expert_down", "e f d -> e f d"),
+    "layers.{}.mlp.experts.down_proj_bias": ("layers.expert_down_bias", "e d -> e d"),
+}
+
 PHI_TABLE: Table = {
     **LLAMA_TABLE,
     "layers.{}.self_attn.qkv_proj.weight": ("layers.q layers.k layers.v", "(x h) d -> d x h"),
