@@ -88,4 +88,4 @@ def refuse_outside(full: str, number: float) -> None:
     """Checks one option's number; see ``check_ranges``."""
     allowed = RANGES.get(".".join(full.split(".")[-2:])) or RANGES.get(full.split(".")[-1], Range())
     if not allowed.holds(number):
-        raise UserError(f"{full}: it must be {allowed}, not {number:g}")
+        raise UserError(f"{full}: it must be {allowed}, not {number}")

@@ -68,6 +68,8 @@ def test_the_defaults_of_all_configs_are_in_their_ranges():
         ("--train.warmup", "2", "train.warmup: it must be 0 or more, up to 1, not 2"),
         ("--seeds", None, "seeds: give one or more"),
         ("--seeds", "-4", "seeds: it must be 0 or more"),
+        ("--seeds", "4294967296", "seeds: it must be 0 or more, up to 4294967295, not 4294967296"),
+        ("--search.steps", "8", "search.steps: it must be more than search.every, 8, not 8"),
     ],
 )
 def test_the_command_line_names_the_option(capsys, tmp_path, option, value, message):
