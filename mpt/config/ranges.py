@@ -36,6 +36,8 @@ RANGES: dict[str, Range] = {
     "probe_rows": AT_LEAST_1,
     "share_cap": AT_LEAST_1,
     "parts": AT_LEAST_1,
+    "processes": AT_LEAST_1,
+    "tries": AT_LEAST_1,
     "save_every": AT_LEAST_1,
     "bad_steps": AT_LEAST_1,
     "temperature": ABOVE_0,
