@@ -70,6 +70,6 @@ def _refuse_damaged(folder: Path) -> None:
 def _bare_models(folder: Path) -> Iterator[tuple[Path, bytes]]:
     """The files that hold a vocabulary where there is no tokenizer.json, and how each begins."""
     if not (folder / "tokenizer.json").is_file():
-        for file in sorted(folder.glob("*.model")):
+        for file in filter(Path.is_file, sorted(folder.glob("*.model"))):
             with file.open("rb") as opened:
                 yield file, opened.read(200)
