@@ -8,7 +8,7 @@ from dataclasses import asdict
 from operator import attrgetter
 
 import pytest
-from toys import ROOT, refused, start_mpt, write_task
+from toys import ROOT, refused, start_mpt, write_spiece, write_task
 
 from mpt import cli
 from mpt.commands import train
@@ -16,6 +16,7 @@ from mpt.commands.booleans import as_flags, booleans
 from mpt.comparison.config import CompareConfig
 from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import load_config
+from mpt.loading.hf import open_folder
 from mpt.methods import AdaptConfig
 
 
@@ -219,6 +220,15 @@ def test_shown_example_says_what_is_cut(capsys, tmp_path, tiny_model, pretrained
     assert first.splitlines()[-2].endswith("8 9")
     assert "So: [b]{}" in first
     assert "loses" not in second
+
+
+def test_a_shown_target_keeps_the_blank_that_a_tokenizer_begins_it_with(capsys, tmp_path, monkeypatch):
+    _, tokenizer, _ = open_folder(write_spiece(tmp_path))
+    monkeypatch.setattr("mpt.loading.hf.load_tokenizer", lambda name: (tokenizer, "decoder"))
+    rows = [{"text": "we", "label": "great"}]
+    keys = {"source": {"train": "so.jsonl"}, "template": "{text} so ", "verbalizer": {"great": "great"}}
+    path = write_task(tmp_path, "so", rows, **keys)
+    assert "[prompt]we so great\n" in output(capsys, "tasks", "show", str(path), "--model", "any")
 
 
 @pytest.mark.parametrize(

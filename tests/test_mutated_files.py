@@ -14,7 +14,7 @@ import pytest
 from gguf_toy import write_gguf
 from golden import tiny
 from mutations import mutated
-from toys import toy_rows, write_task
+from toys import toy_rows, write_spiece, write_task
 
 from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import dump_config, load_config
@@ -61,6 +61,7 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], str, Callable[[Path], object]]]
     "config.json": (_folder, "config.json", lambda folder: load_pretrained(str(folder))),
     "tokenizer.json": (_folder, "tokenizer.json", open_folder),
     "tokenizer_config.json": (_folder, "tokenizer_config.json", open_folder),
+    "sentencepiece": (write_spiece, "spiece.model", open_folder),
     "safetensors": (_folder, "model.safetensors", lambda folder: load_pretrained(str(folder))),
     "index": (_index, "model.safetensors.index.json", open_folder),
     "gguf": (lambda folder: write_gguf(folder / "toy.gguf"), "", lambda file: load_pretrained(str(file))),

@@ -79,6 +79,27 @@ def tiny_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=whole, eos_token="<eos>", pad_token="<pad>")
 
 
+def write_spiece(folder: Path) -> Path:
+    """A tiny T5 whose tokenizer is a sentencepiece file alone, as T5 1.1 comes."""
+    from sentencepiece import SentencePieceTrainer
+
+    tiny.save("t5-1.0", folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    numbers = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    with (folder / "spiece.model").open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter([row["text"] for row in toy_rows("tone")]),
+            model_writer=file,
+            vocab_size=40,
+            hard_vocab_limit=False,
+            normalization_rule_name="identity",
+            minloglevel=2,
+            **numbers,
+        )
+    return folder
+
+
 def beginning_tokenizer():
     """The tiny one, which begins every text with its second token, as those of Gemma and Llama do."""
     from tokenizers import processors

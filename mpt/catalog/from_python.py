@@ -22,6 +22,9 @@ from mpt.errors import UserError, first_line, nearest
 
 MOST_CLASSES = 100
 
+# Columns that tell rows apart. In a template, they would put equal texts into two splits.
+NUMBERS = ("id", "idx", "index", "guid", "uid", "uuid")
+
 # Rows: mappings from column names to values, pairs of a text and its label, or a pandas data frame.
 Table = Iterable[Any]
 Given = str | Path | Task | Table | Mapping[str, Table]
@@ -43,7 +46,8 @@ def make_task(
             split by a hash of each row's text: 70 % train, 10 % validation, 20 % test. Or a mapping from
             "train", "validation" and "test" to the rows of each.
         name: the name of the task in cards, in figures and on a server.
-        template: the input text; if left out, all columns but the label, each on a line of its own.
+        template: the input text; if left out, all columns but the label and a row's number (such as ``id``),
+            each on a line of its own.
         label: the column with the label.
         verbalizer: maps each label to the class words that the model produces for it. If left out, the words
             are the labels themselves; an empty mapping means that labels are free text.
@@ -71,6 +75,7 @@ def make_task(
         verbalizer = {}
     if not template and not talks:
         columns = [column for column in all_rows[0] if column != label]
+        columns = [column for column in columns if str(column).casefold() not in NUMBERS] or columns
         template = "".join(f"{{{column}}}\n" for column in columns) + "Answer:"
     if verbalizer is None:
         verbalizer = {text: text for text in _labels(all_rows, label, name)}

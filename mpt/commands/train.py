@@ -14,6 +14,7 @@ from mpt.commands import Command, Work
 from mpt.commands.booleans import as_flags, booleans
 from mpt.commands.help import overview
 from mpt.commands.options import check_names, names, read
+from mpt.config.ranges import refuse_outside
 from mpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class PlanOrder(Generic[Config]):
     """Seconds after which the compilation of a combination is given up."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to write all figures to, as JSON."""
+
+    def __post_init__(self):
+        refuse_outside("tries", self.tries)
+        refuse_outside("patience", self.patience)
 
 
 def quickstart(rest: list[str]) -> Work:

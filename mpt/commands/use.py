@@ -34,13 +34,11 @@ def evaluate(rest: list[str]) -> Work:
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        from mpt.config.ranges import refuse_outside
         from mpt.recipes.checks import check_task
         from mpt.rundir.found import find_trained
 
         folder = find_trained(run)
         check_task(folder, task)
-        refuse_outside("rows", rows)
 
         def score() -> None:
             from mpt.inference.predict import evaluate

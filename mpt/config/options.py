@@ -77,6 +77,12 @@ class PromptConfig:
     text's hidden states there, and the layers below run over the text alone. 0 puts them in front of the
     embeddings."""
 
+    def __post_init__(self):
+        if not self.length and self.start not in ("instruction", "text"):
+            raise UserError(
+                f"vectors.length: 0 is the length of a text to start from; {self.start} needs a number"
+            )
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -268,7 +274,9 @@ class SearchConfig:
 
     def __post_init__(self):
         if self.steps <= self.every:
-            raise UserError(f"steps: it must be more than every ({self.every}), not {self.steps}")
+            raise UserError(
+                f"search.steps: it must be more than search.every, {self.every}, not {self.steps}"
+            )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ RANGES: dict[str, Range] = {
     "probe_rows": AT_LEAST_1,
     "share_cap": AT_LEAST_1,
     "parts": AT_LEAST_1,
+    "processes": AT_LEAST_1,
+    "tries": AT_LEAST_1,
     "save_every": AT_LEAST_1,
     "bad_steps": AT_LEAST_1,
     "temperature": ABOVE_0,
@@ -89,4 +91,4 @@ def refuse_outside(full: str, number: float) -> None:
     """Checks one option's number; see ``check_ranges``."""
     allowed = RANGES.get(".".join(full.split(".")[-2:])) or RANGES.get(full.split(".")[-1], Range())
     if not allowed.holds(number):
-        raise UserError(f"{full}: it must be {allowed}, not {number:g}")
+        raise UserError(f"{full}: it must be {allowed}, not {number}")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
-from mpt.data.records import Blank, Fault, Record
+from mpt.data.records import HALF, Blank, Fault, Record
 from mpt.errors import first_line, install, one_line
 from mpt.system.paths import is_remote
 
@@ -163,7 +163,7 @@ def parse_line(where: str, line: str) -> Record | Fault:
     except json.JSONDecodeError as error:
         return Fault("not JSON", where, f"not JSON: {error.msg} (column {error.colno})")
     except UnicodeEncodeError:
-        return Fault("not JSON", where, "half a surrogate pair (\\ud800 to \\udfff) is no character")
+        return Fault("not JSON", where, HALF)
     except (ValueError, RecursionError) as error:
         return Fault("not JSON", where, f"not JSON: {error}")
     if not isinstance(row, dict):

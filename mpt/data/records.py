@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mpt.errors import UserError
 
+LONE, HALF = re.compile("[\ud800-\udfff]"), "half a surrogate pair (\\ud800 to \\udfff) is no character"
 MISSING = "missing column"  # how the kind of such a fault begins
 
 
@@ -24,6 +26,11 @@ def is_missing(value: Any) -> bool:
     [True, True, False, False]
     """
     return not isinstance(value, str) and str(value).casefold() in ("none", "nan", "nat", "<na>")
+
+
+def has_half_a_character(text: str) -> bool:
+    """Whether a text cannot be written as UTF-8, nor read by a tokenizer; see ``HALF``."""
+    return bool(LONE.search(text))
 
 
 class Blank(NamedTuple):

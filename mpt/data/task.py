@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mpt.data.records import MISSING, Fault, Record, is_missing
+from mpt.data.records import HALF, MISSING, Fault, Record, has_half_a_character, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
 from mpt.data.text.example import Example, Scoring
@@ -296,7 +296,10 @@ class Task:
             kind = "empty" if missing else f"a {type(value).__name__}"
             reason = f"column '{column}' is {kind}; task {self.name} can render text only"
             raise Fault("not a text", record.where, reason)
-        return str(value).strip()
+        text = str(value).strip()
+        if has_half_a_character(text):
+            raise Fault("not a text", record.where, f"column '{column}': {HALF}")
+        return text
 
     def references(self, record: Record) -> tuple[str, ...]:
         """All texts that count as correct for a record; the first is the target."""

@@ -140,7 +140,6 @@ HARMLESS = frozenset(
 FIXED: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
     "is_causal": (True,),
-    "is_heterogeneous": (False,),  # a config with `per_layer_config`
     "quantization_config": (None,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "scale_attn_weights": (True,),
@@ -163,6 +162,10 @@ def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
     Raises:
         UserError: a field has a value that mpt does not compute with; the error names it.
     """
+    if getattr(config, "is_heterogeneous", False):  # first: the other fields of such a config cannot be read
+        raise UserError(
+            f"{where}: per_layer_config makes layers differ, which mpt does not compute; take another model"
+        )
     fields = declared(config)
     for name in sorted(fields.keys() | FIXED.keys()):
         value = getattr(config, name, fields.get(name))

@@ -27,9 +27,11 @@ COMMON_ROWS = 5_000
 
 
 def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, " P"]:
-    """``length`` distinct token ids among the vocabulary's commonest."""
-    rng = np.random.default_rng(seed)
-    return rng.choice(min(COMMON_ROWS, vocab), size=length, replace=False)
+    """``length`` distinct token ids among the vocabulary's commonest; refuses more than there are."""
+    most = min(COMMON_ROWS, vocab)
+    if length > most:
+        raise UserError(f"vectors.length: it must be at most {most}, the words to start from, not {length}")
+    return np.random.default_rng(seed).choice(most, size=length, replace=False)
 
 
 def text_rows(ids: list[int], length: int) -> Int[np.ndarray, " P"]:
@@ -62,6 +64,10 @@ def starting_vectors(
         ids = [vocabulary_rows(vocab, config.length, seed) for seed in seeds]
     else:
         tokens = [_tokens(config, task, pretrained) for task in tasks]
+        if not config.length and len(set(map(len, tokens))) > 1:
+            raise UserError(
+                "vectors.length: 0 needs instructions of one length, and these differ; give a number"
+            )
         ids = [text_rows(text, config.length or len(text)) for text in tokens]
     return states(pretrained.backbone.embed(jnp.asarray(np.stack(ids))), config.layer, pretrained.backbone)
 

@@ -105,9 +105,13 @@ def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]
             text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
         text.append("\nas the model reads it: ")
         text.append("[prompt]", PROMPT)
-        text.append(str(tokenizer.decode(kept)))
-        text.append("" if layout == "decoder" else " → ")
-        text.append(str(tokenizer.decode(list(row.targets))), TARGET)
+        read = str(tokenizer.decode(kept))
+        text.append(read)
+        if layout == "encoder-decoder":
+            text.append(" → ")
+            text.append(str(tokenizer.decode(list(row.targets))), TARGET)
+        else:  # alone, a target would lose the blank that some tokenizers begin it with
+            text.append(str(tokenizer.decode([*kept, *row.targets])).removeprefix(read), TARGET)
         return text
 
     return told

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpt.config.ranges import Range
 from mpt.errors import UserError
 
 TOKEN = "MPT_SERVE_TOKEN"
@@ -52,7 +53,7 @@ class ServeOptions:
             "max_rows",
             "max_bytes",
         ):
-            if getattr(self, name) < minimum.get(name, 1):
+            if not Range(minimum.get(name, 1)).holds(getattr(self, name)):
                 option = f"--{name.replace('_', '-')}"
                 why = " (--max-rows, or such a request could never be let in)" if name == "queue" else ""
                 raise UserError(

@@ -11,12 +11,14 @@ from flax import nnx
 from flax.nnx.filterlib import Filter
 
 from mpt.config.options import TrainConfig
+from mpt.errors import warn
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.soft import PromptParam
 from mpt.rundir.directory import RunDir
 from mpt.sharding import global_batch, replicated_over_mesh, shardings_of
+from mpt.system.processes import is_primary
 from mpt.training.losses import Objective
-from mpt.training.optim import Adam, LearningRates
+from mpt.training.optim import Adam, LearningRates, are_still
 from mpt.training.session import SCORE, Session
 from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.types import Batch
@@ -95,6 +97,8 @@ def fit(
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
     graph, params, frozen = nnx.split(model, trainable, ...)
+    if config.steps and is_primary() and are_still(params, learning_rates):
+        warn(f"{run.name}/{stage}: the learning rate of all that is trained is 0, so nothing is learnt")
     frozen = replicated_over_mesh(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
     with Session(

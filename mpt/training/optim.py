@@ -118,6 +118,11 @@ def descend(schedule: Callable[[ArrayLike], Float[Array, "*J"]]) -> optax.Gradie
     return optax.GradientTransformation(initial, update)
 
 
+def are_still(params: nnx.State, learning_rates: LearningRates) -> bool:
+    """Whether no parameter can move, since the learning rates of all their groups are 0."""
+    return not any(np.any(learning_rates.peak[group]) for group in jax.tree.leaves(_labels(params)))
+
+
 def learning_rate(
     peak: Float[ArrayLike, "*J"],
     warmup: Int[ArrayLike, ""],

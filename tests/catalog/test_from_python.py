@@ -39,6 +39,16 @@ def test_template_has_all_columns_but_the_label():
     assert task.choices == ("1",)
 
 
+@pytest.mark.parametrize("column", ["id", "ID", "idx", "index", "uuid"])
+def test_equal_texts_of_other_numbers_are_in_one_split(column):
+    rows = [{column: i, "text": f"text {i % 30}", "label": "yn"[i % 2]} for i in range(90)]
+    task = make_task(rows)
+    assert task.template == "{text}\nAnswer:"
+    texts = [{row.columns["text"] for row in task.source.load(split)} for split in SPLITS]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 30
+    assert make_task([{column: i, "label": "yn"[i]} for i in range(2)]).template == f"{{{column}}}\nAnswer:"
+
+
 def test_free_text_has_no_verbalizer():
     rows = [(f"question {i}", f"answer {i}") for i in range(200)]
     with pytest.raises(mpt.UserError, match=r"200 different labels; for free text, set verbalizer=\{\}"):

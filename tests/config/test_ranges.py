@@ -56,6 +56,33 @@ def test_the_defaults_of_all_configs_are_in_their_ranges():
 
 
 @pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "import no-folder --model any --task movies --max-length 0",
+            "max_length: it must be 1 or more, not 0",
+        ),
+        ("import no-folder --model any --task movies --max-length -5", "max_length: it must be 1 or more"),
+        ("bank search movies --max-length 0", "max_length: it must be 1 or more, not 0"),
+        ("bank search movies --seed -1", "seed: it must be 0 or more"),
+        ("evaluate no-run --rows -1", "rows: it must be 0 or more, not -1"),
+        ("predict no-run --index -1", "index: it must be 0 or more, not -1"),
+        ("inspect no-run --rows -1", "rows: it must be 0 or more, not -1"),
+        ("tasks show movies --max-length -1", "max_length: it must be 1 or more, not -1"),
+        ("plan quickstart --tries 0", "tries: it must be 1 or more, not 0"),
+        ("plan quickstart --patience nan", "patience: it must be 0 or more, not nan"),
+        ("launch --processes 2 --devices-per-process -1 -- pretrain", "devices_per_process: it must be 0 or"),
+        ("serve no-run --timeout nan", "--timeout is nan; it must be 0.001 or more"),
+        ("serve no-run --wait-ms inf", "--wait-ms is inf; it must be 0 or more"),
+    ],
+)
+def test_commands_without_a_config_name_the_option_too(capsys, tmp_path, monkeypatch, command, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *command.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("option", "value", "message"),
     [
         ("--vectors.length", "-3", "vectors.length: it must be 0 or more, not -3"),
@@ -68,6 +95,8 @@ def test_the_defaults_of_all_configs_are_in_their_ranges():
         ("--train.warmup", "2", "train.warmup: it must be 0 or more, up to 1, not 2"),
         ("--seeds", None, "seeds: give one or more"),
         ("--seeds", "-4", "seeds: it must be 0 or more"),
+        ("--seeds", "4294967296", "seeds: it must be 0 or more, up to 4294967295, not 4294967296"),
+        ("--search.steps", "8", "search.steps: it must be more than search.every, 8, not 8"),
     ],
 )
 def test_the_command_line_names_the_option(capsys, tmp_path, option, value, message):

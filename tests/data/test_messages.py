@@ -85,6 +85,7 @@ def test_a_prompt_and_a_completion_may_be_texts():
         ({"messages": [ASKED | {"role": "usr"}]}, r"messages\[0\]: role is 'usr'; did you mean 'user'"),
         ({"messages": [ASKED | {"content": None}]}, r"messages\[0\]: content must be a text"),
         ({"messages": [ASKED | {"content": [{"type": "image"}]}]}, r"messages\[0\]\.content\[0\] must be"),
+        ({"messages": [ASKED | {"content": "\ud800"}]}, r"messages\[0\]: half a surrogate pair"),
         ({"messages": ["hello"]}, r"messages\[0\] must be an object"),
         ({"messages": {"role": "user"}}, "messages must be a list"),
         (

@@ -70,6 +70,8 @@ def test_faulty_task_is_refused_when_made(keys, message):
         ),
         ({"text": "a"}, r"a.jsonl:7: no column 'label', which task toy needs; it has text"),
         ({"text": None, "label": 0}, r"a.jsonl:7: column 'text' is empty; task toy can render text only"),
+        ({"text": "a \ud800", "label": 0}, r"a.jsonl:7: column 'text': half a surrogate pair"),
+        ({"text": "a", "label": "\udcff"}, r"a.jsonl:7: column 'label': half a surrogate pair"),
         ({"text": ["a"], "label": 0}, r"a.jsonl:7: column 'text' is a list; task toy can render text only"),
         (
             {"text": {"a": 1}, "label": 0},

@@ -73,6 +73,7 @@ def folder_with(tmp_path):
         ("gpt2", "add_cross_attention", True),
         ("llama", "is_causal", False),
         ("mistral", "quantization_config", {"quant_method": "gptq", "bits": 4}),
+        ("llama", "per_layer_config", {"1": {"hidden_act": "relu"}}),
         ("llama", "hidden_size", 0),
         ("t5-1.0", "d_kv", -8),
         ("qwen3", "vocab_size", 2**40),

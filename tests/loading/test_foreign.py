@@ -7,7 +7,7 @@ import json
 import pytest
 from golden import tiny
 from safetensors.numpy import load_file, save_file
-from toys import refused
+from toys import refused, write_spiece
 
 from mpt.errors import UserError
 from mpt.loading import tokenizer_files
@@ -80,6 +80,36 @@ def test_a_sentencepiece_file_alone_names_the_package_that_reads_it(folder, monk
     (folder / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>\x15\x00\x00\x00\x00\x18\x03")
     monkeypatch.setattr(tokenizer_files, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"spiece.model: .*python -m pip install sentencepiece"):
+        open_folder(folder)
+
+
+def test_a_sentencepiece_file_alone_is_read(tmp_path):
+    _, tokenizer, _ = open_folder(write_spiece(tmp_path))
+    assert "".join(tokenizer.tokenize("so great")) == "▁so▁great"
+    assert tokenizer.convert_ids_to_tokens(tokenizer.eos_token_id) == "</s>"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"abc", b"\0" * 400, b"version https://git-lfs.github.com/"])
+def test_a_damaged_sentencepiece_file_is_named_with_no_package_that_would_not_help(tmp_path, content):
+    write_spiece(tmp_path)
+    (tmp_path / "spiece.model").write_bytes(content)
+    with pytest.raises(UserError, match=r"spiece.model: not a readable sentencepiece file; fetch it again$"):
+        open_folder(tmp_path)
+
+
+def test_a_tokenizer_that_is_missing_or_is_code_is_told_as_such(folder):
+    _change(
+        folder / "tokenizer_config.json",
+        tokenizer_class="New",
+        auto_map={"AutoTokenizer": ["code.New", None]},
+    )
+    with pytest.raises(
+        UserError, match=r"code that comes with it, which mpt never runs; take another model$"
+    ):
+        open_folder(folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"no tokenizer.json, nor any other file with a vocabulary"):
         open_folder(folder)
 
 

@@ -66,13 +66,16 @@ def test_a_tensor_of_neither_half_is_refused(gemma):
     ("change", "message"),
     [
         ({"model_type": "bloom"}, "text_config: model type 'bloom' is not supported"),
+        # transformers computes a Gemma 3 whatever stands here
+        ({"model_type": "llama"}, "text_config: model type 'llama' is not supported; 'gemma3_text' is here"),
         ({"use_bidirectional_attention": True}, "config.json: use_bidirectional_attention is True"),
+        ({"final_logit_softcapping": 30.0}, "config.json: text_config: final_logit_softcapping"),
     ],
 )
 def test_a_text_half_that_is_not_computed_is_refused(gemma, change, message):
     config = json.loads((gemma / "config.json").read_text())
     config["text_config"] |= change
-    if "model_type" in change:
+    if change.get("model_type") == "bloom":
         config |= {"model_type": "mistral3", "vision_config": tiny.CONFIGS["mistral3"]["vision_config"]}
     (gemma / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message):

@@ -116,6 +116,16 @@ def test_batch_has_no_empty_text_of_a_decoder():
     assert len(collate([Row([], [5]), Row([3], [5])], [0, 0], "encoder-decoder").grid) == 2
 
 
+@pytest.mark.parametrize("token", [-1, 48, 9999])
+@pytest.mark.parametrize("family", ["t5-1.0", "mt5", "umt5"])
+def test_an_answer_begins_with_a_token_of_the_embedding(tmp_path, family, token):
+    tiny.save(family, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"decoder_start_token_id": token}))
+    with pytest.raises(UserError, match=f"decoder_start_token_id is {token}, and the embedding has 48 rows"):
+        load_pretrained(str(tmp_path))
+
+
 @pytest.mark.parametrize("start", ["instruction", "text"])
 def test_words_that_a_prompt_starts_from_are_within_the_embedding(pretrained, toy, start):
     tokenizer = tiny_tokenizer()

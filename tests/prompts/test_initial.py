@@ -60,6 +60,28 @@ def test_prompts_start_from_class_words_then_vocabulary(pretrained):
     np.testing.assert_array_equal(short[0], prompts[0, :1])
 
 
+@pytest.mark.parametrize("start", ["vocabulary", "classes"])
+def test_more_vectors_than_there_are_words_to_start_from_are_refused(pretrained, start):
+    task = Task("t", Files({}), "{text}", verbalizer={"1": "good", "0": "bad"})
+    with pytest.raises(UserError, match=r"vectors.length: it must be at most 283, .* not "):
+        starting_vectors(PromptConfig(length=5001, start=start), [task], [0], pretrained)
+
+
+@pytest.mark.parametrize("start", ["vocabulary", "classes", "uniform"])
+def test_a_start_without_a_text_has_a_length(start):
+    with pytest.raises(
+        UserError, match=f"vectors.length: 0 is the length of a text .*; {start} needs a number"
+    ):
+        PromptConfig(length=0, start=start)
+
+
+def test_instructions_of_several_lengths_need_a_number(pretrained):
+    tasks = [Task("t", Files({}), "{text}", instruction=" good" * count) for count in (2, 3)]
+    assert starting_vectors(PromptConfig(length=0), tasks[:1], [0], pretrained).shape[1] == 2
+    with pytest.raises(UserError, match=r"vectors.length: 0 needs instructions of one length"):
+        starting_vectors(PromptConfig(length=0), tasks, [0, 0], pretrained)
+
+
 def test_task_without_class_words_cannot_start_from_them(pretrained):
     task = Task("t", Files({}), "{text}")
     with pytest.raises(UserError, match="task t has no class words"):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 from test_cli import predictions
-from toys import refused, until
+from toys import PATIENCE, refused, until
 
 from mpt.errors import UserError
 from mpt.inference.predict import open_run, predict
@@ -49,7 +49,7 @@ class Held(Engine):
 
     def answer(self, requests):
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(PATIENCE)
         if self.fault:
             raise self.fault
         self.answered += requests

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +27,7 @@ def held(engine):
 @pytest.fixture
 def service(held, options):
     """Answers one row after another, once it may."""
-    return Service(held, replace(options, wait_ms=0.0, max_batch=1, queue=250, timeout=20))
+    return Service(held, replace(options, wait_ms=0.0, max_batch=1, queue=250, timeout=300))
 
 
 @pytest.fixture
@@ -109,6 +111,32 @@ def test_two_hundred_clients_that_vanish_cost_the_others_nothing(running, servic
             assert b"HTTP/1.1 200" in received(client)
         assert [request.example.fields["text"] for request in held.answered] == ["great", "behind"]
         assert len(service.batcher) == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("route", ["classify", "completions"])
+def test_clients_that_vanish_leave_nothing_in_memory(running, service, held, route):
+    """A request that were kept would be a dozen objects: its text, its row, its future, its connection."""
+    blocks = []
+    more = {"stream": True} if route == "completions" else {}
+    with running(service) as address:
+        for turn in range(1, 5):
+            held.go.clear(), held.begun.clear()
+            with connected(address, request()) as first:
+                assert held.begun.wait(PATIENCE)
+                crowd = [connected(address, request(f"great {i}", route, **more)) for i in range(200)]
+                until(lambda: len(service.batcher) == 200)
+                for client in crowd:
+                    client.close()
+                until(lambda: f'status="499"}} {200.0 * turn}' in service.metrics.text().decode())  # noqa: B023
+                held.go.set()
+                first.shutdown(socket.SHUT_WR)
+                assert b"HTTP/1.1 200" in received(first)
+            until(lambda: not len(service.batcher))
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+    # What the first crowds have made, such as compiled programs, is there for the last two.
+    assert blocks[-1] - blocks[1] < 5 * 400, blocks
 
 
 def test_a_stream_whose_client_vanishes_ends(running, engine, options):

@@ -74,7 +74,7 @@ def test_a_mesh_that_does_not_fit_this_machine_is_one_line(capsys, config_file, 
     [
         (("2", "--", "evaluate", "runs/x"), "'evaluate' runs in one process; quickstart, pretrain, adapt, "),
         (("2",), "no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"),
-        (("0", "--", "pretrain"), "--processes must be 1 or more, not 0"),
+        (("0", "--", "pretrain"), "processes: it must be 1 or more, not 0"),
     ],
 )
 def test_what_cannot_be_launched_is_refused(capsys, arguments, why):

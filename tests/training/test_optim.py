@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
-from mpt.training.optim import Adam, LearningRates, clipped, learning_rate
+from mpt.training.optim import Adam, LearningRates, are_still, clipped, learning_rate
 
 J, P, D = 3, 4, 5
 LEARNING_RATES = {"vectors": 0.3, "factors": 0.4, "words": 0.5}
@@ -84,6 +84,17 @@ def test_weight_decay_is_in_proportion_to_the_learning_rate():
     np.testing.assert_allclose(
         leaf(run(params, still, weight_decay=0.1)), leaf(params) * (1 - 0.03), rtol=1e-6
     )
+
+
+def test_parameters_are_still_where_none_of_theirs_has_a_learning_rate():
+    def still(prompt, **peak) -> bool:
+        every = {"vectors": 0.0, "factors": 0.0, "words": 0.0} | peak
+        return are_still(state(prompt), LearningRates.of(every, steps=4, warmup=0.1, scale=(1.0, 2.0)))
+
+    alone = SoftPrompt(jnp.ones((J, P, D)))
+    assert still(alone) and still(alone, factors=0.1) and not still(alone, vectors=0.1)
+    several = MultitaskPrompt.start(jnp.ones((P, D)), J, 1, jax.random.key(0))
+    assert still(several, words=0.1) and not still(several, factors=0.1)
 
 
 def test_linear_decay_falls_evenly_to_zero():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mpt.data.records import MISSING, Fault, Record, is_missing
+from mpt.data.records import HALF, MISSING, Fault, Record, has_half_a_character, is_missing
 from mpt.errors import UserError, nearest
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -133,6 +133,8 @@ def _turn(name: str, message: Any) -> Turn:
         content = "".join(_part(f"{name}.content[{i}]", part) for i, part in enumerate(content))
     if not isinstance(content, str) or not isinstance(speaker, str | None):
         raise UserError(f"{name}: content must be a text, and name, if there is one, too")
+    if has_half_a_character(content):
+        raise UserError(f"{name}: {HALF}")
     return Turn("system" if role == "developer" else role, content)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
+from mpt.errors import UserError
 from mpt.loading.families.values import activation, tied
 from mpt.models.t5_spec import T5Spec
 
@@ -14,6 +15,11 @@ from mpt.models.t5_spec import T5Spec
 def t5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
     """T5 1.0, 1.1, LM-adapted, Flan and ByT5."""
     is_tied = tied(config, tensors)
+    start = config.to_dict().get("decoder_start_token_id") or 0
+    if not 0 <= start < config.vocab_size:
+        raise UserError(
+            f"decoder_start_token_id is {start}, and the embedding has {config.vocab_size} rows; correct it"
+        )
     scaled = config.to_dict().get("scale_decoder_outputs", is_tied)
     return T5Spec(
         vocab=config.vocab_size,
@@ -31,7 +37,7 @@ def t5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:
         norm_eps=config.layer_norm_epsilon,
         logit_scale=config.d_model**-0.5 if scaled else 1.0,
         tied=is_tied,
-        start_token=config.to_dict().get("decoder_start_token_id") or 0,
+        start_token=start,
     )
 
 

@@ -32,8 +32,13 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
         UserError: mpt does not compute models of its type.
     """
     text: PreTrainedConfig = config.text_config
-    if text.model_type not in FAMILIES:
-        raise UserError(f"text_config: model type '{text.model_type}' is not supported")
+    kind = type(text).model_type  # which is what transformers computes, whatever the file calls it
+    if text.model_type != kind:
+        raise UserError(f"text_config: model type '{text.model_type}' is not supported; '{kind}' is here")
+    if kind not in FAMILIES:
+        raise UserError(f"text_config: model type '{kind}' is not supported")
+    if getattr(text, "final_logit_softcapping", None) is not None:  # transformers leaves it out of the whole
+        raise UserError("text_config: final_logit_softcapping is not supported; remove it")
     text.tie_word_embeddings = config.tie_word_embeddings  # which is what counts for the whole
     return text
 
