@@ -5,16 +5,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from page_options import OPTIONS, with_options
 from pages import (
     DRAWINGS,
     ELSEWHERE,
     NOT_RUN,
-    OPTIONS,
     PAGES,
     World,
     blocks,
     commands,
-    with_options,
     write_files,
 )
 from toys import ROOT

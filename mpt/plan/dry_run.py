@@ -15,7 +15,7 @@ from mpt.plan.here.refusals import refuse
 from mpt.plan.here.work import Config, evaluation_flops
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Planned, stages
-from mpt.render.console import UNKNOWN, number, print_table, table
+from mpt.render.console import UNKNOWN, PathText, number, print_table, table
 from mpt.system.quantities import duration, short
 from mpt.system.said import say
 from mpt.training.stage import SAMPLE
@@ -50,7 +50,7 @@ def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
 def _task_table(part: str, reads: Sequence[Reading]) -> Table:
     shown = table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
     shown.add_column("metric", min_width=10)
-    shown.add_column("data", min_width=13, overflow="fold")
+    shown.add_column("data", min_width=13)
     for read in reads:
         task = read.task
         shown.add_row(
@@ -58,7 +58,7 @@ def _task_table(part: str, reads: Sequence[Reading]) -> Table:
             *(number(count) for count in read.rows.values()),
             f"{'' if read.counted else '≤ '}{read.inputs:.0f} + {read.labels:.0f}",
             f"{task.metric} of {f'{len(task.choices)} classes' if task.choices else 'text'}",
-            str(task.source),
+            PathText(str(task.source)),
         )
     return shown
 

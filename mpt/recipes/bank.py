@@ -18,7 +18,7 @@ from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
-from mpt.render.console import print_table
+from mpt.render.console import PathText, print_table
 from mpt.system.paths import AnyPath
 
 
@@ -103,7 +103,7 @@ def print_list(bank: Bank) -> None:
         Column("prompt", no_wrap=True),
         "tasks",
         "method",
-        Column("backbone", overflow="fold"),
+        "backbone",
         Column("length", justify="right"),
         Column("rows", justify="right"),
         Column("metric"),
@@ -119,7 +119,7 @@ def print_list(bank: Bank) -> None:
             name,
             ", ".join(card.prompts),
             card.method,
-            Path(card.backbone).name,
+            PathText(Path(card.backbone).name),
             str(prompt.compose().shape[1]),
             f"{sum(card.rows.values()):,}",
             ", ".join(figures) or "–",
