@@ -7,7 +7,8 @@ from typing import Annotated
 import tyro
 
 from mpt.commands import Command, Work
-from mpt.commands.options import OutOption, RunArgument, RunArguments, TaskArgument, read
+from mpt.commands.options import OutOption, RunArgument, RunArguments, TaskArgument
+from mpt.commands.parse import read
 from mpt.commands.within import within
 from mpt.errors import UserError
 

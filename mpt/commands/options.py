@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
@@ -16,19 +16,6 @@ RunArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DI
 RunArguments = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR...")]
 TaskArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 OutOption = Annotated[str, tyro.conf.arg(metavar="PATH")]
-
-Read = TypeVar("Read")
-
-
-def read(function: Callable[..., Read], arguments: Sequence[str], prog: str) -> Read:
-    """Calls a function with the options that arguments give; its parameters and docstring are the help.
-
-    Raises:
-        UserError: there is no such option.
-    """
-    check_names(arguments, list(names(function)), prog)
-    as_help = ["--help" if each == "--help-all" else each for each in arguments]
-    return tyro.cli(function, args=as_help, prog=prog)
 
 
 def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:

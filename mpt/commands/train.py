@@ -13,8 +13,9 @@ import tyro
 from mpt.commands import Command, Work
 from mpt.commands.booleans import as_flags, booleans
 from mpt.commands.help import overview
-from mpt.commands.options import check_names, names, read
-from mpt.errors import UserError
+from mpt.commands.options import check_names, names
+from mpt.commands.parse import HELP, parsed, read
+from mpt.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mpt.data.task import Task
@@ -200,12 +201,15 @@ def launch(rest: list[str]) -> Work:
         """
         from mpt.system.launch import launch
 
-        if command[:1] and command[0] not in TRAINING:
-            raise UserError(
-                f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
-            )
+        if command[0] not in TRAINING:
+            hint = nearest(command[0], TRAINING)
+            raise UserError(f"launch: '{command[0]}' does not run in several processes; {hint}")
         return Work(lambda: launch(command, processes, devices_per_process))
 
+    if not command and not HELP & {*rest}:
+        raise UserError(
+            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+        )
     return read(arguments, rest[:separator], "mpt launch")
 
 
@@ -266,10 +270,11 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
             raise UserError(f"{command}: {rest[0]} is a task file, no config; give it as {option} {rest[0]}")
         base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
-    as_help = ["--help" if each == "--help-all" else each for each in arguments]
     prog += f" {rest[0] if named else '[CONFIG]'}"
-    about = COMMANDS[command].__doc__
-    return tyro.cli(order[kind], args=as_help, default=order(base), prog=prog, description=about)
+    if "--help-all" in arguments:
+        about = COMMANDS[command].__doc__
+        return tyro.cli(order[kind], args=["--help"], default=order(base), prog=prog, description=about)
+    return parsed(order[kind], arguments, prog, default=order(base))
 
 
 COMMANDS: dict[str, Command] = {

@@ -30,10 +30,6 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
     """
     if processes < 1:
         raise UserError(f"launch: --processes must be 1 or more, not {processes}")
-    if not arguments:
-        raise UserError(
-            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
-        )
     environment = os.environ | {
         COORDINATOR: f"localhost:{free_port()}",
         PROCESSES: str(processes),
