@@ -120,6 +120,9 @@ def _bank_list(rest: list[str]) -> Work:
         Args:
             bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
+        from mpt.rundir.found import check_bank
+
+        check_bank(bank)
 
         def show() -> None:
             from mpt.prompts.bank import Bank
@@ -158,8 +161,10 @@ def _bank_search(rest: list[str]) -> Work:
             max_length: maximum number of tokens of an input.
         """
         from mpt.catalog.library import find_task
+        from mpt.rundir.found import check_bank
 
         find_task(task)
+        check_bank(bank)
 
         def find() -> None:
             from mpt.prompts.bank import Bank

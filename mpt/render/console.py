@@ -82,11 +82,11 @@ def _span(console: Console, wide: ConsoleOptions, column: Column) -> tuple[int, 
 
 
 def _widths(spans: Sequence[tuple[int, int]], room: int) -> list[int]:
-    """The columns' widths: each its least, and what is left goes to those that lack most."""
-    widths = [least for least, _ in spans]
+    """The columns' widths: each its least, and what is left goes to those whose cells take the most lines."""
+    widths = [max(least, 1) for least, _ in spans]
     for _ in range(min(room, sum(most for _, most in spans)) - sum(widths)):
-        lacking = [most - width for (_, most), width in zip(spans, widths)]
-        widths[lacking.index(max(lacking))] += 1
+        lines = [most / width for (_, most), width in zip(spans, widths)]
+        widths[lines.index(max(lines))] += 1
     return widths
 
 

@@ -78,3 +78,17 @@ def check_start(prompt: str) -> None:
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
     if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
+
+
+def check_bank(bank: str) -> None:
+    """Refuses a folder without prompts; what a remote store holds is seen when it is read."""
+    if is_remote(bank) or any(Path(bank).glob(f"*{VECTORS}")):
+        return
+    if not Path(bank).exists():
+        raise UserError(missing(Path(bank), "folder", f"`mpt bank add RUN_DIR --bank {bank}` makes it"))
+    raise UserError(empty(bank))
+
+
+def empty(bank: str) -> str:
+    """That a bank has no prompts, and what adds some."""
+    return f"{bank}: no prompts in it; `mpt bank add RUN_DIR --bank {bank}` adds some"

@@ -94,6 +94,8 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("predict tests --input READMEE.md", "READMEE.md: no such file; did you mean README.md?"),
         ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
         ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
+        ("bank list --bank testz", "testz: no such folder; did you mean tests?"),
+        ("bank search movies", "bank: no such folder; `mpt bank add RUN_DIR --bank bank` makes it"),
         ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
         ("tasks check", "tasks check: TASK is missing; see `mpt tasks check --help`"),
         ("import tests", "import: --model and --task are missing; see `mpt import --help`"),
@@ -266,8 +268,8 @@ HEAVY = {
     "inspect": "RUN",
     "report": "RUN",
     "bank add": "RUN",
-    "bank list": "",
-    "bank search": "movies",
+    "bank list": "--bank RUN/prompts",
+    "bank search": "movies --bank RUN/prompts",
     "tasks show": "movies --model x",
 }
 
