@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
@@ -98,6 +99,8 @@ def _bank_add(rest: list[str]) -> Work:
         if not run:
             raise UserError("bank: name at least one run directory")
         folders = [find_trained(name) for name in run]
+        if Path(bank).is_file():
+            raise UserError(f"{bank}: a file; give a folder with --bank")
 
         def put() -> None:
             from mpt.prompts.bank import Bank
@@ -201,7 +204,7 @@ def _tasks_show(rest: list[str]) -> Work:
 
     def arguments(
         task: TaskArgument,
-        split: str = "train",
+        split: Literal["train", "validation", "test"] = "train",
         rows: int = 3,
         model: str = "",
         max_length: int = 128,
@@ -210,7 +213,7 @@ def _tasks_show(rest: list[str]) -> Work:
 
         Args:
             task: task name or file.
-            split: train, validation or test.
+            split: the split to read.
             rows: number of examples to show.
             model: show how this model reads each example: with special tokens, the prompt's place, and the
                 tokens that are learned; count tokens, and show what is cut.

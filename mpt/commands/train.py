@@ -152,6 +152,10 @@ def plan(rest: list[str]) -> Work:
         kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
         kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
+    from mpt.plan.chips import Topology
+
+    if order.topology:
+        Topology.of(order.topology)
 
     def run() -> None:
         from mpt.recipes.plan import plan, with_model
@@ -219,7 +223,7 @@ def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None
     Args:
         config: that of the order, as the run keeps it.
     """
-    from mpt.recipes.checks import check_folder
+    from mpt.recipes.checks import check_data, check_folder
 
     check_folder(config, tasks)
     if not order.dry_run:
@@ -227,8 +231,7 @@ def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None
             from mpt.loading.located import check_model
 
             check_model(config.model.name)
-            for task in tasks:
-                task.source.check_reachable()
+            check_data(tasks)
         return Work(run, about)
 
     def dry() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from toys import ROOT, refused, write_task
+from toys import ROOT, refused, toy_rows, write_task
 
 from mpt import cli
 from mpt.commands.details import details
@@ -94,6 +94,9 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("predict tests --input READMEE.md", "READMEE.md: no such file; did you mean README.md?"),
         ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
         ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
+        ("tasks show movies --split tst", "tasks show: --split is one of 'train', 'validation', 'test', not"),
+        ("adapt help", "config 'help': no such file or packaged config; known: chat, continual"),
+        ("plan --tasks movies bbc --topology v9:4x4", "--topology 'v9:4x4': not known; write v5e, v5p, v6e"),
         ("bank list --bank testz", "testz: no such folder; did you mean tests?"),
         ("bank search movies", "bank: no such folder; `mpt bank add RUN_DIR --bank bank` makes it"),
         ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
@@ -123,6 +126,24 @@ def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, 
     assert error == f"mpt: {command}: {file} is a task file, no config; give it as {option} {file}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "gone.jsonl: no such file"),
+        ("template", "template.jsonl:1: no column 'txt', which task template needs; it has text, label"),
+        ("label", "label.jsonl:1: no column 'lable'"),
+        ("classes", "classes.jsonl:1: label 'yes' is not in the verbalizer"),
+        ("split", "gone.jsonl: no such file"),
+    ],
+)
+def test_data_that_does_not_fit_its_task_is_told_of_at_once(capsys, tmp_path, name, message):
+    file = write_task(tmp_path, name, toy_rows("tone", 8), **DATA[name])
+    assert message in refused(
+        capsys, "adapt", "few_shot", "--task", str(file), "--out", str(tmp_path / "run")
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("order", [Order, PlanOrder])
 @pytest.mark.parametrize("kind", KINDS[:4])
 def test_short_help_fits_a_terminal_and_names_all(kind, order):
@@ -137,6 +158,14 @@ def test_short_help_fits_a_terminal_and_names_all(kind, order):
 
 
 # Mistakes, and what must not have been imported when they are answered.
+# Task files whose data does not fit them.
+DATA = {
+    "absent": {"source": "gone.jsonl"},
+    "template": {"template": "{txt}"},
+    "label": {"label": "lable"},
+    "classes": {"verbalizer": {"a": "good", "b": "bad"}},
+    "split": {"source": {"train": "split.jsonl", "test": "gone.jsonl"}},
+}
 MISTAKES = {
     "options": ("adapt --stepz 3", "pretrain --step 3", "compare few_shot --sead", "continual --shot 1"),
     "names": (
@@ -165,6 +194,10 @@ MISTAKES = {
         "import {trained} --model x --task movies --out {trained}",
         "predict gone",
         "serve gone",
+        *(f"adapt few_shot --task {{compared}}/{name}.yaml --out {{compared}}/new" for name in DATA),
+        "evaluate {compared}/several",
+        "plan --tasks movies bbc --topology v9:4x4",
+        "bank add {trained} --bank README.md",
     ),
 }
 SLOW = {
@@ -183,6 +216,13 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     made.touch()
     (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
     (tmp_path / "compared" / "results.json").write_text("{}")
+    for name, keys in DATA.items():
+        write_task(tmp_path / "compared", name, toy_rows("tone", 8), **keys)
+    several = tmp_path / "compared" / "several" / "prompts"
+    several.mkdir(parents=True)
+    (several.parent / "config.yaml").write_text("out: x\n")
+    (several / "universal.safetensors").touch()
+    (several / "universal.json").write_text('{"templates": {"movies": "", "bbc": ""}}')
     mistakes = [
         mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
     ]
