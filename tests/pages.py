@@ -174,7 +174,7 @@ class World:
             if block.why_not_run:
                 continue
             if block.is_python:
-                program += self._filled_in(block)
+                program += self._filled_in(block).replace("localhost:8000", f"localhost:{self.port}")
             elif block.is_shell:
                 self._shell(block)
         if any(block.is_python and not block.why_not_run for block in blocks(page)):
