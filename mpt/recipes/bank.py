@@ -117,21 +117,22 @@ def print_list(bank: Bank) -> None:
     }
     table = Table(*(columns[name] for name in columns if name not in shared), box=SIMPLE, pad_edge=False)
     for line in lines:
-        cells = (line[name] for name in columns if name not in shared)
-        table.add_row(*(PathText(cell) if cell == line["backbone"] else cell for cell in cells))
+        table.add_row(*(line[name] for name in columns if name not in shared))
     if shared:
         table.caption = f"all: {', '.join(f'{name} {value}' for name, value in shared.items())}"
     print_table(Console(markup=False, highlight=False), table)
 
 
-def _line(name: str, prompt: SoftPrompt | MultitaskPrompt, card: Card, bank: Bank) -> dict[str, str]:
+def _line(
+    name: str, prompt: SoftPrompt | MultitaskPrompt, card: Card, bank: Bank
+) -> dict[str, str | PathText]:
     """What is told of a prompt, by column."""
     figures = [f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure]
     return {
         "prompt": name,
         "tasks": ", ".join(card.prompts),
         "method": card.method,
-        "backbone": Path(card.backbone).name,
+        "backbone": PathText(Path(card.backbone).name),
         "vectors": str(prompt.compose().shape[1]),
         "rows": f"{sum(card.rows.values()):,}",
         "metric": ", ".join(figures) or "–",
