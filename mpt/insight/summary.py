@@ -31,11 +31,7 @@ def print_summary(findings: Findings) -> None:
 
 
 def _prompts(findings: Findings) -> Table:
-    table = Table(
-        box=SIMPLE,
-        pad_edge=False,
-        caption="norm: the median of a prompt's vectors, relative to the median token's",
-    )
+    table = _table("norm: the median of a prompt's vectors, relative to the median token's")
     table.add_column("prompt")
     table.add_column("norm", justify="right")
     table.add_column("nearest token of each vector, by cosine")
@@ -90,11 +86,7 @@ def _studies(findings: Findings) -> Table:
 
 
 def _transfer(findings: Findings, transfer: Transfer) -> Table:
-    table = Table(
-        box=SIMPLE,
-        pad_edge=False,
-        caption="the score of each prompt on each task, without training, times 100",
-    )
+    table = _table("the score of each prompt on each task, without training, times 100")
     table.add_column("prompt")
     for target in transfer.targets:
         table.add_column(target.replace(" ", "\n"), justify="right")
