@@ -35,6 +35,7 @@ setup(
     package_data={"mpt": ["py.typed"], "mpt.configs": ["*.yaml"]},
     entry_points={"console_scripts": ["mpt = mpt.cli:main"]},
     install_requires=[
+        "docstring-parser>=0.16",  # tyro brings it; help is made of docstrings
         "einops>=0.8",
         "etils[epath]>=1.13",
         "flax>=0.12.8",

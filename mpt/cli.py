@@ -58,8 +58,13 @@ def _obey(given: list[str], alone: bool = False) -> int:
         alone: the process is the command's own: it says what it does, and joins the others of its cluster.
     """
     name, *rest = given or ["--help"]
-    if name in ("-h", "--help", "--help-all"):
+    if name in ("-h", "--help", "--help-all", "help"):
         print(_overview())
+        return 0
+    if name in ("-V", "--version", "version"):
+        from mpt.version import __version__
+
+        print(f"mpt {__version__}")
         return 0
     if name not in commands():
         raise UserError(f"no command '{name}'; {nearest(name, commands())}")

@@ -41,43 +41,6 @@ NOT_RUN = {
 # Commands that other tests or CI run: here they do nothing.
 ELSEWHERE = ("-m pip install", "-m pytest", "-m sphinx")
 
-FEW = ["--teachers.epochs", "0", "--teachers.steps", "1", "--universal.epochs", "0", "--universal.steps", "1"]
-TINY = ["--model.name", "smollm2-135m", "--tasks", "reviews.yaml", "my_task.yaml"]
-# Options behind a command that begins with these words; the longest beginning counts.
-OPTIONS: dict[str, list[str]] = {
-    "adapt": ["--train.steps", "1", "--test-rows", "20", "--no-baselines"],
-    "bank search": ["--steps", "1", "--shots", "2"],
-    "compare experiment": [
-        *("--pretrain.tasks", "products", "bbc", "--targets", "movies", "--tune.tasks", "editorials"),
-        *(
-            "--methods",
-            "hard prompt",
-            "LoRA",
-            "--shots",
-            "2",
-            "--adapt.seeds",
-            "0",
-            "--adapt.test-rows",
-            "20",
-        ),
-        *("--adapt.train.steps", "1", "--tune.factors", "1", "--tune.rows", "20"),
-    ],
-    "compare published": [
-        *("--targets", "movies", "--adapt.shots", "2", "--adapt.seeds", "0", "--adapt.test-rows", "20"),
-        *("--methods", "largest class", "counting words", "--reference", "counting words"),
-    ],
-    "continual": ["--tasks", "editorials", "bbc", "--train.steps", "1", "--test-rows", "8"],
-    "inspect": ["--rows", "4"],
-    "launch": FEW,
-    "plan": ["--backbone", "t5-small", "--tries", "1"],
-    "pretrain": FEW,
-    "pretrain mpt_source": [*FEW, *TINY, "--teachers.batch-size", "8", "--vectors.length", "4"],
-    "quickstart": [
-        *("--pretrain.teachers.steps", "1", "--pretrain.universal.steps", "1"),
-        *("--adapt.train.steps", "1", "--adapt.test-rows", "20"),
-    ],
-}
-
 # What a page leaves to the reader, and what it stands for here.
 FILLED_IN = (
     (r"\bCONFIG\b", "tiny.yaml"),
@@ -122,12 +85,6 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     fenced = re.finditer(r"^```(\S*)[^\n]*\n(.*?)^```$", text, re.M | re.S)
     return [Block(page, text.count("\n", 0, each.start()) + 1, each[1], each[2]) for each in fenced]
-
-
-def with_options(words: list[str]) -> list[str]:
-    """An mpt command with the options that make it small."""
-    beginnings = [start for start in OPTIONS if words[: len(start.split())] == start.split()]
-    return words + (OPTIONS[max(beginnings, key=len)] if beginnings else [])
 
 
 def filled_in(text: str) -> str:
@@ -194,7 +151,7 @@ class World:
         write_files(self.folder)
 
     def _write_programs(self, folder: Path) -> None:
-        mpt = "import sys; from pages import with_options; from mpt.cli import main; "
+        mpt = "import sys; from page_options import with_options; from mpt.cli import main; "
         mpt += "sys.exit(main(with_options(sys.argv[1:])))"
         curl, cases = shutil.which("curl"), " | ".join(f'"{start}"*' for start in ELSEWHERE)
         programs = {
@@ -217,7 +174,7 @@ class World:
             if block.why_not_run:
                 continue
             if block.is_python:
-                program += self._filled_in(block)
+                program += self._filled_in(block).replace("localhost:8000", f"localhost:{self.port}")
             elif block.is_shell:
                 self._shell(block)
         if any(block.is_python and not block.why_not_run for block in blocks(page)):

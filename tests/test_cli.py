@@ -18,6 +18,7 @@ from mpt.config.options import PretrainConfig
 from mpt.config.yaml_file import load_config
 from mpt.loading.hf import open_folder
 from mpt.methods import AdaptConfig
+from mpt.version import __version__
 
 
 def output(capsys, *arguments: str) -> str:
@@ -27,7 +28,12 @@ def output(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+@pytest.mark.parametrize("option", ["--version", "-V", "version"])
+def test_the_version_is_told(capsys, option):
+    assert output(capsys, option) == f"mpt {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_every_command(capsys, arguments):
     text = output(capsys, *arguments)
     for name, command in cli.commands().items():

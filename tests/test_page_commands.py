@@ -5,16 +5,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from page_options import OPTIONS, with_options
 from pages import (
     DRAWINGS,
     ELSEWHERE,
     NOT_RUN,
-    OPTIONS,
     PAGES,
     World,
     blocks,
     commands,
-    with_options,
     write_files,
 )
 from toys import ROOT
@@ -56,7 +55,9 @@ def _make_run(folder: Path) -> None:
 
 
 def _made_by(words: list[str]) -> Path | None:
-    """The run directory that a command that trains makes."""
+    """The run directory that a command that trains makes, or a prompt of a bank."""
+    if words[:2] == ["bank", "add"]:
+        return Path(words[words.index("--bank") + 1]) / "added"
     if words[0] not in TRAINING:
         return None
     if "--out" in words:
@@ -78,7 +79,8 @@ def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
             is_run = word.startswith(("runs/", "prompts/", "bucket/"))
             if is_run and before != "--out" and not Path(word).exists():
                 _make_run(Path(word))
-        asked = words if words[0] == "launch" else with_options(words)  # launch's stand behind its --
+        # What launch runs is a command of its own here.
+        asked = [*words, "--", "pretrain"] if words[0] == "launch" else with_options(words)
         assert cli.commands()[asked[0]](asked[1:])
         if made := _made_by(words):
             _make_run(made)

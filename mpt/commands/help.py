@@ -50,7 +50,7 @@ def table(commands: Mapping[str, Command]) -> str:
 
 
 def _lines(kind: type) -> Iterator[str]:
-    said, types = _sentences(kind), get_type_hints(kind)
+    said, types = sentences(kind), get_type_hints(kind)
     for field in fields(kind):
         if field.name == "config":  # the rest of an order
             continue
@@ -73,7 +73,7 @@ def _line(name: str, text: str, end: str = "") -> str:
     return f"  --{name:<{NAMES}}{textwrap.shorten(sentence, left, placeholder=' …')}{end}".rstrip()
 
 
-def _sentences(kind: type) -> dict[str, str]:
+def sentences(kind: type) -> dict[str, str]:
     """What stands below each field of a dataclass, and of those that it extends."""
     found: dict[str, str] = {}
     for each in filter(is_dataclass, reversed(kind.__mro__)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
 from mpt.commands import Command, Work
-from mpt.commands.options import OutOption, RunArgument, RunArguments, TaskArgument, read
+from mpt.commands.options import OutOption, RunArgument, RunArguments, TaskArgument
+from mpt.commands.parse import read
 from mpt.commands.within import within
 from mpt.errors import UserError
 
@@ -97,6 +99,8 @@ def _bank_add(rest: list[str]) -> Work:
         if not run:
             raise UserError("bank: name at least one run directory")
         folders = [find_trained(name) for name in run]
+        if Path(bank).is_file():
+            raise UserError(f"{bank}: a file; give a folder with --bank")
 
         def put() -> None:
             from mpt.prompts.bank import Bank
@@ -119,6 +123,9 @@ def _bank_list(rest: list[str]) -> Work:
         Args:
             bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
         """
+        from mpt.rundir.found import check_bank
+
+        check_bank(bank)
 
         def show() -> None:
             from mpt.prompts.bank import Bank
@@ -157,8 +164,10 @@ def _bank_search(rest: list[str]) -> Work:
             max_length: maximum number of tokens of an input.
         """
         from mpt.catalog.library import find_task
+        from mpt.rundir.found import check_bank
 
         find_task(task)
+        check_bank(bank)
 
         def find() -> None:
             from mpt.prompts.bank import Bank
@@ -195,7 +204,7 @@ def _tasks_show(rest: list[str]) -> Work:
 
     def arguments(
         task: TaskArgument,
-        split: str = "train",
+        split: Literal["train", "validation", "test"] = "train",
         rows: int = 3,
         model: str = "",
         max_length: int = 128,
@@ -204,7 +213,7 @@ def _tasks_show(rest: list[str]) -> Work:
 
         Args:
             task: task name or file.
-            split: train, validation or test.
+            split: the split to read.
             rows: number of examples to show.
             model: show how this model reads each example: with special tokens, the prompt's place, and the
                 tokens that are learned; count tokens, and show what is cut.

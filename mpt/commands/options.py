@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
-from functools import wraps
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-from mpt.config.ranges import refuse_outside
 from mpt.errors import UserError
 
 # A folder, or a URL such as gs://bucket/run, which a `Path` would shorten to gs:/bucket/run.
@@ -18,27 +16,6 @@ RunArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DI
 RunArguments = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR...")]
 TaskArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 OutOption = Annotated[str, tyro.conf.arg(metavar="PATH")]
-
-Read = TypeVar("Read")
-
-
-def read(function: Callable[..., Read], arguments: Sequence[str], prog: str) -> Read:
-    """Calls a function with the options that arguments give; its parameters and docstring are the help.
-
-    Raises:
-        UserError: there is no such option, or a number is out of its option's range.
-    """
-    check_names(arguments, list(names(function)), prog)
-    as_help = ["--help" if each == "--help-all" else each for each in arguments]
-
-    @wraps(function)
-    def checked(*given: Any, **options: Any) -> Read:
-        for name, value in options.items():
-            if type(value) in (int, float):
-                refuse_outside(name, value)
-        return function(*given, **options)
-
-    return tyro.cli(checked, args=as_help, prog=prog)
 
 
 def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:

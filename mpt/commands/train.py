@@ -13,9 +13,10 @@ import tyro
 from mpt.commands import Command, Work
 from mpt.commands.booleans import as_flags, booleans
 from mpt.commands.help import overview
-from mpt.commands.options import check_names, names, read
+from mpt.commands.options import check_names, names
+from mpt.commands.parse import HELP, parsed, read
 from mpt.config.ranges import refuse_outside
-from mpt.errors import UserError
+from mpt.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mpt.data.task import Task
@@ -156,6 +157,10 @@ def plan(rest: list[str]) -> Work:
         kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
         kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
+    from mpt.plan.chips import Topology
+
+    if order.topology:
+        Topology.of(order.topology)
 
     def run() -> None:
         from mpt.recipes.plan import plan, with_model
@@ -205,12 +210,15 @@ def launch(rest: list[str]) -> Work:
         """
         from mpt.system.launch import launch
 
-        if command[:1] and command[0] not in TRAINING:
-            raise UserError(
-                f"launch: '{command[0]}' runs in one process; {', '.join(TRAINING)} run in several"
-            )
+        if command[0] not in TRAINING:
+            hint = nearest(command[0], TRAINING)
+            raise UserError(f"launch: '{command[0]}' does not run in several processes; {hint}")
         return Work(lambda: launch(command, processes, devices_per_process))
 
+    if not command and not HELP & {*rest}:
+        raise UserError(
+            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+        )
     return read(arguments, rest[:separator], "mpt launch")
 
 
@@ -220,7 +228,7 @@ def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None
     Args:
         config: that of the order, as the run keeps it.
     """
-    from mpt.recipes.checks import check_folder
+    from mpt.recipes.checks import check_data, check_folder
 
     check_folder(config, tasks)
     if not order.dry_run:
@@ -228,8 +236,7 @@ def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None
             from mpt.loading.located import check_model
 
             check_model(config.model.name)
-            for task in tasks:
-                task.source.check_reachable()
+            check_data(tasks)
         return Work(run, about)
 
     def dry() -> None:
@@ -271,10 +278,11 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
             raise UserError(f"{command}: {rest[0]} is a task file, no config; give it as {option} {rest[0]}")
         base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
-    as_help = ["--help" if each == "--help-all" else each for each in arguments]
     prog += f" {rest[0] if named else '[CONFIG]'}"
-    about = COMMANDS[command].__doc__
-    return tyro.cli(order[kind], args=as_help, default=order(base), prog=prog, description=about)
+    if "--help-all" in arguments:
+        about = COMMANDS[command].__doc__
+        return tyro.cli(order[kind], args=["--help"], default=order(base), prog=prog, description=about)
+    return parsed(order[kind], arguments, prog, default=order(base))
 
 
 COMMANDS: dict[str, Command] = {

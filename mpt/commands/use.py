@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from mpt.commands import Command, Work
-from mpt.commands.options import OutOption, RunArgument, RunArguments, read
+from mpt.commands.options import OutOption, RunArgument, RunArguments
+from mpt.commands.parse import read
 from mpt.errors import UserError, install
 from mpt.serve.options import ServeOptions
 

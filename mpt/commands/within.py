@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 from mpt.commands import Command, Work
-from mpt.commands.help import table
+from mpt.commands.help import WIDTH, table
 from mpt.errors import UserError, nearest
 
 
@@ -24,7 +25,7 @@ def within(
     name, *left = rest or [default or "--help"]
     if name in ("-h", "--help", "--help-all"):
         usage = f"usage: mpt {command} {{{','.join(commands)}}} [OPTIONS]"
-        return Work(lambda: print(f"{usage}\n\n{about}\n\n{table(commands)}"))
+        return Work(lambda: print(f"{usage}\n\n{fill(about, WIDTH)}\n\n{table(commands)}"))
     if name not in commands:
         raise UserError(f"no command 'mpt {command} {name}'; {nearest(name, commands)}")
     return commands[name](left)

@@ -30,8 +30,9 @@ def find_config(name: str, folder: Path = Path()) -> Path:
         return Path(str(packaged))
     if (folder / name).is_file():
         return folder / name
-    known = [path.name.removesuffix(".yaml") for path in (resources.files("mpt") / "configs").iterdir()]
-    known += [path.name for path in folder.glob("*.yaml")]
+    files = (path.name for path in (resources.files("mpt") / "configs").iterdir())
+    known = [file.removesuffix(".yaml") for file in files if file.endswith(".yaml")]
+    known += [path.name for path in folder.glob("[!.]*.yaml")]
     raise UserError(f"config '{name}': no such file or packaged config; {nearest(name, known)}")
 
 

@@ -40,7 +40,7 @@ from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.source import for_tasks
-from mpt.rundir.found import find_run
+from mpt.rundir.found import find_run, needs_task
 from mpt.system.paths import AnyPath
 from mpt.types import Row
 
@@ -102,7 +102,7 @@ def open_run(
     prompt, card = load_prompt(run, name, pretrained)
     pretrained = pretrained.beginning(card.bos_rule)
     if not task and len(card.templates) > 1:
-        raise UserError(f"{run}: it knows {', '.join(card.templates)}; name one with --task")
+        raise UserError(needs_task(run, card.templates))
     wanted, backbone = _task(task, card), pretrained.backbone
     if name != "universal":
         if len(card.templates) > 1 and wanted.name in card.prompts:  # the targets of one seed

@@ -31,7 +31,7 @@ def print_summary(findings: Findings) -> None:
 
 
 def _prompts(findings: Findings) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, caption="norms in that of the median token")
+    table = _table("norm: the median of a prompt's vectors, relative to the median token's")
     table.add_column("prompt")
     table.add_column("norm", justify="right")
     table.add_column("nearest token of each vector, by cosine")
@@ -61,8 +61,9 @@ def _likest(findings: Findings) -> str:
 
 def _studies(findings: Findings) -> Table:
     """The most useful vectors of each prompt, and the attention from labels to it."""
-    table = Table(
-        box=SIMPLE, pad_edge=False, caption=f"nats, on {findings.studies[0].rows}; attention: over layers"
+    table = _table(
+        f"loss in nats on {findings.studies[0].rows}, and its rise where a vector is left out, with the "
+        "vector's place; attention to the prompt: the mean over layers"
     )
     table.add_column("prompt")
     table.add_column("loss", justify="right")
@@ -85,7 +86,7 @@ def _studies(findings: Findings) -> Table:
 
 
 def _transfer(findings: Findings, transfer: Transfer) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, caption="each prompt, as it is, on each task; times 100")
+    table = _table("the score of each prompt on each task, without training, times 100")
     table.add_column("prompt")
     for target in transfer.targets:
         table.add_column(target.replace(" ", "\n"), justify="right")
@@ -96,6 +97,10 @@ def _transfer(findings: Findings, transfer: Transfer) -> Table:
     for cells in alike(lines):
         table.add_row(*map(Text, cells))
     return table
+
+
+def _table(caption: str) -> Table:
+    return Table(box=SIMPLE, pad_edge=False, caption=caption)
 
 
 def alike(lines: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -11,17 +11,15 @@ from rich.table import Table
 from mpt.loading.hf import Pretrained
 from mpt.models.cost import parameter_count
 from mpt.plan.here.machine import READING, Machine, this_machine
+from mpt.plan.here.programs import programs
 from mpt.plan.here.refusals import refuse
 from mpt.plan.here.work import Config, evaluation_flops
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Planned, stages
-from mpt.render.console import UNKNOWN, number, print_table, table
+from mpt.render.console import UNKNOWN, PathText, number, print_table, table
 from mpt.system.quantities import duration, short
 from mpt.system.said import say
 from mpt.training.stage import SAMPLE
-
-# Programs that are compiled for each training stage, since batches differ in size, and for each evaluation.
-OF_STAGE, OF_EVALUATION = 3, 2
 
 
 def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
@@ -50,7 +48,7 @@ def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
 def _task_table(part: str, reads: Sequence[Reading]) -> Table:
     shown = table(f"{part} tasks", ["train", "valid-\nation", "test", "tokens"])
     shown.add_column("metric", min_width=10)
-    shown.add_column("data", min_width=13, overflow="fold")
+    shown.add_column("data", min_width=13)
     for read in reads:
         task = read.task
         shown.add_row(
@@ -58,7 +56,7 @@ def _task_table(part: str, reads: Sequence[Reading]) -> Table:
             *(number(count) for count in read.rows.values()),
             f"{'' if read.counted else '≤ '}{read.inputs:.0f} + {read.labels:.0f}",
             f"{task.metric} of {f'{len(task.choices)} classes' if task.choices else 'text'}",
-            str(task.source),
+            PathText(str(task.source)),
         )
     return shown
 
@@ -113,8 +111,7 @@ def _seconds(
     backbone = pretrained.backbone
     length = planned[0].stage.model.prompt.extent(1)[1] if planned else 0
     evaluated = evaluation_flops(config, tasks, backbone, length)
-    programs = OF_STAGE * len(planned) + OF_EVALUATION * sum(flops != 0 for flops in evaluated)
-    programs += 2 * OF_STAGE * sum(one.searched != 0 for one in planned)
+    compiled = programs(planned, evaluated)
     flops = {
         "search for rates and steps, at most": _sum(
             [None if one.searched is None else one.runs * one.searched for one in planned]
@@ -124,7 +121,7 @@ def _seconds(
     }
     return {
         "loading": importing + 4 * parameter_count(backbone) / READING,
-        f"compiling, about {programs} programs": programs * machine.compiling,
+        f"compiling, about {sum(compiled)} programs": compiled.steps * machine.compiling,
         **{name: None if each is None else each / machine.speed for name, each in flops.items() if each != 0},
     }
 
@@ -163,7 +160,7 @@ def _notes(
     yield (
         f"Times are those of this machine as measured: {machine.rate / 1e9:,.0f} GFLOP/s in a large matrix "
         f"product, of which a step reaches {100 * machine.share:.0f} %, and {duration(machine.compiling)} to "
-        "compile a program. Programs that an earlier run has compiled take none; a busy machine takes longer."
+        "compile it. Programs that an earlier run has compiled take none; a busy machine takes longer."
     )
     if tflops:
         yield "Times at other speeds are those of the training steps at that full rate: no run takes less."

@@ -19,7 +19,7 @@ from flax import nnx
 from mpt.errors import UserError, install, nearest, one_line
 from mpt.prompts.saved import Card, files_of, read_files
 from mpt.rundir.directory import write_atomic
-from mpt.rundir.found import VECTORS
+from mpt.rundir.found import VECTORS, empty
 from mpt.system.paths import is_remote
 
 
@@ -46,7 +46,7 @@ class Bank:
             files = self._store.ls(self._folder, detail=False) if there else []
         found = [str(file).rsplit("/", 1)[-1] for file in files if str(file).endswith(VECTORS)]
         if not found:
-            raise UserError(f"{self.path}: no prompts in it; `mpt bank add RUN --bank {self.path}` adds some")
+            raise UserError(empty(self.path))
         return sorted(name.removesuffix(VECTORS) for name in found)
 
     def add(self, name: str, prompt: nnx.Module, card: Card) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
-from mpt.render.console import print_table
+from mpt.render.console import PathText, print_table
 from mpt.system.paths import AnyPath
 
 
@@ -98,31 +98,43 @@ def entries(bank: Bank) -> Iterator[Entry]:
 
 
 def print_list(bank: Bank) -> None:
-    """Prints a bank's prompts as a table."""
-    table = Table(
-        Column("prompt", no_wrap=True),
-        "tasks",
-        "method",
-        Column("backbone", overflow="fold"),
-        Column("length", justify="right"),
-        Column("rows", justify="right"),
-        Column("metric"),
-        Column("added", no_wrap=True),
-        box=SIMPLE,
-        pad_edge=False,
-    )
-    for name, prompt, card in entries(bank):
-        figures = [
-            f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure
-        ]
-        table.add_row(
-            name,
-            ", ".join(card.prompts),
-            card.method,
-            Path(card.backbone).name,
-            str(prompt.compose().shape[1]),
-            f"{sum(card.rows.values()):,}",
-            ", ".join(figures) or "–",
-            f"{bank.added(name):%Y-%m-%d}",
-        )
+    """Prints a bank's prompts as a table; what all of them share stands below it."""
+    columns = {
+        "prompt": Column("prompt", no_wrap=True),
+        "tasks": Column("tasks"),
+        "method": Column("method"),
+        "backbone": Column("backbone"),
+        "vectors": Column("vectors", justify="right"),
+        "rows": Column("rows", justify="right"),
+        "metric": Column("metric"),
+        "added": Column("added", no_wrap=True),
+    }
+    lines = [_line(name, prompt, card, bank) for name, prompt, card in entries(bank)]
+    shared = {
+        column: lines[0][column]
+        for column in ("backbone", "vectors", "metric", "added")
+        if len(lines) > 1 and len({line[column] for line in lines}) == 1
+    }
+    table = Table(*(columns[name] for name in columns if name not in shared), box=SIMPLE, pad_edge=False)
+    for line in lines:
+        table.add_row(*(line[name] for name in columns if name not in shared))
+    if shared:
+        table.caption = f"all: {', '.join(f'{name} {value}' for name, value in shared.items())}"
     print_table(Console(markup=False, highlight=False), table)
+
+
+def _line(
+    name: str, prompt: SoftPrompt | MultitaskPrompt, card: Card, bank: Bank
+) -> dict[str, str | PathText]:
+    """What is told of a prompt, by column."""
+    figures = [f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure]
+    return {
+        "prompt": name,
+        "tasks": ", ".join(card.prompts),
+        "method": card.method,
+        "backbone": PathText(Path(card.backbone).name),
+        "vectors": str(prompt.compose().shape[1]),
+        "rows": f"{sum(card.rows.values()):,}",
+        "metric": ", ".join(figures) or "–",
+        "added": f"{bank.added(name):%Y-%m-%d}",
+    }

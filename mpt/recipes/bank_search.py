@@ -193,7 +193,7 @@ def _tried(
     """Each prompt's trial; those of one length go together."""
     done_by_index: dict[int, Trial] = {}
     lengths = [len(each) for each in prompts]
-    with Progress("trial", len(prompts)) as progress:
+    with Progress("trying the prompts", len(prompts)) as progress:
         for length in sorted(set(lengths)):
             indices = [i for i, each in enumerate(lengths) if each == length]
             alike = [prompts[i] for i in indices]

@@ -21,39 +21,75 @@ from mpt.data.taskfile import is_task_file, parse_task
 from mpt.errors import UserError
 from mpt.render.console import print_table
 
-SHOWN = 10  # faults of one kind
+SHOWN, PLACES = 10, 4  # faults of one kind, and places of one fault
 CONFLICT = "conflicting labels"
 
 
+@dataclass
+class Alike:
+    """A fault of one reason: its first few places, and how many rows have it."""
+
+    reason: str
+    places: list[str]
+    count: int = 1
+    of_all: bool = False
+
+    def __str__(self) -> str:
+        told = f"{self.places[0]}: {self.reason}"
+        if self.of_all:
+            return f"{told}; all {self.count:,} rows lack it"
+        if self.count == 1:
+            return told
+        file = self.places[0].rstrip("0123456789")
+        places = [place.removeprefix(file) for place in self.places] + ["…"] * (self.count > PLACES)
+        return f"{told}; in {self.count:,} rows, at {', '.join(places)}"
+
+
 class Faults:
-    """Faults by kind: the first few of each, and how many there are."""
+    """Faults by kind, and of a kind by reason: the first few of each, and how many more there are."""
 
     def __init__(self):
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, list[Fault]] = {}
+        self.first: dict[str, dict[str, Alike]] = {}
+        self.more: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.first.values())) + self.more.total()
+
+    @property
+    def rows(self) -> int:
+        """How many rows have one."""
+        alike = (each for of_kind in self.first.values() for each in of_kind.values())
+        return sum(each.count for each in alike) + self.more.total()
 
     def add(self, *faults: Fault) -> None:
         for fault in faults:
-            self.counts[fault.kind] += 1
-            if self.counts[fault.kind] <= SHOWN:
-                self.first.setdefault(fault.kind, []).append(fault)
+            of_kind = self.first.setdefault(fault.kind, {})
+            if found := of_kind.get(fault.reason):
+                found.count += 1
+                found.places += [fault.where] if len(found.places) < PLACES else []
+            elif len(of_kind) < SHOWN:
+                of_kind[fault.reason] = Alike(fault.reason, [fault.where])
+            else:
+                self.more[fault.kind] += 1
 
     def merge(self, part: Faults, rows: int) -> None:
-        """Adds the faults of a part with so many rows; that all of them lack a column is one fault."""
-        for kind, faults in part.first.items():
-            count = part.counts[kind]
-            if kind.startswith(MISSING) and count == rows > 1:
-                first = faults[0]
-                faults, count = [Fault(kind, first.where, f"{first.reason}; all {rows:,} rows lack it")], 1
-            self.counts[kind] += count
-            self.first[kind] = [*self.first.get(kind, []), *faults][:SHOWN]
+        """Adds the faults of a part with so many rows, all of which may lack a column."""
+        for kind, of_part in part.first.items():
+            of_kind = self.first.setdefault(kind, {})
+            for one in of_part.values():
+                one.of_all = kind.startswith(MISSING) and one.count == rows > 1
+                if len(of_kind) < SHOWN:
+                    of_kind[str(one)] = one
+                else:
+                    self.more[kind] += 1
+            self.more[kind] += part.more[kind]
 
     def lines(self) -> Iterator[str]:
-        for kind, faults in self.first.items():
+        for kind, of_kind in self.first.items():
             yield f"{kind}:"
-            yield from (f"  {fault}" for fault in faults)
-            if more := self.counts[kind] - len(faults):
-                yield f"  and {more:,} more like it"
+            yield from (f"  {one}" for one in of_kind.values())
+            if more := self.more[kind]:
+                yield f"  and {more:,} more like {'them' if len(of_kind) > 1 else 'it'}"
 
 
 @dataclass
@@ -109,7 +145,7 @@ def check_task(name: str, model: str = "") -> None:
         print_table(console, _table(surveys.splits))
         for line in _notes(task, surveys):
             console.print(line, soft_wrap=True)
-    if count := faults.counts.total():
+    if count := len(faults):
         unread = "" if task else "; its data was not read"
         raise UserError(f"{name}: {count:,} {'fault' if count == 1 else 'faults'}{unread}")
     console.print("No faults.")
@@ -243,7 +279,7 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
         for word in task.choices:
             if not splits["train"].classes[word]:
                 yield f"Warning: 0 training rows of '{word}': nothing teaches this class."
-    if count := conflicts.counts.total():
+    if count := conflicts.rows:
         row = "1 row has" if count == 1 else f"{count:,} rows have"
         stays = (
             "; where a hash makes the splits, the first stays" if "all" in task.source.stored_splits else ""

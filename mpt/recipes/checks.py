@@ -10,10 +10,12 @@ from mpt.catalog.library import find_sequence, find_task, find_tasks
 from mpt.comparison.config import SHOWN, CompareConfig, check_methods
 from mpt.config.methods import AdaptConfig, idle_options, suited
 from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.data.records import Fault
+from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
-from mpt.rundir.found import check_start
+from mpt.rundir.found import check_start, needs_task
 from mpt.rundir.tracking import check_installed
 from mpt.system.paths import AnyPath, is_remote, run_path
 
@@ -99,13 +101,39 @@ def check_continual(config: ContinualConfig) -> list[Task]:
 
 
 def check_task(run: AnyPath, task: str) -> None:
-    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows."""
-    known: set[str] = set()
+    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows.
+
+    Where none is named, a universal prompt of several tasks needs one.
+    """
+    known: dict[str, list[str]] = {}
     for card in (run / "prompts").glob("*.json"):
         with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
-            known |= {*json.loads(card.read_text(encoding="utf-8"))["templates"]}
-    if task and task not in known:
-        find_task(task, known)
+            known[card.stem] = [*json.loads(card.read_text(encoding="utf-8"))["templates"]]
+    names = {name for templates in known.values() for name in templates}
+    if task and task not in names:
+        find_task(task, names)
+    if not task and len(several := known.get("universal", [])) > 1:
+        raise UserError(needs_task(run, several))
+
+
+def check_data(tasks: Sequence[Task]) -> None:
+    """Refuses tasks that would have to be fetched without a network, or whose files do not fit them.
+
+    Of a file on this machine the first row is read: that it is not there, or a column has another name, is
+    then told at once.
+
+    Raises:
+        UserError: the data cannot be had, or a first row is no example.
+    """
+    for task in tasks:
+        task.source.check_reachable()
+        if isinstance(task.source, Files) and task.source.is_local:
+            for split in task.source.stored_splits:
+                row = next(task.source.rows(split), None)
+                if isinstance(row, Fault):
+                    raise row
+                if row:
+                    task.example(row)
 
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:

@@ -18,7 +18,7 @@ from mpt.catalog.library import find_task, packaged_tasks
 from mpt.data.sources import Packaged
 from mpt.data.task import Example, Task
 from mpt.errors import UserError
-from mpt.render.console import print_table
+from mpt.render.console import PathText, print_table
 
 PROMPT, FIELD, TARGET = "magenta", "cyan", "bold green"
 
@@ -38,10 +38,10 @@ def list_tasks() -> None:
 
 def _tasks_table(title: str, tasks: Sequence[Task]) -> Table:
     names = Column("task", no_wrap=True), Column("kind", no_wrap=True), "metric"
-    table = Table(*names, Column("data", overflow="fold"), title=title, box=SIMPLE, pad_edge=False)
+    table = Table(*names, "data", title=title, box=SIMPLE, pad_edge=False)
     for task in tasks:
         kind = f"{len(task.choices)} classes" if task.choices else "text"
-        table.add_row(task.name, kind, ", ".join(task.metrics), str(task.source))
+        table.add_row(task.name, kind, ", ".join(task.metrics), PathText(str(task.source)))
     return table
 
 

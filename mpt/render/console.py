@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from textwrap import wrap
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import TextWrapper
 
 from rich.box import SIMPLE
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
 UNKNOWN = "unknown"
 WIDE = 10_000  # columns, more than any table
-FOLDED = 24  # columns in which paths are folded, at least
+FOLDED = 24  # columns in which the names of a path are not broken
+
+
+class _Folder(TextWrapper):
+    """Wraps text behind blanks and slashes."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s/]*/+|[^\s/]+)")
+
+
+@dataclass(frozen=True)
+class PathText:
+    """A cell with a path, a URL or a name such as owner/name: it breaks between names, hardly within one."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield Text("\n".join(_Folder(options.max_width).wrap(self.text)))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        names = max(map(len, _Folder.wordsep_re.findall(self.text)), default=0)
+        return Measurement(min(names, FOLDED), len(self.text))
 
 
 def table(title: str, numbers: Sequence[str]) -> Table:
@@ -33,10 +59,7 @@ def number(count: int | None) -> str:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Prints a table without breaking a word; where the console is too narrow for that, as a list of rows.
-
-    Only columns whose ``overflow`` is "fold", of paths, may break within a word.
-    """
+    """Prints a table without breaking a word; where the console is too narrow for that, as a list of rows."""
     table.title_justify = table.caption_justify = "left"
     wide = console.options.update(width=WIDE)
     spans = [_span(console, wide, column) for column in table.columns]
@@ -55,15 +78,15 @@ def _span(console: Console, wide: ConsoleOptions, column: Column) -> tuple[int, 
     sizes = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
     most = max(column.min_width or 0, *(size.maximum for size in sizes))
     least = most if column.no_wrap else max(size.minimum for size in sizes)
-    return min(least, FOLDED) if column.overflow == "fold" else least, most
+    return least, most
 
 
 def _widths(spans: Sequence[tuple[int, int]], room: int) -> list[int]:
-    """The columns' widths: each its least, and what is left goes to those that lack most."""
-    widths = [least for least, _ in spans]
+    """The columns' widths: each its least, and what is left goes to those whose cells take the most lines."""
+    widths = [max(least, 1) for least, _ in spans]
     for _ in range(min(room, sum(most for _, most in spans)) - sum(widths)):
-        lacking = [most - width for (_, most), width in zip(spans, widths)]
-        widths[lacking.index(max(lacking))] += 1
+        lines = [most / width for (_, most), width in zip(spans, widths)]
+        widths[lines.index(max(lines))] += 1
     return widths
 
 
@@ -71,7 +94,7 @@ def _print_list(console: Console, table: Table) -> None:
     """Prints each row as lines: its name, and below it what has a heading or stands alone."""
 
     def add(text: str, indent: str = "") -> None:
-        lines.extend(wrap(text, console.width, initial_indent=indent, subsequent_indent=2 * indent))
+        lines.extend(_Folder(console.width, indent, 2 * indent).wrap(text))
 
     lines: list[str] = []
     headings = [_plain(console, column.header) for column in table.columns]

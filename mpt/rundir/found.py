@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mpt.errors import UserError
@@ -48,6 +49,8 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
     inside = _inside(run, name) or _inside(run, "*")
     if known:
         hint = f"it has {', '.join(known)}"
+        if name == "universal" and any(each.startswith("adapted") for each in known):
+            hint += f", which others start from once it is in a bank: mpt bank add {run}"
     elif inside:
         hint = f"a run inside it has one: {inside[0]}"
     elif (run / "config.yaml").is_file():
@@ -78,3 +81,22 @@ def check_start(prompt: str) -> None:
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
     if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
+
+
+def check_bank(bank: str) -> None:
+    """Refuses a folder without prompts; what a remote store holds is seen when it is read."""
+    if is_remote(bank) or any(Path(bank).glob(f"*{VECTORS}")):
+        return
+    if not Path(bank).exists():
+        raise UserError(missing(Path(bank), "folder", f"`mpt bank add RUN_DIR --bank {bank}` makes it"))
+    raise UserError(empty(bank))
+
+
+def empty(bank: str) -> str:
+    """That a bank has no prompts, and what adds some."""
+    return f"{bank}: no prompts in it; `mpt bank add RUN_DIR --bank {bank}` adds some"
+
+
+def needs_task(run: AnyPath, known: Iterable[str]) -> str:
+    """That one of the tasks of a run's prompt has to be named."""
+    return f"{run}: it knows {', '.join(known)}; name one with --task"

@@ -28,10 +28,6 @@ def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:
     Raises:
         UserError: a process has failed, and the others have been stopped.
     """
-    if not arguments:
-        raise UserError(
-            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
-        )
     environment = os.environ | {
         COORDINATOR: f"localhost:{free_port()}",
         PROCESSES: str(processes),

@@ -30,7 +30,7 @@ def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
     """Warns if a stage's loss rose by more than chance: its last steps' mean is above that of its first ones.
 
     Steps read different rows, so the means of a fifth of the steps each, or of four where that is more, are
-    told apart by Welch's t-test (a t above 2).
+    told apart by Welch's t-test (a t above 2). A rise of less than a hundredth says nothing.
     """
     part = min(max(len(losses) // 5, 4), len(losses) // 2)
     if not part:
@@ -38,7 +38,7 @@ def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
     first, last = np.asarray(losses[:part]), np.asarray(losses[-part:])
     of_few = 1 if part > 1 else 0  # a sample's variance; one loss has none
     chance = math.sqrt((first.var(ddof=of_few) + last.var(ddof=of_few)) / part)
-    if last.mean() - first.mean() > 2 * chance:
+    if last.mean() - first.mean() > max(2 * chance, first.mean() / 100):
         warn(
             f"{stage}: the loss rose, from {first.mean():.3f} to {last.mean():.3f}; try a lower learning rate"
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-from toys import ROOT, refused, write_task
+from toys import ROOT, refused, toy_rows, write_task
 
 from mpt import cli
+from mpt.commands.details import details
 from mpt.commands.help import overview
-from mpt.commands.options import check_names, names
+from mpt.commands.options import RunArgument, check_names, names
 from mpt.commands.train import Order, PlanOrder
 from mpt.comparison.config import CompareConfig
 from mpt.config.methods import AdaptConfig
@@ -92,6 +94,23 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("predict tests --input READMEE.md", "READMEE.md: no such file; did you mean README.md?"),
         ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
         ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
+        ("tasks show movies --split tst", "tasks show: --split is one of 'train', 'validation', 'test', not"),
+        ("adapt help", "config 'help': no such file or packaged config; known: chat, continual"),
+        ("plan --tasks movies bbc --topology v9:4x4", "--topology 'v9:4x4': not known; write v5e, v5p, v6e"),
+        ("bank list --bank testz", "testz: no such folder; did you mean tests?"),
+        ("bank search movies", "bank: no such folder; `mpt bank add RUN_DIR --bank bank` makes it"),
+        ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
+        ("tasks check", "tasks check: TASK is missing; see `mpt tasks check --help`"),
+        ("import tests", "import: --model and --task are missing; see `mpt import --help`"),
+        ("evaluate a b", "evaluate: no option takes 'b'"),
+        ("adapt few_shot movies", "adapt few_shot: no option takes 'movies'"),
+        ("evaluate a --rows few", "evaluate: --rows: 'few' is no whole number"),
+        ("serve a --wait-ms long", "serve: --wait-ms: 'long' is no number"),
+        ("adapt --task movies --train.steps many", "adapt: --train.steps: 'many' is no whole number"),
+        (
+            "evaluate a --split tst",
+            "evaluate: --split is one of 'train', 'validation', 'test', not 'tst'; see",
+        ),
     ],
 )
 def test_what_is_missing_is_named(capsys, arguments, message):
@@ -105,6 +124,24 @@ def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, 
     file = write_task(tmp_path, "tone")
     error = refused(capsys, command, str(file))
     assert error == f"mpt: {command}: {file} is a task file, no config; give it as {option} {file}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "gone.jsonl: no such file"),
+        ("template", "template.jsonl:1: no column 'txt', which task template needs; it has text, label"),
+        ("label", "label.jsonl:1: no column 'lable'"),
+        ("classes", "classes.jsonl:1: label 'yes' is not in the verbalizer"),
+        ("split", "gone.jsonl: no such file"),
+    ],
+)
+def test_data_that_does_not_fit_its_task_is_told_of_at_once(capsys, tmp_path, name, message):
+    file = write_task(tmp_path, name, toy_rows("tone", 8), **DATA[name])
+    assert message in refused(
+        capsys, "adapt", "few_shot", "--task", str(file), "--out", str(tmp_path / "run")
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("order", [Order, PlanOrder])
@@ -121,6 +158,14 @@ def test_short_help_fits_a_terminal_and_names_all(kind, order):
 
 
 # Mistakes, and what must not have been imported when they are answered.
+# Task files whose data does not fit them.
+DATA = {
+    "absent": {"source": "gone.jsonl"},
+    "template": {"template": "{txt}"},
+    "label": {"label": "lable"},
+    "classes": {"verbalizer": {"a": "good", "b": "bad"}},
+    "split": {"source": {"train": "split.jsonl", "test": "gone.jsonl"}},
+}
 MISTAKES = {
     "options": ("adapt --stepz 3", "pretrain --step 3", "compare few_shot --sead", "continual --shot 1"),
     "names": (
@@ -149,6 +194,10 @@ MISTAKES = {
         "import {trained} --model x --task movies --out {trained}",
         "predict gone",
         "serve gone",
+        *(f"adapt few_shot --task {{compared}}/{name}.yaml --out {{compared}}/new" for name in DATA),
+        "evaluate {compared}/several",
+        "plan --tasks movies bbc --topology v9:4x4",
+        "bank add {trained} --bank README.md",
     ),
 }
 SLOW = {
@@ -167,6 +216,13 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     made.touch()
     (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
     (tmp_path / "compared" / "results.json").write_text("{}")
+    for name, keys in DATA.items():
+        write_task(tmp_path / "compared", name, toy_rows("tone", 8), **keys)
+    several = tmp_path / "compared" / "several" / "prompts"
+    several.mkdir(parents=True)
+    (several.parent / "config.yaml").write_text("out: x\n")
+    (several / "universal.safetensors").touch()
+    (several / "universal.json").write_text('{"templates": {"movies": "", "bbc": ""}}')
     mistakes = [
         mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
     ]
@@ -196,12 +252,45 @@ def test_a_reader_who_has_gone_away_leaves_no_trace(arguments):
     assert process.wait() in (0, 1)  # rich ends with 1
 
 
-@pytest.mark.parametrize("command", ["", "tasks", "bank"])
-def test_overviews_fit_a_terminal(capsys, command):
-    assert cli.main([*command.split(), "--help"]) == 0
+WITHIN = [f"bank {name}" for name in ("add", "list", "search")] + [
+    f"tasks {name}" for name in ("show", "check")
+]
+
+
+@pytest.mark.parametrize("command", ["", *cli.commands(), *WITHIN])
+def test_help_fits_a_terminal(capsys, command):
+    """Without boxes, in which arguments that have no name stand apart."""
+    with contextlib.suppress(SystemExit):
+        assert cli.main([*command.split(), "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 50
-    assert max(map(len, lines)) <= (80 if not command else 100)
+    assert 0 < len(lines) < 50
+    assert max(map(len, lines)) <= 80
+    assert not {*"│╭─"} & {*"".join(lines)}
+
+
+def test_help_tells_of_arguments_options_and_what_they_are_left_out():
+    def command(file: RunArgument, name: str, rows: int = 0, of: tuple[str, ...] = (), strict: bool = False):
+        """Does it.
+
+        Args:
+            file: what is read.
+            name: what it is called.
+            rows: how many; 0 takes all.
+            of: of what.
+            strict: all or nothing.
+        """
+
+    assert details(command, "mpt it").splitlines() == [
+        "usage: mpt it RUN_DIR --name NAME [OPTIONS]",
+        "",
+        "Does it.",
+        "",
+        "  RUN_DIR      what is read.",
+        "  --name NAME  what it is called.",
+        "  --rows N     how many; 0 takes all. (default: 0)",
+        "  --of OF ...  of what.",
+        "  --strict     all or nothing.",
+    ]
 
 
 # What follows upon each is enough for it to start; RUN is a run directory.
@@ -219,8 +308,8 @@ HEAVY = {
     "inspect": "RUN",
     "report": "RUN",
     "bank add": "RUN",
-    "bank list": "",
-    "bank search": "movies",
+    "bank list": "--bank RUN/prompts",
+    "bank search": "movies --bank RUN/prompts",
     "tasks show": "movies --model x",
 }
 

@@ -16,7 +16,7 @@ from mpt.inference.predict import evaluate
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import load_prompt
-from mpt.recipes.bank import add, entries
+from mpt.recipes.bank import add, entries, print_list
 
 
 @pytest.fixture
@@ -112,10 +112,28 @@ def test_list_shows_each_prompt(run, tmp_path, capsys, monkeypatch):
     assert len(names) == 3 and all(text in told for text in (*names, "tone, colour", "Made by hand"))
 
 
+def test_what_all_prompts_share_stands_below_their_list(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    bank = Bank(str(tmp_path / "bank"))
+    names = [name for name, _ in add(run, bank)]
+    print_list(bank)
+    told = capsys.readouterr().out
+    assert "all: backbone " in told and ", vectors " in told
+    assert "─" in told  # a table, no list
+    for name in names[1:]:
+        (tmp_path / "bank" / f"{name}.safetensors").unlink()
+    print_list(bank)
+    assert "all: " not in capsys.readouterr().out
+
+
 def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     empty, folder = str(tmp_path / "none"), str(tmp_path / "bank")
-    assert "no prompts in it; `mpt bank add RUN" in refused(capsys, "bank", "list", "--bank", empty)
-    assert "no prompts in it" in refused(capsys, "bank", "search", "sarcasm", "--bank", empty)
+    makes = f"no such folder; `mpt bank add RUN_DIR --bank {empty}` makes it"
+    assert makes in refused(capsys, "bank", "list", "--bank", empty)
+    assert makes in refused(capsys, "bank", "search", "sarcasm", "--bank", empty)
+    none = str(tmp_path)
+    assert "no prompts in it; `mpt bank add RUN_DIR" in refused(capsys, "bank", "list", "--bank", none)
+    assert "no prompts in it" in refused(capsys, "bank", "search", "sarcasm", "--bank", none)
     assert "no such folder" in refused(capsys, "bank", "add", empty, "--bank", folder)
     assert "name at least one" in refused(capsys, "bank", "add", "--bank", folder)
     assert "nowhere://a: cannot be used: " in refused(capsys, "bank", "list", "--bank", "nowhere://a")

@@ -76,7 +76,7 @@ def test_a_start_without_a_text_has_a_length(start):
 
 
 def test_instructions_of_several_lengths_need_a_number(pretrained):
-    tasks = [Task("t", Files({}), "{text}", instruction=" good" * count) for count in (2, 3)]
+    tasks = [Task("t", Files({}), "{text}", instruction=" good" * count + "\n") for count in (1, 2)]
     assert starting_vectors(PromptConfig(length=0), tasks[:1], [0], pretrained).shape[1] == 2
     with pytest.raises(UserError, match=r"vectors.length: 0 needs instructions of one length"):
         starting_vectors(PromptConfig(length=0), tasks, [0, 0], pretrained)

@@ -55,7 +55,7 @@ def upload(server, model: str, folder) -> None:
 
 def test_a_bank_on_the_hub_gives_back_what_it_is_given(server, run):
     bank = Bank("hf://owner/prompts")
-    with pytest.raises(UserError, match="hf://owner/prompts: no prompts in it; `mpt bank add RUN"):
+    with pytest.raises(UserError, match="hf://owner/prompts: no prompts in it; `mpt bank add RUN_DIR"):
         bank.names()
     names = dict(add(run, bank))
     assert [re.sub("-[0-9a-f]{8}$", "", name) for name in names] == ["universal", *TASKS]

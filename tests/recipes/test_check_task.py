@@ -59,14 +59,47 @@ def test_every_fault_is_told_with_its_line(capsys, tmp_path, source):
         assert told in out
 
 
+BAD_ROWS = {
+    "label": (
+        {"text": "a", "label": "x"},
+        "label 'x' is not in the verbalizer of task bad, which knows yes, no",
+    ),
+    "empty": ({"text": None, "label": "yes"}, "column 'text' is empty; task bad can render text only"),
+    "blank": ({"text": " ", "label": "yes"}, "no text in text"),
+    "list": ([1], "a list; each line must be an object, {...}"),
+    "half": ('{"text": ', "not JSON: Expecting value (column 10)"),
+}
+
+
+@pytest.mark.parametrize("source", ["bad.jsonl", {"test": "bad.jsonl"}])
+@pytest.mark.parametrize(("row", "reason"), BAD_ROWS.values(), ids=list(BAD_ROWS))
+def test_one_fault_of_many_rows_is_told_once(capsys, tmp_path, row, reason, source):
+    """With the number of its rows and the first of them, whichever fault it is."""
+    path = write_task(tmp_path, "bad", [], source=source)
+    write_rows(tmp_path / "bad.jsonl", [*toy_rows("tone", 40), *[row] * 322, GOOD, *[row] * 2])
+    status, out, err = check(capsys, path)
+    assert (status, err) == (2, f"mpt: {path}: 1 fault\n")
+    assert f"  {tmp_path}/bad.jsonl:41: {reason}; in 324 rows, at 41, 42, 43, 44, …\n" in out
+    write_rows(tmp_path / "bad.jsonl", [*toy_rows("tone", 40), row, GOOD, row])
+    assert f"{reason}; in 2 rows, at 41, 43\n" in check(capsys, path)[1]
+
+
 def test_many_faults_of_a_kind_are_counted(capsys, tmp_path):
-    path = write_task(
-        tmp_path, "bad", [GOOD] + [{"text": "a", "label": "x"}] * 322, source={"test": "bad.jsonl"}
-    )
+    rows = [GOOD] + [{"text": "a", "label": f"x{i}"} for i in range(322)]
+    path = write_task(tmp_path, "bad", rows, source={"test": "bad.jsonl"})
     status, out, err = check(capsys, path)
     assert (status, err) == (2, f"mpt: {path}: 322 faults\n")
-    assert out.count("label 'x' is not in") == 10
-    assert "\n  and 312 more like it\n" in out
+    assert out.count("is not in the verbalizer") == 10
+    assert "\n  and 312 more like them\n" in out
+
+
+def test_one_fault_of_two_files_is_told_of_each(capsys, tmp_path):
+    path = write_task(tmp_path, "bad", [], source={"train": "a.jsonl", "test": "b.jsonl"})
+    for name in "ab":
+        write_rows(tmp_path / f"{name}.jsonl", [GOOD, *[{"text": "a", "label": "x"}] * 3])
+    _, out, err = check(capsys, path)
+    assert err == f"mpt: {path}: 2 faults\n"
+    assert out.count("; in 3 rows, at 2, 3, 4\n") == 2
 
 
 def test_summary_of_named_splits(capsys, tmp_path):
@@ -195,8 +228,9 @@ def test_conflict_within_and_between_splits(capsys, tmp_path, other):
     status, out, _ = check(capsys, write_task(tmp_path, "mine", [], source=source))
     assert status == 0
     assert "Warning: 12 rows have the text of an earlier one and another label." in out
-    assert out.count(f": 'bad', but 'good' in {tmp_path}/train.jsonl:121\n") == 10
-    assert "  and 2 more like it\n" in out
+    first = len(rows[other]) - 11
+    told = f"{other}.jsonl:{first}: 'bad', but 'good' in {tmp_path}/train.jsonl:121; in 12 rows, at {first}, "
+    assert told in out
     assert ("12 test rows have a text that stands in train too." in out) == (other == "test")
     assert all(
         line.split("│")[4].strip() == "0" for line in out.splitlines() if "good" in line and "│" in line

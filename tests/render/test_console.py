@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +39,7 @@ from mpt.prompts.saved import Card
 from mpt.recipes import bank, bank_search, check_task, show
 from mpt.recipes.adapt import Result
 from mpt.recipes.bank_search import Candidate, Ranking
-from mpt.render.console import print_table
+from mpt.render.console import FOLDED, PathText, print_table
 
 LONG = "aspect_of_restaurants_in_many_towns"  # a name that no column may break
 NAMES = ("movies", LONG, f"{LONG}-2")
@@ -153,9 +154,20 @@ def test_every_table_fits_and_no_word_of_it_is_broken(width, monkeypatch, tmp_pa
         assert max(map(len, text.splitlines())) <= width, text
         assert "…" not in text
         for column in table.columns:
-            for cell in column.cells if column.overflow != "fold" else ():
+            for cell in column.cells:
                 for word in str(cell).split():
-                    assert word in text, f"{word!r} is broken in\n{text}"
+                    for name in re.findall("[^/]+", word) if isinstance(cell, PathText) else [word]:
+                        assert name in text or len(name) > FOLDED, f"{name!r} is broken in\n{text}"
+
+
+@pytest.mark.parametrize("width", [28, 40, 80])
+def test_a_path_breaks_between_its_names(width):
+    names = ["community-datasets", "yahoo_answers_topics", "labeled_final_tokenized"]
+    table = Table("task", "data")
+    table.add_row("a", PathText(f"hub data set {'/'.join(names)}"))
+    text = printed(table, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(name in text for name in names)
 
 
 def test_a_list_has_each_row_with_its_headings():

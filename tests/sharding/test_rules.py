@@ -72,7 +72,12 @@ def test_a_mesh_that_does_not_fit_this_machine_is_one_line(capsys, config_file, 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("2", "--", "evaluate", "runs/x"), "'evaluate' runs in one process; quickstart, pretrain, adapt, "),
+        (("2", "--", "evaluate", "runs/x"), "'evaluate' does not run in several processes; known: adapt"),
+        (
+            ("2", "--", "pretrian", "x"),
+            "'pretrian' does not run in several processes; did you mean 'pret",
+        ),
+        (("2", "pretrain", "x"), "no command; write it behind --, as in: mpt launch --processes 2 -- "),
         (("2",), "no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"),
         (("0", "--", "pretrain"), "processes: it must be 1 or more, not 0"),
     ],

@@ -22,6 +22,7 @@ def test_a_stage_without_a_finite_step_is_an_error():
         ([1.0], False),
         ([1.0, 0.5], False),
         ([1.0, 1.5], True),
+        ([0.6921, 0.6924], False),  # which three digits do not show
         ([1.0] * 9 + [3.0] * 9, True),
         ([0.07, 0.11, 0.05, 0.09, 0.06, 0.12, 0.05, 0.12], False),  # one row's loss and another's
         ([0.07, 0.11, 0.05, 0.09, 0.26, 0.32, 0.25, 0.32], True),

@@ -35,7 +35,7 @@ class Machine:
     Attributes:
         rate: FLOP/s of a large matrix product.
         share: the part of it that a training step reaches.
-        compiling: seconds to compile a program.
+        compiling: seconds to compile a training step.
     """
 
     rate: float

@@ -64,8 +64,9 @@ def evaluation_flops(
     if isinstance(config, ContinualConfig):
         per_row = [_of_row(reading, backbone, length) for reading in tasks["sequence"]]
         scored = [_least(reading.rows["test"], config.test_rows) for reading in tasks["sequence"]]
-        times = len(config.methods) * (len(per_row) + 1)
-        return [None if rows is None else times * rows * one for rows, one in zip(scored, per_row)]
+        times = len(per_row) + 1
+        of_tasks = [None if rows is None else times * rows * one for rows, one in zip(scored, per_row)]
+        return of_tasks * len(config.methods)
     if isinstance(config, AdaptConfig):
         return [_of_adaptation(config, reading, backbone, length) for reading in tasks["target"]]
     return [*_of_comparison(config, tasks, backbone, length)]

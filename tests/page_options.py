@@ -1,0 +1,49 @@
+"""The options that make the commands of the documentation's pages small.
+
+They are apart from the pages, as every command that the pages' tests run reads them: nothing here takes time.
+"""
+
+from __future__ import annotations
+
+FEW = ["--teachers.epochs", "0", "--teachers.steps", "1", "--universal.epochs", "0", "--universal.steps", "1"]
+TINY = ["--model.name", "smollm2-135m", "--tasks", "reviews.yaml", "my_task.yaml"]
+# Options behind a command that begins with these words; the longest beginning counts.
+OPTIONS: dict[str, list[str]] = {
+    "adapt": ["--train.steps", "1", "--test-rows", "20", "--no-baselines"],
+    "bank search": ["--steps", "1", "--shots", "2"],
+    "compare experiment": [
+        *("--pretrain.tasks", "products", "bbc", "--targets", "movies", "--tune.tasks", "editorials"),
+        *(
+            "--methods",
+            "hard prompt",
+            "LoRA",
+            "--shots",
+            "2",
+            "--adapt.seeds",
+            "0",
+            "--adapt.test-rows",
+            "20",
+        ),
+        *("--adapt.train.steps", "1", "--tune.factors", "1", "--tune.rows", "20"),
+    ],
+    "compare published": [
+        *("--targets", "movies", "--adapt.shots", "2", "--adapt.seeds", "0", "--adapt.test-rows", "20"),
+        *("--methods", "largest class", "counting words", "--reference", "counting words"),
+    ],
+    "continual": ["--tasks", "editorials", "bbc", "--train.steps", "1", "--test-rows", "8"],
+    "inspect": ["--rows", "4"],
+    "launch": FEW,
+    "plan": ["--backbone", "t5-small", "--tries", "1"],
+    "pretrain": FEW,
+    "pretrain mpt_source": [*FEW, *TINY, "--teachers.batch-size", "8", "--vectors.length", "4"],
+    "quickstart": [
+        *("--pretrain.teachers.steps", "1", "--pretrain.universal.steps", "1"),
+        *("--adapt.train.steps", "1", "--adapt.test-rows", "20"),
+    ],
+}
+
+
+def with_options(words: list[str]) -> list[str]:
+    """An mpt command with the options that make it small."""
+    beginnings = [start for start in OPTIONS if words[: len(start.split())] == start.split()]
+    return words + (OPTIONS[max(beginnings, key=len)] if beginnings else [])
