@@ -6,8 +6,6 @@ import shutil
 import pytest
 from toys import ROOT, refused, start_mpt, toy_rows, tree, write_task
 
-from mpt import cli
-
 ROWS = toy_rows("tone")
 
 
@@ -244,10 +242,8 @@ def test_prompt_that_is_not_there(capsys, adapted):
 
 
 def test_option_of_the_wrong_type_is_refused_with_status_2(capsys, config_file, plain_pretrain):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["pretrain", config_file(plain_pretrain), "--teachers.steps", "many"])
-    assert stopped.value.code == 2
-    assert "invalid" in capsys.readouterr().err
+    error = refused(capsys, "pretrain", config_file(plain_pretrain), "--teachers.steps", "many")
+    assert "--teachers.steps: 'many' is no whole number; see `mpt pretrain" in error
 
 
 @pytest.mark.full

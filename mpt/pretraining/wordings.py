@@ -41,7 +41,7 @@ def reworded(example: Example, instruction: str, rng: np.random.Generator) -> Ex
 
     >>> example = Example("{text}\\nIt is", {"text": "A joy."}, "good", ("bad", "good"))
     >>> print(reworded(example, "Is it good or bad?", np.random.default_rng(2)).inputs)
-    Is it good or bad?
+    Is it good or bad? Choose good or bad.
     A joy.
     It is
     """

@@ -44,7 +44,7 @@ def test_an_adaptation_has_a_prompt_per_seed(adapted, toy, tmp_path, capsys):
     arguments = ["inspect", str(adapted), "--rows", "4", "--targets", toy["tone"], "--out", str(out)]
     assert cli.main(arguments) == 0
     told = " ".join(capsys.readouterr().out.split())  # as the screen's width breaks it
-    for text in ("mood, seed 0", "mood, seed 1", "nats, on 4 validation rows", "tone", str(out)):
+    for text in ("mood, seed 0", "mood, seed 1", "nats on 4 validation rows", "tone", str(out)):
         assert text in told
     assert out.is_file() and not (adapted / "inspect.html").exists()
 
@@ -77,5 +77,5 @@ def test_prompts_that_are_more_than_vectors_are_refused(
     stage = plain_adapt["train"] | {"steps": 1}
     assert cli.main(["adapt", config_file(plain_adapt | keys | {"train": stage})]) == 0
     assert "lora" in refused(capsys, "inspect", str(tmp_path / "run"))
-    assert "--rows is -1" in refused(capsys, "inspect", str(universal), "--rows", "-1")
+    assert "rows: it must be 0 or more, not -1" in refused(capsys, "inspect", str(universal), "--rows", "-1")
     assert "no run directory" in refused(capsys, "inspect", str(tmp_path))
