@@ -69,6 +69,8 @@ def gains(
         begun: the universal prompt before it was trained.
     """
     there = [index for index, each in enumerate(rows) if len(each)]
+    if not there:
+        return []
     pulls = cosines(gradients(Prompted(backbone, begun), {index: rows[index] for index in there}))
     losses = {
         which: [_loss(Prompted(backbone, prompt), rows[index], index) for index in there]

@@ -66,6 +66,12 @@ def test_a_task_without_held_out_rows_is_left_out(pretrained, rows, prompt):
     assert one.start == one.teacher == one.universal
 
 
+def test_tasks_without_held_out_rows_have_no_gains(pretrained, prompt):
+    assert (
+        gains(pretrained.backbone, ["a", "b"], [[], []], {"start": prompt, "universal": prompt}, prompt) == []
+    )
+
+
 def test_cosines_are_with_the_others():
     assert cosines(np.array([[3.0, 0.0], [0.0, 2.0]])) == [0.0, 0.0]
     found = cosines(np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
