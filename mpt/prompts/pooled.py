@@ -32,27 +32,23 @@ def last_state(batch: Batch, states: Float[Array, "N D"], backbone: Backbone) ->
     return states[cell].astype(jnp.float32)
 
 
-def final_states(batch: Batch, backbone: Backbone, layer: int = 0) -> Float[Array, "B 2 D"]:
-    """The mean and the last of the final states of each row's input.
-
-    Args:
-        layer: the layer before which ``batch.states`` are; 0 reads the tokens.
-    """
-    nothing, kept = jnp.zeros((1, 0, backbone.embedding.shape[1])), batch.states if layer else None
-    states = backbone(_alone(batch)._replace(states=kept), nothing, layer=layer).hidden[0]
-    return jnp.stack([mean_state(batch, states, backbone), last_state(batch, states, backbone)], axis=1)
-
-
 def bare_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 3 D"]:
-    """Three states of each row's input: its mean state behind two thirds of the layers, and ``final_states``.
+    """Three states of each row's input: its mean two thirds up the layers, the final mean and the final last.
 
     Which of them tells classes best depends on the task.
     """
-    middle = 2 * backbone.depth // 3
-    states = backbone.lower(_alone(batch), middle, prompt_length=0)
-    inner = mean_state(batch, states, backbone)
-    final = final_states(batch._replace(states=states), backbone, middle)
-    return jnp.concatenate([inner[:, None], final], axis=1)
+    middle, alone = 2 * backbone.depth // 3, _alone(batch)
+    inner = backbone.lower(alone, middle, prompt_length=0)
+    nothing, kept = jnp.zeros((1, 0, backbone.embedding.shape[1])), inner if middle else None
+    final = backbone(alone._replace(states=kept), nothing, layer=middle).hidden[0]
+    return jnp.stack(
+        [
+            mean_state(batch, inner, backbone),
+            mean_state(batch, final, backbone),
+            last_state(batch, final, backbone),
+        ],
+        axis=1,
+    )
 
 
 def _alone(batch: Batch) -> Batch:
