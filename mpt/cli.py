@@ -70,7 +70,7 @@ def _obey(given: list[str], alone: bool = False) -> int:
         raise UserError(f"no command '{name}'; {nearest(name, commands())}")
     work = commands()[name](rest)
     from mpt.commands.train import TRAINING
-    from mpt.system.quiet import quiet
+    from mpt.system.quiet import keep_torch_out, quiet
     from mpt.system.said import say, speak
 
     if alone:
@@ -78,6 +78,8 @@ def _obey(given: list[str], alone: bool = False) -> int:
     if work.about:
         say(f"{work.about}; loading the libraries")
     quiet()
+    if alone and work.about:
+        keep_torch_out()
     if name not in TRAINING:
         work.run()
         return 0

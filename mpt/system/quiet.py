@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from glob import glob
 from pathlib import Path
@@ -20,6 +21,26 @@ def quiet() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)  # failures are raised as exceptions anyway
     hide_compiler()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
+    # JAX keeps programs that took a second; a command has about a hundred that take less, seconds in all.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def keep_torch_out() -> None:
+    """Imports the libraries that import PyTorch wherever it is installed, while it is out of their sight.
+
+    mpt has no use of it, and it takes as long to import as all else together. What imports it by name later
+    gets it.
+    """
+    if "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import tensorboardX  # noqa: F401
+        from transformers.utils import is_torch_available
+
+        is_torch_available()  # which remembers its answer
+    finally:
+        del sys.modules["torch"]
 
 
 def hide_compiler() -> None:
