@@ -39,7 +39,8 @@ from mpt.prompts import MultitaskPrompt
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, joined
 from mpt.prompts.saved import Card, has_prompt, load_prompt
-from mpt.prompts.source import for_tasks
+from mpt.prompts.source import for_tasks, reads_instructions
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.rundir.found import find_run, needs_task
 from mpt.system.paths import AnyPath
 from mpt.types import Row
@@ -111,10 +112,10 @@ def open_run(
             raise UserError(f"{run}: adapted to {card.prompts[0]}, not to {wanted.name}; adapt to it first")
         if not 0 <= prompt_index < len(card.prompts):
             raise UserError(f"{run}: no prompt {index}; it has {len(card.prompts)}, one per seed, from 0")
-    elif wanted.name in card.prompts:
+    elif wanted.name in card.prompts and not reads_instructions(prompt):
         prompt_index = card.prompts.index(wanted.name)
     else:
-        assert isinstance(prompt, MultitaskPrompt)
+        assert isinstance(prompt, MultitaskPrompt | UniversalPrefix)
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
     check_words(wanted, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
     model = joined(prompt, backbone)

@@ -15,8 +15,7 @@ from mpt.loading.hf import Pretrained
 from mpt.methods import prompt
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
-from mpt.prompts import PlainPrompt
-from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.class_head import Front, HeadedPrompt
 from mpt.prompts.prompted import Prompted
 
 
@@ -28,7 +27,7 @@ def start(setting: Setting) -> Start:
     """
     options: ClassifierConfig = setting.options
     begun = prompt.start(setting)
-    assert isinstance(begun.model.prompt, PlainPrompt)
+    assert isinstance(begun.model.prompt, Front)
     headed = HeadedPrompt.start(begun.model.prompt, class_embeddings(setting.tasks, setting.pretrained))
     model = Prompted(begun.model.backbone, headed)
     return Start(model, begun.origin, begun.trainable, options.rate)
@@ -66,5 +65,6 @@ METHOD = Method(
     ("rate",),
     has_shared_part=True,
     late=True,
+    every_layer=True,
     keep=keep,
 )

@@ -34,6 +34,7 @@ from mpt.prompts.prefix import Prefix
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
+from mpt.prompts.universal_prefix import keys_and_values
 from mpt.training.stage import Lengths
 from mpt.types import Batch
 
@@ -65,16 +66,7 @@ class PrefixPrompt(nnx.Module):
         Raises:
             UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values.
         """
-        if not isinstance(backbone, Decoder):
-            raise UserError(
-                "method prefix: a prefix starts from text in decoder-only models; start an "
-                "encoder-decoder's from random numbers"
-            )
-        graph, weights = nnx.split(backbone)
-        made = jax.jit(lambda weights, vectors: nnx.merge(graph, weights).prompt_kv(vectors, layer))(
-            weights, vectors
-        )
-        return cls(*(jnp.moveaxis(part, 0, 1).astype(jnp.float32) for part in made), layer=layer)
+        return cls(*keys_and_values(backbone, vectors, layer), layer=layer)
 
     @classmethod
     def from_tokens(cls, backbone: Backbone, ids: Int[Array, "J P"], layer: int = 0) -> PrefixPrompt:

@@ -10,6 +10,8 @@ from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
 from mpt.prompts.initial import instruction_words
 from mpt.prompts.multitask import FACTORS
 from mpt.prompts.prompted import Prompted
+from mpt.prompts.source import Startable
+from mpt.prompts.universal_prefix import UniversalPrefix
 
 
 def start(setting: Setting) -> Start:
@@ -24,14 +26,18 @@ def start(setting: Setting) -> Start:
     return Start(Prompted(setting.pretrained.backbone, prompt), setting.origin, trainable)
 
 
-def _from_scratch(setting: Setting) -> MultitaskPrompt | SoftPrompt:
-    """Plain vectors; or, with an instruction behind them, the start that pretraining has."""
-    vectors, layer = setting.new_vectors(), setting.vectors.layer
-    if not setting.instruction:
+def _from_scratch(setting: Setting) -> Startable:
+    """Plain vectors; in every layer, or with an instruction behind them, the start that pretraining has."""
+    vectors, layer, pretrained = setting.new_vectors(), setting.vectors.layer, setting.pretrained
+    words = None
+    if setting.instruction:
+        words = instruction_words(setting.tasks, setting.instruction, pretrained, layer)
+    if setting.vectors.every_layer:
+        return UniversalPrefix.start(pretrained.backbone, vectors, vectors[:, :0] if words is None else words)
+    if words is None:
         return SoftPrompt(vectors, layer)
     factors = MultitaskPrompt.start(vectors[0], len(vectors), setting.vectors.rank, setting.key)
-    words = instruction_words(setting.tasks, setting.instruction, setting.pretrained, layer)
     return MultitaskPrompt(vectors, factors.u[...], factors.v[...], words, layer)
 
 
-METHOD = Method("prompt", "prompt", start, has_shared_part=True, late=True, compared=False)
+METHOD = Method("prompt", "prompt", start, has_shared_part=True, late=True, every_layer=True, compared=False)

@@ -54,6 +54,7 @@ class Method:
         new_vectors: beside a source's prompts, it trains vectors that start from scratch.
         has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared.
         late: its prompts can enter before a later layer than the first.
+        every_layer: its prompts can be keys and values in every layer.
         keep: what is saved of a trained model; None: it is scored, and nothing is saved.
         compared: it is an entry of `mpt compare` under its title, one of its ENTRY_NAMES; else entries there
             say how it starts.
@@ -70,5 +71,6 @@ class Method:
     new_vectors: bool = False
     has_shared_part: bool = False
     late: bool = False
+    every_layer: bool = False
     keep: Callable[[Prompted], nnx.Module] | None = kept_prompt
     compared: bool = True

@@ -14,9 +14,10 @@ from mpt.config.options import PromptConfig, TrainConfig
 from mpt.data.task import Task
 from mpt.errors import UserError, warn
 from mpt.loading.hf import Pretrained
-from mpt.prompts import MultitaskPrompt, SoftPrompt
+from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.initial import starting_vectors
-from mpt.prompts.source import Source, for_tasks
+from mpt.prompts.source import Source, Startable, for_tasks
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.training.stage import Lengths, Train
 from mpt.types import Row
 
@@ -72,20 +73,32 @@ class Setting:
         """The layer before which the prompts enter: that of the source's, where they start from it."""
         return self.source.prompt()[0].layer if self.source else self.vectors.layer
 
+    @property
+    def every_layer(self) -> bool:
+        """Whether the prompts start as keys and values in every layer."""
+        if self.source:
+            return isinstance(self.source.prompt()[0], UniversalPrefix)
+        return self.vectors.every_layer
+
     def starting_vectors(self, length: int = 0) -> Float[Array, "J P D"]:
         """The vectors that each prompt starts from: those of the source, else new ones.
 
         Args:
             length: the number of new vectors, where it is not the config's.
         """
-        return self.start_of_source().compose() if self.source else self.new_vectors(length)
+        return self._vectors_of_source() if self.source else self.new_vectors(length)
 
     def new_vectors(self, length: int = 0) -> Float[Array, "J P D"]:
         """Vectors that start from scratch, whatever source there is."""
         vectors = replace(self.vectors, length=length or self.vectors.length)
         return starting_vectors(vectors, self.tasks, self.seeds, self.pretrained)
 
-    def start_of_source(self) -> MultitaskPrompt | SoftPrompt:
+    def _vectors_of_source(self) -> Float[Array, "J P D"]:
+        start = self.start_of_source()
+        assert isinstance(start, PlainPrompt)
+        return start.compose()
+
+    def start_of_source(self) -> Startable:
         """The source's prompt, as each target starts from it.
 
         Raises:
@@ -94,7 +107,7 @@ class Setting:
         assert self.source is not None
         prompt, sources = self.source.prompt()
         warn_of_sources(self.tasks, sources)
-        if isinstance(prompt, MultitaskPrompt):
+        if isinstance(prompt, MultitaskPrompt | UniversalPrefix):
             return for_tasks(prompt, self.tasks, self.pretrained, together=self.joint)
         if len(prompt.compose()) > 1:
             raise UserError(f"{self.source.name}: it holds {len(sources)} prompts; name one of a bank")
@@ -118,7 +131,7 @@ class Setting:
         """What stands, frozen, in front of texts whose backbone is trained: the instruction, if any."""
         (task,) = self.tasks
         if self.source:
-            return SoftPrompt(self.start_of_source().compose())
+            return SoftPrompt(self._vectors_of_source())
         if not task.instruction:
             return SoftPrompt(jnp.zeros((1, 0, self.pretrained.backbone.embedding.shape[-1])))
         words = replace(self.vectors, start="instruction", length=0)

@@ -28,10 +28,10 @@ from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.plan.here.work import Config, search_flops
 from mpt.plan.reading import Reading, drawn, reworded
-from mpt.pretraining.stages import pretraining
-from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
+from mpt.pretraining.stages import Universal, pretraining
+from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.source import SavedSource, Source
+from mpt.prompts.source import SavedSource, Source, Startable
 from mpt.training.stage import Stage
 
 Outcome = TypeVar("Outcome")
@@ -59,11 +59,11 @@ class PlannedSource:
     """Prompts that a planned pretraining will make: their shapes are right, their numbers are not."""
 
     name: str
-    universal: MultitaskPrompt
+    universal: Universal
     teacher_vectors: Float[Array, "K P D"]
     tasks: Sequence[str]
 
-    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+    def prompt(self) -> tuple[Startable, list[str]]:
         return self.universal, [*self.tasks]
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]]:
@@ -76,7 +76,7 @@ class ConcreteSource:
 
     name: str
 
-    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+    def prompt(self) -> tuple[Startable, list[str]]:
         with jax.ensure_compile_time_eval():
             return SavedSource(self.name).prompt()
 
@@ -145,7 +145,7 @@ def _pretraining(
     """The stages of a pretraining, and the prompts that would come of it."""
     wordings = config.universal.wordings
 
-    def recipe(pretrained: Pretrained, train: Train) -> tuple[SoftPrompt, MultitaskPrompt]:
+    def recipe(pretrained: Pretrained, train: Train) -> tuple[SoftPrompt, Universal]:
         return pretraining(
             pretrained,
             [reading.task for reading in readings],

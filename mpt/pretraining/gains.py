@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
@@ -18,8 +19,8 @@ from jaxtyping import Array, Float
 from mpt.adaptation.held_out import class_scores, text_loss
 from mpt.data.batches import Sizes, collate
 from mpt.models.backbone import Backbone
-from mpt.pretraining.stages import SHARED
-from mpt.prompts import MultitaskPrompt, PlainPrompt
+from mpt.pretraining.stages import SHARED, Universal
+from mpt.prompts.prefix import Prompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import write_atomic
 from mpt.rundir.plain_json import json_text
@@ -58,8 +59,8 @@ def gains(
     backbone: Backbone,
     names: Sequence[str],
     rows: Sequence[Sequence[Row]],
-    prompts: Mapping[Which, PlainPrompt],
-    begun: MultitaskPrompt,
+    prompts: Mapping[Which, Prompt],
+    begun: Universal,
 ) -> list[Gain]:
     """What each task gained; tasks without held-out rows are left out.
 
@@ -88,8 +89,8 @@ def _loss(model: Prompted, rows: Sequence[Row], prompt: int) -> float:
     return class_scores(model, rows, each).loss() if rows[0].choices else text_loss(model, rows, each)
 
 
-def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[Array, "1 P D"]]:
-    """The gradient of each task's mean loss on the shared vectors.
+def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[Array, " shared"]]:
+    """The gradient of each task's mean loss on all that is shared.
 
     Args:
         rows: those of each task, by the index of its prompt. Fewer are repeated: one program reads all.
@@ -105,15 +106,17 @@ def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[
 
 
 @partial(jax.jit, static_argnums=0)
-def _gradient(graph: nnx.GraphDef, shared: nnx.State, rest: nnx.State, batch: Batch) -> Float[Array, "1 P D"]:
+def _gradient(
+    graph: nnx.GraphDef, shared: nnx.State, rest: nnx.State, batch: Batch
+) -> Float[Array, " shared"]:
     def loss(shared: nnx.State) -> Float[Array, ""]:
         return task_loss(nnx.merge(graph, shared, rest), batch)["task"].mean
 
-    (gradient,) = jax.tree.leaves(jax.grad(loss)(shared))
-    return replicate(gradient)
+    parts = jax.tree.leaves(jax.grad(loss)(shared))
+    return replicate(jnp.concatenate([part.ravel() for part in parts]))
 
 
-def cosines(gradients: Sequence[Float[Array, "1 P D"]] | Float[np.ndarray, "J ..."]) -> list[float]:
+def cosines(gradients: Sequence[Float[Array, " shared"]] | Float[np.ndarray, "J shared"]) -> list[float]:
     """The cosine of each gradient with the mean of the others; 0 where one of both is zero.
 
     >>> cosines(np.array([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]]))

@@ -14,14 +14,16 @@ from mpt.loading.hf import Pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt
 from mpt.prompts.initial import instruction_words, starting_vectors
 from mpt.prompts.prompted import Distilled, Prompted
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.training.losses import distillation_loss, task_loss
 from mpt.training.stage import Lengths, Stage, Train
 from mpt.types import Batch, Row
 
 Rows = Sequence[Sequence[Row] | Lengths]
+Universal = MultitaskPrompt | UniversalPrefix
 
 # Without a component of its own (rank 0), a task's prompt is the shared one: MPT's ablation.
-SHARED = nnx.All(PromptParam, nnx.PathContains("shared"))
+SHARED = nnx.All(PromptParam, nnx.Any(*map(nnx.PathContains, ("shared", "keys", "values"))))
 
 
 def pretraining(
@@ -35,7 +37,7 @@ def pretraining(
     train: Train,
     cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None] = lambda _: None,
     reworded: Rows = (),
-) -> tuple[SoftPrompt, MultitaskPrompt]:
+) -> tuple[SoftPrompt, Universal]:
     """Trains the teachers of source tasks, and distils them into a universal prompt.
 
     Args:
@@ -67,7 +69,7 @@ def pretraining(
             cached,
         )
     )
-    assert isinstance(distilled.prompt, MultitaskPrompt)
+    assert isinstance(distilled.prompt, Universal)
     return taught, distilled.prompt
 
 
@@ -78,7 +80,7 @@ def universal_start(
     shape: PromptConfig,
     config: DistillConfig,
     seed: int,
-) -> MultitaskPrompt:
+) -> Universal:
     """A prompt for all tasks that shares the mean of their ``vectors``, before it is trained.
 
     Args:
@@ -92,12 +94,14 @@ def universal_start(
     elif config.instruction:
         words = instruction_words(tasks, config.instruction, pretrained, shape.layer)
     mean, key = vectors.mean(axis=0), jax.random.key(seed)
+    if shape.every_layer:
+        return UniversalPrefix.start(pretrained.backbone, mean[None], vectors[:, :0])
     return MultitaskPrompt.start(mean, len(tasks), shape.rank, key, words, shape.layer)
 
 
 def distillation(
     pretrained: Pretrained,
-    start: MultitaskPrompt,
+    start: Universal,
     teachers: Float[Array, "J P D"],
     rows: Rows,
     config: DistillConfig,

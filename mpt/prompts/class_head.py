@@ -24,7 +24,10 @@ from mpt.prompts.pooled import bare_states, mean_state
 from mpt.prompts.prefix import PlainPrompt, Prefix
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam, SoftPrompt
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.types import Batch, Output, Row
+
+Front = PlainPrompt | UniversalPrefix  # what a class head can stand behind
 
 
 @saved_as("class head")
@@ -35,36 +38,38 @@ class HeadedPrompt(nnx.Module):
     ``mpt.prompts.pooled.bare_states``.
 
     Args:
-        vectors: the prompts, [J, P, D].
         classes: w, the frozen output embedding of each class, [J, C, D].
         last: a, trained, [J, C, D].
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
         layer: the layer before which the prompts enter.
         probe: p, fitted behind the training, [J, C, 3, D]; None: texts are not read without the prompt.
+        prompt: the prompts: ``vectors`` [J, P, D], or the ``keys``, ``values`` and ``words`` of a universal
+            prefix.
     """
 
     def __init__(
         self,
-        vectors: Float[Array, "J P D"],
         classes: Float[Array, "J C D"],
         last: Float[Array, "J C D"],
         mean: Float[Array, "J C D"],
         bias: Float[Array, "J C"],
         layer: int = 0,
         probe: Float[Array, "J C 3 D"] | None = None,
+        **prompt: Float[Array, "#J ..."],
     ):
-        self.prompt: PlainPrompt = SoftPrompt(vectors, layer)
+        plain = "vectors" in prompt
+        self.prompt: Front = SoftPrompt(**prompt, layer=layer) if plain else UniversalPrefix(**prompt)
         self.layer = layer
         self.classes = Weight(classes)
         self.last, self.mean, self.bias = (PromptParam(x, group="weights") for x in (last, mean, bias))
         self.probe = None if probe is None else Weight(probe)
 
     @classmethod
-    def start(cls, prompt: PlainPrompt, classes: Float[Array, "J C D"]) -> HeadedPrompt:
+    def start(cls, prompt: Front, classes: Float[Array, "J C D"]) -> HeadedPrompt:
         """A prompt whose head answers as the class words do."""
         zeros = jnp.zeros_like(classes)
-        headed = cls(prompt.compose(), classes, zeros, zeros, zeros[..., 0], prompt.layer)
+        headed = cls(classes, zeros, zeros, zeros[..., 0], prompt.layer, **tensors(prompt))
         headed.prompt = prompt
         return headed
 
@@ -88,11 +93,11 @@ class HeadedPrompt(nnx.Module):
             probes = None if self.probe is None else scale * self.probe[...]
         else:
             probes = jnp.broadcast_to(jnp.asarray(probe, jnp.float32), (len(bias), *np.shape(probe)))
-        return HeadedPrompt(self.prompt.compose(), classes, last, mean, bias, self.layer, probes)
+        return HeadedPrompt(classes, last, mean, bias, self.layer, probes, **tensors(self.prompt))
 
     @classmethod
     def side_by_side(cls, prompts: Sequence[HeadedPrompt], indices: Sequence[int]) -> HeadedPrompt:
-        """One prompt of each of several, which have one length and layer, and all a probe or none.
+        """One prompt of each of several plain ones, which have one length and layer, and all a probe or none.
 
         Args:
             indices: which one of each. Those with fewer classes than others are filled up with zeros.
@@ -103,10 +108,12 @@ class HeadedPrompt(nnx.Module):
             taken = [getattr(prompt, part)[...][index] for prompt, index in zip(prompts, indices)]
             return jnp.stack([jnp.pad(x, [(0, width - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in taken])
 
-        vectors = jnp.stack([prompt.prompt.compose()[index] for prompt, index in zip(prompts, indices)])
+        vectors = jnp.stack(
+            [tensors(prompt.prompt)["vectors"][index] for prompt, index in zip(prompts, indices)]
+        )
         head = {part: stacked(part) for part in ("classes", "last", "mean", "bias")}
         probe = None if prompts[0].probe is None else stacked("probe")
-        return cls(vectors, **head, layer=prompts[0].layer, probe=probe)
+        return cls(**head, layer=prompts[0].layer, probe=probe, vectors=vectors)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         return self.prompt.prefix(batch, backbone)
@@ -131,7 +138,14 @@ class HeadedPrompt(nnx.Module):
         return jnp.where(real, jnp.pad(scores, padding), -jnp.inf)
 
 
-def in_front(prompt: nnx.Module) -> nnx.Module:
+def tensors(prompt: Front) -> dict[str, Array]:
+    """What a prompt is made of, by its names: plain vectors, whatever they were composed of, or a prefix."""
+    if isinstance(prompt, PlainPrompt):
+        return {"vectors": prompt.compose()}
+    return {"keys": prompt.keys[...], "values": prompt.values[...], "words": prompt.words[...]}
+
+
+def in_front(prompt: object) -> object:
     """What stands in front of texts: of a prompt with a class head, its vectors without the head."""
     return prompt.prompt if isinstance(prompt, HeadedPrompt) else prompt
 

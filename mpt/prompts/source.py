@@ -18,8 +18,11 @@ from mpt.prompts.initial import instruction_words
 from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.soft import SoftPrompt
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.rundir.found import VECTORS
 from mpt.system.paths import HUB, finished_run, is_remote, run_path
+
+Startable = MultitaskPrompt | SoftPrompt | UniversalPrefix  # what new tasks can start from
 
 
 @runtime_checkable
@@ -33,7 +36,7 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+    def prompt(self) -> tuple[Startable, list[str]]:
         """The universal prompt, or a plain one, and the names of the tasks that it was trained on."""
         ...
 
@@ -54,7 +57,7 @@ class SavedSource:
     name: str
     pretrained: Pretrained | None = None
 
-    def prompt(self) -> tuple[MultitaskPrompt | SoftPrompt, list[str]]:
+    def prompt(self) -> tuple[Startable, list[str]]:
         prompt, card = saved_start(self.name, self.pretrained)
         return prompt, card.prompts
 
@@ -93,18 +96,28 @@ def as_trained(pretrained: Pretrained, source: str, rule: BosRule) -> Pretrained
 
 
 def for_tasks(
-    universal: MultitaskPrompt, tasks: Sequence[Task], pretrained: Pretrained, together: bool = False
-) -> MultitaskPrompt:
+    universal: MultitaskPrompt | UniversalPrefix,
+    tasks: Sequence[Task],
+    pretrained: Pretrained,
+    together: bool = False,
+) -> MultitaskPrompt | UniversalPrefix:
     """The start of new tasks, with their instructions where the source tasks had theirs."""
-    words = universal.words
-    instructions = None
+    if isinstance(universal, UniversalPrefix):  # its texts had their instructions
+        return universal.for_targets(instruction_words(tasks, WHOLE, pretrained))
+    words, instructions = universal.words, None
     if words is not None:
-        length = words.shape[1] or WHOLE  # none: each row that was learned had its instruction in its text
+        length = WHOLE if reads_instructions(universal) else words.shape[1]
         instructions = instruction_words(tasks, length, pretrained, universal.layer)
     return universal.for_targets(len(tasks), together, instructions)
 
 
-def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[MultitaskPrompt | SoftPrompt, Card]:
+def reads_instructions(prompt: object) -> bool:
+    """Whether each text that a universal prompt learned from had its instruction in front of it."""
+    words = prompt.words if isinstance(prompt, MultitaskPrompt | UniversalPrefix) else None
+    return words is not None and not words.shape[1]
+
+
+def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Startable, Card]:
     """The prompt that new tasks start from: the universal one of a run, or a prompt of a bank.
 
     Args:
@@ -123,7 +136,7 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Multit
         if path.startswith(HUB) and not has_prompt(run, "universal"):
             raise UserError(f"{path}: no universal prompt in it; of a bank, name the prompt too: {path}/NAME")
         prompt, card = load_prompt(run, "universal", pretrained)
-    if not isinstance(prompt, MultitaskPrompt | SoftPrompt):
+    if not isinstance(prompt, Startable):
         raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
     return prompt, card
 

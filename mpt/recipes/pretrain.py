@@ -20,8 +20,8 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.pretraining.gains import Gain, Which, gains, keep_gains, kept_gains
 from mpt.pretraining.reworded_rows import RewordedRows
-from mpt.pretraining.stages import pretraining, universal_start
-from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
+from mpt.pretraining.stages import Universal, pretraining, universal_start
+from mpt.prompts import Prompt, SoftPrompt
 from mpt.prompts.initial import instruction_words, starting_vectors
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
@@ -142,7 +142,7 @@ def _gains(
     tasks: Sequence[Task],
     pretrained: Pretrained,
     taught: SoftPrompt | None,
-    universal: MultitaskPrompt,
+    universal: Universal,
 ) -> list[Gain]:
     """What each source task gained, by rows of its validation split.
 
@@ -159,7 +159,7 @@ def _gains(
     if config.universal.wordings:  # these rows stand as they are: their instruction stands behind the prompt
         words = instruction_words(tasks, WHOLE, pretrained, vectors.layer)
         begun, universal = begun.with_words(words), universal.with_words(words)
-    prompts: dict[Which, PlainPrompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}
+    prompts: dict[Which, Prompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}
     if taught:
         prompts["teacher"] = taught
     return gains(pretrained.backbone, [task.name for task in tasks], rows, prompts, begun)

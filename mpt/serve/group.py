@@ -14,11 +14,9 @@ from mpt.data.task import Task
 from mpt.inference.predict import Ready
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt, SoftPrompt
-from mpt.prompts.class_head import HeadedPrompt
+from mpt.prompts.class_head import HeadedPrompt, in_front
 from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.types import Ids
-
-Stackable = PlainPrompt | HeadedPrompt
 
 
 def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
@@ -26,7 +24,7 @@ def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
     by_key: dict[Hashable, list[Ready]] = {}
     for ready in opened:
         prompt, key = ready.model.prompt, ready.task.name
-        if isinstance(prompt, Stackable) and ready.model.backbone is pretrained.backbone:
+        if isinstance(in_front(prompt), PlainPrompt) and ready.model.backbone is pretrained.backbone:
             probed = isinstance(prompt, HeadedPrompt) and prompt.probe is not None
             key = isinstance(prompt, HeadedPrompt), probed, prompt.extent(1)[1], prompt.layer
         by_key.setdefault(key, []).append(ready)

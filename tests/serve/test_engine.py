@@ -255,7 +255,7 @@ def test_class_heads_of_several_tasks_share_a_batch(tmp_path, tiny_model, probed
             random(seed + place, 1, *shape)
             for place, shape in enumerate([(4, 32), *[(classes, 32)] * 3, (classes,), (classes, 3, 32)])
         )
-        return HeadedPrompt(vectors, *parts[:4], probe=parts[4] if probed else None)
+        return HeadedPrompt(*parts[:4], probe=parts[4] if probed else None, vectors=vectors)
 
     runs = {
         task: run_of(
