@@ -19,9 +19,10 @@ from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods.setting import warn_of_sources
-from mpt.prompts import MultitaskPrompt
+from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.initial import starting_vectors
 from mpt.prompts.source import Source
+from mpt.prompts.universal_prefix import UniversalPrefix
 
 NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
 
@@ -49,12 +50,12 @@ def beginners(
         starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
         return [beginner(method, None, starts) for method in methods]
     universal, names = source.prompt()
-    if not isinstance(universal, MultitaskPrompt):
+    if isinstance(universal, SoftPrompt):
         raise UserError(f"continual: prompt: {source.name} is of one task; name a universal prompt")
-    if universal.words is not None:
+    if isinstance(universal, UniversalPrefix) or universal.words is not None:
         raise UserError(
             f"continual: {source.name}: its tasks are told by their instructions, which learners do "
-            "not keep; pretrain a prompt without universal.instruction"
+            "not keep; pretrain a prompt without universal.instruction and universal.wordings"
         )
     warn_of_sources(tasks, names)
     starts = universal.for_targets(len(tasks)).compose()
