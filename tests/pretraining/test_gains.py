@@ -48,7 +48,7 @@ def test_gradient_is_that_of_the_loss_among_the_classes(pretrained, rows, prompt
 
     found = gradients(Prompted(pretrained.backbone, prompt), dict(enumerate(rows)))
     for index, gradient in enumerate(found):
-        step = 0.02 / jnp.linalg.norm(gradient) * gradient
+        step = (0.02 / jnp.linalg.norm(gradient) * gradient).reshape(prompt.shared.shape)
         slope = (loss(prompt.shared[...] + step, index) - loss(prompt.shared[...] - step, index)) / 0.04
         np.testing.assert_allclose(slope, np.linalg.norm(gradient), rtol=0.02)
 
