@@ -16,7 +16,7 @@ from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.start import start
 from mpt.catalog.library import find_sequence, find_tasks, sequence
-from mpt.comparison.config import CompareConfig
+from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
 from mpt.config.options import ContinualConfig, PretrainConfig
@@ -26,7 +26,7 @@ from mpt.continual_learning.setup import beginners, checked_methods
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
-from mpt.plan.here.work import Config, search_flops
+from mpt.plan.here.work import search_flops
 from mpt.plan.reading import Reading, drawn, reworded
 from mpt.pretraining.stages import pretraining
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
@@ -116,7 +116,7 @@ def recorded_stages(
     return [replace(stage, model=nnx.merge(graph, state)) for stage, graph, state in split], outcome[0]
 
 
-def stages(config: Config, pretrained: Pretrained) -> tuple[dict[str, list[Reading]], list[Planned]]:
+def stages(config: AnyConfig, pretrained: Pretrained) -> tuple[dict[str, list[Reading]], list[Planned]]:
     """The tasks of a config by their part in it, and its training stages in order.
 
     Args:
