@@ -20,9 +20,10 @@ from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
 from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import TITLES
 from mpt.continual_learning.sequence import Retention, lesson_stage
-from mpt.continual_learning.setup import beginners, checked_methods
+from mpt.continual_learning.setup import beginners
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks

@@ -20,6 +20,7 @@ from mpt.comparison.config import (
 )
 from mpt.config.methods import AdaptConfig, idle_options, suited
 from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.continual_learning.methods import checked_methods
 from mpt.data.hub import Saved
 from mpt.data.sources import Files
 from mpt.data.task import Task
@@ -135,10 +136,11 @@ def check_continual(config: ContinualConfig) -> list[Task]:
     """The tasks that are learned one after another, in order.
 
     Raises:
-        UserError: there are fewer than two, one stands there twice or is unknown, or the prompt to start from
-            is not there.
+        UserError: there are fewer than two, one stands there twice or is unknown, a method cannot start, or
+            the prompt to start from is not there.
     """
     tasks = find_sequence(config.tasks)
+    checked_methods(config)
     _check_start(config)
     return tasks
 

@@ -249,6 +249,8 @@ MISTAKES = {
         ),
         "evaluate {compared}/several",
         "plan --tasks movies bbc --topology v9:4x4",
+        "continual --tasks movies bbc --methods factors",
+        "continual --tasks movies bbc --methods factors --dry-run",
         "bank add {trained} --bank README.md",
     ),
 }
