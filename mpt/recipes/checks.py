@@ -145,20 +145,32 @@ def check_continual(config: ContinualConfig) -> list[Task]:
     return tasks
 
 
-def check_task(run: AnyPath, task: str) -> None:
-    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows.
+def check_prompt(run: AnyPath, task: str, index: int) -> None:
+    """Refuses a prompt that a finished run does not have, by what the cards of its prompts say.
 
-    Where none is named, a universal prompt of several tasks needs one.
+    Args:
+        task: its name or file; where none is named, a universal prompt of several tasks needs one.
+        index: that of an adaptation's prompt; there is one per seed.
+
+    Raises:
+        UserError: there is none for that task, or of that number.
     """
-    known: dict[str, list[str]] = {}
-    for card in (run / "prompts").glob("*.json"):
+    cards: dict[str, tuple[list[str], list[str]]] = {}  # the tasks whose words are known, and one per prompt
+    for file in (run / "prompts").glob("*.json"):
         with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
-            known[card.stem] = [*json.loads(card.read_text(encoding="utf-8"))["templates"]]
-    names = {name for templates in known.values() for name in templates}
-    if task and task not in names:
-        find_task(task, names)
-    if not task and len(several := known.get("universal", [])) > 1:
+            card = json.loads(file.read_text(encoding="utf-8"))
+            cards[file.stem] = [*card["templates"]], [*card["prompts"]]
+    names = {name for templates, _ in cards.values() for name in templates}
+    wanted = find_task(task, names).name if task and task not in names else task
+    several, _ = cards.get("universal", ([], []))
+    if not task and len(several) > 1:
         raise UserError(needs_task(run, several))
+    adapted = [name for stem, (_, of) in cards.items() if stem.startswith("adapted") for name in of]
+    if adapted and wanted and wanted not in adapted:
+        raise UserError(f"{run}: adapted to {adapted[0]}, not to {wanted}; adapt to it first")
+    count = len(adapted) if "adapted" in cards else len([*(run / "prompts").glob("adapted-*.safetensors")])
+    if count and not 0 <= index < count:
+        raise UserError(f"{run}: no prompt {index}; it has {count}, one per seed, from 0")
 
 
 def check_reachable(config: AnyConfig, tasks: Parts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -234,6 +235,9 @@ MISTAKES = {
         "evaluate {trained} --split tset",
         "predict {trained} --task moveis",
         "predict {trained} --input gone.txt",
+        "predict {compared}/adapted --task bbc",
+        "evaluate {compared}/adapted --index 2",
+        "predict {compared}/adapted --index -1",
         *(
             f"{command} {{compared}}"
             for command in ("predict", "evaluate", "export", "serve", "inspect", "bank add")
@@ -272,11 +276,16 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     (tmp_path / "compared" / "results.json").write_text("{}")
     for name in DATA:
         write_data(tmp_path / "compared", name)
-    several = tmp_path / "compared" / "several" / "prompts"
-    several.mkdir(parents=True)
-    (several.parent / "config.yaml").write_text("out: x\n")
-    (several / "universal.safetensors").touch()
-    (several / "universal.json").write_text('{"templates": {"movies": "", "bbc": ""}}')
+    for name, prompt, tasks in (
+        ("several", "universal", ["movies", "bbc"]),
+        ("adapted", "adapted", ["movies", "movies"]),
+    ):
+        prompts = tmp_path / "compared" / name / "prompts"
+        prompts.mkdir(parents=True)
+        (prompts.parent / "config.yaml").write_text("out: x\n")
+        (prompts / f"{prompt}.safetensors").touch()
+        card = {"templates": dict.fromkeys(tasks, ""), "prompts": tasks}
+        (prompts / f"{prompt}.json").write_text(json.dumps(card))
     mistakes = [
         mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
     ]
