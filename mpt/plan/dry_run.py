@@ -38,7 +38,8 @@ def dry_run(config: AnyConfig, tflops: Sequence[float] = ()) -> None:
     tasks, planned = stages(config, pretrained)
     refuse(config, tasks, pretrained)
     for part, reads in tasks.items():
-        print_table(console, _task_table(part, reads))
+        if reads:
+            print_table(console, _task_table(part, reads))
     machine = this_machine(config.model.dtype)
     print_table(console, _stage_table(planned, machine, tflops))
     print_table(console, _time_table(_seconds(config, tasks, planned, pretrained, machine, importing)))

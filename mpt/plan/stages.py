@@ -218,10 +218,12 @@ def _comparison(
     config: CompareConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
     find_tasks("compare", (*config.pretrain.tasks, *config.targets, *config.tune.tasks))
-    sources = read(config.pretrain.tasks, config.pretrain.max_length, pretrained)
+    pretrains = any(cell.entry.universal for cell in cells(config))
+    source_tasks = config.pretrain.tasks if pretrains or config.tune.factors else ()
+    sources = read(source_tasks, config.pretrain.max_length, pretrained)
     targets = read(config.targets, config.adapt.max_length, pretrained)
     planned, source = [], None
-    if any(cell.entry.universal for cell in cells(config)):
+    if pretrains:
         planned, source = _pretraining(config.pretrain, [*sources.values()], pretrained)
     planned += _tuning(config, sources, pretrained, source)
     for cell in cells(config):

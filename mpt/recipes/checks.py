@@ -167,7 +167,9 @@ def check_prompt(run: AnyPath, task: str, index: int) -> None:
         raise UserError(needs_task(run, several))
     adapted = [name for stem, (_, of) in cards.items() if stem.startswith("adapted") for name in of]
     if adapted and wanted and wanted not in adapted:
-        raise UserError(f"{run}: adapted to {adapted[0]}, not to {wanted}; adapt to it first")
+        raise UserError(
+            f"{run}: adapted to {' and '.join(sorted({*adapted}))}, not to {wanted}; adapt to it first"
+        )
     count = len(adapted) if "adapted" in cards else len([*(run / "prompts").glob("adapted-*.safetensors")])
     if count and not 0 <= index < count:
         raise UserError(f"{run}: no prompt {index}; it has {count}, one per seed, from 0")

