@@ -1,9 +1,12 @@
-"""The options that make the commands of the documentation's pages small.
+"""The options that make the commands of the documentation's pages small, and its Python.
 
 They are apart from the pages, as every command that the pages' tests run reads them: nothing here takes time.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 FEW = ["--teachers.epochs", "0", "--teachers.steps", "1", "--universal.epochs", "0", "--universal.steps", "1"]
 TINY = ["--model.name", "smollm2-135m", "--tasks", "reviews.yaml", "my_task.yaml"]
@@ -41,6 +44,22 @@ OPTIONS: dict[str, list[str]] = {
         *("--adapt.train.steps", "1", "--adapt.test-rows", "20"),
     ],
 }
+# Of Python's functions; what a call has goes before it.
+ONE: dict[str, Any] = {"epochs": 0, "steps": 1}
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    "pretrain": {"teachers": ONE, "universal": ONE},
+    "adapt": {"train": ONE, "test_rows": 20, "baselines": False},
+    "compare": {"pretrain": {"teachers": ONE, "universal": ONE}, "adapt": {"train": ONE, "test_rows": 20}},
+    "continual": {"train": ONE, "test_rows": 8},
+}
+
+
+def make_small() -> None:
+    """Gives mpt's functions options that make them small, in a process that runs a page's Python."""
+    import mpt
+
+    for name, options in FUNCTIONS.items():
+        setattr(mpt, name, partial(getattr(mpt, name), **options))
 
 
 def with_options(words: list[str]) -> list[str]:

@@ -50,10 +50,14 @@ FILLED_IN = (
 )
 
 PRELUDE = """\
+from page_options import make_small
 from toys import toy_rows
+make_small()
 WORDS = {"yes": "good", "no": "bad"}
 MORE_ROWS = [(row["text"], WORDS[row["label"]]) for row in toy_rows("tone", 200)]
 """
+# The packaged model has one of its own.
+CHAT_TEMPLATE = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}<eos>{% endfor %}assistant: "
 
 
 class Block(NamedTuple):
@@ -229,7 +233,7 @@ def _write_cache(folder: Path) -> None:
         if asset.package == package:
             file = folder / "assets" / name / member
             file.parent.mkdir(parents=True)
-            write_gguf(file, {"llama.context_length": 2048})
+            write_gguf(file, {"llama.context_length": 2048, "tokenizer.chat_template": CHAT_TEMPLATE})
         elif (USERS_CACHE / "assets" / name).is_dir():
             (folder / "assets" / name).symlink_to(USERS_CACHE / "assets" / name)
     (USERS_CACHE / "downloads").mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from mpt import cli
 from mpt.commands.train import TRAINING
 from mpt.config.yaml_file import find_config, read_yaml
 from mpt.data.sources import Source, Tfds
+from mpt.loading import located
 from mpt.recipes import checks
 
 README, BANK = ROOT / "README.md", ROOT / "docs" / "bank.md"
@@ -72,6 +73,7 @@ def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Source, "check_reachable", lambda _: None)
     monkeypatch.setattr(Tfds, "check_reachable", lambda _: None)
+    monkeypatch.setattr(located, "check_reachable", lambda _: None)
     monkeypatch.setattr(checks, "check_installed", lambda _: None)
     write_files(tmp_path)
     for words in commands(page):

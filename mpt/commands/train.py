@@ -6,20 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from mpt.commands import Command, Work
 from mpt.commands.booleans import as_flags, booleans
+from mpt.commands.details import everything
 from mpt.commands.help import overview
 from mpt.commands.options import check_names, names
 from mpt.commands.parse import HELP, parsed, read
 from mpt.config.ranges import refuse_outside
 from mpt.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from mpt.data.task import Task
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
@@ -72,12 +70,7 @@ def pretrain(rest: list[str]) -> Work:
     from mpt.config.options import PretrainConfig
 
     order = _order(Order, PretrainConfig, "pretrain", rest)
-    from mpt.catalog.library import in_folders
-    from mpt.recipes.checks import check_pretrain
-
-    given = replace(order.config, tasks=tuple(in_folders(order.config.tasks)))
-    tasks = check_pretrain(given)
-    config = replace(given, tasks=_from_anywhere(given.tasks))
+    config = replace(order.config, tasks=_from_anywhere(order.config.tasks))
 
     def run() -> None:
         from mpt.recipes.pretrain import pretrain
@@ -85,7 +78,7 @@ def pretrain(rest: list[str]) -> Work:
         print(f"Universal prompt in {pretrain(config)}/prompts")
 
     about = f"pretraining on {_few(config.tasks)}, in {config.out}"
-    return _work(replace(order, config=given), config, tasks, run, about)
+    return _work(order, config, run, about)
 
 
 def adapt(rest: list[str]) -> Work:
@@ -93,9 +86,6 @@ def adapt(rest: list[str]) -> Work:
     from mpt.config.methods import AdaptConfig
 
     order = _order(Order, AdaptConfig, "adapt", rest)
-    from mpt.recipes.checks import check_adapt
-
-    tasks = check_adapt(order.config)
     names = _from_anywhere((order.config.task, *order.config.also))
     config = replace(order.config, task=names[0], also=names[1:])
 
@@ -116,7 +106,7 @@ def adapt(rest: list[str]) -> Work:
         else:
             print(f"Prompt in {config.out}/prompts")
 
-    return _work(order, config, tasks, run, f"adapting to {_few(names)}, in {config.out}")
+    return _work(order, config, run, f"adapting to {_few(names)}, in {config.out}")
 
 
 def compare(rest: list[str]) -> Work:
@@ -124,11 +114,7 @@ def compare(rest: list[str]) -> Work:
     from mpt.comparison.config import CompareConfig
 
     order = _order(Order, CompareConfig, "compare", rest)
-    from mpt.catalog.library import in_folders
-    from mpt.recipes.checks import check_compare
-
-    given = replace(order.config, targets=tuple(in_folders(order.config.targets)))
-    tasks = check_compare(given)
+    given = order.config
     config = replace(
         given,
         pretrain=replace(given.pretrain, tasks=_from_anywhere(given.pretrain.tasks)),
@@ -142,7 +128,7 @@ def compare(rest: list[str]) -> Work:
         compare(config)
 
     about = f"comparing {len(config.methods)} methods on {_few(config.targets)}, in {config.out}"
-    return _work(replace(order, config=given), config, tasks, run, about)
+    return _work(order, config, run, about)
 
 
 def plan(rest: list[str]) -> Work:
@@ -161,6 +147,9 @@ def plan(rest: list[str]) -> Work:
 
     if order.topology:
         Topology.of(order.topology)
+    from mpt.recipes.checks import check, check_files
+
+    check_files(order.config, check(order.config))
 
     def run() -> None:
         from mpt.recipes.plan import plan, with_model
@@ -176,9 +165,6 @@ def continual(rest: list[str]) -> Work:
     from mpt.config.options import ContinualConfig
 
     order = _order(Order, ContinualConfig, "continual", rest)
-    from mpt.recipes.checks import check_continual
-
-    tasks = check_continual(order.config)
     config = replace(order.config, tasks=_from_anywhere(order.config.tasks))
 
     def run() -> None:
@@ -192,7 +178,7 @@ def continual(rest: list[str]) -> Work:
         print(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
 
     about = f"learning {_few(config.tasks)} one after another, in {config.out}"
-    return _work(order, config, tasks, run, about)
+    return _work(order, config, run, about)
 
 
 def launch(rest: list[str]) -> Work:
@@ -222,21 +208,25 @@ def launch(rest: list[str]) -> Work:
     return read(arguments, rest[:separator], "mpt launch")
 
 
-def _work(order: Any, config: Any, tasks: Sequence[Task], run: Callable[[], None], about: str) -> Work:
-    """The work of a command that trains on some tasks; with --dry-run, what it would take is printed.
+def _work(order: Any, config: Any, run: Callable[[], None], about: str) -> Work:
+    """The work of a command that trains; with --dry-run, what it would take is printed.
 
     Args:
         config: that of the order, as the run keeps it.
     """
-    from mpt.recipes.checks import check_data, check_folder
+    from mpt.recipes.checks import check, check_files, check_folder, check_reachable
+    from mpt.rundir.found import is_finished
 
+    tasks = check(order.config)
     check_folder(config, tasks)
+    check_files(config, tasks)
     if not order.dry_run:
-        if not Path(config.out).exists():  # else a finished run may be there, which needs neither
-            from mpt.loading.located import check_model
+        check_reachable(config, tasks)
+        if not is_finished(config.out):  # one that is read back needs no model
+            from mpt.loading import located
 
-            check_model(config.model.name)
-            check_data(tasks)
+            located.check_model(config.model.name)
+            located.check_reachable(config.model.name)
         return Work(run, about)
 
     def dry() -> None:
@@ -280,9 +270,12 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
     prog += f" {rest[0] if named else '[CONFIG]'}"
     if "--help-all" in arguments:
-        about = COMMANDS[command].__doc__
-        return tyro.cli(order[kind], args=["--help"], default=order(base), prog=prog, description=about)
-    return parsed(order[kind], arguments, prog, default=order(base))
+        print(everything(order(base), command, COMMANDS[command].__doc__ or ""))
+        raise SystemExit(0)
+    given = parsed(order[kind], arguments, prog, default=order(base))
+    from mpt.recipes.checks import without_folders
+
+    return replace(given, config=without_folders(given.config))
 
 
 COMMANDS: dict[str, Command] = {

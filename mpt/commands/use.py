@@ -35,11 +35,11 @@ def evaluate(rest: list[str]) -> Work:
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        from mpt.recipes.checks import check_task
+        from mpt.recipes.checks import check_prompt
         from mpt.rundir.found import find_trained
 
         folder = find_trained(run)
-        check_task(folder, task)
+        check_prompt(folder, task, index)
 
         def score() -> None:
             from mpt.inference.predict import evaluate
@@ -83,11 +83,11 @@ def predict(rest: list[str]) -> Work:
             from mpt.system.paths import missing
 
             raise UserError(missing(input, "file"))
-        from mpt.recipes.checks import check_task
+        from mpt.recipes.checks import check_prompt
         from mpt.rundir.found import find_trained
 
         folder = find_trained(run)
-        check_task(folder, task)
+        check_prompt(folder, task, index)
 
         def answer() -> None:
             from mpt.data.files import ENCODING

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mpt.config.methods import AdaptConfig
-from mpt.config.options import MeshConfig, ModelConfig, PretrainConfig, TrackerName
+from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig, TrackerName
 from mpt.config.ranges import check_ranges
 from mpt.errors import UserError, nearest
 
@@ -38,6 +38,16 @@ ENTRY_NAMES = (
     "counting words",
     "linear probe",
     "copy the input",
+)
+
+# Those that start from the pretraining: the universal prompt, or the prompts of the source tasks.
+FROM_PRETRAINING = (
+    "universal prompt, not adapted",
+    "universal prompt, not adapted, calibrated",
+    "universal prompt, adapted",
+    "universal prompt, factors adapted",
+    "SPoT",
+    "ATTEMPT",
 )
 
 
@@ -129,3 +139,23 @@ class CompareConfig:
     def mesh(self) -> MeshConfig:
         """The pretraining's: all runs in one process have one mesh."""
         return self.pretrain.mesh
+
+
+# What a command takes that trains.
+AnyConfig = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
+
+
+def splits_read(config: AnyConfig, part: str) -> list[str]:
+    """The splits that a run reads of its tasks.
+
+    Args:
+        part: theirs in it: "source", "target", "sequence", or "tune" for those that rates are tuned on.
+    """
+    if part == "source":
+        return ["train"]
+    if part == "tune":
+        return ["train", "validation"]
+    adapt = config.adapt if isinstance(config, CompareConfig) else config
+    if not isinstance(adapt, AdaptConfig):
+        return ["train", "test"]
+    return ["train", *(["validation"] if adapt.probe_every else []), adapt.scored]

@@ -1,13 +1,12 @@
-"""What a sequence of tasks starts with: its methods, checked, and their learners."""
+"""What a sequence of tasks starts with: the learners of its methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
 from jaxtyping import Array, Float
 
-from mpt.config.options import ContinualConfig, ContinualMethod, PromptConfig
+from mpt.config.options import ContinualMethod, PromptConfig
 from mpt.continual_learning.learners import (
     FactorLearner,
     Learner,
@@ -23,8 +22,6 @@ from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.initial import starting_vectors
 from mpt.prompts.source import Source
 from mpt.prompts.universal_prefix import UniversalPrefix
-
-NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")
 
 
 def beginners(
@@ -60,29 +57,6 @@ def beginners(
     warn_of_sources(tasks, names)
     starts = universal.for_targets(len(tasks)).compose()
     return [beginner(method, universal, starts) for method in methods]
-
-
-def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
-    """The config's methods; all that can start where it says to, where it names none.
-
-    Raises:
-        UserError: one is named twice, or lacks a universal prompt.
-    """
-    if config.model.decoder_prompt:
-        raise UserError(
-            "continual: model.decoder_prompt: a prompt that grows has no end of its own; leave it out"
-        )
-    lacking = () if config.prompt else NEED_UNIVERSAL
-    if not config.methods:
-        return tuple(method for method in get_args(ContinualMethod) if method not in lacking)
-    if len(set(config.methods)) < len(config.methods):
-        raise UserError("continual: methods: one is named twice; name each once")
-    if needy := [method for method in config.methods if method in lacking]:
-        raise UserError(
-            f"continual: method {needy[0]} starts from a universal prompt; "
-            "give --prompt with a run of `mpt pretrain`"
-        )
-    return config.methods
 
 
 def beginner(

@@ -155,7 +155,7 @@ def _read_jsonl(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
 
 
 def parse_line(where: str, line: str) -> Record | Fault:
-    """Parses a line of JSON, which must be an object."""
+    """Parses a line of JSON, or another text of JSON, which must be an object."""
     try:
         row = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
         if "\\u" in line:
@@ -167,7 +167,8 @@ def parse_line(where: str, line: str) -> Record | Fault:
     except (ValueError, RecursionError) as error:
         return Fault("not JSON", where, f"not JSON: {error}")
     if not isinstance(row, dict):
-        reason = f"a {type(row).__name__}; each line must be an object, {{...}}"
+        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        reason = f"{kind.get(type(row), 'a number')}; it must be an object, {{...}}"
         return Fault("not an object", where, reason)
     return Record(where, row)
 

@@ -11,7 +11,7 @@ from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line, install
-from mpt.system.network import HUB, is_online
+from mpt.system.network import hub, is_online
 from mpt.system.paths import is_remote
 from mpt.tasks import at_hand
 
@@ -40,12 +40,16 @@ class Hub(Source):
         known = _hub_splits(self.name, self.config) if self.splits.get(split) == split else ()
         return super().has(split) and (not known or split in known)
 
+    def check_reachable(self) -> None:
+        if not is_online(hub()):
+            next(self.rows(self.stored_splits[0]), None)
+
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
         datasets = _hub()
         try:
             dataset = datasets.load_dataset(self.name, self.config or None, split=self.splits[stored_split])
         except Exception as error:  # the hub's client raises many types; all mean that the download failed
-            if not is_online(HUB):
+            if not is_online(hub()):
                 raise UserError(
                     f"cannot load {self} ({stored_split}): it is not on this machine, and there is no "
                     f"network. Without one, these tasks work: {at_hand()}. A copy that save_to_disk has "
@@ -111,7 +115,7 @@ def _library() -> Any:
 def _hub() -> Any:
     """The library; without a network, it is told to look into its cache alone, and not to try for long."""
     datasets = _library()
-    if not is_online(HUB):
+    if not is_online(hub()):
         import huggingface_hub.constants
 
         datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mpt.errors import UserError, nearest
 from mpt.loading.packaged import PACKAGED, packaged_file
-from mpt.system.network import HUB, is_online
+from mpt.system.network import hub, is_online
 
 
 def check_model(name: str) -> None:
@@ -20,6 +20,12 @@ def check_model(name: str) -> None:
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") != 1:
         hint = nearest(name, PACKAGED, f"packaged models: {', '.join(PACKAGED)}")
         raise UserError(f"model '{name}': no such file or folder; {hint}; a hub model is written owner/name")
+
+
+def check_reachable(name: str) -> None:
+    """Refuses, before anything slow begins, a model that is on the hub alone, where there is no network."""
+    if name not in PACKAGED and not Path(name).exists() and not is_online(hub()):
+        locate(name)
 
 
 def locate(name: str) -> Path:
@@ -37,7 +43,7 @@ def locate(name: str) -> Path:
 
     # Some repositories hold the weights once more, under other names or in a folder.
     wanted, twice = ["*.json", "*.safetensors", "*.model", "*.txt"], ["*/*", "consolidated*"]
-    here_alone = not is_online(HUB)
+    here_alone = not is_online(hub())
     try:
         return Path(
             snapshot_download(name, allow_patterns=wanted, ignore_patterns=twice, local_files_only=here_alone)

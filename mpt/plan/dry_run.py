@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from mpt.comparison.config import AnyConfig
 from mpt.loading.hf import Pretrained
 from mpt.models.cost import parameter_count
 from mpt.plan.here.machine import READING, Machine, this_machine
 from mpt.plan.here.programs import programs
 from mpt.plan.here.refusals import refuse
-from mpt.plan.here.work import Config, evaluation_flops
+from mpt.plan.here.work import evaluation_flops
 from mpt.plan.reading import Reading, outline
 from mpt.plan.stages import Planned, stages
 from mpt.render.console import UNKNOWN, PathText, number, print_table, table
@@ -22,7 +23,7 @@ from mpt.system.said import say
 from mpt.training.stage import SAMPLE
 
 
-def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
+def dry_run(config: AnyConfig, tflops: Sequence[float] = ()) -> None:
     """Prints the tasks and stages of a run, with FLOPs and times.
 
     Args:
@@ -37,7 +38,8 @@ def dry_run(config: Config, tflops: Sequence[float] = ()) -> None:
     tasks, planned = stages(config, pretrained)
     refuse(config, tasks, pretrained)
     for part, reads in tasks.items():
-        print_table(console, _task_table(part, reads))
+        if reads:
+            print_table(console, _task_table(part, reads))
     machine = this_machine(config.model.dtype)
     print_table(console, _stage_table(planned, machine, tflops))
     print_table(console, _time_table(_seconds(config, tasks, planned, pretrained, machine, importing)))
@@ -100,7 +102,7 @@ def _sum(parts: Sequence[float | None]) -> float | None:
 
 
 def _seconds(
-    config: Config,
+    config: AnyConfig,
     tasks: Mapping[str, Sequence[Reading]],
     planned: Sequence[Planned],
     pretrained: Pretrained,

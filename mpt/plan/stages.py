@@ -16,17 +16,18 @@ from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.start import start
 from mpt.catalog.library import find_sequence, find_tasks, sequence
-from mpt.comparison.config import CompareConfig
+from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
 from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import TITLES
 from mpt.continual_learning.sequence import Retention, lesson_stage
-from mpt.continual_learning.setup import beginners, checked_methods
+from mpt.continual_learning.setup import beginners
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
-from mpt.plan.here.work import Config, search_flops
+from mpt.plan.here.work import search_flops
 from mpt.plan.reading import Reading, drawn, reworded
 from mpt.pretraining.stages import Universal, pretraining
 from mpt.prompts import PlainPrompt, SoftPrompt
@@ -116,7 +117,7 @@ def recorded_stages(
     return [replace(stage, model=nnx.merge(graph, state)) for stage, graph, state in split], outcome[0]
 
 
-def stages(config: Config, pretrained: Pretrained) -> tuple[dict[str, list[Reading]], list[Planned]]:
+def stages(config: AnyConfig, pretrained: Pretrained) -> tuple[dict[str, list[Reading]], list[Planned]]:
     """The tasks of a config by their part in it, and its training stages in order.
 
     Args:
@@ -217,10 +218,12 @@ def _comparison(
     config: CompareConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
     find_tasks("compare", (*config.pretrain.tasks, *config.targets, *config.tune.tasks))
-    sources = read(config.pretrain.tasks, config.pretrain.max_length, pretrained)
+    pretrains = any(cell.entry.universal for cell in cells(config))
+    source_tasks = config.pretrain.tasks if pretrains or config.tune.factors else ()
+    sources = read(source_tasks, config.pretrain.max_length, pretrained)
     targets = read(config.targets, config.adapt.max_length, pretrained)
     planned, source = [], None
-    if any(cell.entry.universal for cell in cells(config)):
+    if pretrains:
         planned, source = _pretraining(config.pretrain, [*sources.values()], pretrained)
     planned += _tuning(config, sources, pretrained, source)
     for cell in cells(config):

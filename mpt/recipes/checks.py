@@ -3,38 +3,79 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from mpt.catalog.library import find_sequence, find_task, find_tasks
-from mpt.comparison.config import SHOWN, CompareConfig, check_methods
+from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders
+from mpt.comparison.config import (
+    FROM_PRETRAINING,
+    SHOWN,
+    AnyConfig,
+    CompareConfig,
+    check_methods,
+    splits_read,
+)
 from mpt.config.methods import AdaptConfig, idle_options, suited
 from mpt.config.options import ContinualConfig, PretrainConfig
-from mpt.data.records import Fault
+from mpt.continual_learning.methods import checked_methods
+from mpt.data.hub import Saved
 from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
-from mpt.rundir.found import check_start, needs_task
+from mpt.rundir.found import check_start, is_finished, needs_task
 from mpt.rundir.tracking import check_installed
 from mpt.system.paths import AnyPath, is_remote, run_path
 
+# The tasks of a run by their part in it: "source", "target", "sequence", or "tune".
+Parts = Mapping[str, Sequence[Task]]
 
-def check_folder(
-    config: PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig, tasks: Sequence[Task]
-) -> None:
+
+def without_folders(config: Any) -> Any:
+    """A config in which folders of tasks are replaced by the task files in them.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    if isinstance(config, PretrainConfig):
+        return replace(config, tasks=tuple(in_folders(config.tasks)))
+    if isinstance(config, CompareConfig):
+        targets, tuned = (tuple(in_folders(names)) for names in (config.targets, config.tune.tasks))
+        pretrain, tune = without_folders(config.pretrain), replace(config.tune, tasks=tuned)
+        return replace(config, pretrain=pretrain, targets=targets, tune=tune)
+    return config
+
+
+def check(config: AnyConfig) -> Parts:
+    """The tasks of a run, once its options and their names have been looked at.
+
+    Raises:
+        UserError: a task is missing or unknown, its file has a mistake, or options do not go together.
+    """
+    if isinstance(config, PretrainConfig):
+        return {"source": check_pretrain(config)}
+    if isinstance(config, CompareConfig):
+        return check_compare(config)
+    if isinstance(config, ContinualConfig):
+        return {"sequence": check_continual(config)}
+    return {"target": check_adapt(config)}
+
+
+def check_folder(config: AnyConfig, tasks: Parts) -> None:
     """Refuses a folder that holds another run or something else; the run itself looks into a bucket.
 
     Args:
         config: as it is to be kept in the folder.
-        tasks: its targets.
     """
     check_installed(config.track)
     if is_remote(config.out):
         return
     free: Sequence[str] = SHOWN if isinstance(config, CompareConfig) else ()
     if isinstance(config, AdaptConfig):
-        free = idle_options(suited(config.method, all(task.choices for task in tasks)))
+        free = idle_options(suited(config.method, all(task.choices for task in tasks["target"])))
     earlier(config.out, config, free)
 
 
@@ -73,67 +114,102 @@ def check_adapt(config: AdaptConfig) -> list[Task]:
     return tasks
 
 
-def check_compare(config: CompareConfig) -> list[Task]:
-    """The targets of a comparison.
+def check_compare(config: CompareConfig) -> Parts:
+    """The tasks of a comparison.
 
     Raises:
         UserError: they are missing, unknown, or among the source tasks.
     """
     if not config.targets:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
-    if config.held_out and (shared := set(config.targets) & set(config.pretrain.tasks)):
-        raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     check_methods((*config.methods, config.reference))
-    tasks = (*config.pretrain.tasks, *config.targets, *config.tune.tasks)
-    return find_tasks("compare", tasks)[len(config.pretrain.tasks) :]
+    parts = {"source": config.pretrain.tasks, "target": config.targets, "tune": config.tune.tasks}
+    tasks = iter(find_tasks("compare", [name for names in parts.values() for name in names]))
+    found = {part: [next(tasks) for _ in names] for part, names in parts.items()}
+    sources, targets = ({task.name for task in found[part]} for part in ("source", "target"))
+    if config.held_out and (shared := sources & targets):
+        raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    return found
 
 
 def check_continual(config: ContinualConfig) -> list[Task]:
     """The tasks that are learned one after another, in order.
 
     Raises:
-        UserError: there are fewer than two, one stands there twice or is unknown, or the prompt to start from
-            is not there.
+        UserError: there are fewer than two, one stands there twice or is unknown, a method cannot start, or
+            the prompt to start from is not there.
     """
     tasks = find_sequence(config.tasks)
+    checked_methods(config)
     _check_start(config)
     return tasks
 
 
-def check_task(run: AnyPath, task: str) -> None:
-    """Refuses a task, by its name or file, that neither a finished run's prompts nor mpt knows.
+def check_prompt(run: AnyPath, task: str, index: int) -> None:
+    """Refuses a prompt that a finished run does not have, by what the cards of its prompts say.
 
-    Where none is named, a universal prompt of several tasks needs one.
-    """
-    known: dict[str, list[str]] = {}
-    for card in (run / "prompts").glob("*.json"):
-        with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
-            known[card.stem] = [*json.loads(card.read_text(encoding="utf-8"))["templates"]]
-    names = {name for templates in known.values() for name in templates}
-    if task and task not in names:
-        find_task(task, names)
-    if not task and len(several := known.get("universal", [])) > 1:
-        raise UserError(needs_task(run, several))
-
-
-def check_data(tasks: Sequence[Task]) -> None:
-    """Refuses tasks that would have to be fetched without a network, or whose files do not fit them.
-
-    Of a file on this machine the first row is read: that it is not there, or a column has another name, is
-    then told at once.
+    Args:
+        task: its name or file; where none is named, a universal prompt of several tasks needs one.
+        index: that of an adaptation's prompt; there is one per seed.
 
     Raises:
-        UserError: the data cannot be had, or a first row is no example.
+        UserError: there is none for that task, or of that number.
     """
-    for task in tasks:
-        task.source.check_reachable()
-        if isinstance(task.source, Files) and task.source.is_local:
-            for split in task.source.stored_splits:
-                row = next(task.source.rows(split), None)
-                if isinstance(row, Fault):
-                    raise row
-                if row:
-                    task.example(row)
+    cards: dict[str, tuple[list[str], list[str]]] = {}  # the tasks whose words are known, and one per prompt
+    for file in (run / "prompts").glob("*.json"):
+        with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
+            card = json.loads(file.read_text(encoding="utf-8"))
+            cards[file.stem] = [*card["templates"]], [*card["prompts"]]
+    names = {name for templates, _ in cards.values() for name in templates}
+    wanted = find_task(task, names).name if task and task not in names else task
+    several, _ = cards.get("universal", ([], []))
+    if not task and len(several) > 1:
+        raise UserError(needs_task(run, several))
+    adapted = [name for stem, (_, of) in cards.items() if stem.startswith("adapted") for name in of]
+    if adapted and wanted and wanted not in adapted:
+        raise UserError(
+            f"{run}: adapted to {' and '.join(sorted({*adapted}))}, not to {wanted}; adapt to it first"
+        )
+    count = len(adapted) if "adapted" in cards else len([*(run / "prompts").glob("adapted-*.safetensors")])
+    if count and not 0 <= index < count:
+        raise UserError(f"{run}: no prompt {index}; it has {count}, one per seed, from 0")
+
+
+def check_reachable(config: AnyConfig, tasks: Parts) -> None:
+    """Refuses tasks that would have to be fetched, without a network."""
+    for of_part in _to_read(config, tasks).values():
+        for task in of_part:
+            task.source.check_reachable()
+
+
+def check_files(config: AnyConfig, tasks: Parts) -> None:
+    """Refuses tasks whose files on this machine do not fit them.
+
+    The first row of each split that the run reads is read: that a file is not there, or a column has another
+    name, is then told at once.
+
+    Raises:
+        UserError: a split is missing or empty, or its first row is no example.
+    """
+    for part, of_part in _to_read(config, tasks).items():
+        for task in of_part:
+            if isinstance(task.source, Files | Saved) and task.source.is_local:
+                for split in splits_read(config, part):
+                    next(task.examples(split))
+
+
+def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
+    """The tasks whose rows are still to be read: a finished run is read back without them."""
+    finished = is_finished(config.out)
+    if not isinstance(config, CompareConfig):
+        return {} if finished else tasks
+    # A comparison is given further methods and targets when it has finished, too.
+    needs = {*config.methods} & {*FROM_PRETRAINING}
+    pretrained = is_finished(config.source or f"{config.out}/pretrain")
+    targets = [task for task in tasks["target"] if not finished or not Path(config.out, task.name).exists()]
+    sources = tasks["source"] if needs and not pretrained else []
+    tuned = tasks["tune"] if config.tune.factors and not finished else []
+    return {"source": sources, "target": targets, "tune": tuned}
 
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:

@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 
 from mpt.adaptation.draws import held_out, training_rows
 from mpt.config.options import ContinualConfig, ContinualMethod
+from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
 from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
-from mpt.continual_learning.setup import beginners, checked_methods
+from mpt.continual_learning.setup import beginners
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.class_words import check_words
 from mpt.data.task import Task

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from rich.console import Console
 
-from mpt.comparison.config import CompareConfig
+from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
 from mpt.errors import UserError
 from mpt.models.cost import parameter_count
@@ -22,7 +22,7 @@ from mpt.plan.job import Estimate, Job
 from mpt.plan.plans import Plan, StagePlan, mesh_name, plain, rows_of
 from mpt.plan.reading import outline
 from mpt.plan.search import Facts, best, dealt_out, fitted, meshes, ranked, search
-from mpt.plan.stages import Config, Planned, stages
+from mpt.plan.stages import Planned, stages
 from mpt.plan.tables import print_plan
 from mpt.plan.worker import compiled, devices_here
 from mpt.prompts import MultitaskPrompt, SoftPrompt
@@ -33,7 +33,7 @@ from mpt.training.stage import Stage
 
 
 def plan(
-    config: Config,
+    config: AnyConfig,
     topology: str = "",
     tries: int = 6,
     patience: float = 600.0,
@@ -146,7 +146,7 @@ def stage_plan(planned: Planned, job: Job, mesh: MeshConfig, ask: Callable[[Job]
     return StagePlan(planned.name, rows, fitted(dealt_out(job, mesh), ask))
 
 
-def with_model(config: Config, name: str) -> Config:
+def with_model(config: AnyConfig, name: str) -> AnyConfig:
     """The config with another backbone."""
     if isinstance(config, CompareConfig):
         return replace(config, pretrain=with_model(config.pretrain, name))  # type: ignore[arg-type]

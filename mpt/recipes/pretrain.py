@@ -26,8 +26,9 @@ from mpt.prompts.initial import instruction_words, starting_vectors
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.checks import check_pretrain
-from mpt.report.run_report import NAME, finish
+from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
+from mpt.rundir.found import REPORT
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath
 from mpt.system.processes import is_multiprocess
@@ -50,7 +51,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     if config.universal.cache_teachers and is_multiprocess():
         raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
     run = RunDir.look(config.out, config)
-    if has_prompt(run.path, "universal") and (run.path / NAME).is_file():
+    if has_prompt(run.path, "universal") and (run.path / REPORT).is_file():
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     if has_prompt(run.path, "teachers"):  # an older version may have made them, whose texts began otherwise

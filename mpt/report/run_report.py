@@ -41,16 +41,15 @@ from mpt.report.machine import keep_machine
 from mpt.report.mistakes import answer_sections
 from mpt.report.records import prompt_sections, record_sections
 from mpt.rundir.directory import write_atomic
+from mpt.rundir.found import REPORT
 from mpt.system.paths import AnyPath, run_path, run_title
 from mpt.system.processes import is_primary
 from mpt.system.said import LINE_EVERY, say
 
-NAME = "report.html"
-
 
 def finish(run: AnyPath) -> None:
     """Ends a recipe: records the machine, and writes the report."""
-    say(f"writing {run / NAME}", every=LINE_EVERY)
+    say(f"writing {run / REPORT}", every=LINE_EVERY)
     keep_machine(run)
     report(run)
 
@@ -61,8 +60,8 @@ def report(run: AnyPath) -> AnyPath:
     Raises:
         UserError: it is not a run directory.
     """
-    write_atomic(run / NAME, _page(facts(run)) if is_primary() else "")
-    return run / NAME
+    write_atomic(run / REPORT, _page(facts(run)) if is_primary() else "")
+    return run / REPORT
 
 
 def _page(run_facts: Facts) -> str:
@@ -233,8 +232,8 @@ def _links(run: AnyPath, runs: dict[Cell, AnyPath], source: AnyPath | None) -> S
 
 def _report_of(run: AnyPath, path: AnyPath, words: str) -> str:
     """A link to the report of a run, if it exists and is inside this run directory; else only its name."""
-    inside = path.is_relative_to(run) and (path / NAME).exists()
-    return link(words, str((path / NAME).relative_to(run))) if inside else words
+    inside = path.is_relative_to(run) and (path / REPORT).exists()
+    return link(words, str((path / REPORT).relative_to(run))) if inside else words
 
 
 def _sequence(run_facts: Facts, config: ContinualConfig) -> tuple[str, list[Section]]:

@@ -9,6 +9,7 @@ from mpt.errors import UserError
 from mpt.system.paths import AnyPath, finished_run, is_remote, missing, run_path
 
 VECTORS = ".safetensors"  # the ending of a prompt's file
+REPORT = "report.html"  # what a run writes last
 
 
 def find_run(folder: str | AnyPath) -> AnyPath:
@@ -58,6 +59,11 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
     else:
         raise UserError(_lacking(run))
     raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
+
+
+def is_finished(run: str) -> bool:
+    """Whether a run directory on this machine is that of a run which is through."""
+    return Path(run, REPORT).is_file()
 
 
 def _inside(run: AnyPath, prompt: str) -> list[AnyPath]:

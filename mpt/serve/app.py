@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mpt.errors import UserError
+from mpt.errors import UserError, nearest
 from mpt.serve.answers import NOTHING, EventStream, Reply, classification, shown
 from mpt.serve.batcher import Batcher
 from mpt.serve.chat import answer_ends, row_of, turn_ends
@@ -247,7 +247,11 @@ def _refused(refusal: Refusal) -> Response:
 
 async def _no_route(http_request: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{http_request.method} {http_request.url.path}: {error.detail}"
+    path, allowed = http_request.url.path, (error.headers or {}).get("Allow", "")
+    if allowed:
+        message = f"{path} takes {' or '.join(sorted(allowed.split(', ')))}, not {http_request.method}"
+    else:
+        message = f"no path {path}; {nearest(path, [route.path for route in http_request.app.routes])}"
     return JSONResponse(
         Refusal(error.status_code, "invalid_request_error", message).body(), error.status_code, error.headers
     )

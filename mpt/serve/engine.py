@@ -157,11 +157,14 @@ class Engine:
         for request in by_key.values():
             group = request.served.group
             choices = group.choices[request.served.ready.task.name]
-            solve = self._generate if request.sampling else self._classify
+            solve, what = self._classify, "classes"
+            if request.sampling:
+                solve, what = self._generate, "texts"
             for cells in powers(SHORTEST, group.longest):
                 row = Row([0] * (cells // 2 + 1), [0], choices)
                 for size in self._batch_sizes:
-                    say(f"warming up: {size} rows of {cells} tokens", every=WARMING_EVERY)
+                    rows = f"{size} row{'s' * (size > 1)} of {cells} tokens"
+                    say(f"warming up: {what}, {rows}", every=WARMING_EVERY)
                     yield
                     solve([request] * size, [row] * size)
 
@@ -276,10 +279,10 @@ def open_runs(runs: Sequence[AnyPath]) -> tuple[Pretrained, Mapping[str, Ready]]
                 f"{run}: {option} is {getattr(config, different[0])}, and {getattr(first, different[0])} in "
                 f"{runs[0]}; a server has one backbone: start another for this run"
             )
-    pretrained, opened = load_pretrained(**asdict(first)), {}
+    of_task: dict[str, AnyPath] = {}
     for run, card in cards.items():
-        for task in dict.fromkeys(card.prompts):
-            if task in opened:
-                raise UserError(f"{run}: task '{task}' is served already, from another run; leave one out")
-            opened[task] = open_run(run, task, 0, pretrained)
-    return pretrained, opened
+        for task in card.prompts:
+            if (other := of_task.setdefault(task, run)) != run:
+                raise UserError(f"{run}: task '{task}' is served already, from {other}; leave one out")
+    pretrained = load_pretrained(**asdict(first))
+    return pretrained, {task: open_run(run, task, 0, pretrained) for task, run in of_task.items()}

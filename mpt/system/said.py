@@ -19,6 +19,11 @@ def speak(aloud: bool = True) -> None:
     _aloud = aloud and os.environ.get(PROCESS, "0") == "0"
 
 
+def is_aloud() -> bool:
+    """Whether ``say`` prints."""
+    return _aloud
+
+
 def say(text: str, every: float = 0.0) -> None:
     """Prints a line on standard error, where a command is being run: what it does next.
 

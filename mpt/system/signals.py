@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from mpt.system.interrupts import STATUS
+from mpt.system.said import is_aloud, say
+
+GRACE = 2.0  # seconds until a second Ctrl-C ends a process that is amid a library's computation
 
 
 class Stopped(SystemExit):
@@ -43,7 +49,7 @@ def deferred() -> Iterator[Callable[[], int]]:
         for other, handler in at_once.items():
             signal.signal(other, handler)
 
-    with _handlers(dict.fromkeys(at_once, note)):
+    with _handlers(dict.fromkeys(at_once, note)), _answered():
         yield lambda: received[0]
     if received[0]:  # possibly after the block has last looked
         signal.raise_signal(received[0])
@@ -61,3 +67,41 @@ def _handlers(handlers: Mapping[signal.Signals, Callable[..., Any]]) -> Iterator
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """A context in which a command answers a signal at once, and ends at a second Ctrl-C.
+
+    Python's handlers wait for whatever a library computes, and compiling a step can take minutes.
+    """
+    if not is_aloud() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before, over = signal.set_wakeup_fd(writer), threading.Event()
+    watch = threading.Thread(target=_answer, args=(reader, over), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        over.set()
+        os.close(writer)
+        watch.join()
+        os.close(reader)
+
+
+def _answer(reader: int, over: threading.Event) -> None:
+    """Answers the signals whose numbers come through a pipe, until it is closed."""
+    asked = False
+    while number := os.read(reader, 1):
+        if number[0] not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        if not asked:
+            say("stopping behind this step; a second Ctrl-C stops at once")
+        elif number[0] == signal.SIGINT and not over.wait(GRACE):
+            say("interrupted; the same command goes on from the last checkpoint")
+            os._exit(STATUS)
+        asked = True

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from toys import ROOT, refused, toy_rows, write_task
 
 from mpt import cli
-from mpt.commands.details import details
+from mpt.commands.details import details, everything
 from mpt.commands.help import overview
 from mpt.commands.options import RunArgument, check_names, names
 from mpt.commands.train import Order, PlanOrder
@@ -134,14 +138,31 @@ def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, 
         ("label", "label.jsonl:1: no column 'lable'"),
         ("classes", "classes.jsonl:1: label 'yes' is not in the verbalizer"),
         ("split", "gone.jsonl: no such file"),
+        ("empty", "task empty: the train split of"),
+        ("saved", "cannot load saved data set"),
+        ("key", "key.yaml:1: unknown key 'tmeplate'; did you mean 'template'?"),
     ],
 )
 def test_data_that_does_not_fit_its_task_is_told_of_at_once(capsys, tmp_path, name, message):
-    file = write_task(tmp_path, name, toy_rows("tone", 8), **DATA[name])
-    assert message in refused(
-        capsys, "adapt", "few_shot", "--task", str(file), "--out", str(tmp_path / "run")
-    )
+    file = write_data(tmp_path, name)
+    for place in PLACES if name == "split" else (*PLACES, *SOURCES):
+        told = refused(capsys, *place.format(task=file, out=tmp_path / "run").split())
+        assert message in told, place
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "pretrain --tasks {split} movies --model.name ./gone",
+        "compare --targets movies --pretrain.tasks bbc {absent} --methods LoRA --pretrain.model.name ./gone",
+    ],
+)
+def test_what_a_run_does_not_read_need_not_be_there(capsys, tmp_path, arguments):
+    """Neither a source task's test split, nor source tasks that no method starts from."""
+    files = {name: write_data(tmp_path, name) for name in ("split", "absent")}
+    told = refused(capsys, *arguments.format(**files).split(), "--out", str(tmp_path / "run"))
+    assert "model './gone': no such file" in told
 
 
 @pytest.mark.parametrize("order", [Order, PlanOrder])
@@ -157,7 +178,6 @@ def test_short_help_fits_a_terminal_and_names_all(kind, order):
     assert all(len(line.split()) > 1 for line in lines if line.startswith("  --"))
 
 
-# Mistakes, and what must not have been imported when they are answered.
 # Task files whose data does not fit them.
 DATA = {
     "absent": {"source": "gone.jsonl"},
@@ -165,7 +185,36 @@ DATA = {
     "label": {"label": "lable"},
     "classes": {"verbalizer": {"a": "good", "b": "bad"}},
     "split": {"source": {"train": "split.jsonl", "test": "gone.jsonl"}},
+    "empty": {},
+    "saved": {"source": {"saved": "gone"}},
+    "key": {"tmeplate": "{text}"},
 }
+# Where a command reads a task: all that a target needs, and less of a source task.
+PLACES = (
+    "adapt few_shot --task {task} --out {out}",
+    "adapt few_shot --task movies --also {task} --out {out}",
+    "adapt few_shot --task {task} --out {out} --dry-run",
+    "compare --targets {task} --out {out}",
+    "compare --targets movies {task} --out {out} --dry-run",
+    "continual --tasks movies {task} --out {out}",
+    "plan few_shot --task {task}",
+)
+SOURCES = (
+    "pretrain --tasks movies {task} --out {out}",
+    "pretrain --tasks movies {task} --out {out} --dry-run",
+    "compare --targets movies --pretrain.tasks bbc {task} --out {out}",
+    "compare --targets movies --tune.tasks {task} --tune.factors 1 --out {out}",
+    "plan --tasks bbc {task}",
+    "plan quickstart --targets movies --pretrain.tasks bbc {task}",
+)
+
+
+def write_data(folder: Path, name: str) -> Path:
+    """A task file of ``DATA``, beside its rows."""
+    return write_task(folder, name, [] if name == "empty" else toy_rows("tone", 8), **DATA[name])
+
+
+# Mistakes, and what must not have been imported when they are answered.
 MISTAKES = {
     "options": ("adapt --stepz 3", "pretrain --step 3", "compare few_shot --sead", "continual --shot 1"),
     "names": (
@@ -186,6 +235,9 @@ MISTAKES = {
         "evaluate {trained} --split tset",
         "predict {trained} --task moveis",
         "predict {trained} --input gone.txt",
+        "predict {compared}/adapted --task bbc",
+        "evaluate {compared}/adapted --index 2",
+        "predict {compared}/adapted --index -1",
         *(
             f"{command} {{compared}}"
             for command in ("predict", "evaluate", "export", "serve", "inspect", "bank add")
@@ -194,9 +246,15 @@ MISTAKES = {
         "import {trained} --model x --task movies --out {trained}",
         "predict gone",
         "serve gone",
-        *(f"adapt few_shot --task {{compared}}/{name}.yaml --out {{compared}}/new" for name in DATA),
+        *(
+            place.format(task=f"{{compared}}/{name}.yaml", out="{compared}/new")
+            for name in ("absent", "label", "saved")
+            for place in (*PLACES, *SOURCES)
+        ),
         "evaluate {compared}/several",
         "plan --tasks movies bbc --topology v9:4x4",
+        "continual --tasks movies bbc --methods factors",
+        "continual --tasks movies bbc --methods factors --dry-run",
         "bank add {trained} --bank README.md",
     ),
 }
@@ -216,13 +274,18 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     made.touch()
     (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
     (tmp_path / "compared" / "results.json").write_text("{}")
-    for name, keys in DATA.items():
-        write_task(tmp_path / "compared", name, toy_rows("tone", 8), **keys)
-    several = tmp_path / "compared" / "several" / "prompts"
-    several.mkdir(parents=True)
-    (several.parent / "config.yaml").write_text("out: x\n")
-    (several / "universal.safetensors").touch()
-    (several / "universal.json").write_text('{"templates": {"movies": "", "bbc": ""}}')
+    for name in DATA:
+        write_data(tmp_path / "compared", name)
+    for name, prompt, tasks in (
+        ("several", "universal", ["movies", "bbc"]),
+        ("adapted", "adapted", ["movies", "movies"]),
+    ):
+        prompts = tmp_path / "compared" / name / "prompts"
+        prompts.mkdir(parents=True)
+        (prompts.parent / "config.yaml").write_text("out: x\n")
+        (prompts / f"{prompt}.safetensors").touch()
+        card = {"templates": dict.fromkeys(tasks, ""), "prompts": tasks}
+        (prompts / f"{prompt}.json").write_text(json.dumps(card))
     mistakes = [
         mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
     ]
@@ -257,13 +320,14 @@ WITHIN = [f"bank {name}" for name in ("add", "list", "search")] + [
 ]
 
 
+@pytest.mark.parametrize("option", ["--help", "--help-all"])
 @pytest.mark.parametrize("command", ["", *cli.commands(), *WITHIN])
-def test_help_fits_a_terminal(capsys, command):
+def test_help_fits_a_terminal(capsys, command, option):
     """Without boxes, in which arguments that have no name stand apart."""
     with contextlib.suppress(SystemExit):
-        assert cli.main([*command.split(), "--help"]) == 0
+        assert cli.main([*command.split(), option]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert 0 < len(lines) < 50
+    assert 0 < len(lines) < (50 if option == "--help" else 800)
     assert max(map(len, lines)) <= 80
     assert not {*"│╭─"} & {*"".join(lines)}
 
@@ -291,6 +355,20 @@ def test_help_tells_of_arguments_options_and_what_they_are_left_out():
         "  --of OF ...  of what.",
         "  --strict     all or nothing.",
     ]
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_all_help_explains_every_option_with_the_value_that_it_has(kind):
+    """By its full name, which can be typed, below what is said of its section."""
+    text = everything(Order(replace(kind(), out="some where")), "it", "Does it.")
+    shown = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+    known = [name for name in names(kind) if not name.rpartition(".")[2].startswith(("no-", "--no-"))]
+    assert sorted(shown) == sorted(["--dry-run", "--tflops", *known])
+    assert not re.search(r"^  --\S+( \S+)?\n(  --|\n)", text, re.M), "an option of which nothing is said"
+    assert "(default: some where)" in " ".join(text.split())
+    for name, section in asdict(kind()).items():
+        if isinstance(section, dict):
+            assert f"\n\n{name}: " in text
 
 
 # What follows upon each is enough for it to start; RUN is a run directory.

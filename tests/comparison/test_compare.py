@@ -9,7 +9,7 @@ from toys import refused, stage, toy_rows, write_task
 
 from mpt import cli
 from mpt.comparison import tuning
-from mpt.comparison.config import ENTRY_NAMES, CompareConfig, TuneConfig
+from mpt.comparison.config import ENTRY_NAMES, FROM_PRETRAINING, CompareConfig, TuneConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells
 from mpt.config.options import PretrainConfig, PromptConfig
 from mpt.config.yaml_file import from_plain, read_yaml
@@ -22,6 +22,7 @@ from mpt.recipes.adapt import Result
 
 def test_names_that_are_checked_without_the_methods_are_those_of_all_entries():
     assert list(ENTRY_NAMES) == list(ENTRIES)
+    assert list(FROM_PRETRAINING) == [name for name, entry in ENTRIES.items() if entry.universal]
 
 
 def test_default_rows_are_known_and_in_the_tables_order():

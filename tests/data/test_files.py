@@ -189,7 +189,9 @@ JSON_ROW = b'{"text": "x"}\n'
     ("name", "content", "message"),
     [
         ("a.jsonl", JSON_ROW + b'{"text": \n' + JSON_ROW, "a.jsonl:2: not JSON: Expecting value (column 10)"),
-        ("a.jsonl", JSON_ROW + b"[1, 2]\n", "a.jsonl:2: a list; each line must be an object, {...}"),
+        ("a.jsonl", JSON_ROW + b"[1, 2]\n", "a.jsonl:2: a list; it must be an object, {...}"),
+        ("a.jsonl", JSON_ROW + b"7\n", "a.jsonl:2: a number; it must be an object, {...}"),
+        ("a.jsonl", JSON_ROW + b"null\n", "a.jsonl:2: null; it must be an object, {...}"),
         ("a.jsonl", JSON_ROW + b'{"text": "\xff"}\n', "a.jsonl:2: not UTF-8 (byte 0xff); save it as UTF-8"),
         ("a.jsonl", b'{"text": "\0"}\n' + JSON_ROW, "a.jsonl:1: a NUL character; save it as UTF-8"),
         ("a.jsonl", b'{"a": 1, "b": 2, "b": 3}', "a.jsonl:1: not JSON: key 'b' comes twice"),

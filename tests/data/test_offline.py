@@ -20,6 +20,9 @@ assert len(FETCHED) > 20
 def offline(monkeypatch, tmp_path):
     monkeypatch.setattr("mpt.data.sources.is_online", lambda *_: False)
     monkeypatch.setattr("mpt.data.hub.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.loading.located.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.system.paths.is_online", lambda *_: False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # it would try for minutes
 
@@ -46,19 +49,48 @@ def test_what_is_prepared_here_is_not_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "place"),
     [
-        "adapt few_shot --task glue_sst2",
-        "pretrain --tasks movies imdb",
-        "compare --targets glue_rte",
-        "continual --tasks four_1",
-        "tasks show squad",
+        ("adapt few_shot --task glue_sst2", "/tfds/"),
+        ("pretrain --tasks movies imdb", "/tfds/"),
+        ("compare --targets glue_rte", "/tfds/"),
+        ("continual --tasks four_1", "saved: FOLDER"),
+        ("tasks show squad", "/tfds/"),
     ],
 )
-def test_every_command_refuses_before_it_writes(arguments, capsys, tmp_path, monkeypatch):
+def test_every_command_refuses_before_it_writes(arguments, place, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check_told(refused(capsys, *arguments.split()), str(tmp_path / "tfds"))
+    check_told(refused(capsys, *arguments.split()), place)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "adapt --task movies --model.name owner/name",
+            "model 'owner/name': not a folder here, and the hub did not give it: there is no network; name a "
+            "folder with its files, or take gemma3-270m",
+        ),
+        (
+            "predict hf://owner/name",
+            "hf://owner/name: the hub did not give it: there is no network, and it is",
+        ),
+    ],
+)
+def test_what_the_hub_has_is_refused_before_jax_works(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mpt.recipes.adapt.adapt_all", None)
+    assert message in refused(capsys, *arguments.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_of_the_hub_is_refused_beforehand(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("mpt.recipes.adapt.adapt_all", None)
+    (tmp_path / "mine.yaml").write_text("source: {hub: owner/name}\ntemplate: '{text}'\n")
+    told = refused(capsys, "adapt", "--task", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "run"))
+    check_told(told, "saved: FOLDER")
 
 
 def test_a_hub_data_set_is_looked_for_in_the_cache_alone(monkeypatch):

@@ -220,6 +220,20 @@ def test_plan_of_a_comparison_has_every_number_of_shots_and_the_trials(
     }
 
 
+def test_source_tasks_that_no_method_starts_from_are_not_read(plain_pretrain, plain_adapt, toy, tmp_path):
+    gone = str(write_task(tmp_path, "gone", [], source="gone/rows.jsonl"))
+    plain = {
+        "pretrain": plain_pretrain | {"tasks": [toy["tone"], gone]},
+        "targets": [toy["mood"]],
+        "adapt": {name: value for name, value in plain_adapt.items() if name not in ("model", "task")},
+        "methods": ["LoRA"],
+    }
+    config = from_plain(CompareConfig, plain, "test")
+    readings, planned = stages(config, outline(config.model))
+    assert readings["source"] == []
+    assert [one.name for one in planned] == ["mood, LoRA"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_plan_of_every_method_is_what_its_run_writes(method, tmp_path, plain_adapt, universal, pretrained):
     """Steps, trained numbers and FLOPs of the plan are those of the run's own account, of each seed's job."""

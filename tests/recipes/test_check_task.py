@@ -66,7 +66,7 @@ BAD_ROWS = {
     ),
     "empty": ({"text": None, "label": "yes"}, "column 'text' is empty; task bad can render text only"),
     "blank": ({"text": " ", "label": "yes"}, "no text in text"),
-    "list": ([1], "a list; each line must be an object, {...}"),
+    "list": ([1], "a list; it must be an object, {...}"),
     "half": ('{"text": ', "not JSON: Expecting value (column 10)"),
 }
 

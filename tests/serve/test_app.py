@@ -233,14 +233,23 @@ def test_an_unknown_task_is_told_with_the_nearest(client):
 
 
 def test_other_paths_methods_and_types_are_told(client):
-    for response, status in (
-        (client.get("/v1/embeddings"), 404),
-        (client.post("/v1/classify/", json={}), 404),
-        (client.get("/v1/classify"), 405),
-        (client.post("/v1/classify", content=b"{}", headers={"Content-Type": "text/plain"}), 415),
+    plain = {"Content-Type": "text/plain"}
+    for response, status, message in (
+        (client.get("/v1/embeddings"), 404, "no path /v1/embeddings; "),
+        (client.post("/v1/classify/", json={}), 404, "did you mean '/v1/classify'?"),
+        (client.post("/completions", json={}), 404, "did you mean '/v1/completions'?"),
+        (client.get("/"), 404, "no path /; known: /health/live, "),
+        (client.get("/v1/classify"), 405, "/v1/classify takes POST, not GET"),
+        (client.post("/v1/models"), 405, "/v1/models takes GET or HEAD, not POST"),
+        (
+            client.post("/v1/classify", content=b"{}", headers=plain),
+            415,
+            "send Content-Type: application/json",
+        ),
+        (client.post("/v1/classify", json=[]), 400, "the request: a list; it must be an object, {...}"),
     ):
         assert response.status_code == status
-        assert response.json()["error"]["message"]
+        assert message in response.json()["error"]["message"]
 
 
 def test_a_long_body_is_refused_whether_or_not_it_tells_its_length(client):

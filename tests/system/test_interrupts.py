@@ -91,6 +91,29 @@ def test_in_a_destructor_which_would_swallow_it():
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
 
 
+def test_twice_amid_a_computation_that_no_handler_interrupts():
+    """As a step that is compiled: Python's own handlers would run when it is through."""
+    program = (
+        "import hashlib, os, signal, threading, time\n"
+        "from mpt.system.interrupts import quiet_on_interrupt\n"
+        "from mpt.system.said import speak\n"
+        "from mpt.system.signals import deferred\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "quiet_on_interrupt(); speak()\n"
+        "def press():\n"
+        "    for _ in range(2): time.sleep(0.5); os.kill(os.getpid(), signal.SIGINT)\n"
+        "with deferred():\n"
+        "    threading.Thread(target=press).start()\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
+    )
+    process = run(program)
+    check_quiet(process.returncode, process.stderr)
+    assert process.stderr.splitlines() == [
+        "mpt: stopping behind this step; a second Ctrl-C stops at once",
+        "mpt: interrupted; the same command goes on from the last checkpoint",
+    ]
+
+
 def test_what_is_to_outlive_its_terminal_is_left_alone():
     """As nohup starts it: Ctrl-C is ignored."""
     program = (

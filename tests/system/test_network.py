@@ -14,7 +14,7 @@ from mpt.system.network import is_online
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     monkeypatch.setattr(network, "PATIENCE", 0.2)
-    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+    for name in ("https_proxy", "http_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     is_online.cache_clear()
     yield
@@ -56,6 +56,21 @@ def test_a_network_that_never_answers_counts_as_none(connections):
 def test_one_host_that_answers_is_enough(connections):
     connections(lambda address: socket.socket() if address[0] == "two" else refuse(address))
     assert is_online("one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        ("https://mirror.example", ("mirror.example", 443)),
+        ("https://mirror.example:8443/hf", ("mirror.example", 8443)),
+        ("http://localhost:9000", ("localhost", 9000)),
+        ("http://mirror.example", ("mirror.example", 80)),
+    ],
+)
+def test_a_mirror_is_asked_at_its_own_port(connections, address, asked):
+    found = connections(lambda _: socket.socket())
+    assert is_online(address)
+    assert found == [asked]
 
 
 def test_a_proxy_is_asked_in_place_of_the_host(connections, monkeypatch):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mpt.adaptation.baseline import check_baseline
-from mpt.comparison.config import CompareConfig
-from mpt.config.options import PretrainConfig
+from mpt.comparison.config import AnyConfig, splits_read
 from mpt.data.class_words import check_words
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
-from mpt.plan.here.work import Config
 from mpt.plan.reading import GUESSED, Reading
 
 
-def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: Pretrained) -> None:
+def refuse(config: AnyConfig, tasks: Mapping[str, Sequence[Reading]], pretrained: Pretrained) -> None:
     """Raises what the run would raise before its first step.
 
     Args:
@@ -29,20 +27,10 @@ def refuse(config: Config, tasks: Mapping[str, Sequence[Reading]], pretrained: P
     backbone = pretrained.backbone
     for part, readings in tasks.items():
         for reading in readings:
-            _refuse_rows(reading, _splits(config, part))
+            _refuse_rows(reading, splits_read(config, part))
             if pretrained.tokenizer.name_or_path != GUESSED:
                 vocab = backbone.embedding.shape[0]
                 check_words(reading.task, pretrained.tokenizer, backbone.layout, vocab)
-
-
-def _splits(config: Config, part: str) -> list[str]:
-    """The splits that a run reads of the tasks of a part."""
-    if part == "source" or isinstance(config, PretrainConfig):
-        return ["train"]
-    adapt = config.adapt if isinstance(config, CompareConfig) else config
-    if not isinstance(adapt, AdaptConfig):
-        return ["train", "test"]
-    return ["train", *(["validation"] if adapt.probe_every else []), adapt.scored]
 
 
 def _refuse_rows(reading: Reading, splits: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mpt.adaptation.draws import CHECKED, HELD_OUT, MANY, is_measured
 from mpt.adaptation.splits import FEW
 from mpt.adaptation.time_limit import FORWARD
-from mpt.comparison.config import CompareConfig
+from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import cells
 from mpt.comparison.tuning import trial_seeds, tuned_methods
 from mpt.config.options import ContinualConfig, PretrainConfig, SearchConfig
@@ -20,8 +20,6 @@ from mpt.methods.examples import ExamplesConfig
 from mpt.models.cost import batch_cost
 from mpt.plan.reading import Reading, drawn
 from mpt.training.stage import Stage
-
-Config = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 
 
 def search_flops(
@@ -51,7 +49,7 @@ def search_flops(
 
 
 def evaluation_flops(
-    config: Config, tasks: Mapping[str, Sequence[Reading]], backbone: Any, length: int
+    config: AnyConfig, tasks: Mapping[str, Sequence[Reading]], backbone: Any, length: int
 ) -> list[float | None]:
     """The FLOPs of each evaluation of a run; None where the number of its rows is unknown.
 
