@@ -59,10 +59,11 @@ def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]
     spec, (length, width) = backbone.spec, (row_prompts.shape[1], batch.grid.shape[1])
     texts = _rows(backbone, batch)
     x = jnp.concatenate([row_prompts, texts], axis=1)
-    own = backbone.layer_inputs(row_prompts, None)
-    if own is not None:
+    own = None
+    if spec.per_layer:
         tokens = jnp.take(batch.tokens, batch.grid, mode="fill", fill_value=0)
-        own = jnp.concatenate([own, backbone.layer_inputs(texts, tokens)], axis=1)
+        both = (backbone.layer_inputs(*pair) for pair in ((row_prompts, None), (texts, tokens)))
+        own = jnp.concatenate([part for part in both if part is not None], axis=1)
     positions = jnp.arange(x.shape[1])[None]
     labels = length + batch.cells[batch.positions] % width
     x = entered(spec, values(backbone.ends), x, positions)

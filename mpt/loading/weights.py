@@ -166,11 +166,12 @@ def _sources(
         index: tuple[int, ...] = tuple(map(int, match.groups())) if match else ()
         stack = paths[0].split(".")[0] if paths else ""
         if stack in places:
-            if index[0] >= len(places[stack]):
+            layer, *rest = list(index)
+            if layer >= len(places[stack]):
                 faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
                 continue
-            kind, place = places[stack][index[0]]
-            paths, index = [f"{kind}.{path.partition('.')[2]}" for path in paths], (place, *index[1:])
+            kind, place = places[stack][layer]
+            paths, index = [f"{kind}.{path.partition('.')[2]}" for path in paths], (place, *rest)
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
         elif index and any(i >= count for i, count in zip(index, targets[paths[0]].shape)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class KVCache(NamedTuple):
         positions: the position of each slot; ``NOWHERE`` where it is empty.
     """
 
-    kv: KV | dict[str, KV]
+    kv: Any  # a KV, or a dict of them
     positions: Int[Array, "#B S"]
 
     def concat(self, later: KVCache) -> KVCache:
@@ -81,9 +81,11 @@ class KVCache(NamedTuple):
 
     def updated(self, new: KVCache, slot: Int[Array, ""]) -> KVCache:
         """This cache with ``new`` in the slots from ``slot`` on."""
-        kv = jax.tree.map(
-            lambda *parts: jax.lax.dynamic_update_slice_in_dim(*parts, slot, axis=2), self.kv, new.kv
-        )
+
+        def written(old: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=2)
+
+        kv = jax.tree.map(written, self.kv, new.kv)
         positions = jax.lax.dynamic_update_slice_in_dim(self.positions, new.positions, slot, axis=1)
         return KVCache(kv, positions)
 

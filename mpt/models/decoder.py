@@ -266,10 +266,11 @@ class Decoder(nnx.Module):
         """
         prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
-        together = Together(Texts.of(batch), batch.prompt_index, *prompts.shape[:2], prefix_length)
+        count, length = prompts.shape[:2]
+        together = Together(Texts.of(batch), batch.prompt_index, count, length, prefix_length)
         vectors = prompts.astype(self.dtype).reshape(together.prompt_tokens, self.spec.d_model)
-        if own is not None:
-            own = jnp.concatenate([self.layer_inputs(vectors, None), own])
+        if own is not None and (of_vectors := self.layer_inputs(vectors, None)) is not None:
+            own = jnp.concatenate([of_vectors, own])
         span, past = (layer, self.spec.layers), {"layers": prefix_kv} if prefix_kv else {}
         x, kept = self._run_layers(
             jnp.concatenate([vectors, text.astype(self.dtype)]),
@@ -283,7 +284,7 @@ class Decoder(nnx.Module):
         prompt_kv, text_kv = ({kind: both[i] for kind, both in memories.kv.items()} for i in (0, 1))
         if prefix_kv:
             prompt_kv["layers"] = prefix_kv.concat(prompt_kv["layers"])
-        prompt = KVCache(prompt_kv, jnp.tile(together.prompt_at, (together.count, 1)))
+        prompt = KVCache(prompt_kv, jnp.tile(together.prompt_at, (count, 1)))
         # Tokens decoded later must not attend to the padding behind a short text.
         text_at = jnp.where(batch.filled, together.text_at, NOWHERE)
         return x[together.prompt_tokens :], prompt, KVCache(text_kv, text_at), memories.deltas

@@ -89,6 +89,7 @@ def block(
     h = by_tensor(mlp(spec, w, x), "embed")
     x = added(spec, x, norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h)
     if spec.per_layer:
+        assert given.own is not None
         x = with_layer_input(spec, w, x, given.own)
     return (x * w["layer_scale"].astype(x.dtype) if spec.layer_scale else x), kept, kv
 
@@ -137,7 +138,7 @@ def attention_mixer(
 
 
 def delta_mixer(
-    spec: DecoderSpec, w: Layer, h: Float[Array, "*rows D"], angles: None, mixing: Mixing, given: Given
+    spec: DecoderSpec, w: Layer, h: Float[Array, "*rows D"], _: Angles | None, mixing: Mixing, given: Given
 ) -> tuple[Float[Array, "*rows N H"], Any, None]:
     """The gated delta rule of a layer, in front of its last matrix; and what is kept."""
     qkv = QKV(*(linear(w, name, h) for name in ("q", "k", "v")))

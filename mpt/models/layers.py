@@ -253,11 +253,11 @@ class Routing(NamedTuple):
     """How a router chooses among experts.
 
     Attributes:
-        count: how many experts a token has.
+        chosen: how many experts a token has.
         weighed: the probabilities of the chosen ones are divided by their sum.
     """
 
-    count: int
+    chosen: int
     weighed: bool
 
 

@@ -166,10 +166,11 @@ def gemma4(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
         for kind, mode in zip(config.layer_types, config.kv_sharing_modes)
     ]
     wide = 2 if config.use_double_wide_mlp else 1
+    configs: Any = config.per_layer_config
 
     def of_type(kind: str) -> DecoderSpec:
         return replace(
-            llama(config.per_layer_config[f"{kind}_attention"], tensors),
+            llama(configs[f"{kind}_attention"], tensors),
             qk_norm="head",
             value_norm=True,
             post_norms=True,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import take_rows
-from mpt.models.layers import ACTIVATIONS, Layer
+from mpt.models.layers import ClampedSwiGLU, Layer, activated
 
 CHUNK = 64  # positions
 
@@ -63,7 +63,7 @@ class DeltaState(NamedTuple):
 
 def read_rows(
     w: Layer,
-    activation: str,
+    activation: str | ClampedSwiGLU,
     inputs: Inputs,
     before: DeltaState | None = None,
     lengths: Int[Array, " B"] | None = None,
@@ -93,11 +93,11 @@ def read_rows(
     q = q * q.shape[-1] ** -0.5
     decay, beta = (part.astype(jnp.float32) for part in (inputs.decay, inputs.beta))
     # From here on heads stand before positions.
-    parts = [jnp.moveaxis(part, 1, 2) for part in (q, k, v, decay, beta)]
+    q, k, v, decay, beta = (jnp.moveaxis(part, 1, 2) for part in (q, k, v, decay, beta))
     if seen is None:
-        out, memory = _in_chunks(*parts, before.memory)
+        out, memory = _in_chunks(q, k, v, decay, beta, before.memory)
     else:
-        out, memory = _chunk(before.memory, *parts, seen[:, None])
+        out, memory = _chunk(before.memory, q, k, v, decay, beta, seen[:, None])
     ends = jnp.full(rows, length) if lengths is None else lengths
     tail = jax.tree.map(functools.partial(_last, ends=ends), before.tail, inputs.qkv)
     return jnp.moveaxis(out, 1, 2).astype(inputs.qkv.v.dtype), DeltaState(memory, tail)
@@ -119,7 +119,7 @@ def _convolved(
     kernel: Float[Array, "K H taps"],
     x: Float[Array, "B T K H"],
     tail: Float[Array, "B R K H"],
-    activation: str,
+    activation: str | ClampedSwiGLU,
     seen: Bool[Array, "B T T"] | None,
     columns: Int[Array, "#B T"] | None,
 ) -> Float[Array, "B T K H"]:
@@ -135,7 +135,7 @@ def _convolved(
             assert columns is not None
             earlier = _ancestors(whole, seen, columns, distance)
         total = total + earlier * kernel[..., reach - distance]
-    return ACTIVATIONS[activation](total)
+    return activated(activation, None, total)
 
 
 def _ancestors(
@@ -179,7 +179,8 @@ def _in_chunks(
         return jnp.moveaxis(x.reshape(*x.shape[:2], count, size, *x.shape[3:]), 2, 0)
 
     def step(memory: Float[Array, "B N H H"], parts: tuple[Array, ...]):
-        out, memory = _chunk(memory, *parts, past)
+        q, k, v, decay, beta = parts
+        out, memory = _chunk(memory, q, k, v, decay, beta, past)
         return memory, out
 
     if count == 1:

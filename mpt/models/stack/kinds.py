@@ -23,7 +23,7 @@ class Run(NamedTuple):
     number: int
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many layers they are."""
         return self.last - self.first
 
@@ -42,11 +42,11 @@ class Cycle(NamedTuple):
     @property
     def layers(self) -> int:
         """Layers of a round."""
-        return sum(run.count for run in self.runs)
+        return sum(run.size for run in self.runs)
 
     def of_kind(self, kind: str) -> int:
         """Layers of a kind in a round."""
-        return sum(run.count for run in self.runs if run.kind == kind)
+        return sum(run.size for run in self.runs if run.kind == kind)
 
 
 def places(kinds: Sequence[str]) -> list[tuple[str, int]]:
@@ -90,7 +90,7 @@ def cycles(found: list[Run]) -> list[Cycle]:
 
 def _cycle(found: list[Run], size: int) -> Cycle:
     """The cycle of the first ``size`` runs; if they do not come again, of the first one alone."""
-    shapes = [(run.kind, run.count) for run in found]
+    shapes = [(run.kind, run.size) for run in found]
     rounds = 1
     while shapes[size * rounds : size * (rounds + 1)] == shapes[:size]:
         rounds += 1

@@ -83,21 +83,21 @@ class Together(NamedTuple):
     Attributes:
         texts: the texts.
         prompt_index: the index of each row's prompt.
-        count: number of prompts.
+        prompts: number of prompts.
         length: vectors of each.
         prefix: positions in front of each.
     """
 
     texts: Texts
     prompt_index: Int[Array, " B"]
-    count: int
+    prompts: int
     length: int
     prefix: int
 
     @property
     def prompt_tokens(self) -> int:
         """Number of vectors of all prompts."""
-        return self.count * self.length
+        return self.prompts * self.length
 
     @property
     def prompt_at(self) -> Int[Array, "1 S"]:
@@ -112,12 +112,12 @@ class Together(NamedTuple):
     @property
     def positions(self) -> Int[Array, " S"]:
         """The position of each element in its row."""
-        vectors = jnp.tile(self.prompt_at[0, self.prefix :], self.count)
+        vectors = jnp.tile(self.prompt_at[0, self.prefix :], self.prompts)
         return jnp.concatenate([vectors, self.prefix + self.length + self.texts.places.of_tokens])
 
     def split(self, flat: Float[Array, "S ..."]) -> tuple[Float[Array, "J P ..."], Float[Array, "B T ..."]]:
         """The prompts, and the texts with one row to a line."""
-        prompt = flat[: self.prompt_tokens].reshape(self.count, self.length, *flat.shape[1:])
+        prompt = flat[: self.prompt_tokens].reshape(self.prompts, self.length, *flat.shape[1:])
         return prompt, self.texts.to_grid(flat[self.prompt_tokens :])
 
     def joined(self, prompt: Float[Array, "J P ..."], text: Float[Array, "N ..."]) -> Float[Array, "S ..."]:
@@ -172,7 +172,7 @@ class Together(NamedTuple):
         scale, cap, sinks = scoring
         causal = texts.places.seen is None and not (spec.windows or cap or spec.sinks)
         fused = fused_by(kernel, dtype, spec.head_dim) if causal else None
-        if self.count == 1 and self.prompt_at.size and not fused:
+        if self.prompts == 1 and self.prompt_at.size and not fused:
             # All texts attend to the one prompt in a single product, and to themselves row by row.
             to_text = attend_partially(q, text, texts.places.mask(window), scale, cap)
             at = self.positions[None, self.prompt_tokens :]

@@ -116,8 +116,8 @@ class _Passage(NamedTuple):
             return x, (kept, kv if lends else None)
 
         start = run.first - self.first[run.kind] + skipped
-        past = jax.tree.map(partial(_cut, start, run.count), self.past.get(run.kind))
-        own = jax.tree.map(partial(_cut, run.number + below, run.count), self.by_layer)
+        past = jax.tree.map(partial(_cut, start, run.size), self.past.get(run.kind))
+        own = jax.tree.map(partial(_cut, run.number + below, run.size), self.by_layer)
         layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
         return jax.lax.scan(layer, x, (stacked, past, own))
 
