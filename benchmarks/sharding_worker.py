@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,34 @@ _GPT_OSS = {
     "biases": ("q", "k", "v", "out", "router", "gate", "up", "down"),
 }
 _GPT2 = {"positions": 64, "norm": "layer", "gated": False, "activation": "gelu_new"}
+
+
+def _qwen3_5() -> DecoderSpec:
+    """Heads of several numbers and widths; the delta rule's keys are fewer than the devices."""
+    sizes = {"layers": 4, "ropes": (Rope(theta=100.0),) * 4, "norm_eps": 0.05}  # else norms show rounding
+    attention = DecoderSpec(**_DECODER | sizes, out_gate=True)
+    delta = replace(attention, heads=16, kv_heads=2, head_dim=6, ropes=(), taps=3, out_gate=False)
+    kinds = ["delta", "attention"] * 2
+    return attention.of_several_kinds(kinds, {"attention": attention, "delta": delta})
+
+
+def _gemma4() -> DecoderSpec:
+    """Two kinds of heads, layers that read others' keys and values, and inputs of each layer's own."""
+    sizes = {"layers": 4, "ropes": (Rope(theta=100.0),) * 4, "head_dim": 6, "kv_heads": 1, "norm_eps": 0.05}
+    full = DecoderSpec(
+        **_DECODER | sizes,
+        **{"qk_norm": "head", "value_norm": True, "post_norms": True, "attention_scale": 0.3},
+        **{"per_layer": 4, "per_layer_vocab": VOCAB, "layer_scale": True},
+    )
+    sliding = replace(full, head_dim=4, kv_heads=2, windows=(3,) * 4)
+    specs = {"sliding": sliding, "full": replace(full, keys_as_values=True)}
+    specs["full_shared"] = replace(full, shares="full", d_ff=2 * full.d_ff)
+    return full.of_several_kinds(["sliding", "full", "sliding", "full_shared"], specs)
+
+
 SPECS = {
+    "gemma4": _gemma4(),
+    "qwen3_5": _qwen3_5(),
     "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),
     "umt5": T5Spec(**_T5, activation="relu", gated=False, bias_everywhere=True, tied=True),
     "llama": DecoderSpec(**_DECODER | {"heads": 24, "kv_heads": 3}),

@@ -24,10 +24,19 @@ AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # the axes that split the rows of a batch
 
 # Maps each logical axis to the mesh axis that splits it; logical axes that are missing here are replicated.
-RULES = {"embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
+RULES = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "dense_mlp": "tensor",
+    "vocab": "tensor",
+    "per_layer_vocab": "tensor",
+    "per_layer_row": "fsdp",
+}
 
 # If `tensor` does not divide these, it is an error, as it would save next to nothing; others are replicated.
-MUST_DIVIDE = ("heads", "mlp")
+MUST_DIVIDE = ("heads", "mlp", "dense_mlp")
 
 Tree = TypeVar("Tree")
 

@@ -16,8 +16,12 @@ from jaxtyping import Array, Bool, Float
 from mpt.models.attention import KV, attend, visible
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
-from mpt.models.decoder_layer import block, entered
+from mpt.models.decoder_layer import Mixing, entered
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import Layer, feed_forward, linear, rms_norm, values
+from mpt.models.stack.delta_rule import Inputs, read_rows
+from mpt.models.stack.kinds import places
+from mpt.models.stack.run import run_layers
 from mpt.models.t5 import T5
 from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
 from mpt.types import Batch
@@ -53,28 +57,31 @@ def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: F
 
 def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
     spec, (length, width) = backbone.spec, (row_prompts.shape[1], batch.grid.shape[1])
-    x = jnp.concatenate([row_prompts, _rows(backbone, batch)], axis=1)
+    texts = _rows(backbone, batch)
+    x = jnp.concatenate([row_prompts, texts], axis=1)
+    own = None
+    if spec.per_layer:
+        tokens = jnp.take(batch.tokens, batch.grid, mode="fill", fill_value=0)
+        both = (backbone.layer_inputs(*pair) for pair in ((row_prompts, None), (texts, tokens)))
+        own = jnp.concatenate([part for part in both if part is not None], axis=1)
     positions = jnp.arange(x.shape[1])[None]
     labels = length + batch.cells[batch.positions] % width
     x = entered(spec, values(backbone.ends), x, positions)
-    angles = spec.angles(positions)
 
-    def layer(x: Float[Array, "B S D"], w: Layer):
-        mass_of_layer: LayerMass = {}
-        scoring = spec.scoring(w)
+    def attend_and_record(part: DecoderSpec, w: Layer, _: None, q: Float[Array, "B S N H"], kv: KV):
+        scoring = part.scoring(w)
+        label_queries = jnp.take_along_axis(q, labels[..., None, None], axis=1)
+        weights = attention_weights(label_queries, kv.k, visible(labels, positions, w["window"]), *scoring)
+        mass = mean_mass(weights[..., :length], batch.labelled)
+        return attend(q, kv, visible(positions, positions, w["window"]), *scoring), mass
 
-        def attend_and_record(q: Float[Array, "B S N H"], kv: KV) -> Float[Array, "B S N H"]:
-            label_queries = jnp.take_along_axis(q, labels[..., None, None], axis=1)
-            weights = attention_weights(
-                label_queries, kv.k, visible(labels, positions, w["window"]), *scoring
-            )
-            mass_of_layer["labels"] = mean_mass(weights[..., :length], batch.labelled)
-            return attend(q, kv, visible(positions, positions, w["window"]), *scoring)
+    def delta(part: DecoderSpec, w: Layer, _: None, inputs: Inputs):
+        return read_rows(w, part.activation, inputs)[0], None
 
-        x, _ = block(spec, w, x, jax.tree.map(lambda x: x[w["rope"]], angles), attend_and_record)
-        return x, mass_of_layer
-
-    return jax.lax.scan(layer, x, values(backbone.layers) | spec.layer_constants())[1]
+    mixing = Mixing(attend_and_record, delta)
+    _, mass = run_layers(spec, backbone.stacks, x, positions, mixing, {}, (0, spec.layers), own)
+    order = [mass[kind][place] for kind, place in places(spec.layer_kinds) if mass[kind] is not None]
+    return {"labels": jnp.stack(order)}
 
 
 def _encoder_decoder(backbone: T5, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:

@@ -16,6 +16,7 @@ from mpt.interop.peft_folder import Adapter, read_adapter
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.loading.known import known_as
 from mpt.methods.prefix import PrefixPrompt
+from mpt.models.backbone import prefix_shape
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import atomic_folder, write_atomic
@@ -97,8 +98,8 @@ def _check_fit(folder: Path, adapter: Adapter, pretrained: Pretrained) -> None:
 def _check_prefix(folder: Path, prompt: PrefixPrompt, pretrained: Pretrained) -> None:
     """Raises an error unless a prefix has the keys and values of the backbone's layers."""
     _, layers, _, heads, width = prompt.keys.shape
-    if (layers, heads, width) != pretrained.backbone.kv_shape:
-        ours = "{} layers of {} heads of width {}".format(*pretrained.backbone.kv_shape)
+    if (layers, heads, width) != (shape := prefix_shape(pretrained.backbone)):
+        ours = "{} layers of {} heads of width {}".format(*shape)
         raise UserError(
             f"{folder}: keys and values of {layers} layers of {heads} heads of width {width}, and "
             f"{pretrained.name} has {ours}; name the backbone that it was trained on"

@@ -7,6 +7,7 @@ refused by its name, so that no model is computed differently from how it was tr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ SIZES = frozenset(
         "num_experts",
         "num_local_experts",
         "num_experts_per_tok",
+        "top_k_experts",
+        "linear_conv_kernel_dim",
+        "linear_key_head_dim",
+        "linear_value_head_dim",
+        "linear_num_key_heads",
+        "linear_num_value_heads",
+        "vocab_size_per_layer_input",
     }
 )
 USED = SIZES | frozenset(
@@ -67,6 +75,11 @@ USED = SIZES | frozenset(
         "mlp_bias",
         "layer_types",
         "text_config",
+        "hidden_size_per_layer_input",
+        "attention_k_eq_v",
+        "num_kv_shared_layers",
+        "use_double_wide_mlp",
+        "enable_moe_block",
         "embedding_multiplier",
         "residual_multiplier",
         "attention_multiplier",
@@ -119,8 +132,14 @@ HARMLESS = frozenset(
         "use_sliding_window",
         "max_window_layers",
         "no_rope_layer_interval",  # in `no_rope_layers`, likewise
-        # What reads images.
+        # What reads images and sounds.
         "vision_config",
+        "audio_config",
+        "boi_token_id",
+        "eoi_token_id",
+        "boa_token_id",
+        "eoa_token_index",
+        "audio_token_id",
         "mm_tokens_per_image",
         "boi_token_index",
         "eoi_token_index",
@@ -143,14 +162,28 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "scale_attn_weights": (True,),
-    "use_bidirectional_attention": (False, None),
+    "use_bidirectional_attention": (False, None, "vision"),  # the last one is of images alone
 }
+# By type of model, the fields in which its layers may differ.
+DIFFERING = {"gemma4_text": frozenset({"head_dim", "num_key_value_heads"})}
 LARGEST = 2**20  # a size beyond it is a fault of the file: the largest vocabularies have a quarter of that
 
 
 def declared(config: PreTrainedConfig) -> dict[str, Any]:
     """The fields that a config's class has, with their defaults; nobody reads what else a file holds."""
     return {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+
+
+def _layers(config: PreTrainedConfig, where: Path) -> list[PreTrainedConfig]:
+    """The configs of layers that differ; of a config whose layers do not, itself."""
+    if not getattr(config, "is_heterogeneous", False):
+        return [config]
+    differing = {name for layer in config.to_dict().get("per_layer_config", {}).values() for name in layer}
+    if differing - DIFFERING.get(config.model_type, frozenset()):
+        raise UserError(
+            f"{where}: per_layer_config makes layers differ, which mpt does not compute; take another model"
+        )
+    return list(config.per_layer_config)
 
 
 def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
@@ -162,15 +195,14 @@ def refuse_unknown(config: PreTrainedConfig, where: Path) -> None:
     Raises:
         UserError: a field has a value that mpt does not compute with; the error names it.
     """
-    if getattr(config, "is_heterogeneous", False):  # first: the other fields of such a config cannot be read
-        raise UserError(
-            f"{where}: per_layer_config makes layers differ, which mpt does not compute; take another model"
-        )
+    layers = _layers(config, where)
     fields = declared(config)
-    for name in sorted(fields.keys() | FIXED.keys()):
-        value = getattr(config, name, fields.get(name))
+    # Its own fields first: some set others, of all configs, that the file does not have.
+    names = sorted(fields.keys() | FIXED.keys(), key=lambda name: (name not in fields, name))
+    for name, layer in itertools.product(names, layers):
+        value = getattr(layer, name, fields.get(name))
         if name in FIXED:
-            if hasattr(config, name) and value not in FIXED[name]:
+            if hasattr(layer, name) and value not in FIXED[name]:
                 raise UserError(
                     f"{where}: {name} is {value!r}, and mpt computes with {FIXED[name][0]!r} only; "
                     "take another model"

@@ -32,7 +32,9 @@ from mpt.loading.weights import Shardings, Table, Tensors, load_weights
 from mpt.models.attention import KERNELS
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.quantize import quantize
+from mpt.models.stack.kinds import places
 from mpt.models.t5 import T5
 from mpt.sharding import weight_shardings
 from mpt.system.assets import cache_dir
@@ -126,10 +128,13 @@ def read_backbone(
     def module() -> Decoder | T5:
         return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
 
-    table: Table = family.table_of(names) | dict.fromkeys(copies)
-    shardings = shardings or weight_shardings()
-    abstract, sizes = nnx.eval_shape(module), {"h": spec.head_dim, "f": spec.d_ff}
-    backbone = load_weights(abstract, tensors, table, sizes, where, shardings)
+    table: Table = family.table_of(names) | dict.fromkeys(copies | family.not_needed(spec, names))
+    sizes = {
+        name: {"h": part.head_dim, "f": part.d_ff, "a": part.heads} for name, part in spec.stacks.items()
+    }
+    layers = {"layers": places(spec.kinds)} if isinstance(spec, DecoderSpec) and spec.kinds else {}
+    abstract, shardings = nnx.eval_shape(module), shardings or weight_shardings()
+    backbone = load_weights(abstract, tensors, table, sizes, where, shardings, layers)
     backbone.kernel = KERNELS.get(jax.default_backend(), "plain")
     return backbone
 

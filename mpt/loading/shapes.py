@@ -104,6 +104,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     ),
     "gpt-oss-20b": _gpt_oss(24, 32),
     "gpt-oss-120b": _gpt_oss(36, 128),
+    "Qwen3.5-9B": {"model_type": "qwen3_5_text", "tie_word_embeddings": False},
     "gemma3-270m": {
         "model_type": "gemma3_text",
         "vocab_size": 262144,

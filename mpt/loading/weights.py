@@ -30,6 +30,9 @@ Model = TypeVar("Model", bound=nnx.Module)
 # as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
+# Of a stack that the table names, each layer's stack and its place there, where layers are of several kinds.
+Places = Mapping[str, Sequence[tuple[str, int]]]
+
 # A function from a weight's logical axes and shape to its sharding.
 Shardings = Callable[[tuple[str, ...], tuple[int, ...]], jax.sharding.Sharding]
 
@@ -71,9 +74,10 @@ def load_weights(
     model: Model,
     tensors: Tensors,
     table: Table,
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, Mapping[str, int]],
     where: Path,
     shardings: Shardings | None = None,
+    places: Places | None = None,
 ) -> Model:
     """Fills an abstract model from a checkpoint.
 
@@ -81,9 +85,10 @@ def load_weights(
         model: a model whose weights have only shapes (``nnx.eval_shape``).
         tensors: the checkpoint.
         table: maps the names of the checkpoint to those of the model.
-        sizes: the lengths of axes that the patterns of the table need.
+        sizes: the lengths of axes that the patterns of the table need, for each stack of layers.
         where: the file or folder, for error messages.
         shardings: gives the sharding of each weight; None for the default device.
+        places: where the layers of a stack of the table are, if not all in one stack of that name.
 
     Raises:
         UserError: tensors are missing, left over, of the wrong shape or not finite; the error names them and
@@ -91,8 +96,9 @@ def load_weights(
     """
     graph, state = nnx.split(model)
     targets = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
-    sources, faults = _sources(tensors, table, targets)
-    faults += _missing(sources, table, targets) + _misshapen(sources, tensors, targets, sizes)
+    places = places or {}
+    sources, faults = _sources(tensors, table, targets, places)
+    faults += _missing(sources, table, targets, places) + _misshapen(sources, tensors, targets, sizes)
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise UserError(f"{where}: {'; '.join(faults[:8])}{more}")
@@ -101,7 +107,7 @@ def load_weights(
         sharding = shardings(leaf.axes, leaf.shape) if shardings else None
         value = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
         for index, (name, layout, part) in sources[target].items():
-            lengths = tuple(_lengths(layout, sizes).items())
+            lengths = tuple(_lengths(layout, target, sizes).items())
             value = _write(value, tensors[name], index, layout, lengths, part, sharding)
             value.block_until_ready()  # else tensors are read faster than written, and fill the memory
         if not _is_finite(value):
@@ -142,13 +148,15 @@ def _write(
 
 
 def _sources(
-    tensors: Tensors, table: Table, targets: Mapping[str, nnx.Variable]
+    tensors: Tensors, table: Table, targets: Mapping[str, nnx.Variable], places: Places
 ) -> tuple[Sources, list[str]]:
     """The sources of each target, and an error text for each tensor that does not fit."""
     patterns = [(re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")), to) for name, to in table.items()]
     sources: Sources = {target: {} for target in targets}
     faults = []
     for name in tensors:
+        if table.get(name, "") is None:  # this one, though a pattern fits it
+            continue
         match, to = next(
             ((m, to) for pattern, to in patterns if (m := pattern.fullmatch(name))), (None, None)
         )
@@ -156,6 +164,14 @@ def _sources(
             continue
         paths, layout = (to[0].split(), to[1]) if to else ([], "")
         index: tuple[int, ...] = tuple(map(int, match.groups())) if match else ()
+        stack = paths[0].split(".")[0] if paths else ""
+        if stack in places:
+            layer, *rest = list(index)
+            if layer >= len(places[stack]):
+                faults.append(f"'{name}' in {tensors.file(name).name} is of a layer beyond the config's")
+                continue
+            kind, place = places[stack][layer]
+            paths, index = [f"{kind}.{path.partition('.')[2]}" for path in paths], (place, *rest)
         if not paths or not all(path in targets for path in paths):
             faults.append(f"'{name}' in {tensors.file(name).name} has no place in the model")
         elif index and any(i >= count for i, count in zip(index, targets[paths[0]].shape)):
@@ -180,21 +196,30 @@ def _parts(layout: str, shapes: Sequence[tuple[int, ...]]) -> list[Part | None]:
     return [Part(axis, first, last) for first, last in itertools.pairwise(ends)]
 
 
-def _missing(sources: Sources, table: Table, targets: Mapping[str, nnx.Variable]) -> list[str]:
-    names: dict[str, list[str]] = {path: [] for path in targets}
+def _missing(
+    sources: Sources, table: Table, targets: Mapping[str, nnx.Variable], places: Places
+) -> list[str]:
+    names: dict[str, list[str]] = {}
     for name, to in table.items():
         for path in to[0].split() if to else ():
-            names.setdefault(path, []).append(name)
+            stack, _, weight = path.partition(".")
+            for kind in dict(places[stack]) if stack in places else [stack]:
+                names.setdefault(f"{kind}.{weight}", []).append(name)
+    number = {place: i for layers in places.values() for i, place in enumerate(layers)}
     absent = {}  # a fused tensor is missed by several targets
     for path, leaf in targets.items():
         for index in np.ndindex(leaf.shape[: names[path][0].count("{}")]):
             if index not in sources[path]:
-                absent[" or ".join(f"'{name.format(*index)}'" for name in names[path])] = True
+                own = (number.get((path.partition(".")[0], index[0]), index[0]), *index[1:]) if index else ()
+                absent[" or ".join(f"'{name.format(*own)}'" for name in names[path])] = True
     return [f"{name} is missing" for name in absent]
 
 
 def _misshapen(
-    sources: Sources, tensors: Tensors, targets: Mapping[str, nnx.Variable], sizes: Mapping[str, int]
+    sources: Sources,
+    tensors: Tensors,
+    targets: Mapping[str, nnx.Variable],
+    sizes: Mapping[str, Mapping[str, int]],
 ) -> list[str]:
     """An error text for each tensor whose shape is not that of the weights which it fills together."""
     faults, whole = {}, _together(sources)
@@ -206,7 +231,7 @@ def _misshapen(
             shape = tensors.shape(name)
             stand_in = np.broadcast_to(np.int8(0), shape)
             try:
-                arranged = rearrange(stand_in, layout, **_lengths(layout, sizes)).shape
+                arranged = rearrange(stand_in, layout, **_lengths(layout, target, sizes)).shape
             except EinopsError:
                 arranged = None
             if arranged != expected:
@@ -227,6 +252,7 @@ def _together(sources: Sources) -> dict[str, int]:
     return found
 
 
-def _lengths(layout: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sizes of those axes that a pattern names."""
-    return {name: size for name, size in sizes.items() if re.search(rf"\b{name}\b", layout)}
+def _lengths(layout: str, target: str, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The sizes, in the stack of a target, of those axes that a pattern names."""
+    own = sizes.get(target.partition(".")[0], {})
+    return {name: size for name, size in own.items() if re.search(rf"\b{name}\b", layout)}

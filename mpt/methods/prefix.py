@@ -27,7 +27,7 @@ from mpt.methods.examples import in_context
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.attention import KV
-from mpt.models.backbone import Backbone
+from mpt.models.backbone import Backbone, prefix_shape
 from mpt.models.decoder import Decoder
 from mpt.prompts.initial import check_layer, states
 from mpt.prompts.prefix import Prefix
@@ -64,7 +64,8 @@ class PrefixPrompt(nnx.Module):
         The prompts enter before ``layer``.
 
         Raises:
-            UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values.
+            UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values, or has
+                layers of several kinds.
         """
         return cls(*keys_and_values(backbone, vectors, layer), layer=layer)
 
@@ -84,7 +85,7 @@ class PrefixPrompt(nnx.Module):
         cls, backbone: Backbone, prompts: int, length: int, key: Array, scale: float = 0.02, layer: int = 0
     ) -> PrefixPrompt:
         """Prefixes of normally distributed keys and values with the standard deviation ``scale``."""
-        layers, heads, width = backbone.kv_shape
+        layers, heads, width = prefix_shape(backbone)
         shape = (prompts, layers - layer, length, heads, width)
         keys, values = (scale * jax.random.normal(part, shape) for part in jax.random.split(key))
         return cls(keys, values, layer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,47 +44,61 @@ class KV(NamedTuple):
 
     def take_rows(self, index: Int[Array, " B"]) -> KV:
         """The keys and values [..., B, S, K, H] of the rows that ``index`` names."""
-        # A product with a one-hot matrix is exact, and the gradient of indexing would loop over the rows.
-        one = jax.nn.one_hot(index, self.k.shape[-4], dtype=self.k.dtype)
-        return KV(*(jnp.einsum("bj,...jpkh->...bpkh", one, part, precision="highest") for part in self))
+        return KV(*(take_rows(part, index, axis=-4) for part in self))
 
 
 class KVCache(NamedTuple):
-    """The KV cache of a stack of layers.
+    """The KV cache of a stack of layers, or of several stacks by name.
 
     Attributes:
         kv: every layer's keys and values, [layers, B, S, K, H].
         positions: the position of each slot; ``NOWHERE`` where it is empty.
     """
 
-    kv: KV
+    kv: Any  # a KV, or a dict of them
     positions: Int[Array, "#B S"]
 
     def concat(self, later: KVCache) -> KVCache:
         """The slots of this cache followed by those of a later one."""
-        return KVCache(self.kv.concat(later.kv), concat_positions(self.positions, later.positions))
+        kv = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), self.kv, later.kv)
+        return KVCache(kv, concat_positions(self.positions, later.positions))
 
     def take_rows(self, index: Int[Array, " B"]) -> KVCache:
         """The cache of the rows that ``index`` names."""
-        return KVCache(self.kv.take_rows(index), self.positions[index])
+        kv = jax.tree.map(lambda part: take_rows(part, index, axis=1), self.kv)
+        return KVCache(kv, self.positions[index])
 
-    def with_layers_below(self, kv: KV) -> KVCache:
-        """This cache with more layers below, which hold the last slots only: their first ones are zeros."""
-        missing = self.positions.shape[1] - kv.k.shape[-3]
-        padded = (jnp.pad(part, [(0, 0), (0, 0), (missing, 0), (0, 0), (0, 0)]) for part in kv)
-        return KVCache(KV(*map(jnp.concatenate, zip(padded, self.kv))), self.positions)
+    def with_slots_in_front(self, count: int) -> KVCache:
+        """This cache with ``count`` slots in front, which hold zeros."""
+        kv = jax.tree.map(lambda part: jnp.pad(part, _slots(count, 0)), self.kv)
+        return KVCache(kv, jnp.pad(self.positions, [(0, 0), (count, 0)]))
 
     def with_spare_slots(self, count: int) -> KVCache:
         """This cache with ``count`` empty slots at its end."""
-        kv = (jnp.pad(part, [(0, 0), (0, 0), (0, count), (0, 0), (0, 0)]) for part in self.kv)
+        kv = jax.tree.map(lambda part: jnp.pad(part, _slots(0, count)), self.kv)
         positions = jnp.pad(self.positions, [(0, 0), (0, count)], constant_values=NOWHERE)
-        return KVCache(KV(*kv), positions)
+        return KVCache(kv, positions)
 
     def updated(self, new: KVCache, slot: Int[Array, ""]) -> KVCache:
         """This cache with ``new`` in the slots from ``slot`` on."""
-        kv = (jax.lax.dynamic_update_slice_in_dim(*parts, slot, axis=2) for parts in zip(self.kv, new.kv))
+
+        def written(old: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=2)
+
+        kv = jax.tree.map(written, self.kv, new.kv)
         positions = jax.lax.dynamic_update_slice_in_dim(self.positions, new.positions, slot, axis=1)
-        return KVCache(KV(*kv), positions)
+        return KVCache(kv, positions)
+
+
+def _slots(before: int, behind: int) -> list[tuple[int, int]]:
+    return [(0, 0), (0, 0), (before, behind), (0, 0), (0, 0)]
+
+
+def take_rows(x: Float[Array, ...], index: Int[Array, " B"], axis: int) -> Float[Array, ...]:
+    """The rows of ``x`` along an axis that ``index`` names."""
+    # A product with a one-hot matrix is exact, and the gradient of indexing would loop over the rows.
+    one = jax.nn.one_hot(index, x.shape[axis], dtype=x.dtype)
+    return jnp.moveaxis(jnp.tensordot(one, x, (1, axis % x.ndim), precision="highest"), 0, axis % x.ndim)
 
 
 def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int[Array, "#B S+T"]:

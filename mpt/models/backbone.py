@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from mpt.errors import UserError
 from mpt.models.attention import KV, KVCache
 from mpt.models.layers import Weight
+from mpt.models.stack.delta_rule import DeltaState
 from mpt.types import Batch, Ids, Layout, Output
 
 
@@ -22,20 +23,25 @@ class DecodingState(NamedTuple):
         position: the position of each row's next token.
         slot: the slot of the cache that the next token goes to, the same for all rows.
         encoded: what an encoder-decoder has encoded of the inputs; None for a decoder.
-        first: the first position that each layer attends to; None where all attend to the prompt.
+        first: the first position that each layer attends to, by kind; None where all attend to the prompt.
+        deltas: the states of layers with the delta rule, by kind, with a leading axis of layers.
     """
 
     cache: KVCache
     position: Int[Array, " B"]
     slot: Int[Array, ""]
     encoded: Any = None
-    first: Int[Array, " layers"] | None = None
+    first: dict[str, Int[Array, " layers"]] | None = None
+    deltas: dict[str, DeltaState] = {}  # noqa: RUF012, never changed
 
     def take_rows(self, index: Int[Array, " B"]) -> DecodingState:
         """The state of the rows that ``index`` names."""
         encoded = None if self.encoded is None else self.encoded.take_rows(index)
-        return DecodingState(
-            self.cache.take_rows(index), self.position[index], self.slot, encoded, self.first
+        return self._replace(
+            cache=self.cache.take_rows(index),
+            position=self.position[index],
+            encoded=encoded,
+            deltas={kind: delta.take_rows(index, axis=1) for kind, delta in self.deltas.items()},
         )
 
 
@@ -61,6 +67,20 @@ def check_positions(backbone: Backbone, prompt: int, max_length: int, targets: I
         )
 
 
+def prefix_shape(backbone: Backbone) -> tuple[int, int, int]:
+    """The shape of a prefix of keys and values; see ``Backbone.kv_shape``.
+
+    Raises:
+        UserError: there is none that all layers could have.
+    """
+    if (shape := backbone.kv_shape) is None:
+        raise UserError(
+            "prefix tuning: this model's layers are of several kinds, and have no keys and values of one "
+            "shape; take another method"
+        )
+    return shape
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen language model: prompts and texts in, logits and hidden states out.
@@ -79,8 +99,9 @@ class Backbone(Protocol):
         ...
 
     @property
-    def kv_shape(self) -> tuple[int, int, int]:
-        """The number of decoding layers, and the number and width of the key and value heads in each."""
+    def kv_shape(self) -> tuple[int, int, int] | None:
+        """The number of decoding layers, and the number and width of the key and value heads in each; None
+        where layers are of several kinds, which have not all keys and values of one shape."""
         ...
 
     @property
@@ -91,7 +112,7 @@ class Backbone(Protocol):
 
     @property
     def depth(self) -> int:
-        """The number of layers in the stack that a prompt's vectors enter."""
+        """The number of layers that a prompt's vectors may enter before, from the first of their stack on."""
         ...
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:

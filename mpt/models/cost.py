@@ -11,6 +11,9 @@ of a batch of J prompts of P vectors, B rows of S tokens and L labels takes::
                       cross = 2·W_cross·Σ (P + S) + 4·layers·heads·head_dim·Σ L·(P + S), or
                               2·W_cross·Σ L       + 4·layers·heads·D·Σ L·(P + S), the lesser
 
+A layer with the gated delta rule reads no pairs: it takes 6·heads·head_dim² per token, to read what its
+memory has for a key, to write, and to read for a query.
+
 W_cross are the decoder's maps from the encoder's output to keys and values, W_dec its other weights. Where
 few tokens are decoded, the queries and the attended states go through W_cross instead of the encoder's
 output. A decoder runs each of the J prompts once; an encoder runs a prompt in front of each row. In the
@@ -36,6 +39,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.t5 import T5
 
 
@@ -102,21 +106,29 @@ def _decoder(
     labels: Sequence[float],
     layer: int,
 ) -> Cost:
-    spec, weights = backbone.spec, _active(backbone) / backbone.spec.layers
-    tokens = prompts * length + sum(texts)
+    spec, tokens = backbone.spec, prompts * length + sum(texts)
     pairs = sum(n * (n + 1) / 2 + n * length for n in texts) + prompts * length * (length + 1) / 2
-    above, pair = spec.layers - layer, 4 * spec.heads * spec.head_dim
     alone = sum(n * (n + 1) / 2 for n in texts)
-    return Cost(
-        2 * above * weights * tokens + 2 * spec.vocab * spec.d_model * sum(labels),
-        above * pair * pairs,
-        layer * (2 * weights * sum(texts) + pair * alone),
-    )
+    matrices = 2 * spec.vocab * spec.d_model * sum(labels)
+    attention = below = 0.0
+    for kind, part in spec.stacks.items():
+        weights = _active(part, backbone.stacks[kind]) / part.layers
+        lower = spec.layer_kinds[:layer].count(kind)
+        matrices += 2 * (part.layers - lower) * weights * tokens
+        attention += (part.layers - lower) * _mixing(part, tokens, pairs)
+        below += lower * (2 * weights * sum(texts) + _mixing(part, sum(texts), alone))
+    return Cost(matrices, attention, below)
 
 
-def _active(backbone: Decoder) -> float:
-    """The weights of the layers that a token meets: of experts, those that its router chooses."""
-    spec, layers = backbone.spec, backbone.layers
+def _mixing(spec: DecoderSpec, tokens: float, pairs: float) -> float:
+    """The FLOPs by which the tokens of one layer read one another."""
+    if spec.taps:
+        return tokens * spec.heads * 6 * spec.head_dim**2
+    return 4 * spec.heads * spec.head_dim * pairs
+
+
+def _active(spec: DecoderSpec, layers: nnx.Dict) -> float:
+    """The weights of a stack that a token meets: of experts, those that its router chooses."""
     experts = parameter_count({name: layers[name] for name in layers if name.startswith("expert_")})
     idle = experts * (1 - spec.experts_per_token / spec.experts) if spec.experts else 0
     return parameter_count(layers) - idle

@@ -10,7 +10,7 @@ A prompt may enter before a later layer: the layers below then run over the text
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,45 +19,29 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mpt.models.attention import (
-    KV,
-    NOWHERE,
-    Kernel,
-    KVCache,
-    PartialSoftmax,
-    attend,
-    attend_behind,
-    attend_partially,
-    concat_masks,
-    concat_positions,
-    fused_by,
-    gather,
-    merge,
-    visible,
-)
+from mpt.models.attention import KV, NOWHERE, Kernel, KVCache
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
-from mpt.models.decoder_layer import block, entered, norm, sharded_heads
+from mpt.models.decoder_layer import Mixing, entered, norm, sharded_heads
 from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import (
-    REMAT,
-    Layer,
     Weight,
     look_up,
     make_weights,
-    scan_over,
     score,
     score_tokens,
     shifted,
     unsharded,
-    values,
 )
-from mpt.models.text_places import TextPlaces, prompt_positions
+from mpt.models.stack.delta_rule import DeltaState
+from mpt.models.stack.memories import Memories
+from mpt.models.stack.mixings import Together, among_vectors, behind_cache, within_texts
+from mpt.models.stack.per_layer import layer_inputs
+from mpt.models.stack.run import run_layers
+from mpt.models.stack.texts import Texts
+from mpt.models.text_places import prompt_positions
 from mpt.sharding import kv_copies
 from mpt.types import Batch, Layout, Output
-
-# (queries, keys and values of the same positions, the layer's weights, its part of a cache) -> output.
-Attention = Callable[[Array, KV, Layer, Any], Array]
 
 
 class Decoder(nnx.Module):
@@ -89,7 +73,13 @@ class Decoder(nnx.Module):
         self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
         self.kernel: Kernel = "plain"
         self.ends = nnx.Dict(make_weights(spec.end_parts(), spec.sizes(), rngs, dtype))
-        self.layers = nnx.Dict(make_weights(spec.layer_parts(), spec.sizes(), rngs, dtype))
+        for kind, part in spec.stacks.items():
+            setattr(self, kind, nnx.Dict(make_weights(part.layer_parts(), part.sizes(), rngs, dtype)))
+
+    @property
+    def stacks(self) -> dict[str, nnx.Dict]:
+        """The weights of each kind of layers; where all are alike, of "layers"."""
+        return {kind: getattr(self, kind) for kind in self.spec.stacks}
 
     @property
     def embedding(self) -> Weight:
@@ -101,15 +91,31 @@ class Decoder(nnx.Module):
 
     @property
     def depth(self) -> int:
-        return self.spec.layers
+        """Above a layer that lends others its keys and values, a prompt would not be seen in these."""
+        lenders = {part.shares for part in self.spec.stacks.values() if part.shares}
+        return min((self._numbers(kind)[-1] + 1 for kind in lenders), default=self.spec.layers)
 
     @property
-    def kv_shape(self) -> tuple[int, int, int]:
+    def kv_shape(self) -> tuple[int, int, int] | None:
+        if self.spec.kinds:
+            return None
         return self.spec.layers, self.spec.kv_heads, self.spec.head_dim
 
     def embed(self, tokens: Int[Array, ...]) -> Float[Array, "... D"]:
         rows = look_up(unsharded(self.ends), "embedding", tokens).astype(self.dtype)
         return rows * jnp.asarray(self.spec.embed_scale, rows.dtype)
+
+    def layer_inputs(
+        self, x: Float[Array, "*rows D"], tokens: Int[Array, "*rows"] | None
+    ) -> Float[Array, "*rows layers W"] | None:
+        """What each layer has of its own of embeddings; None where layers have nothing.
+
+        Args:
+            tokens: those that ``x`` are the embeddings of; None: they are vectors of prompts.
+        """
+        if not self.spec.per_layer:
+            return None
+        return layer_inputs(self.spec, unsharded(self.ends), x, tokens)
 
     def logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """The logits of final hidden states, in float32."""
@@ -142,7 +148,8 @@ class Decoder(nnx.Module):
         text = batch.states if layer else None
         if text is None:
             text = self.lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
-        hidden, _, _ = self._run_batch(batch, text, prompts, prefix_kv, layer)
+        own = self.layer_inputs(shifted(self.embed(batch.tokens), shift), batch.tokens)
+        hidden, *_ = self._run_batch(batch, text, own, prompts, prefix_kv, layer)
         logits = self.logits(hidden[batch.positions[:, : batch.targets.shape[1]]])
         if batch.classes is None:
             return Output(logits, (hidden,))
@@ -160,37 +167,41 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs prompts and texts: each row's next-token logits, and a KV cache with ``spare_slots``."""
         states, below = self._lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
-        hidden, prompt, text = self._run_batch(batch, states, prompts, prefix_kv, layer)
+        own = self.layer_inputs(shifted(self.embed(batch.tokens), shift), batch.tokens)
+        hidden, prompt, text, deltas = self._run_batch(batch, states, own, prompts, prefix_kv, layer)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
         cache, length = prompt.take_rows(batch.prompt_index).concat(text), prompt.positions.shape[1]
         first = None
-        if below:
-            cache = cache.with_layers_below(below)
-            first = jnp.where(jnp.arange(self.spec.layers) < layer, length, 0)
+        if layer:
+            deltas = _stacked(below.deltas, deltas)
+            padded = KVCache(below.kv, text.positions).with_slots_in_front(length)
+            cache = cache._replace(kv=_stacked(padded.kv, cache.kv))
+            numbers = {kind: jnp.array(self._numbers(kind)) for kind in cache.kv}
+            first = {kind: jnp.where(number < layer, length, 0) for kind, number in numbers.items()}
         slot = jnp.asarray(cache.positions.shape[1], jnp.int32)
-        cache = cache.with_spare_slots(spare_slots)
-        return self.logits(hidden[last]), DecodingState(cache, length + lengths, slot, first=first)
+        state = DecodingState(
+            cache.with_spare_slots(spare_slots), length + lengths, slot, None, first, deltas
+        )
+        return self.logits(hidden[last]), state
 
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Runs one more token of each row; the logits of the next one, and the state behind it."""
         positions = state.position[:, None]
-        key_positions = concat_positions(state.cache.positions, positions)
-
-        def attention(q: Float[Array, "B 1 N H"], kv: KV, w: Layer, past: Any) -> Float[Array, "B 1 N H"]:
-            past, first = past
-            keys = key_positions
-            if first is not None:
-                keys = jnp.where(keys < first, NOWHERE, keys)
-            return attend(q, past.concat(kv), visible(positions, keys, w["window"]), *self.spec.scoring(w))
-
-        past = state.cache.kv, state.first
-        x, kv = self._run_layers(self.embed(tokens[:, None]), positions, attention, past)
-        cache = state.cache.updated(KVCache(kv, positions), state.slot)
+        mixing = behind_cache(state.cache.positions, positions)
+        first = state.first or dict.fromkeys(state.cache.kv)
+        past = {kind: (kv, first[kind]) for kind, kv in state.cache.kv.items()} | state.deltas
+        x = self.embed(tokens[:, None])
+        own = self.layer_inputs(x, tokens[:, None])
+        x, kept = self._run_layers(x, positions, mixing, own, past)
+        new = Memories.of(kept)
         return self.logits(x[:, 0]), state._replace(
-            cache=cache, position=state.position + 1, slot=state.slot + 1
+            cache=state.cache.updated(KVCache(new.kv, positions), state.slot),
+            position=state.position + 1,
+            slot=state.slot + 1,
+            deltas=new.deltas,
         )
 
     def lower(
@@ -204,142 +215,109 @@ class Decoder(nnx.Module):
     def prompt_kv(self, prompts: Float[Array, "J P D"], layer: int = 0) -> KV:
         """The keys and values [layers, J, P, K, H] of prompts that enter before ``layer``, from it on.
 
-        Rows see nothing else of them.
+        Rows see nothing else of them, where all layers are of one kind.
         """
-        _, kv = self._run_prompts(prompts, (layer, self.spec.layers))
+        _, kept = self._run_prompts(prompts, (layer, self.spec.layers))
         copies = kv_copies(self.spec.kv_heads)
-        return KV(*(part[..., ::copies, :] for part in kv))
+        return KV(*(part[..., ::copies, :] for part in kept["layers"]))
 
     def _run_prompts(
         self, prompts: Float[Array, "J P D"], span: tuple[int, int]
-    ) -> tuple[Float[Array, "J P D"], KV]:
+    ) -> tuple[Float[Array, "J P D"], dict[str, Any]]:
         """Runs prompts by themselves through the layers of ``span``; see ``_run_layers``."""
         positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])
 
-        def attention(q: Float[Array, "J P N H"], kv: KV, w: Layer, _: None) -> Float[Array, "J P N H"]:
-            return attend(q, kv, visible(positions, positions, w["window"]), *self.spec.scoring(w))
-
-        return self._run_layers(prompts.astype(self.dtype), positions, attention, span=span)
+        x = prompts.astype(self.dtype)
+        own = self.layer_inputs(x, None)
+        return self._run_layers(x, positions, among_vectors(positions), own, span=span)
 
     def _lower(
         self, batch: Batch, layer: int, prompt_length: int, shift: Float[Array, "N D"] | None
-    ) -> tuple[Float[Array, "N D"], KV | None]:
-        """The texts' states before a layer, and the keys and values [layer, B, T, K, H] of those below."""
+    ) -> tuple[Float[Array, "N D"], Memories]:
+        """The texts' states before a layer, and what is kept of the layers below."""
         text = shifted(self.embed(batch.tokens), shift)
         if not layer:
-            return text, None
-        places = TextPlaces.of(batch)
+            return text, Memories({}, {})
+        texts = Texts.of(batch)
 
-        def to_grid(flat: Float[Array, "S K H"]) -> Float[Array, "B T K H"]:
-            return gather(flat, batch.grid, batch.cells)
-
-        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, _: None) -> Float[Array, "S N H"]:
-            out = attend(to_grid(q), KV(*map(to_grid, kv)), places.mask(w["window"]), *self.spec.scoring(w))
-            return gather(out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
-
-        positions = prompt_length + places.of_tokens
-        states, kv = self._run_layers(text, positions, attention, span=(0, layer))
-        return states, KV(*(jax.vmap(to_grid)(part) for part in kv))
+        positions = prompt_length + texts.places.of_tokens
+        own = self.layer_inputs(text, batch.tokens)
+        states, kept = self._run_layers(text, positions, within_texts(texts), own, span=(0, layer))
+        return states, Memories.of(kept)
 
     def _run_batch(
         self,
         batch: Batch,
         text: Float[Array, "N D"],
+        own: Float[Array, "N layers W"] | None,
         prompts: Float[Array, "J P D"],
         prefix_kv: KV | None,
         layer: int,
-    ) -> tuple[Float[Array, "N D"], KVCache, KVCache]:
-        """The final hidden states of the texts, and the KV caches of the prompts and of the texts.
+    ) -> tuple[Float[Array, "N D"], KVCache, KVCache, dict[str, DeltaState]]:
+        """The final hidden states of the texts, the KV caches of the prompts and of the texts, and the states
+        of delta rules behind the texts.
 
-        ``text`` are the states before ``layer``; the caches are those of the layers from it on.
+        ``text`` are the states before ``layer``, and ``own`` what layers have of their own; what is kept is
+        of the layers from it on.
 
-        Prompts and texts run end to end, as one sequence of S positions. In a layer each prompt attends
-        to its prefix and itself, and each row's text to its prefix, its prompt and itself. The prefix is a
+        Prompts and texts run end to end, as one sequence of S positions; see ``Together``. The prefix is a
         part of the prompt's cache. The inner nodes of a class tree are part of the text; they attend to it,
         and to their ancestors, as if nothing stood between.
         """
-        count, length = prompts.shape[:2]
         prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
-        prompt_tokens, prompt_length = count * length, prefix_length + length
-        prompt_at, places = jnp.arange(prompt_length)[None], TextPlaces.of(batch)
-        text_at, vectors_at = prompt_length + places.columns, prompt_at[:, prefix_length:]
-        positions = jnp.concatenate([jnp.tile(vectors_at[0], count), prompt_length + places.of_tokens])
-        lengths = jnp.sum(batch.filled, axis=1)
-        causal = places.seen is None and not (self.spec.windows or self.spec.attention_cap or self.spec.sinks)
-        fused = fused_by(self.kernel, self.dtype, self.spec.head_dim) if causal else None
-
-        def split(flat: Float[Array, "S K H"]) -> tuple[Float[Array, "J P K H"], Float[Array, "B T K H"]]:
-            prompt = flat[:prompt_tokens].reshape(count, length, *flat.shape[1:])
-            return prompt, gather(flat[prompt_tokens:], batch.grid, batch.cells)
-
-        def attention(q: Float[Array, "S N H"], kv: KV, w: Layer, prefix: KV | None) -> Float[Array, "S N H"]:
-            (prompt_q, text_q), *split_kv = map(split, (q, *kv))
-            prompt, text = (KV(*part) for part in zip(*split_kv))
-            prompt = prefix.concat(prompt) if prefix else prompt
-            scoring, window = self.spec.scoring(w), w["window"]
-            scale, cap, sinks = scoring
-            mask = visible(vectors_at, prompt_at, window)
-            prompt_out = attend(prompt_q, prompt, mask, *scoring).reshape(prompt_tokens, *q.shape[1:])
-            if count == 1 and prompt_length and not fused:
-                # All texts attend to the one prompt in a single product, and to themselves row by row.
-                to_text = attend_partially(text_q, text, places.mask(window), scale, cap)
-                at = positions[None, prompt_tokens:]
-                mask = visible(at, prompt_at, window) if self.spec.windows else None
-                to_prompt = attend_partially(q[None, prompt_tokens:], prompt, mask, scale, cap)
-                to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
-                text_out = merge([to_text.gather(batch.cells, batch.grid), to_prompt], sinks)
-                return jnp.concatenate([prompt_out, text_out])
-            front = prompt.take_rows(batch.prompt_index)
-            if fused:
-                text_out = attend_behind(text_q, front, text, lengths, scale, fused)
-            else:
-                mask = concat_masks(visible(text_at, prompt_at, window), places.mask(window))
-                text_out = attend(text_q, front.concat(text), mask, *scoring)
-            text_out = gather(text_out.reshape(-1, *q.shape[1:]), batch.cells, batch.grid)
-            return jnp.concatenate([prompt_out, text_out])
-
-        vectors = prompts.astype(self.dtype).reshape(prompt_tokens, self.spec.d_model)
-        x = jnp.concatenate([vectors, text.astype(self.dtype)])
-        x, kv = self._run_layers(x, positions, attention, prefix_kv, (layer, self.spec.layers))
-        prompt, text_kv = (KV(*part) for part in zip(*(jax.vmap(split)(part) for part in kv)))
-        prompt = prefix_kv.concat(prompt) if prefix_kv else prompt
+        count, length = prompts.shape[:2]
+        together = Together(Texts.of(batch), batch.prompt_index, count, length, prefix_length)
+        vectors = prompts.astype(self.dtype).reshape(together.prompt_tokens, self.spec.d_model)
+        if own is not None and (of_vectors := self.layer_inputs(vectors, None)) is not None:
+            own = jnp.concatenate([of_vectors, own])
+        span, past = (layer, self.spec.layers), {"layers": prefix_kv} if prefix_kv else {}
+        x, kept = self._run_layers(
+            jnp.concatenate([vectors, text.astype(self.dtype)]),
+            together.positions,
+            together.mixing(self.kernel, self.dtype),
+            own,
+            past,
+            span,
+        )
+        memories = Memories.of(kept)
+        prompt_kv, text_kv = ({kind: both[i] for kind, both in memories.kv.items()} for i in (0, 1))
+        if prefix_kv:
+            prompt_kv["layers"] = prefix_kv.concat(prompt_kv["layers"])
+        prompt = KVCache(prompt_kv, jnp.tile(together.prompt_at, (count, 1)))
         # Tokens decoded later must not attend to the padding behind a short text.
-        text_at = jnp.where(batch.filled, text_at, NOWHERE)
-        return x[prompt_tokens:], KVCache(prompt, jnp.tile(prompt_at, (count, 1))), KVCache(text_kv, text_at)
+        text_at = jnp.where(batch.filled, together.text_at, NOWHERE)
+        return x[together.prompt_tokens :], prompt, KVCache(text_kv, text_at), memories.deltas
 
     def _run_layers(
         self,
         x: Float[Array, "*rows D"],
         positions: Int[Array, "*rows"],
-        attention: Attention,
-        past: Any = None,
+        mixing: Mixing,
+        own: Float[Array, "*rows layers W"] | None,
+        past: Mapping[str, Any] | None = None,
         span: tuple[int, int] | None = None,
-    ) -> tuple[Float[Array, "*rows D"], KV]:
-        """Runs ``x`` through layers; also every layer's keys and values of ``x``.
+    ) -> tuple[Float[Array, "*rows D"], dict[str, Any]]:
+        """Runs ``x`` through layers, all of them where ``span`` is left out; see ``run_layers``.
 
         The first layer is preceded by ``entered``, and the last one followed by the final norm.
-
-        Args:
-            positions: the position of each element of ``x`` in its row.
-            attention: the attention of a layer, from its queries, its keys and values of ``x``, its
-                weights and its part of ``past``.
-            past: what it takes besides, such as earlier keys and values, with a leading axis of layers.
-            span: the layers from one to before another; all of them where left out.
         """
         first, last = span = span or (0, self.spec.layers)
         if first == 0:
             x = entered(self.spec, unsharded(self.ends), x, positions)
+        x, kept = run_layers(self.spec, self.stacks, x, positions, mixing, past or {}, span, own, self.remat)
+        return norm(self.spec, unsharded(self.ends), "final_norm", x) if last == self.spec.layers else x, kept
 
-        angles = self.spec.angles(positions)
+    def _numbers(self, kind: str) -> list[int]:
+        """The numbers of the layers of a kind."""
+        return [i for i, other in enumerate(self.spec.layer_kinds) if other == kind]
 
-        stacked, layer_of = scan_over(values(self.layers) | self.spec.layer_constants(), span)
 
-        def layer(x: Float[Array, "*rows D"], scanned: tuple[Any, Any]):
-            w, past = unsharded(self.layers, layer_of(scanned[0])), scanned[1]
-            layer_angles = jax.tree.map(lambda part: part[w["rope"]], angles)
-            return block(self.spec, w, x, layer_angles, lambda q, kv: attention(q, kv, w, past))
+def _stacked(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of lower layers and of those above, by kind."""
 
-        layer = jax.checkpoint(layer, policy=REMAT[self.remat], prevent_cse=False)
-        x, kv = jax.lax.scan(layer, x, (stacked, past))
-        return norm(self.spec, unsharded(self.ends), "final_norm", x) if last == self.spec.layers else x, kv
+    def end_to_end(*parts: Array) -> Array:
+        return jnp.concatenate(parts)
+
+    both = below.keys() & above.keys()
+    return below | above | {kind: jax.tree.map(end_to_end, below[kind], above[kind]) for kind in both}

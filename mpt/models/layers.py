@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def make_weights(
 
     def make(name: str, axes: tuple[str, ...]) -> Weight:
         shape = tuple(sizes[axis] for axis in axes)
-        if name.endswith("norm"):
+        if name.endswith(("norm", "scale")):
             return Weight(jnp.ones(shape, dtype), axes=axes)
         return Weight(0.02 * jax.random.normal(rngs.params(), shape, dtype), axes=axes)
 
@@ -90,13 +90,19 @@ def values(weights: Mapping[str, Weight]) -> dict[str, Array]:
     return {name: weight[...] for name, weight in weights.items()}
 
 
-def scan_over(stacked: Layer, span: tuple[int, int]) -> tuple[Any, Callable[[Any], Layer]]:
-    """What a scan over the layers of ``span`` goes over, and what makes a layer's weights of an element."""
+def scan_over(
+    stacked: Layer, span: tuple[int, int], skipped: int | Int[Array, ""] = 0
+) -> tuple[Any, Callable[[Any], Layer]]:
+    """What a scan over the layers of ``span`` goes over, and what makes a layer's weights of an element.
+
+    Args:
+        skipped: how many places further in the stack the layers are.
+    """
     bits = {name: _as_bits(w) for name, w in stacked.items()}
     if span == (0, len(next(iter(stacked.values())))):
         return bits, lambda w: {name: _of_bits(x, stacked[name]) for name, x in w.items()}
     # The loop indexes the weights of all layers: a slice of them would be copied in every step.
-    return jnp.arange(*span), lambda index: {
+    return skipped + jnp.arange(*span), lambda index: {
         name: _of_bits(x[index], stacked[name]) for name, x in bits.items()
     }
 
@@ -243,21 +249,40 @@ def activated(
     return act(up) if gate is None else act(gate) * up
 
 
+class Routing(NamedTuple):
+    """How a router chooses among experts.
+
+    Attributes:
+        chosen: how many experts a token has.
+        weighed: the probabilities of the chosen ones are divided by their sum.
+    """
+
+    chosen: int
+    weighed: bool
+
+
 def routed_feed_forward(
-    w: Layer, x: Float[Array, "*rows D"], activation: str | ClampedSwiGLU, count: int, weighed: bool
+    w: Layer,
+    x: Float[Array, "*rows D"],
+    by: Float[Array, "*rows D"],
+    activation: str | ClampedSwiGLU,
+    routing: Routing,
 ) -> Float[Array, "*rows D"]:
-    """The feed-forwards of the ``count`` experts that a router chooses for each token, weighed and added up.
+    """The feed-forwards of the experts that a router chooses for each token, weighed and added up.
 
     Args:
-        weighed: the probabilities of the chosen experts are divided by their sum.
+        by: what the router reads.
     """
-    flat = x.reshape(-1, x.shape[-1])
-    shares = jax.nn.softmax(linear(w, "router", flat).astype(jnp.float32), axis=-1)
+    flat, (count, weighed) = x.reshape(-1, x.shape[-1]), routing
+    shares = jax.nn.softmax(linear(w, "router", by.reshape(flat.shape)).astype(jnp.float32), axis=-1)
     # Not by top_k, for which a mesh would gather the tokens of all devices.
     chosen = jnp.argsort(-jax.lax.stop_gradient(shares), axis=-1)[:, :count]
-    shares = jnp.sum(shares[:, None] * jax.nn.one_hot(chosen, shares.shape[-1]), axis=-1)  # [S, count]
+    one_hot = jax.nn.one_hot(chosen, shares.shape[-1])
+    shares = jnp.sum(shares[:, None] * one_hot, axis=-1)  # [S, count]
     if weighed:
         shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+    if "router_factor" in w:
+        shares = shares * jnp.einsum("sce,e->sc", one_hot, w["router_factor"].astype(jnp.float32))
     experts = {name.removeprefix("expert_"): w[name] for name in w if name.startswith("expert_")}
     every = functools.partial(every_expert, activation=activation)
     if on_one_device():

@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from flax import nnx
 
 from mpt.models.backbone import Backbone
+from mpt.models.decoder import Decoder
 
 # Name -> number of input axes.
-ATTENTION = {"q": 1, "k": 1, "v": 1, "out": 2}
-CROSS = {f"cross_{name}": inputs for name, inputs in ATTENTION.items()}
+_PROJECTIONS = {"q": 1, "k": 1, "v": 1, "out": 2}
+ATTENTION = {**_PROJECTIONS, "out_gate": 1}
+CROSS = {f"cross_{name}": inputs for name, inputs in _PROJECTIONS.items()}
 FEED_FORWARD = {"up": 1, "gate": 1, "down": 1}
-ALL = ATTENTION | FEED_FORWARD | CROSS
+PER_LAYER = {"per_layer_gate": 1, "per_layer_out": 1}
+ALL = ATTENTION | FEED_FORWARD | CROSS | PER_LAYER
 
 
 def stacks(backbone: Backbone) -> dict[str, nnx.Dict]:
-    """The stacked layers of a backbone by name: those of a decoder, or of an encoder and a decoder."""
-    names = ("layers",) if backbone.layout == "decoder" else ("encoder", "decoder")
+    """The stacks of layers of a backbone by name: a decoder's, by kind, or those of encoder and decoder."""
+    names = backbone.spec.stacks if isinstance(backbone, Decoder) else ("encoder", "decoder")
     return {name: getattr(backbone, name) for name in names}
 
 

@@ -20,7 +20,7 @@ from mpt.models.layers import Weight
 from mpt.models.matrices import FEED_FORWARD, matrices, stacks
 from mpt.models.t5 import T5
 
-TABLES = ("embedding", "head")
+TABLES = ("embedding", "head", "per_layer_table")
 
 
 def quantize(backbone: Decoder | T5) -> None:

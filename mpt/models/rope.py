@@ -96,6 +96,18 @@ class LongRope:
 
 
 @dataclass(frozen=True)
+class Proportional:
+    """Rotates the first ``share`` of the pairs only, whose wavelengths are those that they have among all."""
+
+    share: float
+    factor: float
+
+    def stretched(self, frequency: Frequencies, theta: float) -> Frequencies:
+        turning = np.arange(len(frequency)) < int(self.share * 2 * len(frequency) // 2)
+        return np.where(turning, frequency / self.factor, 0.0)
+
+
+@dataclass(frozen=True)
 class Rope:
     """The rotation of one layer.
 
@@ -107,7 +119,7 @@ class Rope:
     """
 
     theta: float
-    scaling: Linear | Llama3 | Yarn | LongRope | None = None
+    scaling: Linear | Llama3 | Yarn | LongRope | Proportional | None = None
     amplitude: float = 1.0
     part: float = 1.0
 
@@ -129,7 +141,7 @@ class Rope:
         kind, theta = parameters["rope_type"], float(parameters["rope_theta"])
         if kind == "default":  # which has no other parameter: transformers, too, passes over all others
             return cls(theta, part=part)
-        if parameters.get("partial_rotary_factor", 1.0) not in (part, None):
+        if kind != "proportional" and parameters.get("partial_rotary_factor", 1.0) not in (part, None):
             raise UserError(f"partial_rotary_factor with rope_type '{kind}' is not supported")
         if kind not in READERS:
             raise UserError(f"rope_type '{kind}' is not supported; default, {', '.join(READERS)} are")
@@ -193,7 +205,20 @@ def _longrope(parameters: Mapping[str, Any], longest: int) -> tuple[LongRope, fl
     return LongRope(factors, context), amplitude
 
 
-READERS = {"linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+def _proportional(parameters: Mapping[str, Any], longest: int) -> tuple[Proportional, float]:
+    share = parameters.get("partial_rotary_factor", 1.0)
+    if not 0 < share <= 1:
+        raise UserError(f"the rotary embedding's partial_rotary_factor is out of range: {share}")
+    return Proportional(share, _positive("factor", parameters.get("factor", 1.0))), 1.0
+
+
+READERS = {
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+    "proportional": _proportional,
+}
 
 
 def _context(parameters: Mapping[str, Any]) -> int:

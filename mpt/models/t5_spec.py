@@ -40,6 +40,11 @@ class T5Spec:
     start_token: int = 0
     decoder_prompt: int = 0
 
+    @property
+    def stacks(self) -> dict[str, T5Spec]:
+        """The stacks of layers, by the names of the backbone's attributes."""
+        return {"encoder": self, "decoder": self}
+
     def sizes(self) -> dict[str, int]:
         """The length of each logical axis; the number of layers is the encoder's."""
         return {

@@ -20,6 +20,7 @@ from mpt.data.tokenise import check_ids, spell
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
+from mpt.models.decoder import Decoder
 from mpt.models.t5 import T5
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
@@ -83,10 +84,10 @@ def check_layer(layer: int, backbone: Backbone) -> None:
     Raises:
         UserError: the backbone has no such layer, or its prompts have a part in another stack.
     """
-    if layer >= backbone.depth:
-        raise UserError(
-            f"vectors.layer: it must be below {backbone.depth}, the number of layers, not {layer}"
-        )
+    if layer >= (depth := backbone.depth):
+        lenders = isinstance(backbone, Decoder) and depth < backbone.spec.layers
+        why = "as later layers read keys and values of lower ones" if lenders else "the number of layers"
+        raise UserError(f"vectors.layer: it must be below {depth}, {why}, not {layer}")
     if layer and isinstance(backbone, T5) and backbone.spec.decoder_prompt:
         raise UserError(
             "vectors.layer: the decoder's part of a prompt has none; leave out model.decoder_prompt"

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from mpt.errors import UserError
 from mpt.models.attention import KV
-from mpt.models.backbone import Backbone
+from mpt.models.backbone import Backbone, prefix_shape
 from mpt.models.decoder import Decoder
 from mpt.prompts.multitask import Words
 from mpt.prompts.prefix import Prefix
@@ -82,13 +82,15 @@ def keys_and_values(
     """What the layers from one on make of vectors that enter before it, as attention reads them.
 
     Raises:
-        UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values.
+        UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values, or has
+            layers of several kinds.
     """
     if not isinstance(backbone, Decoder):
         raise UserError(
             "a prefix starts from text in decoder-only models; start an encoder-decoder's from random "
             "numbers, with --method prefix --prefix.start random"
         )
+    prefix_shape(backbone)
     graph, weights = nnx.split(backbone)
     made = jax.jit(lambda weights, vectors: nnx.merge(graph, weights).prompt_kv(vectors, layer))(
         weights, vectors

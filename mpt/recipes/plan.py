@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -127,6 +128,8 @@ def facts_of(stage: Stage, model: ModelConfig) -> Facts:
     """What a guess at a mesh must know of a stage's model."""
     backbone: Any = stage.model.backbone
     spec, itemsize = backbone.spec, jnp.dtype(model.dtype).itemsize
+    stacks = spec.stacks.values()  # `tensor` has to divide the heads and units of all
+    units = [(stack.d_ff, getattr(stack, "dense_d_ff", 0)) for stack in stacks]
     stored = 1 if model.weights == "int8" else itemsize
     return Facts(
         parameter_count(backbone) * stored,
@@ -134,8 +137,8 @@ def facts_of(stage: Stage, model: ModelConfig) -> Facts:
         spec.layers + getattr(spec, "decoder_layers", 0),
         spec.d_model,
         itemsize,
-        spec.heads,
-        spec.d_ff,
+        math.gcd(*(stack.heads for stack in stacks)),
+        math.gcd(*itertools.chain(*units)),
     )
 
 

@@ -37,7 +37,18 @@ SEEN = [Row([5, 9, 11, 4, 7, 7, 30], [21, 22]), Row([33, 2], [9]), Row([6, 14, 2
 
 # Generation.
 WRITTEN = ["llama", "mistral", "gemma2", "gemma3_text", "gpt2", "t5-1.1", "umt5"]
-WRITTEN += ["smollm3", "granite", "olmo2", "olmo3", "phi3", "ministral3", "qwen3_moe", "gpt_oss"]
+WRITTEN += [
+    "smollm3",
+    "granite",
+    "olmo2",
+    "olmo3",
+    "phi3",
+    "ministral3",
+    "qwen3_moe",
+    "gpt_oss",
+    "qwen3_5_text",
+    "gemma4_text",
+]
 TEXTS = [[5, 9, 11, 4, 7, 7, 30, 21, 22, 40, 3, 17], [33, 5], [6, 14, 25, 36, 47, 19]]
 STOP, MOST = [2, 11, 23], 12
 

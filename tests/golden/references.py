@@ -49,13 +49,14 @@ def facts(folder: Path) -> None:
 
 def _shapes(family: str) -> dict[str, tuple[int, ...]]:
     model = _kind(family).from_config(hf.AutoConfig.for_model(**tiny.CONFIGS[family]))
-    found = dict(_by_expert(model) if "num_experts" in tiny.CONFIGS[family] else model.named_parameters())
+    saved = "num_experts" in tiny.CONFIGS[family] or family.startswith("gemma4")
+    found = dict(_as_saved(model) if saved else model.named_parameters())
     found = {name: tuple(parameter.shape) for name, parameter in found.items()}
     return found | ({"lm_head.weight": found["shared.weight"]} if family in tiny.UNTIED else {})
 
 
-def _by_expert(model: hf.PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The tensors as a checkpoint has them; in memory, those of all experts are one."""
+def _as_saved(model: hf.PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The tensors as a checkpoint has them; in memory, those of all experts are one, and some are buffers."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_file(Path(folder, "model.safetensors"))
@@ -96,14 +97,35 @@ def _behind(model: hf.PreTrainedModel, vectors: np.ndarray, ids: torch.Tensor) -
     return torch.cat([torch.tensor(vectors), model.get_input_embeddings()(ids)], dim=1)
 
 
+def _own_inputs(model: hf.PreTrainedModel, ids: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
+    """Gemma 4's per-layer inputs, where it has some: of a prompt those of padding, as of images.
+
+    transformers guesses tokens from embeddings otherwise, and refuses those that are of none.
+    """
+    text = getattr(model.base_model, "language_model", model.base_model)
+    if not getattr(text.config, "hidden_size_per_layer_input", 0):
+        return {}
+    ids = pad(ids, (length, 0), value=text.config.pad_token_id)
+    return {"per_layer_inputs": text.get_per_layer_inputs(ids)}
+
+
 def _loss(model: torch.nn.Module, family: str) -> torch.Tensor:
     ids, mask, labels = _batch(_layout(family))
     return model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
 def _prompt_gradient(model: hf.PreTrainedModel, family: str) -> torch.Tensor:
-    """That of peft's prompt tuning."""
+    """That of peft's prompt tuning; of a model with per-layer inputs, for which peft has none, without it."""
     decoder = _layout(family) == "decoder"
+    ids, mask, labels = _batch(_layout(family))
+    if own := _own_inputs(model, ids, PROMPT):
+        vectors = torch.tensor(prompts(1)[0], requires_grad=True)
+        embedded = torch.cat([vectors.expand(len(ids), -1, -1), model.get_input_embeddings()(ids)], dim=1)
+        logits = model(inputs_embeds=embedded, attention_mask=pad(mask, (PROMPT, 0), value=1), **own).logits[
+            :, PROMPT:-1
+        ]
+        cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()).backward()
+        return vectors.grad
     config = peft.PromptTuningConfig(
         task_type="CAUSAL_LM" if decoder else "SEQ_2_SEQ_LM",
         num_virtual_tokens=PROMPT,
@@ -125,8 +147,9 @@ def decoders(family: str) -> Arrays:
     for length, quantity in ((0, ""), (PROMPT, "prompted ")):
         embedded = _behind(model, prompts(2, length)[INDEX], ids)
         longer = pad(mask, (length, 0), value=1)
+        own = _own_inputs(model, ids, length)
         with torch.no_grad():
-            found = model(inputs_embeds=embedded, attention_mask=longer, output_hidden_states=True)
+            found = model(inputs_embeds=embedded, attention_mask=longer, output_hidden_states=True, **own)
         logits, hidden = found.logits[:, length:], found.hidden_states[-1][:, length:]
         ends = [(len(row.inputs) - 1, len(row.inputs) + len(row.targets) - 1) for row in rows]
         answers |= {
@@ -228,6 +251,9 @@ def greedy(family: str) -> Arrays:
     """Each text up to where it stops."""
     model, answers = model_of(family), {}
     for i, (ids, which) in enumerate(zip(inputs.TEXTS, INDEX)):
+        if _own_inputs(model, torch.tensor([ids]), PROMPT):
+            answers[str(i)] = _stopped(_one_by_one(model, ids, which), inputs.STOP)
+            continue
         embedded = _behind(model, prompts(2)[[which]], torch.tensor([ids]))
         tokens = model.generate(
             inputs_embeds=embedded,
@@ -239,6 +265,18 @@ def greedy(family: str) -> Arrays:
         )[0].tolist()
         answers[str(i)] = _stopped(tokens[model.config.is_encoder_decoder :], inputs.STOP)
     return answers
+
+
+def _one_by_one(model: hf.PreTrainedModel, ids: list[int], which: int) -> list[int]:
+    """A greedy text by whole forward passes: `generate` takes no per-layer inputs beside embeddings."""
+    text: list[int] = []
+    while len(text) < inputs.MOST:
+        row = torch.tensor([[*ids, *text]])
+        with torch.no_grad():
+            embedded = _behind(model, prompts(2)[[which]], row)
+            logits = model(inputs_embeds=embedded, **_own_inputs(model, row, PROMPT)).logits
+        text.append(int(logits[0, -1].argmax()))
+    return text
 
 
 def _stopped(tokens: list[int], stop: list[int]) -> np.ndarray:
@@ -274,7 +312,8 @@ def attention(family: str) -> Arrays:
         text, count = slice(PROMPT, None), len(row.targets)
         with torch.no_grad():
             if _layout(family) == "decoder":
-                seen = model(inputs_embeds=embedded, output_attentions=True).attentions
+                own = _own_inputs(model, torch.tensor([ids]), PROMPT)
+                seen = model(inputs_embeds=embedded, output_attentions=True, **own).attentions
                 found["labels"].append(_shares(seen, slice(-count, None), PROMPT))
                 continue
             answer = model(inputs_embeds=embedded, labels=torch.tensor([row.targets]), output_attentions=True)

@@ -72,6 +72,11 @@ _longrope = {
     "long_factor": [1.0, 4.0, 8.0, 16.0],
 }
 
+_gemma4_ropes = {
+    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 100.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+}
+
 DECODERS = {
     "llama": {"model_type": "llama", **_decoder},
     "llama-3": {"model_type": "llama", **_decoder, "rope_parameters": _rope3, "tie_word_embeddings": True},
@@ -143,6 +148,24 @@ DECODERS = {
         "moe_intermediate_size": 12,
         "norm_topk_prob": True,
     },
+    "qwen3_5_text": {
+        "model_type": "qwen3_5_text",
+        **_decoder,
+        "num_hidden_layers": 6,
+        "layer_types": ["linear_attention", "linear_attention", "full_attention"] * 2,
+        "rms_norm_eps": 0.01,  # or the norm of a little output would show its rounding
+        "linear_conv_kernel_dim": 3,
+        "linear_key_head_dim": 6,
+        "linear_value_head_dim": 6,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 100.0,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [1, 1, 0],
+        },
+    },
     "gpt_oss": {
         "model_type": "gpt_oss",
         **_decoder,
@@ -171,6 +194,37 @@ DECODERS = {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
         },
+    },
+    "gemma4_text": {
+        "model_type": "gemma4_text",
+        **_decoder,
+        "rms_norm_eps": 0.01,
+        "num_hidden_layers": 6,
+        "layer_types": ["sliding_attention", "full_attention"] * 3,
+        "sliding_window": 5,
+        "global_head_dim": 12,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 6,
+        "vocab_size_per_layer_input": VOCAB,
+        "final_logit_softcapping": 2.0,
+        "rope_parameters": _gemma4_ropes,
+    },
+    "gemma4_text-experts": {
+        "model_type": "gemma4_text",
+        **_decoder,
+        "rms_norm_eps": 0.01,
+        "enable_moe_block": True,
+        "num_experts": 5,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 12,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 5,
+        "global_head_dim": 12,
+        "hidden_size_per_layer_input": 0,
+        "rope_parameters": _gemma4_ropes,
     },
     "gpt2": {
         "model_type": "gpt2",
@@ -201,11 +255,40 @@ MULTIMODAL = {
         "vision_config": {"model_type": "siglip_vision_model", **_vision},
         "mm_tokens_per_image": 4,
     },
+    "gemma4": {
+        "model_type": "gemma4",
+        "text_config": DECODERS["gemma4_text"],
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 4,
+            "position_embedding_size": 16,
+        },
+        **{f"{name}_token_id": 43 + i for i, name in enumerate(("image", "video", "audio"))},
+    },
     "mistral3": {
         "model_type": "mistral3",
         "text_config": DECODERS["ministral3"],
         "vision_config": {"model_type": "pixtral", **_vision, "head_dim": 4},
         "tie_word_embeddings": False,
+    },
+    "qwen3_5": {
+        "model_type": "qwen3_5",
+        "text_config": DECODERS["qwen3_5_text"],
+        "vision_config": {
+            "model_type": "qwen3_5_vision",
+            "depth": 1,
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "num_heads": 2,
+            "out_hidden_size": WIDTH,
+            "num_position_embeddings": 16,
+        },
+        "tie_word_embeddings": True,
     },
     "qwen3_vl": {
         "model_type": "qwen3_vl",
@@ -290,8 +373,9 @@ def weights(family: str, seed: int = SEEDS["weights"]) -> dict[str, np.ndarray]:
 
 def _placed(family: str, name: str, drawn: np.ndarray) -> np.ndarray:
     """A standard normal weight, moved to where such weights lie."""
-    if drawn.ndim == 1:  # a bias or a norm; Gemma's norms are written less one
-        return 0.3 * drawn + np.float32(name.endswith(".weight") and not family.startswith("gemma"))
+    if drawn.ndim == 1:  # a bias or a norm; of some families, norms are written less one
+        less = family.startswith(("gemma2", "gemma3", "qwen3_5")) and "linear_attn" not in name
+        return 0.3 * drawn + np.float32(name.endswith((".weight", "layer_scalar")) and not less)
     if "shared" in name or "relative" in name:
         return drawn
     return np.float32(0.1 if family in TOYS else 0.2) * drawn
@@ -303,11 +387,18 @@ def shapes(family: str) -> dict[str, tuple[int, ...]]:
 
 
 def stacked(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
-    """Writes a stack's tensors as one: "a.0.b" and "a.1.b" of (3, 4) are "a.*.b" of [2, 3, 4]."""
-    found: dict[str, list[int]] = {}
+    """Writes a stack's tensors as one: "a.0.b" and "a.1.b" of (3, 4) are "a.*.b" of [2, 3, 4].
+
+    Those of stacks whose layers are of several kinds stay apart: "a.1.b" of [1, 3, 4].
+    """
+    groups: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        pattern = re.sub(r"\.\d+\.", ".*.", name, count=1)
-        found[pattern] = [found.get(pattern, [0])[0] + 1, *shape]
+        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name, count=1), {})[name] = shape
+    found: dict[str, list[int]] = {}
+    for pattern, group in groups.items():
+        together = {pattern: [len(group), *next(iter(group.values()))]}
+        apart = {name: [1, *shape] for name, shape in group.items()}
+        found |= together if unstacked(together) == group else apart
     return found
 
 

@@ -14,6 +14,7 @@ from transformers import AutoConfig
 
 from mpt.data.tokenise import first_token
 from mpt.errors import UserError
+from mpt.loading.config_file import read_config
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import FIXED, HARMLESS, USED, declared
@@ -77,6 +78,10 @@ def folder_with(tmp_path):
         ("llama", "hidden_size", 0),
         ("t5-1.0", "d_kv", -8),
         ("qwen3", "vocab_size", 2**40),
+        ("qwen3_5_text", "linear_conv_kernel_dim", 0),
+        ("gemma4_text-experts", "top_k_experts", 0),
+        ("gemma4_text", "use_bidirectional_attention", "all"),
+        ("gemma4_text", "per_layer_config", {"1": {"intermediate_size": 8}}),
     ],
 )
 def test_a_value_that_is_not_computed_is_refused_by_its_fields_name(folder_with, family, name, value):
@@ -116,6 +121,67 @@ def test_a_rope_that_is_not_computed_is_refused(folder_with, rope, fault):
 def test_what_transformers_does_not_read_of_a_family_mpt_does_not_either(folder_with, family, values):
     plain = load_pretrained(str(folder_with(family))).backbone.spec
     assert load_pretrained(str(folder_with(family, **values))).backbone.spec == plain
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "fault"),
+    [
+        ("qwen3_5_text", {"layer_types": ["sliding_attention"] * 6}, "layer_types: 'sliding_attention'"),
+        ("qwen3_5_text", {"linear_value_head_dim": 8}, "linear_value_head_dim: values of another width"),
+        ("qwen3_5_text", {"linear_num_value_heads": 3}, "linear_num_value_heads is 3, no multiple of"),
+        ("gemma4_text", {"num_kv_shared_layers": 6}, "num_kv_shared_layers: no layer is left"),
+        ("gemma4_text", {"pad_token_id": None}, "pad_token_id: there is none"),
+    ],
+)
+def test_layers_that_are_not_computed_are_refused(folder_with, family, values, fault):
+    with pytest.raises(UserError, match=fault):
+        load_pretrained(str(folder_with(family, **values)))
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_text", "qwen3_5", "gemma4_text", "gemma4"])
+def test_a_config_that_transformers_has_saved_is_the_same(family, tmp_path):
+    """It writes the layers that differ in other words than published checkpoints have."""
+    tiny.save(family, tmp_path)
+    before = read_config(tmp_path)
+    AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    spec = FAMILIES[before.model_type].spec
+    assert spec(read_config(tmp_path), set()) == spec(before, set())
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "like"),
+    [
+        ("qwen3_5_text", "mtp.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        (
+            "gemma4_text",
+            "model.layers.5.self_attn.k_proj.weight",
+            "model.layers.3.self_attn.k_proj.weight",
+        ),
+    ],
+)
+def test_tensors_that_the_model_does_not_use_are_left_aside(folder_with, family, name, like):
+    """Published checkpoints have them, and transformers passes over them; of a layer that uses them, it is
+    an error."""
+    folder = folder_with(family)
+    before = load_pretrained(str(folder)).backbone
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: tensors[like].copy()}, folder / "model.safetensors")
+    after = load_pretrained(str(folder)).backbone
+    for kind, stack in before.stacks.items():
+        for weight in stack:
+            np.testing.assert_array_equal(after.stacks[kind][weight][...], stack[weight][...])
+
+
+def test_a_missing_tensor_of_a_layer_among_others_is_named_by_its_number(folder_with):
+    folder = folder_with("qwen3_5_text")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.3.linear_attn.A_log"]
+    tensors["model.layers.0.self_attn.k_proj.weight"] = tensors["model.layers.2.self_attn.k_proj.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UserError) as error:
+        load_pretrained(str(folder))
+    assert "'model.layers.3.linear_attn.A_log' is missing" in str(error.value)
+    assert "in_proj_qkv.weight' are the same weight" in str(error.value)
 
 
 def test_a_layer_of_a_type_that_is_not_computed_is_refused(folder_with):

@@ -193,3 +193,13 @@ def test_a_prefix_is_trained_and_has_a_learning_rate(backbone):
     assert prompt.extent(8) == (J, P)
     assert np.std(prompt.keys[...]) == pytest.approx(0.02, rel=0.2)
     assert not np.array_equal(prompt.keys[...], prompt.values[...])
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_text", "gemma4_text"])
+def test_layers_of_several_kinds_have_no_prefix(family, tmp_path):
+    """They have no keys and values, or of several shapes; a folder of PEFT's would not fit, either."""
+    backbone = load_pretrained(str(tiny.save(family, tmp_path))).backbone
+    with pytest.raises(UserError, match="prefix tuning: this model's layers are of several kinds"):
+        PrefixPrompt.random(backbone, J, P, jax.random.key(0))
+    with pytest.raises(UserError, match="prefix tuning: this model's layers are of several kinds"):
+        PrefixPrompt.from_vectors(backbone, jnp.zeros((J, P, tiny.WIDTH)))

@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 from golden import tiny
 
+from mpt.errors import UserError
 from mpt.inference.generate import generate
 from mpt.loading.hf import load_pretrained
 from mpt.models.attention import KV, attend, visible
-from mpt.models.decoder_layer import block, norm
+from mpt.models.decoder_layer import Given, Mixing, block, norm
 from mpt.models.layers import feed_forward, rms_norm, values
 from mpt.models.rope import Angles
+from mpt.models.stack.delta_rule import read_rows
+from mpt.models.stack.kinds import places
 from mpt.models.t5_layers import buckets, position_bias, self_attention
+from mpt.prompts.initial import check_layer
 from mpt.training.losses import cross_entropy
 from mpt.types import Row
 
 P, D, END = 3, 32, 2
 ROWS = [Row([5, 6, 7, 8], [9, 4]), Row([10, 11], [12]), Row([3, 4, 5, 6, 7, 8, 13], [4])]
 INDEX = [1, 0, 1]
-# Rotary positions; with windows and two ropes; learned positions; an encoder.
-FAMILIES = ["llama", "gemma3_text", "gpt_oss", "gpt2", "t5-1.1"]
+# Rotary positions; windows and two ropes; layers of several kinds; learned positions; an encoder.
+FAMILIES = ["llama", "gemma3_text", "gemma4_text", "gpt_oss", "qwen3_5_text", "gpt2", "t5-1.1"]
 
 
 def prompts(count: int = 2) -> jnp.ndarray:
@@ -40,32 +44,34 @@ def backbones(tmp_path_factory):
 
 def naive_decoder(backbone, vectors, ids: list[int], layer: int):
     """The final states of one row's text: its layers one after another, the prompt put in front at one."""
-    spec, x = backbone.spec, backbone.embed(jnp.asarray(ids))
-    at, constants, every = (
-        len(vectors) + jnp.arange(len(ids)),
-        spec.layer_constants(),
-        values(backbone.layers),
-    )
+    spec, x, lent = backbone.spec, backbone.embed(jnp.asarray(ids)), {}
+    own, own_of_vectors = backbone.layer_inputs(x, jnp.asarray(ids)), backbone.layer_inputs(vectors, None)
+    at = len(vectors) + jnp.arange(len(ids))
     if spec.positions:
         x = x + backbone.ends["position_table"][...][at]
-    for i in range(spec.layers):
+    for i, (kind, place) in enumerate(places(spec.layer_kinds)):
+        part, every = spec.stacks[kind], values(backbone.stacks[kind]) | spec.stacks[kind].layer_constants()
         if i == layer:
             front = jnp.arange(len(vectors))
             if spec.positions and layer == 0:
                 vectors = vectors + backbone.ends["position_table"][...][front]
             x, at = jnp.concatenate([vectors, x]), jnp.concatenate([front, at])
-        rope = spec.ropes[i] if spec.ropes else None
+            own = None if own is None else jnp.concatenate([own_of_vectors, own])
+        rope = part.ropes[place] if part.ropes else None
         angles = rope and Angles.at(
-            at, jnp.asarray(rope.frequencies(spec.head_dim), jnp.float32), rope.amplitude
+            at, jnp.asarray(rope.frequencies(part.head_dim), jnp.float32), rope.amplitude
         )
+        weights = {name: w[place] for name, w in every.items()}
 
-        weights = {name: w[i] for name, w in every.items()}
+        def attention(part, w, past, q, kv, at=at):
+            mask = visible(at[None], at[None], w["window"])
+            return attend(q[None], KV(*(each[None] for each in kv)), mask, *part.scoring(w))[0], None
 
-        def attention(q, kv, i=i, at=at, w=weights):
-            mask = visible(at[None], at[None], constants["window"][i])
-            return attend(q[None], KV(*(part[None] for part in kv)), mask, *spec.scoring(w))[0]
+        def delta(part, w, past, inputs):
+            return read_rows(w, part.activation, jax.tree.map(lambda each: each[None], inputs))[0][0], None
 
-        x, _ = block(spec, weights, x, angles, attention)
+        given = Given(kv=lent.get(part.shares), own=None if own is None else own[:, i])
+        x, _, lent[kind] = block(part, weights, x, angles, Mixing(attention, delta), given)
     return norm(spec, values(backbone.ends), "final_norm", x)[len(vectors) :]
 
 
@@ -90,7 +96,15 @@ def naive_encoder(backbone, vectors, ids: list[int], layer: int):
 
 @pytest.mark.parametrize(
     "family, layer, count",
-    [("llama", 2, 1), ("llama", 3, 2), ("gemma3_text", 2, 2), ("gpt_oss", 1, 2), ("gpt2", 2, 1)],
+    [
+        ("llama", 2, 1),
+        ("llama", 3, 2),
+        ("gemma3_text", 2, 2),
+        ("gemma4_text", 2, 2),
+        ("gpt_oss", 1, 2),
+        ("qwen3_5_text", 1, 2),
+        ("gpt2", 2, 1),
+    ],
 )
 def test_a_decoder_runs_its_layers_one_by_one(backbones, family, layer, count):
     decoder, index = backbones[family], [i % count for i in INDEX]
@@ -155,7 +169,7 @@ def test_known_states_take_the_lower_layers_place(backbones, family):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", "gpt2", "t5-1.1"])
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma4_text", "qwen3_5_text", "gpt2", "t5-1.1"])
 def test_generation_with_a_cache_is_the_full_pass(backbones, family):
     """Each greedy token is the likeliest of a full pass over what was written before it."""
     backbone, vectors = backbones[family], prompts()
@@ -176,3 +190,10 @@ def test_states_of_vectors_are_those_of_a_text_alone(backbones, family):
     text = jax.jit(lambda b: b.lower(batch, 2, 0))(backbone)[batch.text]
     vectors = jax.jit(lambda b: b.lower_vectors(b.embed(ids), 2))(backbone)
     np.testing.assert_allclose(vectors[0], text, rtol=1e-5, atol=1e-5)
+
+
+def test_above_a_layer_that_lends_its_keys_no_prompt_may_enter(backbones):
+    """The layers above would not see it: of Gemma 4's four layers with keys, the last two lend theirs."""
+    check_layer(2, backbones["gemma4_text"])
+    with pytest.raises(UserError, match="must be below 3, as later layers read keys and values of lower"):
+        check_layer(3, backbones["gemma4_text"])

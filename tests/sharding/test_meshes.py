@@ -20,7 +20,10 @@ def _every(family: str):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(("llama",), id="llama"), *map(_every, ("llama", "t5", "qwen3_moe", "gpt_oss"))],
+    params=[
+        pytest.param(("llama",), id="llama"),
+        *map(_every, ("llama", "t5", "qwen3_moe", "gpt_oss", "qwen3_5")),
+    ],
 )
 def found(request) -> dict:
     """What the benchmark's worker finds: only a process of its own can have eight devices."""

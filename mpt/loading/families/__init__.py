@@ -6,6 +6,7 @@ its tensors' names in ``tensor_names.py`` if none fits; then add both to ``FAMIL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from mpt.errors import UserError, one_line
 from mpt.loading.families.decoder_specs import (
     gemma2,
     gemma3,
+    gemma4,
     gpt2,
     gpt_oss,
     granite,
@@ -27,12 +29,14 @@ from mpt.loading.families.decoder_specs import (
     phi3,
     qwen2,
     qwen3,
+    qwen3_5,
     qwen3_moe,
     smollm3,
 )
 from mpt.loading.families.t5_specs import mt5, t5, umt5
 from mpt.loading.families.tensor_names import (
     COPIES,
+    GEMMA4_TABLE,
     GEMMA_TABLE,
     GPT2_TABLE,
     GPT_OSS_TABLE,
@@ -41,11 +45,13 @@ from mpt.loading.families.tensor_names import (
     MOE_TABLE,
     OLMO_TABLE,
     PHI_TABLE,
+    QWEN3_5_TABLE,
     T5_TABLE,
     UMT5_TABLE,
 )
 from mpt.loading.weights import Table, Tensors
 from mpt.models.decoder import Decoder
+from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.t5 import T5
 
 
@@ -59,12 +65,14 @@ class Family:
             names are without those of ``copies``.
         table: the names of the tensors.
         prefix: a prefix of these names, which checkpoints without a head leave out.
+        not_needed: of the spec and a checkpoint's names, those that the model does not use.
     """
 
     module: type[Decoder] | type[T5]
     spec: Callable[[PreTrainedConfig, Collection[str]], Any]
     table: Table
     prefix: str = ""
+    not_needed: Callable[[Any, Collection[str]], set[str]] = lambda spec, names: set()
 
     def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> Any:
         """The spec of ``module``.
@@ -110,9 +118,22 @@ class Family:
         return self.prefix if any(name.startswith(self.prefix) for name in names) else ""
 
 
+def guesses_of_later_tokens(spec: Any, names: Collection[str]) -> set[str]:
+    """The layers that guess several tokens at once; transformers leaves them aside, too."""
+    return {name for name in names if name.startswith("mtp.")}
+
+
+def keys_of_borrowers(spec: DecoderSpec, names: Collection[str]) -> set[str]:
+    """Keys and values of layers that read those of others, which published checkpoints have all the same."""
+    borrowers = {str(i) for i, kind in enumerate(spec.layer_kinds) if spec.stacks[kind].shares}
+    pattern = re.compile(r"(?:model\.)?layers\.(\d+)\.self_attn\.[kv]_(?:proj|norm)\.(?:weight|bias)")
+    return {name for name in names if (found := pattern.fullmatch(name)) and found[1] in borrowers}
+
+
 FAMILIES = {
     "gemma2": Family(Decoder, gemma2, GEMMA_TABLE, "model."),
     "gemma3_text": Family(Decoder, gemma3, GEMMA_TABLE, "model."),
+    "gemma4_text": Family(Decoder, gemma4, GEMMA4_TABLE, "model.", keys_of_borrowers),
     "gpt2": Family(Decoder, gpt2, GPT2_TABLE, "transformer."),
     "gpt_oss": Family(Decoder, gpt_oss, GPT_OSS_TABLE, "model."),
     "granite": Family(Decoder, granite, LLAMA_TABLE, "model."),
@@ -125,6 +146,7 @@ FAMILIES = {
     "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
     "qwen2": Family(Decoder, qwen2, LLAMA_TABLE, "model."),
     "qwen3": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
+    "qwen3_5_text": Family(Decoder, qwen3_5, QWEN3_5_TABLE, "model.", guesses_of_later_tokens),
     "qwen3_moe": Family(Decoder, qwen3_moe, MOE_TABLE, "model."),
     "qwen3_vl_text": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),

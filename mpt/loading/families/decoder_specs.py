@@ -53,6 +53,33 @@ def qwen3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     return replace(llama(config, tensors), qk_norm="head")
 
 
+def qwen3_5(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """Qwen 3.5: layers with the gated delta rule among those with attention."""
+    names = {"linear_attention": "delta", "full_attention": "attention"}
+    if other := set(config.layer_types) - names.keys():
+        raise UserError(f"layer_types: '{min(other)}' is not supported")
+    keys, heads = config.linear_num_key_heads, config.linear_num_value_heads
+    if config.linear_key_head_dim != config.linear_value_head_dim:
+        raise UserError("linear_value_head_dim: values of another width than keys are not supported")
+    if heads % keys:
+        raise UserError(f"linear_num_value_heads is {heads}, no multiple of linear_num_key_heads, {keys}")
+    spec = llama(config, tensors, rotated=config.rope_parameters.get("partial_rotary_factor", 1.0))
+    spec = replace(spec, norm_offset=1.0)
+    gates = ("out_gate",) if "q" in spec.biases else ()
+    attention = replace(spec, qk_norm="head", out_gate=True, biases=spec.biases + gates)
+    delta = replace(
+        spec,
+        heads=heads,
+        kv_heads=keys,
+        head_dim=config.linear_key_head_dim,
+        taps=config.linear_conv_kernel_dim,
+        ropes=(),
+        biases=(),
+    )
+    kinds = [names[kind] for kind in config.layer_types]
+    return spec.of_several_kinds(kinds, {"attention": attention, "delta": delta})
+
+
 def qwen3_moe(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     if config.mlp_only_layers or config.decoder_sparse_step != 1:
         name = "mlp_only_layers" if config.mlp_only_layers else "decoder_sparse_step"
@@ -126,6 +153,48 @@ def gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
 def gemma3(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
     # The config still has the soft caps, but the third generation's attention does not use them.
     return replace(gemma2(config, tensors), qk_norm="head", attention_cap=None)
+
+
+def gemma4(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:
+    """Gemma 4: layers with windows and those that see all have other heads; some read others' keys."""
+    if config.pad_token_id is None and config.hidden_size_per_layer_input:
+        raise UserError("pad_token_id: there is none, and a prompt has its per-layer embeddings; set it")
+    if config.num_kv_shared_layers >= config.num_hidden_layers:
+        raise UserError("num_kv_shared_layers: no layer is left that has keys and values of its own")
+    kinds = [
+        kind.removesuffix("_attention") + ("_shared" if mode == "reuse" else "")
+        for kind, mode in zip(config.layer_types, config.kv_sharing_modes)
+    ]
+    wide = 2 if config.use_double_wide_mlp else 1
+    configs: Any = config.per_layer_config
+
+    def of_type(kind: str) -> DecoderSpec:
+        return replace(
+            llama(configs[f"{kind}_attention"], tensors),
+            qk_norm="head",
+            value_norm=True,
+            post_norms=True,
+            embed_scale=config.hidden_size**0.5,
+            attention_scale=1.0,
+            logit_cap=config.final_logit_softcapping,
+            per_layer=config.hidden_size_per_layer_input or 0,
+            per_layer_vocab=config.vocab_size_per_layer_input,
+            soft_token=config.pad_token_id or 0,
+            layer_scale=True,
+        )
+
+    specs = {"sliding": of_type("sliding")} if "sliding_attention" in config.layer_types else {}
+    full = replace(of_type("full"), windows=())
+    specs["full"] = replace(full, keys_as_values=config.attention_k_eq_v)
+    for kind, spec in list(specs.items()):
+        specs[f"{kind}_shared"] = replace(spec, shares=kind, keys_as_values=False, d_ff=wide * spec.d_ff)
+    if config.enable_moe_block:
+        experts = {"experts": config.num_experts, "experts_per_token": config.top_k_experts}
+        d_ff, experts["experts_weighed"] = config.moe_intermediate_size, True
+        specs = {
+            kind: replace(spec, d_ff=d_ff, dense_d_ff=spec.d_ff, **experts) for kind, spec in specs.items()
+        }
+    return full.of_several_kinds(kinds, specs)
 
 
 def gpt2(config: PreTrainedConfig, tensors: Collection[str]) -> DecoderSpec:

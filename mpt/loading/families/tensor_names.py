@@ -39,6 +39,29 @@ GEMMA_TABLE: Table = {
     "layers.{}.post_feedforward_layernorm.weight": ("layers.mlp_post_norm", "d -> d"),
 }
 
+GEMMA4_TABLE: Table = {
+    **GEMMA_TABLE,
+    # Beside experts it has units of another number, u.
+    "layers.{}.mlp.gate_proj.weight": ("layers.gate", "u d -> d u"),
+    "layers.{}.mlp.up_proj.weight": ("layers.up", "u d -> d u"),
+    "layers.{}.mlp.down_proj.weight": ("layers.down", "d u -> u d"),
+    "embed_tokens_per_layer.weight": ("ends.per_layer_table", "v w -> v w"),
+    "per_layer_model_projection.weight": ("ends.per_layer_projection", "w d -> d w"),
+    "per_layer_projection_norm.weight": ("ends.per_layer_norm", "w -> w"),
+    "layers.{}.per_layer_input_gate.weight": ("layers.per_layer_gate", "w d -> d w"),
+    "layers.{}.per_layer_projection.weight": ("layers.per_layer_out", "d w -> w d"),
+    "layers.{}.post_per_layer_input_norm.weight": ("layers.per_layer_post_norm", "d -> d"),
+    "layers.{}.router.proj.weight": ("layers.router", "e d -> d e"),
+    "layers.{}.router.scale": ("layers.router_norm", "d -> d"),
+    "layers.{}.router.per_expert_scale": ("layers.router_factor", "e -> e"),
+    "layers.{}.experts.gate_up_proj": ("layers.expert_gate layers.expert_up", "e x d -> e d x"),
+    "layers.{}.experts.down_proj": ("layers.expert_down", "e d f -> e f d"),
+    "layers.{}.post_feedforward_layernorm_1.weight": ("layers.dense_post_norm", "d -> d"),
+    "layers.{}.post_feedforward_layernorm_2.weight": ("layers.routed_post_norm", "d -> d"),
+    "layers.{}.pre_feedforward_layernorm_2.weight": ("layers.routed_norm", "d -> d"),
+    "layers.{}.layer_scalar": ("layers.layer_scale", "1 -> "),
+}
+
 MOE_TABLE: Table = {
     **LLAMA_TABLE,
     "layers.{}.mlp.gate.weight": ("layers.router", "e d -> d e"),
@@ -62,6 +85,24 @@ GPT_OSS_TABLE: Table = {
     ),
     "layers.{}.mlp.experts.down_proj": ("layers.expert_down", "e f d -> e f d"),
     "layers.{}.mlp.experts.down_proj_bias": ("layers.expert_down_bias", "e d -> e d"),
+}
+
+QWEN3_5_TABLE: Table = {
+    **LLAMA_TABLE,
+    "layers.{}.self_attn.q_proj.weight": ("layers.q layers.out_gate", "(a x h) d -> d a (x h)"),
+    "layers.{}.self_attn.q_proj.bias": ("layers.q_bias layers.out_gate_bias", "(a x h) -> a (x h)"),
+    "layers.{}.linear_attn.in_proj_qkv.weight": ("layers.q layers.k layers.v", "(x h) d -> d x h"),
+    "layers.{}.linear_attn.conv1d.weight": (
+        "layers.conv_q layers.conv_k layers.conv_v",
+        "(x h) 1 t -> x h t",
+    ),
+    "layers.{}.linear_attn.in_proj_z.weight": ("layers.out_gate", "(n h) d -> d n h"),
+    "layers.{}.linear_attn.in_proj_b.weight": ("layers.beta", "n d -> d n"),
+    "layers.{}.linear_attn.in_proj_a.weight": ("layers.decay", "n d -> d n"),
+    "layers.{}.linear_attn.dt_bias": ("layers.decay_offset", "n -> n"),
+    "layers.{}.linear_attn.A_log": ("layers.decay_rate_log", "n -> n"),
+    "layers.{}.linear_attn.norm.weight": ("layers.out_norm", "h -> h"),
+    "layers.{}.linear_attn.out_proj.weight": ("layers.out", "d (n h) -> n h d"),
 }
 
 PHI_TABLE: Table = {

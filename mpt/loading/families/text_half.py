@@ -13,7 +13,7 @@ from mpt.loading.families import FAMILIES
 from mpt.loading.weights import Tensors
 
 # The types of config whose `text_config` is that of a family.
-MULTIMODAL = ("gemma3", "mistral3", "qwen3_vl")
+MULTIMODAL = ("gemma3", "gemma4", "mistral3", "qwen3_5", "qwen3_vl")
 
 # How the names of the text half begin, and what a model of texts alone has instead; older checkpoints first.
 TEXT = {
@@ -22,7 +22,8 @@ TEXT = {
     "model.language_model.": "model.",
 }
 # How the others begin, with or without "model." before.
-IMAGES = ("vision_tower.", "multi_modal_projector.", "visual.")
+IMAGES = ("vision_tower.", "multi_modal_projector.", "visual.", "embed_vision.")
+SOUNDS = ("audio_tower.", "embed_audio.")
 
 
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -37,7 +38,8 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
         raise UserError(f"text_config: model type '{text.model_type}' is not supported; '{kind}' is here")
     if kind not in FAMILIES:
         raise UserError(f"text_config: model type '{kind}' is not supported")
-    if getattr(text, "final_logit_softcapping", None) is not None:  # transformers leaves it out of the whole
+    # transformers leaves it out of the whole of a Gemma 3
+    if kind == "gemma3_text" and text.final_logit_softcapping is not None:
         raise UserError("text_config: final_logit_softcapping is not supported; remove it")
     text.tie_word_embeddings = config.tie_word_embeddings  # which is what counts for the whole
     return text
@@ -47,7 +49,7 @@ class TextHalf:
     """The tensors of a checkpoint without those that read images, by the names of a model of texts alone."""
 
     def __init__(self, whole: Tensors, where: Path):
-        names = [name for name in whole if not name.removeprefix("model.").startswith(IMAGES)]
+        names = [name for name in whole if not name.removeprefix("model.").startswith(IMAGES + SOUNDS)]
         self._whole, self._names = whole, {_renamed(name): name for name in names}
         if aside := len(set(whole)) - len(names):
             warn(f"{where}: {aside} tensors that read images are left aside; mpt uses the text half")

@@ -1,0 +1,1 @@
+"""Stacks of layers of one kind or of several, and how they run."""
