@@ -26,16 +26,10 @@ if TYPE_CHECKING:
     from mpt.api import adapt, compare, continual, load, load_backbone, pretrain
     from mpt.catalog.from_python import make_task
     from mpt.comparison.config import CompareConfig, TuneConfig
+    from mpt.config.continual import ContinualConfig
     from mpt.config.methods import AdaptConfig
-    from mpt.config.options import (
-        ContinualConfig,
-        DistillConfig,
-        MeshConfig,
-        ModelConfig,
-        PretrainConfig,
-        PromptConfig,
-        TrainConfig,
-    )
+    from mpt.config.options import MeshConfig, ModelConfig, PromptConfig, TrainConfig
+    from mpt.config.pretrain import DistillConfig, PretrainConfig
     from mpt.data.task import Task
     from mpt.errors import UserError
     from mpt.run import ComparedRun, LoadedBackbone, Run, SequenceRun
@@ -73,7 +67,9 @@ HOMES = {
     "mpt.data.task": ("Task",),
     "mpt.errors": ("UserError",),
     "mpt.comparison.config": ("CompareConfig", "TuneConfig"),
+    "mpt.config.continual": ("ContinualConfig",),
     "mpt.config.methods": ("AdaptConfig",),
+    "mpt.config.pretrain": ("DistillConfig", "PretrainConfig"),
     "mpt.run": ("ComparedRun", "LoadedBackbone", "Run", "SequenceRun"),
 }
 

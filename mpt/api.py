@@ -22,7 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 from mpt.catalog.from_python import Given, as_task, task_files
 from mpt.catalog.library import is_packaged
 from mpt.comparison.config import SHOWN, CompareConfig, check_methods
-from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.options import MeshConfig, ModelConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config, merged, to_plain
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere

@@ -9,7 +9,8 @@ from golden import normal
 from toys import write_task
 
 from mpt.catalog.library import find_task
-from mpt.config.options import ModelConfig, PretrainConfig
+from mpt.config.options import ModelConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import dump_config
 from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig

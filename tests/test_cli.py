@@ -14,7 +14,7 @@ from mpt import cli
 from mpt.commands import train
 from mpt.commands.booleans import as_flags, booleans
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import load_config
 from mpt.loading.hf import open_folder
 from mpt.methods import AdaptConfig

@@ -16,7 +16,7 @@ from golden import tiny
 from mutations import mutated
 from toys import toy_rows, write_spiece, write_task
 
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import dump_config, load_config
 from mpt.data.files import read_file
 from mpt.data.records import Fault

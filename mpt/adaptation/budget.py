@@ -16,7 +16,7 @@ from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
 from mpt.adaptation.weighing import Weighing
 from mpt.baselines import States
-from mpt.config.options import SearchConfig
+from mpt.config.adapt import SearchConfig
 from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted

@@ -14,7 +14,7 @@ from mpt.adaptation.draws import Drawn, HeldOut
 from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import States
-from mpt.config.options import SearchConfig
+from mpt.config.adapt import SearchConfig
 from mpt.data.task import Example, Task
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade

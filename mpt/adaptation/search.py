@@ -21,7 +21,7 @@ from mpt.adaptation.candidates import Candidate, held_out_loss, held_out_scores
 from mpt.adaptation.held_out import Scores
 from mpt.adaptation.splits import Split
 from mpt.adaptation.time_limit import Limit, affordable
-from mpt.config.options import SearchConfig
+from mpt.config.adapt import SearchConfig
 from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, take_prompts

@@ -67,7 +67,7 @@ def quickstart(rest: list[str]) -> Work:
 
 def pretrain(rest: list[str]) -> Work:
     """Train teacher prompts for source tasks and distil them into a universal prompt."""
-    from mpt.config.options import PretrainConfig
+    from mpt.config.pretrain import PretrainConfig
 
     order = _order(Order, PretrainConfig, "pretrain", rest)
     config = replace(order.config, tasks=_from_anywhere(order.config.tasks))
@@ -134,8 +134,9 @@ def compare(rest: list[str]) -> Work:
 def plan(rest: list[str]) -> Work:
     """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
     from mpt.comparison.config import CompareConfig
+    from mpt.config.continual import ContinualConfig
     from mpt.config.methods import AdaptConfig
-    from mpt.config.options import ContinualConfig, PretrainConfig
+    from mpt.config.pretrain import PretrainConfig
     from mpt.config.yaml_file import find_config, kind_of
 
     kind = PretrainConfig
@@ -162,7 +163,7 @@ def plan(rest: list[str]) -> Work:
 
 def continual(rest: list[str]) -> Work:
     """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
-    from mpt.config.options import ContinualConfig
+    from mpt.config.continual import ContinualConfig
 
     order = _order(Order, ContinualConfig, "continual", rest)
     config = replace(order.config, tasks=_from_anywhere(order.config.tasks))

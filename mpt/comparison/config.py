@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AdaptConfig
-from mpt.config.options import ContinualConfig, MeshConfig, ModelConfig, PretrainConfig, TrackerName
+from mpt.config.options import MeshConfig, ModelConfig, TrackerName
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.ranges import check_ranges
 from mpt.errors import UserError, nearest
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from mpt.baselines import BASELINES, Baseline
 from mpt.catalog.library import find_task, name_of
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import WHOLE, BaselineName
+from mpt.config.adapt import BaselineName
+from mpt.config.options import WHOLE
 from mpt.errors import UserError
 from mpt.methods import AUTO, METHODS, AdaptConfig, Method, options_of
 

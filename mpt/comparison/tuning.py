@@ -12,7 +12,7 @@ import numpy as np
 from mpt.catalog.library import find_task
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig
 from mpt.rundir.plain_json import json_text

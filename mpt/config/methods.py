@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from mpt.config.options import AdaptOptions
+from mpt.config.adapt import AdaptOptions
 
 AUTO = "auto"  # the method that suits the tasks
 

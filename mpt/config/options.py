@@ -1,6 +1,7 @@
-"""The options of a run as frozen dataclasses; `mpt.config.yaml_file` reads and writes them as YAML.
+"""Options that several commands share, as frozen dataclasses.
 
-The sentence below a field is what `mpt COMMAND --help` says of that option.
+`mpt.config.yaml_file` reads and writes them as YAML. The sentence below a field is what `mpt COMMAND --help`
+says of that option.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mpt.config.ranges import check_ranges
 from mpt.errors import UserError
 
 Decay = Literal["cosine", "linear", "constant"]
@@ -16,8 +16,6 @@ TrackerName = Literal["wandb", "mlflow"]
 BosRule = Literal["auto", "true", "false"]
 UNTIL_BEST = -1  # steps: until nothing improves
 WHOLE = -1  # the length of an instruction: as many vectors as it has tokens
-ContinualMethod = Literal["factors", "shared", "progressive", "naive"]
-BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
 
 def refuse_open(**stages: TrainConfig) -> None:
@@ -155,46 +153,6 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class DistillConfig(TrainConfig):
-    """The second stage of pretraining, which distils the teacher prompts into a universal prompt."""
-
-    sampling: Literal["equal", "proportional", "stochastic"] = "stochastic"
-    kl_weight: float = 0.9
-    """Coefficient of KL(teacher || student); the task loss has coefficient 1. If this and `hidden_weight` are
-    both 0, no teacher is used."""
-    hidden_weight: float = 0.9
-    """Coefficient of the mean squared error between the hidden states of teacher and student."""
-    instruction: int = 0
-    """Length of the instruction embedding: vectors of the task's instruction between the universal prompt and
-    the input, which tell the model what the task is and are trained for a new task. A shorter instruction is
-    repeated; of a longer one the end is kept. 0 leaves it out, as in MPT; -1 takes the longest instruction's
-    own length."""
-    wordings: int = 0
-    """Number of wordings in which each example is read: behind its instruction and its classes in any order,
-    behind a part of these, or with arbitrary words for the classes that the text explains. The prompt then
-    learns to read what is asked, and new tasks have their whole instruction behind it. Teachers read other
-    texts, so `kl_weight` and `hidden_weight` must be 0. 0 reads each example as it stands."""
-    cache_teachers: bool = False
-    """Whether to compute the teachers' outputs once per example and keep them on disk, at about (vocabulary +
-    length x width) x 4 bytes each. Faster if examples are read more than once."""
-
-    @property
-    def distils(self) -> bool:
-        """Whether teachers are read."""
-        return self.kl_weight > 0 or self.hidden_weight > 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.wordings:
-            return
-        if self.distils:
-            raise UserError("wordings: teachers read other texts; set kl_weight and hidden_weight to 0")
-        if self.instruction > 0 or self.balanced:
-            name = "balanced" if self.balanced else "instruction"
-            raise UserError(f"wordings: they have instructions and classes of their own; leave out {name}")
-
-
-@dataclass(frozen=True)
 class MeshConfig:
     """The mesh of all devices, over all processes: the product of its three axes is the number of devices."""
 
@@ -212,202 +170,3 @@ class MeshConfig:
         sizes = self.data, self.fsdp, self.tensor
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise UserError("mesh: data, fsdp and tensor are numbers of devices; one of them may be -1")
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Options of `mpt pretrain`.
-
-    It trains a teacher prompt for each source task and distils all of them into a universal prompt.
-    """
-
-    out: str = "runs/pretrain"
-    """Directory of the run, for its config, checkpoints, prompts and metrics."""
-    model: ModelConfig = ModelConfig()
-    tasks: tuple[str, ...] = ()
-    """Source tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
-    them."""
-    max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
-    vectors: PromptConfig = PromptConfig()
-    """The shape of the teachers and the universal prompt, and their initial value."""
-    teachers: TrainConfig = TrainConfig()
-    """How the teachers are trained, all at the same time."""
-    universal: DistillConfig = DistillConfig()
-    """How the universal prompt is distilled from the teachers."""
-    gain_rows: int = 32
-    """Number of validation examples of each source task on which the report tells what the task gained, and
-    whether it pulls with the others; 0 leaves this out."""
-    mesh: MeshConfig = MeshConfig()
-    seed: int = 0
-    """Seed of the initial values and of the order of the examples."""
-    track: tuple[TrackerName, ...] = ()
-    """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
-
-    def __post_init__(self):
-        check_ranges(self)
-        refuse_open(teachers=self.teachers, universal=self.universal)
-        if self.vectors.every_layer and (self.vectors.rank or not self.universal.wordings):
-            raise UserError(
-                "vectors.every_layer: what is in every layer is shared whole; set vectors.rank to 0, and "
-                "universal.wordings, so that each text says what its task is"
-            )
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """How an adaptation whose steps are not given finds its learning rate and its number of steps.
-
-    Every rate has prompts that learn from a part of the examples and are scored on the others.
-    """
-
-    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Factors on the learning rates of `train` and of the method. All are tried side by side up to the first
-    look, and the best one goes on."""
-    rows: int = 8
-    """Examples per step of each prompt."""
-    every: int = 8
-    """Steps between looks at the least; with many examples, a look comes every quarter of an epoch, or every
-    four times as many steps."""
-    patience: int = 2
-    """After so many looks in a row without a better one, training ends."""
-    gain: float = 0.02
-    """A look is better if its loss is lower by more than this fraction."""
-    steps: int = 64
-    """The most steps; with many examples, `epochs` passes over them."""
-    epochs: float = 4.0
-    """The most passes over many examples."""
-    probe: bool = True
-    """Whether linear probes on the frozen model's states of a text without the prompt are added to the scores
-    of a class head, weighed by the held-out examples. Each text to answer is then read twice."""
-    scratch: bool = True
-    """Whether a prompt that starts from another one (`--prompt`) is compared at the first look with one that
-    starts as `vectors` says, and gives way to it where the held-out examples say so."""
-
-    def __post_init__(self):
-        if self.steps <= self.every:
-            raise UserError(
-                f"search.steps: it must be more than search.every, {self.every}, not {self.steps}"
-            )
-
-
-@dataclass(frozen=True)
-class AdaptOptions:
-    """Options of `mpt adapt` that all methods share; ``mpt.config.methods.AdaptConfig`` adds their own."""
-
-    out: str = "runs/adapt"
-    """Directory of the run, for its config, checkpoints, prompts and metrics."""
-    model: ModelConfig = ModelConfig()
-    task: str = ""
-    """The target task: a name from `mpt tasks`, or a task file."""
-    also: tuple[str, ...] = ()
-    """Further target tasks, trained at the same time; from a universal prompt, all use the same shared
-    part."""
-    prompt: str = ""
-    """Run directory of the universal prompt to start from; if left out, the prompt starts as `vectors` says.
-    SPoT and ATTEMPT use the teachers of that run."""
-    method: str = "auto"
-    """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
-    prompt, also the task's factors), "classifier" the same with a class head; "auto" takes the classifier for
-    tasks with class words. Each other method has a section of options with its name."""
-    baseline: Literal["", BaselineName] = ""
-    """A baseline to score in place of a method: nothing of the model is trained, and no prompt is saved."""
-    baselines: bool = True
-    """Whether to tell what each baseline reaches on the same rows, where a task has class words; see
-    `baseline` for a run of one."""
-    freeze_shared: bool = False
-    """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
-    v, and the instruction embedding if there is one."""
-    vectors: PromptConfig = PromptConfig(length=32)
-    """The prompt's shape and initial value, if it does not start from a universal prompt."""
-    instruction: int = 0
-    """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning
-    rate, as it does after a universal prompt. 0 leaves it out, -1 takes the instruction's own length."""
-    train: TrainConfig = TrainConfig(
-        steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
-    )
-    """How the target task is trained; with steps of -1, until nothing improves."""
-    search: SearchConfig = SearchConfig()
-    """How the steps are found where they are not given."""
-    minutes: float = 0.0
-    """The most minutes until the prompt is saved, where the steps are not given: the search has fewer steps,
-    judged by the speed of its first ones, but no less than one look. 0 does not bound it. The same machine
-    may then train differently another time."""
-    shots: int = 16
-    """Number of training examples per class (for free text, per task); 0 takes all."""
-    shots_per: Literal["class", "task"] = "class"
-    """Whether `shots` counts the examples of each class, or those of the whole task whatever their
-    classes."""
-    seeds: tuple[int, ...] = (0,)
-    """Random seeds; each draws its own training examples and trains its own prompt."""
-    max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
-    probe_every: int = 0
-    """Steps between validation passes; 0 turns validation off."""
-    probe_rows: int = 64
-    """Number of examples in a validation pass."""
-    keep: Literal["last", "best"] = "last"
-    """Which prompt is scored and saved: that of the last step, or that of the best validation pass (early
-    stopping). With several seeds or tasks, the pass that is best on average."""
-    test_rows: int = 500
-    """Number of examples that the final score is computed on; 0 takes all."""
-    scored: Literal["test", "validation"] = "test"
-    """The split of the final score. Use "validation" while hyperparameters are still being chosen, so that no
-    test example is read."""
-    calibrate: bool = False
-    """Whether to apply batch calibration (Zhou et al. 2024), which removes the model's bias towards some
-    classes. It uses the scored examples without their labels."""
-    mesh: MeshConfig = MeshConfig()
-    track: tuple[TrackerName, ...] = ()
-    """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
-
-    def __post_init__(self):
-        check_ranges(self)
-        if self.keep == "best" and not self.probe_every:
-            raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
-
-
-@dataclass(frozen=True)
-class ContinualConfig:
-    """Options of `mpt continual`.
-
-    It learns tasks one after another by several methods, without reading the examples of earlier tasks again.
-    """
-
-    out: str = "runs/continual"
-    """Directory of the run; each method has a directory of its own inside it."""
-    model: ModelConfig = ModelConfig()
-    tasks: tuple[str, ...] = ()
-    """The tasks in the order in which they are learned: names from `mpt tasks`, task files, or a sequence
-    from the literature by its name, such as four_1."""
-    prompt: str = ""
-    """Run directory of the universal prompt that all methods start from; if left out, prompts start as
-    `vectors` says."""
-    methods: tuple[ContinualMethod, ...] = ()
-    """The methods to run; by default all that apply. "factors" and "shared" need a universal prompt."""
-    vectors: PromptConfig = PromptConfig()
-    """The prompts' shape and initial value, if they do not start from a universal prompt."""
-    train: TrainConfig = TrainConfig(steps=24, batch_size=24)
-    """How each task is trained."""
-    kl_weight: float = 1.0
-    """For the method "shared": coefficient of KL(teacher || student), with the prompts of earlier tasks as
-    teachers; the task loss has coefficient 1."""
-    hidden_weight: float = 1.0
-    """For the method "shared": coefficient of the mean squared error between the hidden states of teacher and
-    student. If this and `kl_weight` are both 0, nothing protects the earlier tasks."""
-    shots: int = 16
-    """Number of training examples per class (for free text, per task); 0 takes all."""
-    seed: int = 0
-    """Random seed of the training examples and their order."""
-    max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
-    test_rows: int = 200
-    """Number of test examples per task, on which every prompt is scored; 0 takes all."""
-    mesh: MeshConfig = MeshConfig()
-    track: tuple[TrackerName, ...] = ()
-    """Trackers to send each method's metrics to, in addition to metrics.jsonl and TensorBoard's event
-    files."""
-
-    def __post_init__(self):
-        check_ranges(self)
-        refuse_open(train=self.train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from mpt.config.options import ContinualConfig, ContinualMethod
+from mpt.config.continual import ContinualConfig, ContinualMethod
 from mpt.errors import UserError
 
 NEED_UNIVERSAL: tuple[ContinualMethod, ...] = ("factors", "shared")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
 
-from mpt.config.options import ContinualMethod
+from mpt.config.continual import ContinualMethod
 from mpt.metrics.transfer import average_accuracy, backward_transfer, forward_transfer
 from mpt.render.plots import COLOURS, figure, heat_map, line, save
 from mpt.rundir.directory import write_atomic

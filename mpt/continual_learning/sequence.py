@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from mpt.config.options import ContinualConfig, ContinualMethod, TrainConfig
+from mpt.config.continual import ContinualConfig, ContinualMethod
+from mpt.config.options import TrainConfig
 from mpt.continual_learning.learners import Learner, Lesson
 from mpt.continual_learning.results import TITLES, Outcome
 from mpt.continual_learning.scoring import Scorer

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float
 
-from mpt.config.options import ContinualMethod, PromptConfig
+from mpt.config.continual import ContinualMethod
+from mpt.config.options import PromptConfig
 from mpt.continual_learning.learners import (
     FactorLearner,
     Learner,

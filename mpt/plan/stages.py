@@ -19,7 +19,8 @@ from mpt.catalog.library import find_sequence, find_tasks, sequence
 from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.tuning import trial_base, tuned_methods, without
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import TITLES
 from mpt.continual_learning.sequence import Retention, lesson_stage

@@ -8,7 +8,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.config.options import DistillConfig, PromptConfig, TrainConfig
+from mpt.config.options import PromptConfig, TrainConfig
+from mpt.config.pretrain import DistillConfig
 from mpt.data.task import Task
 from mpt.loading.hf import Pretrained
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt

@@ -18,8 +18,9 @@ from mpt.comparison.config import (
     check_methods,
     splits_read,
 )
+from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AdaptConfig, idle_options, suited
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods
 from mpt.data.hub import Saved
 from mpt.data.sources import Files

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.adaptation.draws import held_out, training_rows
-from mpt.config.options import ContinualConfig, ContinualMethod
+from mpt.config.continual import ContinualConfig, ContinualMethod
 from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
 from mpt.continual_learning.scoring import Scorer

@@ -10,7 +10,8 @@ from pathlib import Path
 from jaxtyping import Array, Float
 
 from mpt.adaptation.draws import held_out_if_there, warn_of_absent
-from mpt.config.options import WHOLE, DistillConfig, PretrainConfig
+from mpt.config.options import WHOLE
+from mpt.config.pretrain import DistillConfig, PretrainConfig
 from mpt.data.class_words import check_words
 from mpt.data.stored import StoredRows, stored_rows
 from mpt.data.task import Task

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import kind_of, load_config
 from mpt.errors import UserError
 from mpt.inference.answers import Answered, kept_answers

@@ -11,7 +11,8 @@ from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import Cell, cells
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning import results as continual_report
 from mpt.inference.answers import kept_answers
 from mpt.loading.shapes import abstract_backbone

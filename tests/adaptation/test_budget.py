@@ -6,7 +6,8 @@ import pytest
 
 from mpt.adaptation.splits import splits_of
 from mpt.adaptation.time_limit import affordable
-from mpt.config.options import ModelConfig, PromptConfig, SearchConfig
+from mpt.config.adapt import SearchConfig
+from mpt.config.options import ModelConfig, PromptConfig
 from mpt.methods import AdaptConfig
 from mpt.recipes.adapt import adapt
 from mpt.types import Row

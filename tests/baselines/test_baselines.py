@@ -15,7 +15,7 @@ from mpt.baselines import BASELINES, Labelled, Lesson, States
 from mpt.baselines.counting_words import texts
 from mpt.baselines.linear_probe import FOLDS, STRENGTHS, best_of, probe
 from mpt.catalog.from_python import make_task
-from mpt.config.options import BaselineName
+from mpt.config.adapt import BaselineName
 from mpt.data.batches import collate
 from mpt.data.tokenise import encode
 from mpt.loading.hf import load_pretrained

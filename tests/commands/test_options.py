@@ -21,8 +21,9 @@ from mpt.commands.help import overview
 from mpt.commands.options import RunArgument, check_names, names
 from mpt.commands.train import Order, PlanOrder
 from mpt.comparison.config import CompareConfig
+from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AdaptConfig
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.errors import UserError
 from mpt.serve.options import ServeOptions
 

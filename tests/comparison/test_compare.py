@@ -11,7 +11,8 @@ from mpt import cli
 from mpt.comparison import tuning
 from mpt.comparison.config import ENTRY_NAMES, FROM_PRETRAINING, CompareConfig, TuneConfig
 from mpt.comparison.entries import ENTRIES, Cell, cells
-from mpt.config.options import PretrainConfig, PromptConfig
+from mpt.config.options import PromptConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig, options_of

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import ContinualConfig, ModelConfig, PretrainConfig, TrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.options import ModelConfig, TrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import differences, dump_config, find_config, from_plain, load_config, to_plain
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig

@@ -11,7 +11,8 @@ import pytest
 from toys import refused
 
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.ranges import check_ranges
 from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError

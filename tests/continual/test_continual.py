@@ -14,7 +14,7 @@ from toys import refused, stage, tree, write_task
 
 from mpt import cli
 from mpt.catalog.library import find_task
-from mpt.config.options import ContinualConfig
+from mpt.config.continual import ContinualConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.tokenise import encode
 from mpt.inference.evaluate import choice_probabilities

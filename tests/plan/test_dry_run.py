@@ -13,7 +13,9 @@ from mpt import cli
 from mpt.catalog.library import find_task, packaged_tasks
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import OURS
-from mpt.config.options import ContinualConfig, ModelConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.options import ModelConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import find_config, from_plain, load_config
 from mpt.data.counts import ROWS, tfds_rows
 from mpt.data.sources import Tfds

@@ -9,7 +9,8 @@ from toys import write_task
 
 from mpt import cli
 from mpt.comparison.config import CompareConfig
-from mpt.config.options import MeshConfig, PretrainConfig
+from mpt.config.options import MeshConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import find_config, kind_of, load_config
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig

@@ -7,7 +7,7 @@ from toys import stage
 
 from mpt.adaptation.held_out import class_scores
 from mpt.catalog.library import find_task
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.tokenise import encode
 from mpt.pretraining.gains import Gain, cosines, gains, gradients, kept_gains

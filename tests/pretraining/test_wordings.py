@@ -12,7 +12,7 @@ from toys import stage
 
 from mpt.catalog.library import find_task
 from mpt.comparison.estimates import pretraining_seconds
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.text.example import Example
 from mpt.data.tokenise import encode

@@ -9,7 +9,8 @@ from runs import random
 from toys import stage
 
 from mpt.catalog.library import find_task
-from mpt.config.options import PretrainConfig, PromptConfig
+from mpt.config.options import PromptConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.tokenise import encode
 from mpt.errors import UserError

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 from toys import stage
 
-from mpt.config.options import ContinualConfig, PretrainConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.errors import UserError
 from mpt.inference.predict import open_run

@@ -8,7 +8,7 @@ import pytest
 from toys import refused, tree
 
 from mpt import cli
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import load_config
 from mpt.errors import UserError
 from mpt.rundir.directory import RunDir

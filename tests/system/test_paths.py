@@ -9,7 +9,7 @@ from etils import epath
 from toys import refused, stage
 
 from mpt import cli
-from mpt.config.options import PretrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.data.files import read_file
 from mpt.errors import UserError
 from mpt.rundir.checkpoint import Checkpoints, Resumed

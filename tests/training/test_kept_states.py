@@ -9,7 +9,8 @@ import pytest
 from golden import normal
 
 import mpt.training.stage
-from mpt.config.options import PretrainConfig, TrainConfig
+from mpt.config.options import TrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.data.mixture import training_batches
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt

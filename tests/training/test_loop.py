@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from mpt.config.options import PretrainConfig, TrainConfig
+from mpt.config.options import TrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.data.mixture import training_batches
 from mpt.loading.hf import load_pretrained
 from mpt.methods.lora import LoraParam, with_lora

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from test_loop import ROWS, J, arrays, soft
 
-from mpt.config.options import PretrainConfig, TrainConfig
+from mpt.config.options import TrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.data.mixture import training_batches
 from mpt.errors import UserError
 from mpt.rundir.directory import RunDir

@@ -6,7 +6,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import mpt.training.teacher_cache
-from mpt.config.options import PretrainConfig, TrainConfig
+from mpt.config.options import TrainConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.config.yaml_file import from_plain
 from mpt.data.mixture import training_batches
 from mpt.prompts import MultitaskPrompt

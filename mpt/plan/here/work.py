@@ -12,7 +12,9 @@ from mpt.adaptation.time_limit import FORWARD
 from mpt.comparison.config import AnyConfig, CompareConfig
 from mpt.comparison.entries import cells
 from mpt.comparison.tuning import trial_seeds, tuned_methods
-from mpt.config.options import ContinualConfig, PretrainConfig, SearchConfig
+from mpt.config.adapt import SearchConfig
+from mpt.config.continual import ContinualConfig
+from mpt.config.pretrain import PretrainConfig
 from mpt.inference.evaluate import BATCH, LONGEST_TEXT
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.methods.examples import METHOD as EXAMPLES
