@@ -261,6 +261,12 @@ def test_reader_that_goes_away_is_no_error(adapted):
     assert "Traceback" not in process.stderr.read()
 
 
+EVERY_LAYER = (
+    ("vectors.rank", "0"),
+    ("universal.wordings", "4"),
+    ("universal.kl-weight", "0"),
+    ("universal.hidden-weight", "0"),
+)
 KINDS = {"pretrain": PretrainConfig, "adapt": AdaptConfig, "compare": CompareConfig, "plan": PretrainConfig}
 
 
@@ -268,9 +274,15 @@ KINDS = {"pretrain": PretrainConfig, "adapt": AdaptConfig, "compare": CompareCon
 @pytest.mark.parametrize("word", ["True", "no"])
 def test_every_boolean_of_a_command_takes_a_word(command, word):
     names = [*booleans(KINDS[command])]
-    words = [each for name in names for each in (f"--{name.replace('_', '-')}", word)]
-    config = train._order(train.PlanOrder, KINDS[command], command, words).config
-    assert {attrgetter(name)(config) for name in names} == {word == "True"}
+    in_every_layer = [name for name in names if name.endswith("every_layer")]
+    for some in (set(names) - {*in_every_layer}, in_every_layer):
+        words = [each for name in some for each in (f"--{name.replace('_', '-')}", word)]
+        if some is in_every_layer:  # which a pretraining has with these alone
+            section = "--pretrain." if command == "compare" else "--"
+            needed = () if command == "adapt" else EVERY_LAYER
+            words += [each for name, value in needed for each in (section + name, value)]
+        config = train._order(train.PlanOrder, KINDS[command], command, words).config
+        assert {attrgetter(name)(config) for name in some} == {word == "True"}
 
 
 def test_the_words_that_people_type():

@@ -14,9 +14,9 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 def booleans(kind: type, prefix: str = "") -> Iterator[str]:
     """The dotted names of a dataclass's booleans, those of its sections too.
 
-    >>> from mpt.config.options import PretrainConfig
+    >>> from mpt.config.pretrain import PretrainConfig
     >>> list(booleans(PretrainConfig))
-    ['teachers.balanced', 'universal.balanced', 'universal.cache_teachers']
+    ['vectors.every_layer', 'teachers.balanced', 'universal.balanced', 'universal.cache_teachers']
     """
     for name, option in get_type_hints(kind).items():
         if option is bool:

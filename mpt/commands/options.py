@@ -21,7 +21,7 @@ OutOption = Annotated[str, tyro.conf.arg(metavar="PATH")]
 def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:
     """The names of the options of a function, or of a dataclass with its sections.
 
-    >>> from mpt.config.options import PretrainConfig
+    >>> from mpt.config.pretrain import PretrainConfig
     >>> [name for name in names(PretrainConfig) if "balanced" in name]
     ['--teachers.balanced', '--teachers.no-balanced', '--universal.balanced', '--universal.no-balanced']
     """

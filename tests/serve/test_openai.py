@@ -173,7 +173,7 @@ def test_the_session_in_the_docs_runs(address, capsys):
     (session,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "stream=True" in code
     ]
-    for there, here in (("localhost:8000", address), ('"movies"', '"tone"')):
+    for there, here in (("localhost:8000", address), ('"products"', '"tone"')):
         assert there in session
         session = session.replace(there, here)
     exec(session, {})
