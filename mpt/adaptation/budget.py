@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from mpt.adaptation.calibrated_start import calibrated_start
 from mpt.adaptation.draws import Drawn
 from mpt.adaptation.search import LEAST, Begin, Found, Search, rising
 from mpt.adaptation.splits import Split, splits_of
@@ -60,11 +61,14 @@ class Budget:
         if not self.found:
             return []
         found, loss_at = self.found, dict(self.found.curve)
-        least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
+        begun = f"{loss_at[0]:.2f} untrained, " if 0 in loss_at else ""
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
+        least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
         more = f", then {found.more} steps on all rows" if found.more else ""
+        went = f"With ×{found.factor:g} it went down to {least}{more}."
         rates = (
-            f"Learning rates: held-out loss {tried}. With ×{found.factor:g} it went down to {least}{more}."
+            f"Learning rates: held-out loss {begun}{tried}. "
+            f"{went if found.steps else 'No step made it less, and none was taken.'}"
         )
         losses = ", ".join(f"{loss:.2f} from {start}" for start, loss in found.starts.items())
         start = [f"Starts: held-out loss {losses}; {found.start} was taken."] if losses else []
@@ -102,6 +106,8 @@ def with_budget(
     search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     setting = ways[found.start]
+    if not found.steps:  # the halves of the rows had calibrated it
+        found = replace(found, model=calibrated_start(found.model, [training_rows(setting)]))
     budget = Budget(found, weighed(setting, splits, found, rows, states if options.probe else None))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from mpt.adaptation.calibrated_start import calibrated_start
 from mpt.adaptation.candidates import Candidate, held_out_loss, held_out_scores
 from mpt.adaptation.held_out import Scores
 from mpt.adaptation.splits import Split
@@ -84,7 +85,7 @@ class Found:
         scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
         more = max(math.ceil(steps / 2), LEAST) if steps and split.given_back else 0
         if len(candidates) > 1:
-            model = Prompted(model.backbone, take_prompts(model.prompt, [0]))
+            model = take(model, [0])
         return cls(factor, steps, more, rates, curve, scores, model, seconds)
 
 
@@ -93,22 +94,26 @@ class FirstLook(NamedTuple):
 
     Attributes:
         begun: the start, with all prompts as they are now.
+        untrained: the model with all prompts as they began.
         candidates: those prompts.
+        before: the held-out loss of prompts as they began, in nats.
         rates: factor -> the held-out loss, in nats.
         seconds: spent in training steps.
         others: seconds spent beside them, to compile and to look.
     """
 
     begun: Start
+    untrained: Prompted
     candidates: Sequence[Candidate]
+    before: float
     rates: dict[float, float]
     seconds: float
     others: float
 
     @property
     def least(self) -> float:
-        """The held-out loss of the best rate."""
-        return min(self.rates.values())
+        """The least held-out loss so far."""
+        return min(self.before, *self.rates.values())
 
     @property
     def factor(self) -> float:
@@ -118,10 +123,9 @@ class FirstLook(NamedTuple):
     def best(self) -> FirstLook:
         """The prompts of the best rate alone."""
         chosen = [index for index, each in enumerate(self.candidates) if each.factor == self.factor]
-        model = self.begun.model
-        model = Prompted(model.backbone, take_prompts(model.prompt, chosen))
         kept = [self.candidates[index] for index in chosen]
-        return self._replace(begun=self.begun._replace(model=model), candidates=kept)
+        untrained, model = (take(each, chosen) for each in (self.untrained, self.begun.model))
+        return self._replace(begun=self.begun._replace(model=model), untrained=untrained, candidates=kept)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,9 @@ class Search:
         most = min(self.most_steps - every, self.affordable(left, per_row, look.candidates))
         stage = self.stage("steps", look.begun, look.candidates, int(most))
         model, curve, seconds = self.until_best(stage, look.candidates, every)
-        curve = [(every + step, loss) for step, loss in curve]
+        curve = [(0, look.before), *((every + step, loss) for step, loss in curve)]
+        if look.before <= min(loss for _, loss in curve):
+            model = look.untrained
         found = Found.of(look.rates, curve, model, look.candidates, look.seconds + seconds)
         compared = {start: each.least for start, each in looks.items()} if len(looks) > 1 else {}
         return replace(found, start=start, starts=compared)
@@ -164,10 +170,13 @@ class Search:
         began, title = time.monotonic(), "rates" if start == next(iter(self.begins)) else "rates-scratch"
         candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
         begun = self.begins[start](len(candidates))
+        untrained = calibrated_start(begun.model, [candidate.split.learnt for candidate in candidates])
+        begun = begun._replace(model=untrained)
+        before = held_out_loss(untrained, candidates, candidates[0].factor)
         model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
         rates = {factor: held_out_loss(model, candidates, factor) for factor in self.options.rates}
         others = time.monotonic() - began - seconds
-        return FirstLook(begun._replace(model=model), candidates, rates, seconds, others)
+        return FirstLook(begun._replace(model=model), untrained, candidates, before, rates, seconds, others)
 
     def in_turn(self) -> Found:
         """Tries learning rates one after another, each until nothing improves, on the first split alone.
@@ -261,6 +270,11 @@ class Search:
         held_out = sum(len(candidate.split.held_out) for candidate in candidates)
         rows, rows_after = self.options.rows * len(candidates), self.setting.train.batch_size
         return affordable(left, per_row, rows, held_out, self.options.every, rows_after)
+
+
+def take(model: Prompted, indices: Sequence[int]) -> Prompted:
+    """The model with some of its prompts."""
+    return Prompted(model.backbone, take_prompts(model.prompt, indices))
 
 
 def rising(steps: int) -> float:

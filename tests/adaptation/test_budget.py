@@ -35,14 +35,14 @@ def searched(tmp_path, tiny_model, task, search=SEARCH, **options):
 
 def test_an_adaptation_without_steps_finds_them(tmp_path, tiny_model, toy):
     result, found = searched(tmp_path, tiny_model, toy["tone"])
-    assert found["steps"] in (4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
+    assert found["steps"] in (0, 4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
     assert result.steps == found["steps"] + found["steps_on_all_rows"]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_rates_of_whole_models_are_tried_in_turn(tmp_path, tiny_model, toy, method):
     result, found = searched(tmp_path, tiny_model, toy["tone"], method=method)
-    assert found["steps"] in (4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
+    assert found["steps"] in (0, 4, 8, 12) and set(found["rates"]) == {"0.5", "1", "2"}
     assert result.steps == found["steps"] + found["steps_on_all_rows"]
     least = {rate: min(losses_of(tmp_path / "run" / f"search-x{rate}-0")) for rate in found["rates"]}
     assert least == found["rates"]
@@ -80,6 +80,16 @@ def test_the_time_that_is_left_bounds_the_steps():
 def test_an_adaptation_of_no_time_takes_the_least_steps(tmp_path, tiny_model, toy):
     _, found = searched(tmp_path, tiny_model, toy["tone"], minutes=1e-9)
     assert found["steps"] in (4, 5)
+
+
+def test_a_start_that_no_step_improves_is_kept(tmp_path, tiny_model, toy):
+    result, found = searched(tmp_path, tiny_model, toy["tone"], replace(SEARCH, rates=(1e4,)))
+    assert found["steps"] == found["steps_on_all_rows"] == result.steps == 0
+    least, *trained = (loss for _, loss in found["held_out_loss"])
+    assert trained and least < min(trained)
+    assert any("No step made it less" in remark for remark in result.remarks)
+    prompt, _ = load_prompt(tmp_path / "run", "adapted-0")
+    assert not np.any(prompt.last[...]) and np.any(prompt.bias[...])
 
 
 @pytest.mark.parametrize("scratch", [True, False])

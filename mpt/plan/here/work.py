@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mpt.adaptation.calibrated_start import CALIBRATED
 from mpt.adaptation.draws import CHECKED, HELD_OUT, MANY, is_measured
 from mpt.adaptation.splits import FEW
 from mpt.adaptation.time_limit import FORWARD
@@ -46,8 +47,11 @@ def search_flops(
     looks, per_row = math.ceil(most / every), stage.flops / stage.train.batch_size
     if not side_by_side:
         return len(options.rates) * per_row * (most * options.rows + looks * held_out * FORWARD)
-    first = starts * len(options.rates) * splits * (every * options.rows + held_out * FORWARD)
-    return per_row * (first + splits * ((most - every) * options.rows + looks * held_out * FORWARD))
+    before = splits * (min(learnt, CALIBRATED) + held_out) * FORWARD
+    first = len(options.rates) * splits * (every * options.rows + held_out * FORWARD)
+    return per_row * (
+        starts * (before + first) + splits * ((most - every) * options.rows + looks * held_out * FORWARD)
+    )
 
 
 def evaluation_flops(
