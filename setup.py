@@ -32,7 +32,7 @@ setup(
         "Programming Language :: Python :: 3.14",
     ],
     packages=find_packages(include=["mpt", "mpt.*"]),
-    package_data={"mpt": ["py.typed"], "mpt.configs": ["*.yaml"]},
+    package_data={"mpt": ["py.typed"], "mpt.configs": ["*.yaml"], "mpt.prompts": ["packaged/*"]},
     entry_points={"console_scripts": ["mpt = mpt.cli:main"]},
     install_requires=[
         "docstring-parser>=0.16",  # tyro brings it; help is made of docstrings

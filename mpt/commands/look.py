@@ -117,11 +117,11 @@ def _bank_add(rest: list[str]) -> Work:
 def _bank_list(rest: list[str]) -> Work:
     """List the prompts of a bank."""
 
-    def arguments(bank: BankOption = "bank") -> Work:
+    def arguments(bank: BankOption = "packaged") -> Work:
         """List the prompts of a bank.
 
         Args:
-            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name; `packaged` comes with mpt.
         """
         from mpt.rundir.found import check_bank
 

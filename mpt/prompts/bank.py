@@ -20,20 +20,21 @@ from mpt.errors import UserError, install, nearest, one_line
 from mpt.prompts.saved import Card, files_of, read_files
 from mpt.rundir.directory import write_atomic
 from mpt.rundir.found import VECTORS, empty
-from mpt.system.paths import is_remote
+from mpt.system.paths import PACKAGED, bank_path, is_remote
 
 
 class Bank:
     """The prompts of a folder.
 
     Args:
-        path: a local path, or a URL that fsspec knows, such as gs://bucket/bank or hf://owner/name.
+        path: a local path, or a URL that fsspec knows, such as gs://bucket/bank or hf://owner/name;
+            `packaged` is the bank that comes with mpt.
     """
 
     def __init__(self, path: str):
         self.path, self._remote = path.rstrip("/"), is_remote(path)
         with self._store_speaks():
-            self._store, self._folder = fsspec.url_to_fs(self.path)
+            self._store, self._folder = fsspec.url_to_fs(bank_path(self.path))
 
     def names(self) -> list[str]:
         """The names of all prompts.
@@ -54,7 +55,12 @@ class Bank:
 
         Returns:
             Its name, which is ``name`` and a hash, and whether it is new here.
+
+        Raises:
+            UserError: it cannot be written, or the bank is the packaged one.
         """
+        if self.path == PACKAGED:
+            raise UserError(f"{PACKAGED}: this bank comes with mpt, and is only read; give another --bank")
         files = files_of(prompt, card)
         digest = hashlib.sha256(files[".json"] + files[VECTORS]).hexdigest()
         name = f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{digest[:8]}"

@@ -20,7 +20,7 @@ from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.rundir.found import VECTORS
-from mpt.system.paths import HUB, finished_run, is_remote, run_path
+from mpt.system.paths import HUB, bank_path, finished_run, is_remote, run_path
 
 Startable = MultitaskPrompt | SoftPrompt | UniversalPrefix  # what new tasks can start from
 
@@ -148,4 +148,4 @@ def _in_bank(path: str) -> bool:
     if is_remote(path):
         return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
     place = Path(path)
-    return not place.is_dir() and any(place.parent.glob(f"*{VECTORS}"))
+    return not place.is_dir() and any(Path(bank_path(str(place.parent))).glob(f"*{VECTORS}"))

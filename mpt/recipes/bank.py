@@ -18,6 +18,8 @@ from mpt.inference.predict import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.prompts.source import Startable
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.render.console import PathText, print_table
 from mpt.system.paths import AnyPath
 
@@ -26,7 +28,7 @@ class Entry(NamedTuple):
     """A prompt of a bank: a plain one of one task, or a universal one."""
 
     name: str
-    prompt: SoftPrompt | MultitaskPrompt
+    prompt: Startable
     card: Card
 
 
@@ -53,10 +55,14 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
             f"{model.decoder_prompt}), which a bank does not know of; train without it"
         )
     prompt, card = _plain(run, file)
+    if isinstance(prompt, UniversalPrefix):
+        yield Entry("universal" if len(card.prompts) > 1 else card.prompts[0], prompt, card)
+        return
     if isinstance(prompt, MultitaskPrompt) and len(card.prompts) > 1:
         yield Entry("universal", prompt, card)
         if has_prompt(run, "teachers"):
             prompt, card = _plain(run, "teachers")
+    assert not isinstance(prompt, UniversalPrefix)
     several = len(set(card.prompts)) < len(card.prompts)  # seeds
     vectors = prompt.compose()
     for place, task in enumerate(dict.fromkeys(card.prompts)):
@@ -66,9 +72,9 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
         yield Entry(task, SoftPrompt(vectors[place : place + 1], prompt.layer), alone)
 
 
-def _plain(run: AnyPath, file: str) -> tuple[SoftPrompt | MultitaskPrompt, Card]:
+def _plain(run: AnyPath, file: str) -> tuple[Startable, Card]:
     prompt, card = load_prompt(run, file)
-    if not isinstance(prompt, SoftPrompt | MultitaskPrompt):
+    if not isinstance(prompt, Startable):
         raise UserError(
             f"{run}: what it holds is more than a prompt ({card.kind}), and only vectors in front of a text "
             "are a start for others; add a run of `--method prompt`, spot or ulpt"
@@ -93,7 +99,7 @@ def entries(bank: Bank) -> Iterator[Entry]:
         except UserError as error:
             warn(str(error))
             continue
-        if isinstance(prompt, SoftPrompt | MultitaskPrompt):
+        if isinstance(prompt, Startable):
             yield Entry(name, prompt, card)
 
 
@@ -123,9 +129,7 @@ def print_list(bank: Bank) -> None:
     print_table(Console(markup=False, highlight=False), table)
 
 
-def _line(
-    name: str, prompt: SoftPrompt | MultitaskPrompt, card: Card, bank: Bank
-) -> dict[str, str | PathText]:
+def _line(name: str, prompt: Startable, card: Card, bank: Bank) -> dict[str, str | PathText]:
     """What is told of a prompt, by column."""
     figures = [f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure]
     return {
@@ -133,7 +137,7 @@ def _line(
         "tasks": ", ".join(card.prompts),
         "method": card.method,
         "backbone": PathText(Path(card.backbone).name),
-        "vectors": str(prompt.compose().shape[1]),
+        "vectors": f"{prompt.extent(1)[1]}{' a layer' if isinstance(prompt, UniversalPrefix) else ''}",
         "rows": f"{sum(card.rows.values()):,}",
         "metric": ", ".join(figures) or "–",
         "added": f"{bank.added(name):%Y-%m-%d}",

@@ -29,6 +29,7 @@ from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.initial import starting_vectors
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.recipes.bank import Entry, entries
 from mpt.render.console import print_table
 from mpt.rundir.directory import RunDir
@@ -149,6 +150,9 @@ def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[
     """The prompts that the backbone can read; which others are left out, and why, a line for each reason."""
     misfits, width = defaultdict(list), pretrained.backbone.embedding.shape[-1]
     for entry in held:
+        if isinstance(entry.prompt, UniversalPrefix):
+            misfits["it stands in every layer, and has no vectors to compare"].append(entry)
+            continue
         its_width = entry.prompt.compose().shape[-1]
         fault = (
             f"{its_width} numbers wide, not {width}" if its_width != width else entry.card.misfit(pretrained)
@@ -171,6 +175,7 @@ def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[
 def start_of(entry: Entry) -> Vectors:
     """The one prompt that a new task gets from an entry."""
     prompt = entry.prompt
+    assert not isinstance(prompt, UniversalPrefix)  # left out
     return np.asarray((prompt.for_targets(1) if isinstance(prompt, MultitaskPrompt) else prompt).compose()[0])
 
 

@@ -18,6 +18,7 @@ from mpt.system.network import hub, is_online
 
 AnyPath = Path | epath.Path
 HUB = "hf://"
+PACKAGED = "packaged"  # the name of the bank that comes with mpt
 READ = ["config.yaml", "prompts/*", "result.json", "results.json", "tasks/*"]  # what it takes to use a run
 
 # Without a cache, so that a process sees what another has just written.
@@ -29,6 +30,17 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 def is_remote(path: str | AnyPath) -> bool:
     """Whether ``path`` is a URL such as gs://bucket/file."""
     return "://" in str(path)
+
+
+def bank_path(bank: str) -> str:
+    """Where a bank of prompts lies, by its path or URL; the one named `packaged` comes with mpt.
+
+    >>> bank_path("runs/bank")
+    'runs/bank'
+    """
+    if bank.rstrip("/") != PACKAGED:
+        return bank
+    return str(Path(__file__).parents[1] / "prompts" / PACKAGED)
 
 
 def run_path(name: str | AnyPath) -> AnyPath:

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 from runs import TASKS, random, run_of, universal_run
-from toys import refused, tree
+from toys import refused, tree, write_task
 
 from mpt import cli
 from mpt.errors import UserError
@@ -16,7 +16,11 @@ from mpt.inference.predict import evaluate
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import load_prompt
+from mpt.prompts.source import saved_start
+from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.recipes.bank import add, entries, print_list
+from mpt.recipes.bank_search import search
+from mpt.rundir.found import check_start
 
 
 @pytest.fixture
@@ -45,6 +49,29 @@ def test_what_is_added_is_read_back(bank, run):
         assert [card.prompts, [*card.templates]] == [[TASKS[place]]] * 2
         np.testing.assert_array_equal(prompt.compose()[0], saved.compose()[place])
     assert bank.added(bank.names()[0])
+
+
+def test_a_prefix_in_every_layer_is_added_whole(tmp_path, tiny_model, capsys):
+    prefix = UniversalPrefix(*(random(seed, 1, 2, 3, 2, 8) for seed in (0, 1)), random(2, 2, 0, 32))
+    bank, made = Bank(str(tmp_path)), run_of(tmp_path / "made", tiny_model, prefix, "tone")
+    ((name, _),) = add(made, bank)
+    assert name.startswith("tone-")
+    np.testing.assert_array_equal(bank.read(name)[0].keys[...], prefix.keys[...])
+    print_list(bank)
+    assert "3 a layer" in capsys.readouterr().out
+    with pytest.raises(UserError, match="tiny in it; add one"):
+        search(bank, str(write_task(tmp_path, "tone")), str(tiny_model))
+
+
+def test_the_bank_that_comes_with_mpt_is_read_and_not_written(run, capsys):
+    bank = Bank("packaged/")
+    for name in bank.names():
+        prompt, card = bank.read(name)
+        assert isinstance(prompt, UniversalPrefix) and card.backbone == name and len(card.prompts) > 20
+        assert check_start(f"packaged/{name}") is None and saved_start(f"packaged/{name}")[1] == card
+    assert cli.main(["bank", "list"]) in (0, None) and "smollm2-135m" in capsys.readouterr().out
+    with pytest.raises(UserError, match="comes with mpt, and is only read"):
+        list(add(run, bank))
 
 
 def test_the_same_is_there_once_and_other_content_beside_it(bank, run, tmp_path, tiny_model):
