@@ -39,6 +39,16 @@ OPTIONS: dict[str, list[str]] = {
     "plan": ["--backbone", "t5-small", "--tries", "1"],
     "pretrain": FEW,
     "pretrain mpt_source": [*FEW, *TINY, "--teachers.batch-size", "8", "--vectors.length", "4"],
+    "pretrain universal": [
+        *FEW,
+        *TINY,
+        "--universal.wordings",
+        "1",
+        "--vectors.length",
+        "4",
+        "--gain-rows",
+        "0",
+    ],
     "quickstart": [
         *("--pretrain.teachers.steps", "1", "--pretrain.universal.steps", "1"),
         *("--adapt.train.steps", "1", "--adapt.test-rows", "20"),

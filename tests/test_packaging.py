@@ -20,7 +20,7 @@ def test_tasks_and_configs_are_the_top_level_folders():
 
 @pytest.mark.full
 @pytest.mark.skipif(not importlib.util.find_spec("setuptools"), reason="building a wheel needs setuptools")
-def test_wheel_holds_tasks_and_configs(tmp_path):
+def test_wheel_holds_tasks_configs_and_prompts(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(tmp_path), str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -31,7 +31,7 @@ def test_wheel_holds_tasks_and_configs(tmp_path):
         f"mpt/{path.relative_to(ROOT)}"
         for folder in ("tasks", "configs")
         for path in (ROOT / folder).glob("*.[py]*")
-    }
+    } | {path.relative_to(ROOT).as_posix() for path in (ROOT / "mpt/prompts/packaged").iterdir()}
     assert here <= names
     assert not {name for name in names if name.startswith(("tests/", "tasks/", "configs/"))}
     program = (
