@@ -18,14 +18,14 @@ from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_layer import Mixing, entered
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5_layers import buckets, decoder_layer, position_bias, self_attention
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
 from mpt.models.layers import Layer, feed_forward, linear, rms_norm, values
-from mpt.models.rows import Rows
 from mpt.models.stack.delta_rule import Inputs, read_rows
 from mpt.models.stack.kinds import places
+from mpt.models.stack.rows import Rows
 from mpt.models.stack.run import run_layers
-from mpt.models.t5 import T5
-from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
-from mpt.models.t5gemma import T5Gemma
 from mpt.types import Batch
 
 # The fraction of attention on each position of the prompt, by the source of the attention; averaged over

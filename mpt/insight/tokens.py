@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_layer import norm
-from mpt.models.encoder_decoder import EncoderDecoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 from mpt.models.layers import values
 
 CHUNK = 8192  # tokens that are compared at a time, so that a large embedding table is never copied

@@ -33,7 +33,7 @@ from mpt.models.attention import KERNELS
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.encoder_decoder import EncoderDecoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 from mpt.models.quantize import quantize
 from mpt.models.stack.kinds import places
 from mpt.sharding import weight_shardings

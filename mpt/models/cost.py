@@ -40,7 +40,7 @@ from jax.typing import DTypeLike
 
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.encoder_decoder import EncoderDecoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 
 
 class Cost(NamedTuple):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int8
 
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
-from mpt.models.encoder_decoder import EncoderDecoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 from mpt.models.layers import Weight
 from mpt.models.matrices import FEED_FORWARD, matrices, stacks
 

@@ -21,7 +21,7 @@ from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
-from mpt.models.encoder_decoder import EncoderDecoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000

@@ -58,8 +58,8 @@ from mpt.loading.families.tensor_names import (
 from mpt.loading.weights import Table, Tensors
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.t5 import T5
-from mpt.models.t5gemma import T5Gemma
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mpt.loading.families.decoder_specs import gemma2, gemma3
 from mpt.loading.families.values import tied
 from mpt.models.attention import NOWHERE
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.t5gemma_spec import T5GemmaSpec
+from mpt.models.encoder_decoder.t5gemma_spec import T5GemmaSpec
 
 
 def t5gemma(config: PreTrainedConfig, tensors: Collection[str]) -> T5GemmaSpec:

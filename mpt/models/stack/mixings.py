@@ -27,8 +27,8 @@ from mpt.models.attention import (
 from mpt.models.decoder_layer import Mixing
 from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import Layer
-from mpt.models.rows import Rows
 from mpt.models.stack.delta_rule import DeltaState, Inputs, read_rows
+from mpt.models.stack.rows import Rows
 from mpt.models.stack.texts import Texts
 
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 from mpt.models.attention import KV, Kernel, KVCache, attend, concat_masks, concat_positions
 from mpt.models.decoder_layer import Mixing, entered, head_norm, sharded_heads
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.encoded import Encoded
-from mpt.models.encoder_decoder import EncoderDecoder, decoder_mask
+from mpt.models.encoder_decoder.base import EncoderDecoder, decoder_mask
+from mpt.models.encoder_decoder.encoded import Encoded
+from mpt.models.encoder_decoder.t5gemma_spec import T5GemmaSpec
 from mpt.models.layers import (
     Layer,
     linear,
@@ -30,10 +31,9 @@ from mpt.models.layers import (
     unsharded,
     values,
 )
-from mpt.models.rows import Rows
 from mpt.models.stack.mixings import both_ways
+from mpt.models.stack.rows import Rows
 from mpt.models.stack.run import run_layers
-from mpt.models.t5gemma_spec import T5GemmaSpec
 from mpt.sharding import on_one_device
 
 

@@ -11,8 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV, Kernel, KVCache, attend, attend_within, concat_positions
-from mpt.models.encoded import Encoded
-from mpt.models.encoder_decoder import EncoderDecoder, decoder_mask
+from mpt.models.encoder_decoder.base import EncoderDecoder, decoder_mask
+from mpt.models.encoder_decoder.encoded import Encoded
+from mpt.models.encoder_decoder.t5_layers import buckets, decoder_layer, position_bias, self_attention
+from mpt.models.encoder_decoder.t5_spec import T5Spec
 from mpt.models.layers import (
     REMAT,
     Layer,
@@ -27,9 +29,7 @@ from mpt.models.layers import (
     unsharded,
     values,
 )
-from mpt.models.rows import Rows
-from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
-from mpt.models.t5_spec import T5Spec
+from mpt.models.stack.rows import Rows
 from mpt.sharding import on_one_device
 
 

@@ -24,9 +24,9 @@ from mpt.models.attention import KV, NOWHERE, Kernel, KVCache, visible
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
 from mpt.models.decoder_layer import sharded_heads
-from mpt.models.encoded import Encoded
+from mpt.models.encoder_decoder.encoded import Encoded
 from mpt.models.layers import Weight, look_up, shifted, unsharded
-from mpt.models.rows import Rows
+from mpt.models.stack.rows import Rows
 from mpt.types import Batch, Layout, Output
 
 
@@ -183,7 +183,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
 
     def begun(
         self, decoder_prompt: Float[Array, "B Q D"], tokens: Int[Array, "B T"]
-    ) -> Float[Array, "B Q+T D"]:
+    ) -> Float[Array, "B Q+T _D"]:
         """The decoder's part of each prompt, and the embeddings of tokens behind it."""
         x = self.embed_targets(tokens)  # of another width than prompts, perhaps, if there is no such part
         return jnp.concatenate([decoder_prompt, x], axis=1) if self.spec.decoder_prompt else x

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mpt.models.attention import KV
+from mpt.models.encoder_decoder.t5_spec import T5Spec
 from mpt.models.layers import Layer, feed_forward, linear, rms_norm
-from mpt.models.t5_spec import T5Spec
 
 
 def self_attention(
