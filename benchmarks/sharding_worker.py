@@ -20,10 +20,12 @@ from mpt.config.options import MeshConfig, TrainConfig
 from mpt.data.mixture import training_batches
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5_spec import T5Spec
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
+from mpt.models.encoder_decoder.t5gemma_spec import T5GemmaSpec
 from mpt.models.layers import ClampedSwiGLU
 from mpt.models.rope import Rope
-from mpt.models.t5 import T5
-from mpt.models.t5_spec import T5Spec
 from mpt.plan.collectives import collective_bytes
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -79,7 +81,22 @@ def _gemma4() -> DecoderSpec:
     return full.of_several_kinds(["sliding", "full", "sliding", "full_shared"], specs)
 
 
+def _t5gemma(merged: bool) -> T5GemmaSpec:
+    """Fewer key and value heads than devices; the encoder's windows are of both sides."""
+    stack = DecoderSpec(**_DECODER, norm_offset=1.0, post_norms=True, attention_cap=None if merged else 3.0)
+    return T5GemmaSpec(
+        encoder=replace(stack, windows=(2, 2**30), ahead=(2, 2**30)),
+        decoder=replace(stack, windows=(3, 2**30), crosses=0 if merged else WIDTH, logit_cap=2.0),
+        own_table=not merged,
+        merged=merged,
+        image_end=5 if merged else None,
+        start_token=1,
+    )
+
+
 SPECS = {
+    "t5gemma": _t5gemma(merged=False),
+    "t5gemma2": _t5gemma(merged=True),
     "gemma4": _gemma4(),
     "qwen3_5": _qwen3_5(),
     "t5": T5Spec(**_T5, activation="gelu_new", gated=True, bias_everywhere=False, tied=False),
@@ -115,10 +132,13 @@ def rows() -> list[list[Row]]:
     return [[row() for _ in range(64)] for _ in range(TASKS)]
 
 
-def start(spec: T5Spec | DecoderSpec) -> Prompted:
+MODULES = {DecoderSpec: Decoder, T5Spec: T5, T5GemmaSpec: T5Gemma}
+Spec = DecoderSpec | T5Spec | T5GemmaSpec
+
+
+def start(spec: Spec) -> Prompted:
     """A random model, its weights where the mesh in use has them."""
-    module = T5 if isinstance(spec, T5Spec) else Decoder
-    graph, weights = nnx.split(module(spec, rngs=nnx.Rngs(0)))
+    graph, weights = nnx.split(MODULES[type(spec)](spec, rngs=nnx.Rngs(0)))
     shardings = weight_shardings()
 
     def place(leaf: nnx.Variable) -> nnx.Variable:
@@ -136,7 +156,7 @@ def descent(rates: LearningRates) -> optax.GradientTransformation:
     return optax.chain(optax.trace(decay=0.0), Adam()(rates))
 
 
-def measure(spec: T5Spec | DecoderSpec, steps: int) -> dict:
+def measure(spec: Spec, steps: int) -> dict:
     """A step's loss, gradient and collectives on the mesh in use; and the prompt after ``steps``."""
     model = start(spec)
     batches = training_batches(rows(), TRAIN, 0, model.backbone.layout, local_shards())

@@ -26,6 +26,7 @@ ROWS = ("data", "fsdp")  # the axes that split the rows of a batch
 # Maps each logical axis to the mesh axis that splits it; logical axes that are missing here are replicated.
 RULES = {
     "embed": "fsdp",
+    "encoded": "fsdp",
     "heads": "tensor",
     "kv_heads": "tensor",
     "mlp": "tensor",

@@ -34,9 +34,10 @@ def encode(
     """Tokenises examples into rows.
 
     For a decoder, the target follows the input after one blank; free text ends with the end-of-text token,
-    class words only where they need it. For an encoder-decoder, inputs and targets are separate texts, and
-    all of them end with that token. Of a chat, the input is the conversation up to where the reply begins,
-    and the target follows as the chat template has it; the end of the assistant's turn ends it.
+    class words only where they need it. For an encoder-decoder, inputs and targets are separate texts; a
+    target ends with that token, and an input as ``input_end`` says. Of a chat, the input is the conversation
+    up to where the reply begins, and the target follows as the chat template has it; the end of the
+    assistant's turn ends it.
 
     Args:
         examples: those of one task.
@@ -55,7 +56,7 @@ def encode(
         texts = [_text(each, tokenizer, layout) for each in several]
         return [begun(ids, bos) for ids in token_ids(tokenizer, texts)]
 
-    ending = [] if layout == "decoder" else [end_token(tokenizer)]
+    ending = [] if layout == "decoder" else input_end(tokenizer)
     chat = any(example.turns for example in examples)
     each = dict.fromkeys(example.choices for example in examples if example.choices)
     tokens_of = {
@@ -104,6 +105,20 @@ def first_token(tokenizer: PreTrainedTokenizerBase, rule: BosRule) -> int | None
     whole, bare = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
     adds = len(whole) > len(bare) and whole[0] == bos
     return bos if adds or rule == "true" else None
+
+
+def input_end(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an encoder's text: those that the tokenizer adds behind one.
+
+    Those of T5 add the end-of-text token, those of T5Gemma none. Where a tokenizer adds nothing at all, in
+    front or behind, it does not say how texts end, and they do as T5's.
+
+    Raises:
+        UserError: there is no end-of-text token.
+    """
+    whole, bare = (list(tokenizer("a", add_special_tokens=added)["input_ids"]) for added in (True, False))
+    first = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return [end_token(tokenizer)] if whole == bare else whole[first + len(bare) :]
 
 
 def begun(ids: list[int], bos: int | None) -> list[int]:

@@ -13,17 +13,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from mpt.models.attention import KV, attend, visible
+from mpt.models.attention import KV, NOWHERE, attend, concat_masks, visible
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_layer import Mixing, entered
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5_layers import buckets, decoder_layer, position_bias, self_attention
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
 from mpt.models.layers import Layer, feed_forward, linear, rms_norm, values
 from mpt.models.stack.delta_rule import Inputs, read_rows
 from mpt.models.stack.kinds import places
+from mpt.models.stack.rows import Rows
 from mpt.models.stack.run import run_layers
-from mpt.models.t5 import T5
-from mpt.models.t5_layers import buckets, decoder_layer, position_bias, self_attention
 from mpt.types import Batch
 
 # The fraction of attention on each position of the prompt, by the source of the attention; averaged over
@@ -51,8 +53,12 @@ def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: F
     row_prompts = prompts.astype(backbone.dtype)[batch.prompt_index]
     if isinstance(backbone, Decoder):
         return _decoder(backbone, batch, row_prompts)
-    assert isinstance(backbone, T5)
-    return _encoder_decoder(backbone, batch, row_prompts)
+    if isinstance(backbone, T5Gemma):
+        mass = _t5gemma(backbone, batch, row_prompts)
+    else:
+        assert isinstance(backbone, T5)
+        mass = _t5(backbone, batch, row_prompts)
+    return mass if backbone.spec.decoder_prompt else {name: mass[name] for name in ("text", "labels")}
 
 
 def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
@@ -84,11 +90,65 @@ def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]
     return {"labels": jnp.stack(order)}
 
 
-def _encoder_decoder(backbone: T5, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
+def _t5gemma(backbone: T5Gemma, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
+    spec = backbone.spec
+    length = row_prompts.shape[1] - spec.decoder_prompt
+    x = jnp.concatenate([row_prompts[:, :length], _rows(backbone, batch)], axis=1)
+    positions, is_encoded = jnp.arange(x.shape[1])[None], _encoded(batch, length)
+
+    def both_ways(part: DecoderSpec, w: Layer, _: None, q: Float[Array, "B S N H"], kv: KV):
+        mask = is_encoded & visible(positions, positions, w["window"], w["ahead"])
+        weights = attention_weights(q, kv.k, mask, *part.scoring(w))
+        mass = mean_mass(weights[:, :, length:, :length], batch.filled)
+        return attend(q, kv, mask, *part.scoring(w)), mass
+
+    encoded, text = backbone.through_encoder(x, positions, Mixing(both_ways), (0, spec.layers))
+    places = jnp.arange(positions.size * len(x))
+    rows = Rows(places.reshape(len(x), -1), places)
+    cross_kv = backbone.cross_kv(encoded.reshape(places.size, -1), rows, decoder_length=NOWHERE)
+    assert cross_kv is not None
+    mass = _decoder_of_t5gemma(backbone, batch, row_prompts[:, length:], is_encoded, cross_kv, length)
+    return {"text": text} | mass
+
+
+def _decoder_of_t5gemma(
+    backbone: T5Gemma,
+    batch: Batch,
+    prompt: Float[Array, "B Q D"],
+    is_encoded: Bool[Array, "B 1 1 S"],
+    cross_kv: KV,
+    length: int,
+) -> Mass:
+    """See ``_decoder_of_t5``; ``cross_kv`` are all layers' keys and values of the encoder's output."""
+    count, merged = prompt.shape[1], backbone.spec.merged
+    x = backbone.begun(prompt, backbone.decoded(batch))
+    positions = jnp.arange(x.shape[1])[None]
+
+    def mass_on(weights: Float[Array, "B N T S"]) -> Float[Array, "B S"]:
+        return mean_mass(weights[:, :, count:], batch.labelled)
+
+    def attention(part: DecoderSpec, w: Layer, encoded: KV, q: Float[Array, "B T N H"], kv: KV):
+        own, mask = len(positions[0]), visible(positions, positions, w["window"])
+        if merged:
+            kv, mask = kv.concat(encoded), concat_masks(mask, is_encoded)
+        mass = mass_on(attention_weights(q, kv.k, mask, *part.scoring(w)))
+        found = {"labels, decoder": mass[:, :count]} | (
+            {"labels": mass[:, own : own + length]} if merged else {}
+        )
+        return attend(q, kv, mask, *part.scoring(w)), found
+
+    def across(part: DecoderSpec, w: Layer, encoded: KV, q: Float[Array, "B T N H"]):
+        mass = mass_on(attention_weights(q, encoded.k, is_encoded, *part.scoring(w)))
+        return attend(q, encoded, is_encoded, *part.scoring(w)), {"labels": mass[:, :length]}
+
+    _, found = backbone.through_decoder(x, positions, Mixing(attention, across=across), cross_kv)
+    return found if merged else found[0] | found[1]
+
+
+def _t5(backbone: T5, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
     length = row_prompts.shape[1] - backbone.spec.decoder_prompt
     encoded, text = _encoder(backbone, batch, row_prompts[:, :length])
-    mass = text | _decoder_of_t5(backbone, batch, row_prompts[:, length:], encoded, length)
-    return mass if backbone.spec.decoder_prompt else {name: mass[name] for name in ("text", "labels")}
+    return text | _decoder_of_t5(backbone, batch, row_prompts[:, length:], encoded, length)
 
 
 def _encoder(backbone: T5, batch: Batch, prompt: Float[Array, "B P D"]) -> tuple[Float[Array, "B S D"], Mass]:
@@ -119,8 +179,7 @@ def _decoder_of_t5(
 ) -> Mass:
     """The attention from the labels to the prompt vectors of the encoder, and to those of the decoder."""
     spec, count = backbone.spec, prompt.shape[1]
-    shifted = jnp.pad(batch.targets[:, :-1], [(0, 0), (1, 0)], constant_values=spec.start_token)
-    x = jnp.concatenate([prompt, backbone.embed(shifted)], axis=1)
+    x = backbone.begun(prompt, backbone.decoded(batch))
     positions, is_encoded = jnp.arange(x.shape[1])[None], _encoded(batch, length)
     mask = visible(positions, positions)
     bucket = buckets(positions, positions, spec.buckets, spec.max_distance, both_ways=False)

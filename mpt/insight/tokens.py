@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_layer import norm
-from mpt.models.layers import rms_norm, values
-from mpt.models.t5 import T5
+from mpt.models.encoder_decoder.base import EncoderDecoder
+from mpt.models.layers import values
 
 CHUNK = 8192  # tokens that are compared at a time, so that a large embedding table is never copied
 AT_ONCE = 64  # vectors whose logits are computed at a time
@@ -100,11 +100,11 @@ def _read_out(
     return jax.lax.top_k(backbone.logits(final_norm(backbone, vectors.astype(backbone.dtype))), count)[1]
 
 
-def final_norm(backbone: Decoder | T5, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+def final_norm(backbone: Decoder | EncoderDecoder, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     """Applies the normalisation before the output head."""
     if isinstance(backbone, Decoder):
         return norm(backbone.spec, values(backbone.ends), "final_norm", x)
-    return rms_norm(x, backbone.ends["decoder_norm"][...], backbone.spec.norm_eps)
+    return backbone.final_norm(x)
 
 
 def unit(x: Float[Array, "M D"]) -> Float[Array, "M D"]:

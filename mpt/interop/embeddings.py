@@ -9,17 +9,16 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from mpt.interop.readme import of_embeddings
+from mpt.interop.readme import Reads, of_embeddings
 from mpt.prompts.saved import Card
-from mpt.types import Layout
 
 
 def write_embeddings(
-    folder: Path, prompts: Mapping[str, Float[np.ndarray, "P D"]], card: Card, layout: Layout
+    folder: Path, prompts: Mapping[str, Float[np.ndarray, "P D"]], card: Card, reads: Reads
 ) -> None:
     """Writes each prompt as ``NAME.safetensors`` and ``NAME.npy``, and a README.md beside them."""
     for name, vectors in prompts.items():
         save_file({"prompt": vectors}, folder / f"{name}.safetensors")
         np.save(folder / f"{name}.npy", vectors)
     shapes = {name: str(list(vectors.shape)) for name, vectors in prompts.items()}
-    (folder / "README.md").write_text(of_embeddings(shapes, card, layout), encoding="utf-8")
+    (folder / "README.md").write_text(of_embeddings(shapes, card, reads), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,10 +13,12 @@ from mpt.errors import UserError, nearest
 from mpt.inference.predict import trained
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
-from mpt.interop.readme import of_peft
+from mpt.interop.readme import Reads, of_peft
 from mpt.loading.hf import load_tokenizer
 from mpt.loading.known import known_as
+from mpt.loading.shapes import abstract_backbone
 from mpt.methods.prefix import PrefixPrompt
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.saved import Card, load_prompt
 from mpt.rundir.directory import atomic_folder, write_atomic
@@ -59,7 +61,8 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
             f"{run}: its prompts enter before layer {prompt.layer} (vectors.layer), and other libraries put "
             "prompts before the first; use them with mpt"
         )
-    _, layout = load_tokenizer(model.name)
+    tokenizer, layout = load_tokenizer(model.name)
+    reads = Reads.of(layout, tokenizer)
     if isinstance(prompt, PrefixPrompt):
         _check_prefix(run, format, layout)
     out = out or run / format
@@ -68,10 +71,18 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
         if isinstance(prompt, PrefixPrompt):
             write_peft_prefixes(folder, names, prompt, card)
         elif format == "peft":
-            write_peft_prompts(folder, names, prompt, card, layout)
+            write_peft_prompts(folder, names, prompt, card, reads, _unread_sizes(model.name, layout))
         else:
-            write_embeddings(folder, dict(zip(names, np.asarray(prompt.compose()))), card, layout)
+            write_embeddings(folder, dict(zip(names, np.asarray(prompt.compose()))), card, reads)
     return out
+
+
+def _unread_sizes(name: str, layout: Layout) -> dict[str, int]:
+    """The sizes of a model that PEFT asks for and does not find in a config of two parts."""
+    backbone = abstract_backbone(name) if layout == "encoder-decoder" else None
+    if not isinstance(backbone, T5Gemma):
+        return {}
+    return {"num_layers": backbone.spec.layers, "num_attention_heads": backbone.spec.encoder.heads}
 
 
 def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
@@ -92,23 +103,32 @@ def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt
     for name, keys, values in zip(names, np.asarray(prompt.keys[...]), np.asarray(prompt.values[...])):
         write_prefix(folder / name, keys, values, known_as(card.backbone), card.backbone_hash, card.bos)
     _write_cards(folder, names, card)
-    readme = of_peft(names, prompt.keys.shape[2], card, "decoder", multitask=False)
+    readme = of_peft(names, prompt.keys.shape[2], card, Reads("decoder"), multitask=False)
     write_atomic(folder / "README.md", readme)
 
 
 def write_peft_prompts(
-    folder: Path, names: Sequence[str], prompt: PlainPrompt, card: Card, layout: Layout
+    folder: Path,
+    names: Sequence[str],
+    prompt: PlainPrompt,
+    card: Card,
+    reads: Reads,
+    sizes: Mapping[str, int],
 ) -> None:
-    """Writes a folder for each prompt with its card, a README, and the factors where it is only factors."""
+    """Writes a folder for each prompt with its card, a README, and the factors where it is only factors.
+
+    ``sizes`` are those of ``write_plain``.
+    """
     composed, backbone = np.asarray(prompt.compose()), known_as(card.backbone)
     for name, vectors in zip(names, composed):
-        write_plain(folder / name, vectors, backbone, layout, card.backbone_hash, card.bos)
+        write_plain(folder / name, vectors, backbone, reads.layout, card.backbone_hash, card.bos, sizes)
     factors = prompt if isinstance(prompt, MultitaskPrompt) and prompt.words is None else None
     if factors:
-        write_multitask(folder / "multitask", factors, backbone, layout, card.backbone_hash, card.bos)
+        facts = reads.layout, card.backbone_hash, card.bos, sizes
+        write_multitask(folder / "multitask", factors, backbone, *facts)
         write_atomic(folder / "multitask" / "README.md", card.model_card("peft"))
     _write_cards(folder, names, card)
-    readme = of_peft(names, composed.shape[1], card, layout, factors is not None)
+    readme = of_peft(names, composed.shape[1], card, reads, factors is not None)
     write_atomic(folder / "README.md", readme)
 
 

@@ -85,9 +85,15 @@ def write_plain(
     layout: Layout,
     weights: str = "",
     bos: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
-    """Writes one prompt as ``PROMPT_TUNING``."""
-    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, RANDOM, weights, bos)
+    """Writes one prompt as ``PROMPT_TUNING``.
+
+    Args:
+        sizes: the backbone's sizes that PEFT asks for and does not find in its config.
+    """
+    more = {**RANDOM, **(sizes or {})}
+    _write(folder, "PROMPT_TUNING", {SHARED: vectors}, backbone, layout, more, weights, bos)
 
 
 def write_multitask(
@@ -97,10 +103,14 @@ def write_multitask(
     layout: Layout,
     weights: str = "",
     bos: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
-    """Writes the factors of all tasks as ``MULTITASK_PROMPT_TUNING``; the tasks must share P*."""
+    """Writes the factors of all tasks as ``MULTITASK_PROMPT_TUNING``; the tasks must share P*.
+
+    ``sizes`` are those of ``write_plain``.
+    """
     (shared,), u, v = (np.asarray(part[...]) for part in (prompt.shared, prompt.u, prompt.v))
-    more = {**RANDOM, "num_tasks": len(u), "num_ranks": u.shape[2]}
+    more = {**RANDOM, **(sizes or {}), "num_tasks": len(u), "num_ranks": u.shape[2]}
     tensors = {SHARED: shared, COLS: u, ROWS: v}
     _write(folder, "MULTITASK_PROMPT_TUNING", tensors, backbone, layout, more, weights, bos)
 

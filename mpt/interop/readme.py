@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import Template
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Task
+from mpt.data.tokenise import input_end
 from mpt.interop.base_model import base_model
 from mpt.prompts.saved import Card
 from mpt.types import Layout
@@ -110,7 +114,26 @@ print(done[0].outputs[0].text)
 """)
 
 
-def of_peft(names: Sequence[str], length: int, card: Card, layout: Layout, multitask: bool) -> str:
+class Reads(NamedTuple):
+    """How a model reads a text, which other libraries must be told.
+
+    Attributes:
+        layout: whether it is a decoder or an encoder-decoder.
+        ending: what is joined to the text's end, as Python; empty where nothing is.
+    """
+
+    layout: Layout
+    ending: str = ""
+
+    @classmethod
+    def of(cls, layout: Layout, tokenizer: PreTrainedTokenizerBase) -> Reads:
+        if layout == "decoder" or not (end := input_end(tokenizer)):
+            return cls(layout)
+        closed = end == [tokenizer.eos_token_id]
+        return cls(layout, "tokenizer.eos_token" if closed else repr(tokenizer.decode(end)))
+
+
+def of_peft(names: Sequence[str], length: int, card: Card, reads: Reads, multitask: bool) -> str:
     """The README beside folders of PEFT.
 
     Args:
@@ -118,23 +141,21 @@ def of_peft(names: Sequence[str], length: int, card: Card, layout: Layout, multi
         length: the vectors of each.
         multitask: whether there is a folder with the factors of all.
     """
-    write = PEFT_DECODER if layout == "decoder" else PEFT_BOTH_SIDES
-    facts = _facts(dict.fromkeys(names, str(length)), card, layout)
+    write = PEFT_DECODER if reads.layout == "decoder" else PEFT_BOTH_SIDES
+    facts = _facts(dict.fromkeys(names, str(length)), card, reads)
     more = {"metadata": card.metadata("peft"), "multitask": MULTITASK if multitask else ""}
     return PEFT.substitute(facts, write=write, **more)
 
 
-def of_embeddings(shapes: Mapping[str, str], card: Card, layout: Layout) -> str:
+def of_embeddings(shapes: Mapping[str, str], card: Card, reads: Reads) -> str:
     """The README beside plain arrays, whose names and shapes are given."""
-    vllm = VLLM.substitute(model=repr(base_model(card).name)) if layout == "decoder" else ""
-    return EMBEDDINGS.substitute(_facts(shapes, card, layout), vllm=vllm)
+    vllm = VLLM.substitute(model=repr(base_model(card).name)) if reads.layout == "decoder" else ""
+    return EMBEDDINGS.substitute(_facts(shapes, card, reads), vllm=vllm)
 
 
-def _as_read(decoder: bool, bos: bool) -> str:
+def _as_read(bos: bool, ending: str) -> str:
     """A text as Python joins it from what the tokenizer is to read, without adding anything by itself."""
-    if not decoder:
-        return "text + tokenizer.eos_token"
-    return "tokenizer.bos_token + text" if bos else "text"
+    return " + ".join(filter(None, ("tokenizer.bos_token" * bos, "text", ending)))
 
 
 def _rendered(task: Task) -> str:
@@ -147,9 +168,9 @@ def _rendered(task: Task) -> str:
     )
 
 
-def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, str]:
+def _facts(sizes: Mapping[str, str], card: Card, reads: Reads) -> dict[str, str]:
     """What both READMEs say."""
-    base, task, decoder = base_model(card), card.task(card.prompts[0]), layout == "decoder"
+    base, task, decoder = base_model(card), card.task(card.prompts[0]), reads.layout == "decoder"
     columns = task.columns if task.template else ("text",)
     return {
         "method": card.title,
@@ -163,5 +184,5 @@ def _facts(sizes: Mapping[str, str], card: Card, layout: Layout) -> dict[str, st
         "first": next(iter(sizes)),
         "template": repr(task.template or "{text}"),
         "fields": repr({column: f"your {column}" for column in columns}),
-        "text": _rendered(task) if task.chat else _as_read(decoder, card.bos),
+        "text": _rendered(task) if task.chat else _as_read(card.bos, reads.ending),
     }

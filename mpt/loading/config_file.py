@@ -13,7 +13,7 @@ from mpt.errors import UserError, one_line
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.mxfp4 import in_mxfp4
 from mpt.loading.families.text_half import MULTIMODAL, text_config
-from mpt.loading.fields import refuse_unknown
+from mpt.loading.fields import parts, refuse_unknown
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -65,7 +65,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"{folder}: it is of the type '{config.model_type}', which is not supported")
     if in_mxfp4(facts):
         config.quantization_config = None  # its tensors are read as what they stand for
-    refuse_unknown(config, file)
+    for part in (config, *parts(config)):
+        refuse_unknown(part, file)
     if kind not in MULTIMODAL:
         return config
     try:

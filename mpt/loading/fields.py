@@ -15,8 +15,8 @@ from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
 
-# What is read of configs in ``decoder_specs.py`` and ``t5_specs.py``. Of these, a size is a whole number from
-# 1 on.
+# What is read of configs in ``decoder_specs.py``, ``t5_specs.py`` and ``t5gemma_specs.py``. Of these,
+# a size is a whole number from 1 on.
 SIZES = frozenset(
     {
         "vocab_size",
@@ -75,6 +75,10 @@ USED = SIZES | frozenset(
         "mlp_bias",
         "layer_types",
         "text_config",
+        "encoder",
+        "decoder",
+        "bos_token_id",
+        "eoi_token_index",
         "hidden_size_per_layer_input",
         "attention_k_eq_v",
         "num_kv_shared_layers",
@@ -109,13 +113,13 @@ HARMLESS = frozenset(
         "output_hidden_states",
         "output_attentions",
         "use_cache",
-        "bos_token_id",
         "pretraining_tp",
         "initializer_range",
         "initializer_factor",
         "attention_dropout",
         "dropout_rate",
         "classifier_dropout",
+        "classifier_dropout_rate",
         "resid_pdrop",
         "embd_pdrop",
         "attn_pdrop",
@@ -142,7 +146,6 @@ HARMLESS = frozenset(
         "audio_token_id",
         "mm_tokens_per_image",
         "boi_token_index",
-        "eoi_token_index",
         "image_token_index",
         "image_token_id",
         "video_token_id",
@@ -172,6 +175,12 @@ LARGEST = 2**20  # a size beyond it is a fault of the file: the largest vocabula
 def declared(config: PreTrainedConfig) -> dict[str, Any]:
     """The fields that a config's class has, with their defaults; nobody reads what else a file holds."""
     return {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+
+
+def parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """The configs of encoder and decoder within one, and of the encoder's text half; none of images."""
+    found = [getattr(config, name) for name in ("encoder", "decoder") if name in declared(config)]
+    return [part for whole in found for part in (whole, getattr(whole, "text_config", None)) if part]
 
 
 def _layers(config: PreTrainedConfig, where: Path) -> list[PreTrainedConfig]:

@@ -24,7 +24,7 @@ from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.mxfp4 import Mxfp4, in_mxfp4
-from mpt.loading.families.text_half import MULTIMODAL, TextHalf
+from mpt.loading.families.text_half import READS_IMAGES, TextHalf
 from mpt.loading.gguf_file import open_gguf
 from mpt.loading.located import locate
 from mpt.loading.tokenizer_files import read_tokenizer
@@ -33,9 +33,9 @@ from mpt.models.attention import KERNELS
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.encoder_decoder.base import EncoderDecoder
 from mpt.models.quantize import quantize
 from mpt.models.stack.kinds import places
-from mpt.models.t5 import T5
 from mpt.sharding import weight_shardings
 from mpt.system.assets import cache_dir
 from mpt.system.said import say
@@ -112,7 +112,7 @@ def read_backbone(
     decoder_prompt: int = 0,
     *,
     shardings: Shardings | None = None,
-) -> Decoder | T5:
+) -> Decoder | EncoderDecoder:
     """A backbone with the tensors of a checkpoint; ``where`` is its place, for error messages.
 
     The other arguments are those of ``load_pretrained``.
@@ -125,7 +125,7 @@ def read_backbone(
         spec = replace(spec, decoder_prompt=decoder_prompt)
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
 
-    def module() -> Decoder | T5:
+    def module() -> Decoder | EncoderDecoder:
         return family.module(spec, rngs=nnx.Rngs(0), dtype=dtype, activations=activations, remat=remat)
 
     table: Table = family.table_of(names) | dict.fromkeys(copies | family.not_needed(spec, names))
@@ -166,7 +166,7 @@ def open_folder(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, 
 def open_tensors(folder: Path) -> Tensors:
     """The tensors of a model's folder; of one that reads images too, those of its text half."""
     tensors, facts = SafetensorsFolder(folder), read_json(folder / "config.json")
-    if facts.get("model_type") in MULTIMODAL:
+    if facts.get("model_type") in READS_IMAGES:
         return TextHalf(tensors, folder)
     return Mxfp4(tensors, tensors.stored) if in_mxfp4(facts) else tensors
 

@@ -76,6 +76,8 @@ _T5_1_1 = {
     "xxl": _t5(4096, 24, 64, 64, 10240, **_V1_1),
 }
 
+_T5GEMMA = ("ul2", "ul2-it", "prefixlm", "prefixlm-it")  # their sizes are the defaults of its class
+
 # By the part of the name after the owner.
 SHAPES: dict[str, dict[str, Any]] = {
     "t5-small": _t5(512, 6, 8, 64, 2048),
@@ -102,6 +104,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
     ),
+    **{f"t5gemma-2b-2b-{how}": {"model_type": "t5gemma"} for how in _T5GEMMA},
     "gpt-oss-20b": _gpt_oss(24, 32),
     "gpt-oss-120b": _gpt_oss(36, 128),
     "Qwen3.5-9B": {"model_type": "qwen3_5_text", "tie_word_embeddings": False},

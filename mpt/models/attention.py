@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -110,11 +111,13 @@ def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> I
 
 
 def concat_masks(
-    first: Bool[Array, "#B 1 T S"], second: Bool[Array, "#B 1 T R"]
-) -> Bool[Array, "#B 1 T S+R"]:
+    first: Bool[Array, "#B 1 #T S"], second: Bool[Array, "#B 1 #T R"]
+) -> Bool[Array, "#B 1 #T S+R"]:
     """The masks of the same queries to two runs of keys, one behind the other."""
-    rows = max(len(first), len(second))
-    return jnp.concatenate([jnp.broadcast_to(part, (rows, *part.shape[1:])) for part in (first, second)], -1)
+    queries = np.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+    return jnp.concatenate(
+        [jnp.broadcast_to(part, (*queries, part.shape[-1])) for part in (first, second)], -1
+    )
 
 
 @jax.custom_vjp
@@ -147,16 +150,21 @@ gather.defvjp(_forward, _backward)
 
 
 def visible(
-    queries: Int[Array, "#B T"], keys: Int[Array, "#B S"], window: int | Int[Array, ""] = NOWHERE
+    queries: Int[Array, "#B T"],
+    keys: Int[Array, "#B S"],
+    window: int | Int[Array, ""] = NOWHERE,
+    ahead: int | Int[Array, ""] = 0,
 ) -> Bool[Array, "#B 1 T S"]:
     """The causal mask: each query attends to its own position and those before it, ``window`` in all.
+
+    In an encoder, it attends to ``ahead`` later positions as well.
 
     >>> visible(jnp.array([[2, 3]]), jnp.array([[0, 1, 2, 3, NOWHERE]]), window=2)[0, 0].astype(int)
     Array([[0, 1, 1, 0, 0],
            [0, 0, 1, 1, 0]], dtype=int32)
     """
     distance = queries[:, None, :, None] - keys[:, None, None, :]
-    return (distance >= 0) & (distance < window)
+    return (distance >= -ahead) & (distance < window)
 
 
 def attend(
@@ -217,21 +225,32 @@ def attend_within(
     kv: KV,
     lengths: Int[Array, " B"],
     scale: float,
-    bias: Float[Array, "1 N T T"],
+    bias: Float[Array, "1 N T T"] | None = None,
     kernel: Kernel = "plain",
+    cap: float | None = None,
+    reach: tuple[Int[Array, ""], Int[Array, ""]] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Bidirectional self-attention of padded rows, each within the first ``lengths`` of its T positions.
 
     The outputs at padding have no meaning. A CPU takes row after row, and cuts each to the next of a few
     widths: what it then works on fits its cache, and most of the padding is left out.
+
+    Args:
+        scale: with ``bias`` and ``cap``, that of ``attend``.
+        kernel: how rows attend where there is neither a cap nor a reach.
+        reach: how many positions each one attends to up to its own, and how many behind; None: all.
     """
-    if fused := fused_by(kernel, q.dtype, q.shape[-1]):
+    plain = cap is not None or reach is not None
+    if fused := None if plain else fused_by(kernel, q.dtype, q.shape[-1]):
         return _attend_fused(q, kv, lengths, scale, fused, bias)
 
     def batched(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
-        real = jnp.arange(q.shape[1])[None] < lengths[:, None]
-        cut_bias = bias[:, :, : q.shape[1], : q.shape[1]]
-        return attend(q, KV(k, v), real[:, None, None], scale, bias=cut_bias)
+        positions = jnp.arange(q.shape[1])[None]
+        mask = (positions < lengths[:, None])[:, None, None]
+        if reach is not None:
+            mask &= visible(positions, positions, *reach)
+        cut_bias = None if bias is None else bias[:, :, : q.shape[1], : q.shape[1]]
+        return attend(q, KV(k, v), mask, scale, cap, bias=cut_bias)
 
     def row_by_row(q: Array, k: Array, v: Array, lengths: Array) -> Float[Array, "B T N H"]:
         longest = q.shape[1]

@@ -40,7 +40,7 @@ from jax.typing import DTypeLike
 
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.t5 import T5
+from mpt.models.encoder_decoder.base import EncoderDecoder
 
 
 class Cost(NamedTuple):
@@ -86,7 +86,7 @@ def batch_cost(
     """The cost of the forward pass of a batch.
 
     Args:
-        backbone: a ``Decoder`` or a ``T5``; its shapes are enough.
+        backbone: a ``Decoder`` or an ``EncoderDecoder``; its shapes are enough.
         prompts: J, the number of prompts.
         length: P, the number of vectors of each.
         texts: S of each row, its text tokens; for an encoder-decoder those of its input.
@@ -135,7 +135,7 @@ def _active(spec: DecoderSpec, layers: nnx.Dict) -> float:
 
 
 def _encoder_decoder(
-    backbone: T5,
+    backbone: EncoderDecoder,
     prompts: int,
     length: int,
     texts: Sequence[float],
@@ -143,22 +143,28 @@ def _encoder_decoder(
     layer: int,
 ) -> Cost:
     spec, weights = backbone.spec, parameter_count(backbone.encoder) / backbone.spec.layers
-    above, pair = spec.layers - layer, 4 * spec.heads * spec.head_dim
+    encoder, decoder = spec.stacks.values()
+    above, pair = spec.layers - layer, 4 * encoder.heads * encoder.head_dim
+    decoder_pair = 4 * decoder.heads * decoder.head_dim
     encoder_prompt = length - spec.decoder_prompt
     encoded, decoded = [encoder_prompt + n for n in texts], [spec.decoder_prompt + n for n in labels]
-    cross = parameter_count({name: backbone.decoder[name] for name in ("cross_k", "cross_v")})
+    own_maps = "cross_k" in backbone.decoder  # else its keys and values go through the same as the decoder's
+    names = ("cross_k", "cross_v") if own_maps else ("k", "v")
+    cross = parameter_count({name: backbone.decoder[name] for name in names})
     cross_pairs = spec.decoder_layers * sum(out * n for n, out in zip(encoded, decoded))
-    on_encoded = Cost(2 * cross * sum(encoded), pair * cross_pairs)
-    on_queries = Cost(2 * cross * sum(decoded), 4 * spec.heads * spec.d_model * cross_pairs)
-    across = min(on_encoded, on_queries, key=lambda cost: cost.step)
-    pairs = above * sum(n * n for n in encoded)
-    pairs += spec.decoder_layers * sum(out * (out + 1) / 2 for out in decoded)
+    across = Cost(2 * cross * sum(encoded), decoder_pair * cross_pairs)
+    if own_maps:
+        on_queries = Cost(2 * cross * sum(decoded), 4 * decoder.heads * spec.d_model * cross_pairs)
+        across = min(across, on_queries, key=lambda cost: cost.step)
+    pairs = pair * above * sum(n * n for n in encoded)
+    pairs += decoder_pair * spec.decoder_layers * sum(out * (out + 1) / 2 for out in decoded)
+    on_decoded = parameter_count(backbone.decoder) - (cross if own_maps else 0)
     return Cost(
         2 * above * weights * sum(encoded)
-        + 2 * (parameter_count(backbone.decoder) - cross) * sum(decoded)
-        + 2 * spec.vocab * spec.d_model * sum(labels)
+        + 2 * on_decoded * sum(decoded)
+        + 2 * spec.vocab * decoder.d_model * sum(labels)
         + across.matrices,
-        pair * pairs + across.attention,
+        pairs + across.attention,
         layer * (2 * weights * sum(texts) + pair * sum(n * n for n in texts)),
     )
 

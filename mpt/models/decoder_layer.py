@@ -40,16 +40,18 @@ def entered(
 class Mixing(NamedTuple):
     """How positions read one another: what the layers of each kind do with what they make of every position.
 
-    Both take a layer's spec, its weights and what it has of earlier positions, and return the layer's output
+    All take a layer's spec, its weights and what it has of earlier positions, and return the layer's output
     and what is kept of it.
 
     Attributes:
         attention: takes queries, keys and values.
         delta: takes the inputs of the delta rule.
+        across: takes the queries to an encoder's output.
     """
 
     attention: Callable[[DecoderSpec, Layer, Any, Array, KV], tuple[Array, Any]]
-    delta: Callable[[DecoderSpec, Layer, Any, Inputs], tuple[Array, Any]]
+    delta: Callable[[DecoderSpec, Layer, Any, Inputs], tuple[Array, Any]] | None = None
+    across: Callable[[DecoderSpec, Layer, Any, Array], tuple[Array, Any]] | None = None
 
 
 class Given(NamedTuple):
@@ -76,6 +78,8 @@ def block(
 ) -> tuple[Float[Array, "*rows D"], Any, KV | None]:
     """Runs one layer; its output, what is kept of it, and its keys and values of ``x`` if it has some.
 
+    Of a layer that reads an encoder's output behind its own attention, what is kept of the two is a pair.
+
     Args:
         angles: the rotations at the positions of ``x``; None where there are none.
         given: what the layer reads besides.
@@ -85,6 +89,9 @@ def block(
     h, kept, kv = mixer(spec, w, h, angles, mixing, given)
     h = by_tensor(linear(w, "out", h, axes=2), "embed")
     x = added(spec, x, norm(spec, w, "attention_post_norm", h) if spec.post_norms else h)
+    if spec.crosses:
+        h, of_encoded = cross_attention(spec, w, x, mixing, given)
+        x, kept = added(spec, x, h), (kept, of_encoded)
 
     h = by_tensor(mlp(spec, w, x), "embed")
     x = added(spec, x, norm(spec, w, "mlp_post_norm", h) if spec.post_norms else h)
@@ -137,6 +144,17 @@ def attention_mixer(
     return out, kept, kv
 
 
+def cross_attention(
+    spec: DecoderSpec, w: Layer, x: Float[Array, "*rows D"], mixing: Mixing, given: Given
+) -> tuple[Float[Array, "*rows D"], Any]:
+    """What a layer reads of an encoder's output, with the norms around it; and what is kept."""
+    assert mixing.across is not None
+    q = linear(w, "cross_q", norm(spec, w, "cross_norm", x))
+    h, kept = mixing.across(spec, w, given.past, by_tensor(q, "heads", "head_dim"))
+    h = by_tensor(linear(w, "cross_out", h, axes=2), "embed")
+    return (norm(spec, w, "cross_post_norm", h) if spec.post_norms else h), kept
+
+
 def delta_mixer(
     spec: DecoderSpec, w: Layer, h: Float[Array, "*rows D"], _: Angles | None, mixing: Mixing, given: Given
 ) -> tuple[Float[Array, "*rows N H"], Any, None]:
@@ -146,6 +164,7 @@ def delta_mixer(
     rate = on_last_axes(jnp.exp(w["decay_rate_log"].astype(jnp.float32)), offset)
     decay = -rate * jax.nn.softplus(linear(w, "decay", h).astype(jnp.float32) + offset)
     beta = jax.nn.sigmoid(linear(w, "beta", h).astype(jnp.float32))
+    assert mixing.delta is not None
     out, kept = mixing.delta(spec, w, given.past, Inputs(qkv, decay, beta))
     out = rms_norm(by_tensor(out, "heads", "head_dim"), w["out_norm"], spec.norm_eps)
     gate = by_tensor(linear(w, "out_gate", h), "heads", "head_dim")

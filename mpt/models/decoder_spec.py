@@ -25,6 +25,9 @@ class DecoderSpec:
         vocab: tokens; with the next six, the sizes of the package's legend.
         ropes: each layer's rotary embedding; empty where positions are learned.
         windows: how many positions each layer attends to; empty where all attend to every earlier one.
+        ahead: how many later positions each layer attends to, in an encoder; empty where it sees none.
+        crosses: width of the encoder's output that each layer attends to behind its own attention; 0: there
+            is none.
         positions: rows of the learned position table; 0 where there are rotary embeddings.
         norm: root-mean-square or layer norm.
         norm_offset: added to the norms' stored scales.
@@ -73,6 +76,8 @@ class DecoderSpec:
     norm_eps: float
     tied: bool
     windows: tuple[int, ...] = ()
+    ahead: tuple[int, ...] = ()
+    crosses: int = 0
     positions: int = 0
     norm: Literal["rms", "layer"] = "rms"
     norm_offset: float = 0.0
@@ -157,6 +162,7 @@ class DecoderSpec:
             "kv_heads": self.kv_heads,
             "head_dim": self.head_dim,
             "mlp": self.d_ff,
+            "encoded": self.crosses,
             "position": self.positions,
             "expert": self.experts,
             "dense_mlp": self.dense_d_ff,
@@ -185,6 +191,8 @@ class DecoderSpec:
     def layer_parts(self) -> dict[str, str]:
         """The weights of the layers, stacked along their first axis, with their logical axes."""
         parts = self._delta_parts() if self.taps else self._attention_parts()
+        if self.crosses:
+            parts |= self._cross_parts()
         mlp = {"up": "embed mlp", "down": "mlp embed"} | ({"gate": "embed mlp"} if self.gated else {})
         if self.experts:
             parts["router"] = "embed expert"
@@ -227,6 +235,16 @@ class DecoderSpec:
         absent = {"k", "v", "k_norm"} if self.shares else {"v"} if self.keys_as_values else set()
         return {name: axes for name, axes in parts.items() if name not in absent}
 
+    def _cross_parts(self) -> dict[str, str]:
+        parts = {
+            "cross_norm": "embed",
+            "cross_q": "embed heads head_dim",
+            "cross_k": "encoded kv_heads head_dim",
+            "cross_v": "encoded kv_heads head_dim",
+            "cross_out": "heads head_dim embed",
+        }
+        return parts | ({"cross_post_norm": "embed"} if self.post_norms else {})
+
     def _delta_parts(self) -> dict[str, str]:
         return {
             "q": "embed kv_heads head_dim",
@@ -247,14 +265,15 @@ class DecoderSpec:
     def _biases(self, matrices: Mapping[str, str]) -> dict[str, str]:
         """The biases of those matrices that have one, with their logical axes."""
         outputs = {name: axes.split(" ", 1)[1] for name, axes in matrices.items() if name in self.biases}
-        outputs |= {"out": "embed"} if "out" in outputs else {}
+        outputs |= {name: "embed" for name in ("out", "cross_out") if name in outputs}
         return {f"{name}_bias": axes for name, axes in outputs.items()}
 
     def layer_constants(self) -> dict[str, Array]:
-        """What differs between layers without being a weight: the window, and the index of the rope."""
+        """What differs between layers without being a weight: how far they see, and the index of the rope."""
         distinct = list(dict.fromkeys(self.ropes))
         return {
             "window": jnp.array(self.windows or (NOWHERE,) * self.layers),
+            "ahead": jnp.array(self.ahead or (0,) * self.layers),
             "rope": jnp.array([distinct.index(rope) for rope in self.ropes] or (0,) * self.layers),
         }
 

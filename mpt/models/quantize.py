@@ -16,14 +16,14 @@ from jaxtyping import Array, Float, Int8
 
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
+from mpt.models.encoder_decoder.base import EncoderDecoder
 from mpt.models.layers import Weight
 from mpt.models.matrices import FEED_FORWARD, matrices, stacks
-from mpt.models.t5 import T5
 
-TABLES = ("embedding", "head", "per_layer_table")
+TABLES = ("embedding", "decoder_embedding", "head", "per_layer_table")
 
 
-def quantize(backbone: Decoder | T5) -> None:
+def quantize(backbone: Decoder | EncoderDecoder) -> None:
     """Replaces the matrices of a backbone by their 8-bit form, one after another."""
     for stack in stacks(backbone).values():
         for name, inputs in matrices(stack).items():

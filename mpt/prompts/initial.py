@@ -21,7 +21,7 @@ from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
-from mpt.models.t5 import T5
+from mpt.models.encoder_decoder.base import EncoderDecoder
 
 # ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000
@@ -88,7 +88,7 @@ def check_layer(layer: int, backbone: Backbone) -> None:
         lenders = isinstance(backbone, Decoder) and depth < backbone.spec.layers
         why = "as later layers read keys and values of lower ones" if lenders else "the number of layers"
         raise UserError(f"vectors.layer: it must be below {depth}, {why}, not {layer}")
-    if layer and isinstance(backbone, T5) and backbone.spec.decoder_prompt:
+    if layer and isinstance(backbone, EncoderDecoder) and backbone.spec.decoder_prompt:
         raise UserError(
             "vectors.layer: the decoder's part of a prompt has none; leave out model.decoder_prompt"
         )

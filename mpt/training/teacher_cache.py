@@ -59,6 +59,8 @@ class TeacherCache:
         self._classes = memory_map("classes", choices) if choices else None
         self._text = memory_map("text", cells, width)
         two_stacks = backbone.layout == "encoder-decoder"
+        # The decoder may be narrower than the encoder.
+        width = jax.eval_shape(backbone.output_embeddings, jnp.zeros(0, jnp.int32)).shape[-1]
         self._targets = memory_map("targets", targets, width) if two_stacks else None
         self._known = memory_map("known", dtype=np.bool_)
 

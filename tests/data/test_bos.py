@@ -77,6 +77,24 @@ def test_an_input_has_it_once_in_front_and_a_target_never(text, choices):
     assert len(row.inputs) <= 24
 
 
+@pytest.mark.parametrize(
+    ("make", "front", "end"),
+    [
+        (beginning_tokenizer, [1], []),  # as T5Gemma's
+        (closing_tokenizer, [1], [0]),
+        (ending_tokenizer, [], [1]),
+        (tiny_tokenizer, [], [0]),  # it says nothing
+    ],
+)
+def test_an_encoders_text_ends_as_the_tokenizer_ends_it(make, front, end):
+    tokenizer = make()
+    bare = tokenizer("so we go\nSo:", add_special_tokens=False)["input_ids"]
+    bos = first_token(tokenizer, "auto")
+    (row,) = encode([example("so we go")], tokenizer, 24, "encoder-decoder", bos=bos)
+    assert list(row.inputs) == [*front, *bare, *end]
+    assert row.targets[-1] == tokenizer.eos_token_id
+
+
 def test_it_counts_where_nothing_of_a_text_is_left():
     tokenizer = tiny_tokenizer()
     words = len(tokenizer("\nSo:")["input_ids"])

@@ -48,6 +48,9 @@ WRITTEN += [
     "gpt_oss",
     "qwen3_5_text",
     "gemma4_text",
+    "t5gemma",
+    "t5gemma-narrow",
+    "t5gemma2",
 ]
 TEXTS = [[5, 9, 11, 4, 7, 7, 30, 21, 22, 40, 3, 17], [33, 5], [6, 14, 25, 36, 47, 19]]
 STOP, MOST = [2, 11, 23], 12

@@ -63,7 +63,7 @@ def _as_saved(model: hf.PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _layout(family: str) -> str:
-    return "encoder-decoder" if "d_model" in tiny.CONFIGS[family] else "decoder"
+    return "encoder-decoder" if tiny.CONFIGS[family].keys() & {"d_model", "encoder"} else "decoder"
 
 
 def _kind(family: str) -> type:
@@ -130,12 +130,25 @@ def _prompt_gradient(model: hf.PreTrainedModel, family: str) -> torch.Tensor:
         task_type="CAUSAL_LM" if decoder else "SEQ_2_SEQ_LM",
         num_virtual_tokens=PROMPT,
         num_transformer_submodules=1,
+        **_dimensions(model),
     )
     tuned = peft.get_peft_model(model, config)
     weight = tuned.prompt_encoder["default"].embedding.weight
     weight.data = torch.tensor(prompts(1)[0])
     _loss(tuned, family).backward()
     return weight.grad
+
+
+def _dimensions(model: hf.PreTrainedModel) -> dict[str, int]:
+    """What peft cannot read of a config of two parts."""
+    if not hasattr(model.config, "encoder"):
+        return {}
+    text = getattr(model.config.encoder, "text_config", model.config.encoder)
+    return {
+        "token_dim": text.hidden_size,
+        "num_layers": text.num_hidden_layers,
+        "num_attention_heads": text.num_attention_heads,
+    }
 
 
 @arrays(*tiny.DECODERS)
@@ -176,23 +189,30 @@ def encoder_decoders(family: str) -> Arrays:
             f"{quantity}encoded": found.encoder_hidden_states[-1][:, length:][mask.bool()],
             f"{quantity}decoded": found.decoder_hidden_states[-1][labels >= 0],
         }
-    both = _both_sides_gradient(model)
-    return answers | {"both sides' grad.": both, "prompt gradient": _prompt_gradient(model, family)}
+    if family not in tiny.ONE_SIDED:
+        answers["both sides' grad."] = _both_sides_gradient(model)
+    return answers | {"prompt gradient": _prompt_gradient(model, family)}
 
 
 def _both_sides_gradient(model: hf.PreTrainedModel) -> torch.Tensor:
     """By transformers alone: peft's prompt tuning never gives its second half to the decoder."""
     ids, mask, labels = _batch("encoder-decoder")
     weight = torch.tensor(prompts(1, 2 * PROMPT)[0], requires_grad=True)
-    begun = pad(labels.clamp(min=0)[:, :-1], (1, 0))
+    begun = pad(labels.clamp(min=0)[:, :-1], (1, 0), value=_start(model))
     embed, count = model.get_input_embeddings(), len(ids)
+    target = model.get_decoder().embed_tokens
     logits = model(
         inputs_embeds=torch.cat([weight[:PROMPT].expand(count, -1, -1), embed(ids)], dim=1),
-        decoder_inputs_embeds=torch.cat([weight[PROMPT:].expand(count, -1, -1), embed(begun)], dim=1),
+        decoder_inputs_embeds=torch.cat([weight[PROMPT:].expand(count, -1, -1), target(begun)], dim=1),
         attention_mask=pad(mask, (PROMPT, 0), value=1),
     ).logits[:, PROMPT:]
     cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
     return weight.grad
+
+
+def _start(model: hf.PreTrainedModel) -> int:
+    """The token in front of a decoder's text: that of padding in T5, of the text's beginning in T5Gemma."""
+    return model.config.decoder.bos_token_id if hasattr(model.config, "decoder") else 0
 
 
 @arrays("llama", "llama-3", "gemma2", "gpt2", "t5-1.0", "t5-1.1", "umt5")

@@ -64,6 +64,7 @@ _yarn = {
     "beta_fast": 2.0,
     "beta_slow": 0.5,
 }
+_linear = {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}
 _longrope = {
     "rope_type": "longrope",
     "rope_theta": 100.0,
@@ -312,16 +313,74 @@ MULTIMODAL = {
 }
 DECODERS |= MULTIMODAL
 
+_t5gemma2_ropes = DECODERS["gemma3_text"]["rope_parameters"]
+_gemma_decoder = {
+    **_decoder,
+    "num_hidden_layers": 3,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "sliding_window": 3,
+    "query_pre_attn_scalar": 6,
+}
+_gemma_encoder = {
+    **_gemma_decoder,
+    "num_hidden_layers": 2,
+    "layer_types": ["full_attention", "sliding_attention"],
+    "sliding_window": 4,
+}
+_caps = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0}
+
 ENCODER_DECODERS = {
     "t5-1.0": {"model_type": "t5", **_t5},
     "t5-1.1": {"model_type": "t5", **_t5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "byt5": {"model_type": "t5", **_t5, "num_layers": 5, "feed_forward_proj": "gated-gelu"},
     "mt5": {"model_type": "mt5", **_t5},
     "umt5": {"model_type": "umt5", **_t5},
+    "t5gemma": {
+        "model_type": "t5gemma",
+        "vocab_size": VOCAB,
+        "encoder": {**_gemma_encoder, **_caps, "num_key_value_heads": 4, "rope_parameters": _linear},
+        "decoder": {**_gemma_decoder, **_caps, "intermediate_size": 24},
+    },
+    # As in 9b-2b: the decoder is narrower.
+    "t5gemma-narrow": {
+        "model_type": "t5gemma",
+        "vocab_size": VOCAB,
+        "encoder": {**_gemma_encoder, **_caps, "attention_bias": True},
+        "decoder": {
+            **_gemma_decoder,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "hidden_size": 24,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 12,
+            "attention_bias": True,
+        },
+        "tie_word_embeddings": False,
+    },
+    "t5gemma2": {
+        "model_type": "t5gemma2",
+        "encoder": {
+            "text_config": {**_gemma_encoder, "rope_parameters": _t5gemma2_ropes},
+            "vision_config": {"model_type": "siglip_vision_model", **_vision},
+            "mm_tokens_per_image": 4,
+            "eoi_token_index": 40,  # which a text and a target have
+        },
+        "decoder": {
+            **_gemma_decoder,
+            "rope_parameters": _t5gemma2_ropes,
+            "intermediate_size": 24,
+            "final_logit_softcapping": 2.0,
+        },
+        "image_token_index": 43,
+    },
 }
 
 # Those whose head the config may tie but whose checkpoints carry one of its own.
 UNTIED = {"t5-1.1", "mt5"}
+
+# Those without a width that prompts of both stacks could have.
+ONE_SIDED = {"t5gemma-narrow"}
 
 # For tests that train on texts, with the tokenizer of toys.py.
 _texts = {"vocab_size": 283, "eos_token_id": 0, "pad_token_id": 1}
@@ -374,7 +433,7 @@ def weights(family: str, seed: int = SEEDS["weights"]) -> dict[str, np.ndarray]:
 def _placed(family: str, name: str, drawn: np.ndarray) -> np.ndarray:
     """A standard normal weight, moved to where such weights lie."""
     if drawn.ndim == 1:  # a bias or a norm; of some families, norms are written less one
-        less = family.startswith(("gemma2", "gemma3", "qwen3_5")) and "linear_attn" not in name
+        less = family.startswith(("gemma2", "gemma3", "qwen3_5", "t5gemma")) and "linear_attn" not in name
         return 0.3 * drawn + np.float32(name.endswith((".weight", "layer_scalar")) and not less)
     if "shared" in name or "relative" in name:
         return drawn

@@ -61,7 +61,10 @@ def prompt(backbone, count: int = J) -> SoftPrompt:
     return SoftPrompt(jnp.asarray(normal(0, count, P, backbone.embedding.shape[1], scale=0.3)))
 
 
-@pytest.fixture(scope="module", params=["mistral", "gemma2", "qwen3_5_text", "gpt2", "t5-1.1", "umt5"])
+@pytest.fixture(
+    scope="module",
+    params=["mistral", "gemma2", "qwen3_5_text", "gpt2", "t5-1.1", "umt5", "t5gemma", "t5gemma2"],
+)
 def family(request, tmp_path_factory):
     """Windows, also with capped scores; the delta rule; learned positions, and relative ones."""
     return load_pretrained(str(tiny.save(request.param, tmp_path_factory.mktemp("model")))).backbone

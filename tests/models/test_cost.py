@@ -11,9 +11,9 @@ from mpt.data.batches import collate
 from mpt.models.cost import batch_cost, parameter_count
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5_spec import T5Spec
 from mpt.models.rope import Rope
-from mpt.models.t5 import T5
-from mpt.models.t5_spec import T5Spec
 from mpt.prompts import PromptParam, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.training.losses import distillation_loss, task_loss

@@ -13,11 +13,11 @@ from mpt.inference.generate import generate
 from mpt.loading.hf import load_pretrained
 from mpt.models.attention import KV, attend, visible
 from mpt.models.decoder_layer import Given, Mixing, block, norm
+from mpt.models.encoder_decoder.t5_layers import buckets, position_bias, self_attention
 from mpt.models.layers import feed_forward, rms_norm, values
 from mpt.models.rope import Angles
 from mpt.models.stack.delta_rule import read_rows
 from mpt.models.stack.kinds import places
-from mpt.models.t5_layers import buckets, position_bias, self_attention
 from mpt.prompts.initial import check_layer
 from mpt.training.losses import cross_entropy
 from mpt.types import Row
@@ -26,7 +26,7 @@ P, D, END = 3, 32, 2
 ROWS = [Row([5, 6, 7, 8], [9, 4]), Row([10, 11], [12]), Row([3, 4, 5, 6, 7, 8, 13], [4])]
 INDEX = [1, 0, 1]
 # Rotary positions; windows and two ropes; layers of several kinds; learned positions; an encoder.
-FAMILIES = ["llama", "gemma3_text", "gemma4_text", "gpt_oss", "qwen3_5_text", "gpt2", "t5-1.1"]
+FAMILIES = ["llama", "gemma3_text", "gemma4_text", "gpt_oss", "qwen3_5_text", "gpt2", "t5-1.1", "t5gemma2"]
 
 
 def prompts(count: int = 2) -> jnp.ndarray:
@@ -94,6 +94,29 @@ def naive_encoder(backbone, vectors, ids: list[int], layer: int):
     return rms_norm(x, backbone.ends["encoder_norm"][...], spec.norm_eps)[len(vectors) :]
 
 
+def naive_gemma_encoder(backbone, vectors, ids: list[int], layer: int):
+    """The same of an encoder of Gemma's layers; the text has its later positions from the first layer on."""
+    spec, x, every = backbone.spec.encoder, backbone.embed(jnp.asarray(ids)), values(backbone.encoder)
+    at, constants = len(vectors) + jnp.arange(len(ids)), spec.layer_constants()
+    for i in range(spec.layers):
+        if i == layer:
+            x, at = jnp.concatenate([vectors, x]), jnp.concatenate([jnp.arange(len(vectors)), at])
+        frequencies = jnp.asarray(spec.ropes[i].frequencies(spec.head_dim), jnp.float32)
+        behind = at[:, None] - at[None]
+        near = (behind < spec.windows[i]) & (-behind <= spec.ahead[i])
+
+        def attention(part, w, past, q, kv, near=near):
+            k, v = (jnp.repeat(each, part.heads // part.kv_heads, axis=1) for each in kv)
+            scores = part.attention_scale * jnp.einsum("tnh,snh->nts", q, k)
+            shares = jax.nn.softmax(scores, where=near[None])
+            return jnp.einsum("nts,snh->tnh", shares, v), None
+
+        w = {name: part[i] for name, part in (every | constants).items()}
+        x, _, _ = block(spec, w, x, Angles.at(at, frequencies, spec.ropes[i].amplitude), Mixing(attention))
+    scale = 1 + backbone.ends["encoder_norm"][...]
+    return rms_norm(x, scale, spec.norm_eps)[len(vectors) :]
+
+
 @pytest.mark.parametrize(
     "family, layer, count",
     [
@@ -120,16 +143,19 @@ def test_a_decoder_runs_its_layers_one_by_one(backbones, family, layer, count):
     np.testing.assert_allclose(found[batch.text], wanted, rtol=2e-4, atol=2e-4)
 
 
-def test_an_encoder_runs_its_layers_one_by_one(backbones):
-    t5 = backbones["t5-1.1"]
-    batch, vectors = tiny.collate(ROWS, INDEX, t5.layout), prompts()
-    found = jax.jit(lambda b, v: b(batch, v, layer=2))(t5, vectors).hidden[0]
+@pytest.mark.parametrize(
+    "family, layer, encoder", [("t5-1.1", 2, naive_encoder), ("t5gemma2", 1, naive_gemma_encoder)]
+)
+def test_an_encoder_runs_its_layers_one_by_one(backbones, family, layer, encoder):
+    backbone = backbones[family]
+    batch, vectors = tiny.collate(ROWS, INDEX, backbone.layout), prompts()
+    found = jax.jit(lambda b, v: b(batch, v, layer=layer))(backbone, vectors).hidden[0]
 
     @jax.jit
     def naive(backbone, vectors):
-        return [naive_encoder(backbone, vectors[i], row.inputs, 2) for row, i in zip(ROWS, INDEX)]
+        return [encoder(backbone, vectors[i], row.inputs, layer) for row, i in zip(ROWS, INDEX)]
 
-    wanted = jnp.concatenate(naive(t5, vectors))
+    wanted = jnp.concatenate(naive(backbone, vectors))
     np.testing.assert_allclose(found[batch.text], wanted, rtol=2e-4, atol=2e-4)
 
 

@@ -22,7 +22,7 @@ def _every(family: str):
     scope="module",
     params=[
         pytest.param(("llama",), id="llama"),
-        *map(_every, ("llama", "t5", "qwen3_moe", "gpt_oss", "qwen3_5", "gemma4")),
+        *map(_every, ("llama", "t5", "qwen3_moe", "gpt_oss", "qwen3_5", "gemma4", "t5gemma", "t5gemma2")),
     ],
 )
 def found(request) -> dict:

@@ -7,8 +7,8 @@ its tensors' names in ``tensor_names.py`` if none fits; then add both to ``FAMIL
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,32 @@ from mpt.loading.families.decoder_specs import (
     smollm3,
 )
 from mpt.loading.families.t5_specs import mt5, t5, umt5
+from mpt.loading.families.t5gemma_specs import t5gemma, t5gemma2
 from mpt.loading.families.tensor_names import (
     COPIES,
     GEMMA4_TABLE,
     GEMMA_TABLE,
     GPT2_TABLE,
     GPT_OSS_TABLE,
-    HEAD,
+    HEADS,
     LLAMA_TABLE,
     MOE_TABLE,
     OLMO_TABLE,
     PHI_TABLE,
     QWEN3_5_TABLE,
+    T5_COPIES,
     T5_TABLE,
+    T5GEMMA2_COPIES,
+    T5GEMMA2_TABLE,
+    T5GEMMA_COPIES,
+    T5GEMMA_TABLE,
     UMT5_TABLE,
 )
 from mpt.loading.weights import Table, Tensors
 from mpt.models.decoder import Decoder
 from mpt.models.decoder_spec import DecoderSpec
-from mpt.models.t5 import T5
+from mpt.models.encoder_decoder.t5 import T5
+from mpt.models.encoder_decoder.t5gemma import T5Gemma
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,15 @@ class Family:
         table: the names of the tensors.
         prefix: a prefix of these names, which checkpoints without a head leave out.
         not_needed: of the spec and a checkpoint's names, those that the model does not use.
+        recurring: of tied weights, other names under which checkpoints may store them, and their paths.
     """
 
-    module: type[Decoder] | type[T5]
+    module: type[Decoder] | type[T5] | type[T5Gemma]
     spec: Callable[[PreTrainedConfig, Collection[str]], Any]
     table: Table
     prefix: str = ""
     not_needed: Callable[[Any, Collection[str]], set[str]] = lambda spec, names: set()
+    recurring: Mapping[str, str] = field(default_factory=lambda: COPIES)
 
     def spec_of(self, config: PreTrainedConfig, names: Collection[str], where: Path) -> Any:
         """The spec of ``module``.
@@ -94,25 +103,24 @@ class Family:
     def table_of(self, names: Collection[str]) -> dict[str, tuple[str, str] | None]:
         """The table for one checkpoint, with the prefix that its names have."""
         prefix = self._prefix_of(names)
-        return {name if name == HEAD else prefix + name: to for name, to in self.table.items()}
+        return {name if name in HEADS else prefix + name: to for name, to in self.table.items()}
 
     def copies(self, config: PreTrainedConfig, tensors: Tensors) -> set[str]:
-        """The names under which a checkpoint stores its tied embedding once more; they need not be read.
+        """The names under which a checkpoint stores tied weights once more; they need not be read.
 
         Of other values, such a tensor is no copy: a head is then used, as transformers does, and a table of
         the encoder's or decoder's own has no place in the model.
         """
-        names = set(tensors)
-        embedding = next(name for name, to in self.table.items() if to and to[0] == "ends.embedding")
-        embedding = self._prefix_of(names) + embedding
-        if not config.tie_word_embeddings or embedding not in names:
-            return set()
-        return {
-            name
-            for name in names.intersection(COPIES)
-            if tensors.shape(name) == tensors.shape(embedding)
-            and np.array_equal(tensors[name], tensors[embedding])
-        }
+        names, found = set(tensors), set()
+        if not config.tie_word_embeddings:
+            return found
+        prefix, of_path = self._prefix_of(names), {to[0]: name for name, to in self.table.items() if to}
+        for name in names & self.recurring.keys():
+            first = prefix + of_path[self.recurring[name]]
+            alike = first in names and tensors.shape(name) == tensors.shape(first)
+            if alike and np.array_equal(tensors[name], tensors[first]):
+                found.add(name)
+        return found
 
     def _prefix_of(self, names: Collection[str]) -> str:
         return self.prefix if any(name.startswith(self.prefix) for name in names) else ""
@@ -140,7 +148,7 @@ FAMILIES = {
     "llama": Family(Decoder, llama, LLAMA_TABLE, "model."),
     "ministral3": Family(Decoder, ministral3, LLAMA_TABLE, "model."),
     "mistral": Family(Decoder, llama, LLAMA_TABLE, "model."),
-    "mt5": Family(T5, mt5, T5_TABLE),
+    "mt5": Family(T5, mt5, T5_TABLE, recurring=T5_COPIES),
     "olmo2": Family(Decoder, olmo2, OLMO_TABLE, "model."),
     "olmo3": Family(Decoder, olmo2, OLMO_TABLE, "model."),
     "phi3": Family(Decoder, phi3, PHI_TABLE, "model."),
@@ -150,6 +158,8 @@ FAMILIES = {
     "qwen3_moe": Family(Decoder, qwen3_moe, MOE_TABLE, "model."),
     "qwen3_vl_text": Family(Decoder, qwen3, LLAMA_TABLE, "model."),
     "smollm3": Family(Decoder, smollm3, LLAMA_TABLE, "model."),
-    "t5": Family(T5, t5, T5_TABLE),
-    "umt5": Family(T5, umt5, UMT5_TABLE),
+    "t5": Family(T5, t5, T5_TABLE, recurring=T5_COPIES),
+    "t5gemma": Family(T5Gemma, t5gemma, T5GEMMA_TABLE, "model.", recurring=T5GEMMA_COPIES),
+    "t5gemma2": Family(T5Gemma, t5gemma2, T5GEMMA2_TABLE, "model.", recurring=T5GEMMA2_COPIES),
+    "umt5": Family(T5, umt5, UMT5_TABLE, recurring=T5_COPIES),
 }

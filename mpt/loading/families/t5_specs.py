@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
 from mpt.loading.families.values import activation, tied
-from mpt.models.t5_spec import T5Spec
+from mpt.models.encoder_decoder.t5_spec import T5Spec
 
 
 def t5(config: PreTrainedConfig, tensors: Collection[str]) -> T5Spec:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from mpt.loading.weights import Table
 
 HEAD = "lm_head.weight"
-COPIES = (HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # where the embedding may recur
+HEADS = frozenset({HEAD, "lm_head.out_proj.weight"})
+
+# Where a tensor may recur under another name, and the name that it has in the table.
+COPIES = {HEAD: "ends.embedding"}
+T5_COPIES = {
+    **COPIES,
+    "encoder.embed_tokens.weight": "ends.embedding",
+    "decoder.embed_tokens.weight": "ends.embedding",
+}
+T5GEMMA_COPIES = {"lm_head.out_proj.weight": "ends.decoder_embedding"}
+T5GEMMA2_COPIES = {
+    "lm_head.out_proj.weight": "ends.embedding",
+    "model.decoder.embed_tokens.weight": "ends.embedding",
+    "model.decoder.embed_tokens.eoi_embedding": "ends.image_end",
+}
 
 LLAMA_TABLE: Table = {
     "embed_tokens.weight": ("ends.embedding", "v d -> v d"),
@@ -180,4 +194,37 @@ T5_TABLE: Table = {
     f"decoder.{_RELATIVE.format(0)}": ("ends.decoder_bias", "b n -> b n"),
     # In the original checkpoints, though the model has never used it.
     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": None,
+}
+
+
+def _gemma_stack(stack: str) -> Table:
+    """The layers of an encoder or a decoder, by Gemma's names but for two norms."""
+    norms = {"input": "pre_self_attn", "post_attention": "post_self_attn"}
+    found: dict[str, tuple[str, str] | None] = {f"{stack}.norm.weight": (f"ends.{stack}_norm", "d -> d")}
+    for name, to in GEMMA_TABLE.items():
+        if to and name.startswith("layers."):
+            for theirs, here in norms.items():
+                name = name.replace(f"{theirs}_layernorm", f"{here}_layernorm")
+            found[f"{stack}.{name}"] = (to[0].replace("layers.", f"{stack}."), to[1])
+    return found
+
+
+T5GEMMA2_TABLE: Table = {
+    "encoder.embed_tokens.weight": ("ends.embedding", "v d -> v d"),
+    "encoder.embed_tokens.eoi_embedding": ("ends.image_end", "d -> d"),
+    "lm_head.out_proj.weight": ("ends.head", "v d -> v d"),
+    **_gemma_stack("encoder"),
+    **_gemma_stack("decoder"),
+}
+
+T5GEMMA_TABLE: Table = {
+    **T5GEMMA2_TABLE,
+    "decoder.embed_tokens.weight": ("ends.decoder_embedding", "v d -> v d"),
+    "decoder.layers.{}.pre_cross_attn_layernorm.weight": ("decoder.cross_norm", "d -> d"),
+    "decoder.layers.{}.post_cross_attn_layernorm.weight": ("decoder.cross_post_norm", "d -> d"),
+    **{
+        name.replace("self_attn.", "cross_attn."): (to[0].replace("decoder.", "decoder.cross_"), to[1])
+        for name, to in _gemma_stack("decoder").items()
+        if to and "self_attn." in name
+    },
 }

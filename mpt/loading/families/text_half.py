@@ -15,13 +15,17 @@ from mpt.loading.weights import Tensors
 # The types of config whose `text_config` is that of a family.
 MULTIMODAL = ("gemma3", "gemma4", "mistral3", "qwen3_5", "qwen3_vl")
 
+# Those whose checkpoints have tensors of images; the last one's text half is an encoder with its decoder.
+READS_IMAGES = (*MULTIMODAL, "t5gemma2")
+
 # How the names of the text half begin, and what a model of texts alone has instead; older checkpoints first.
 TEXT = {
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
     "model.language_model.": "model.",
+    "model.encoder.text_model.": "model.encoder.",
 }
-# How the others begin, with or without "model." before.
+# How the others begin, with or without "model." or "model.encoder." before.
 IMAGES = ("vision_tower.", "multi_modal_projector.", "visual.", "embed_vision.")
 SOUNDS = ("audio_tower.", "embed_audio.")
 
@@ -49,7 +53,7 @@ class TextHalf:
     """The tensors of a checkpoint without those that read images, by the names of a model of texts alone."""
 
     def __init__(self, whole: Tensors, where: Path):
-        names = [name for name in whole if not name.removeprefix("model.").startswith(IMAGES + SOUNDS)]
+        names = [name for name in whole if not _bare(name).startswith(IMAGES + SOUNDS)]
         self._whole, self._names = whole, {_renamed(name): name for name in names}
         if aside := len(set(whole)) - len(names):
             warn(f"{where}: {aside} tensors that read images are left aside; mpt uses the text half")
@@ -67,6 +71,10 @@ class TextHalf:
     def file(self, name: str) -> Path:
         """The file that holds a tensor."""
         return self._whole.file(self._names[name])
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("model.").removeprefix("encoder.")
 
 
 def _renamed(name: str) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError
-from mpt.loading.families.tensor_names import HEAD
+from mpt.loading.families.tensor_names import HEADS
 from mpt.models.layers import ACTIVATIONS
 
 
 def tied(config: PreTrainedConfig, tensors: Collection[str]) -> bool:
     """Whether the embedding is the head: a head of its own in the file counts more than the config's flag."""
-    return config.tie_word_embeddings and HEAD not in tensors
+    return config.tie_word_embeddings and not HEADS.intersection(tensors)
 
 
 def activation(name: str) -> str:

@@ -17,6 +17,7 @@ from mpt.models.attention import (
     attend,
     attend_behind,
     attend_partially,
+    attend_within,
     concat_masks,
     concat_positions,
     fused_by,
@@ -27,6 +28,7 @@ from mpt.models.decoder_layer import Mixing
 from mpt.models.decoder_spec import DecoderSpec
 from mpt.models.layers import Layer
 from mpt.models.stack.delta_rule import DeltaState, Inputs, read_rows
+from mpt.models.stack.rows import Rows
 from mpt.models.stack.texts import Texts
 
 
@@ -56,6 +58,22 @@ def within_texts(texts: Texts) -> Mixing:
         return texts.to_flat(out), state
 
     return Mixing(attention, delta)
+
+
+def both_ways(
+    rows: Rows,
+    kernel: Kernel,
+) -> Mixing:
+    """Of an encoder's rows, whose positions see earlier and later ones; nothing is kept of them."""
+
+    def attention(spec: DecoderSpec, w: Layer, _: None, q: Float[Array, "S N H"], kv: KV):
+        scale, cap, _sinks = spec.scoring(w)
+        reach = (w["window"], w["ahead"]) if spec.windows else None
+        own = KV(*map(rows.to_grid, kv))
+        out = attend_within(rows.to_grid(q), own, rows.lengths, scale, kernel=kernel, cap=cap, reach=reach)
+        return rows.to_flat(out), None
+
+    return Mixing(attention)
 
 
 def behind_cache(cached: Int[Array, "B S"], positions: Int[Array, "B 1"]) -> Mixing:

@@ -41,6 +41,16 @@ class T5Spec:
     decoder_prompt: int = 0
 
     @property
+    def longest(self) -> int:
+        """Positions are relative, and there is no bound to them."""
+        return 0
+
+    @property
+    def target_table(self) -> str:
+        """The decoder's table of embeddings."""
+        return "embedding"
+
+    @property
     def stacks(self) -> dict[str, T5Spec]:
         """The stacks of layers, by the names of the backbone's attributes."""
         return {"encoder": self, "decoder": self}

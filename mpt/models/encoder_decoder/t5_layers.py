@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mpt.models.attention import KV, attend
-from mpt.models.layers import Layer, feed_forward, linear, matrix, rms_norm
-from mpt.models.t5_spec import T5Spec
-
-
-class Encoded(NamedTuple):
-    """The encoder's output, which the decoder's cross-attention reads.
-
-    Attributes:
-        hidden: the encoder's final hidden states.
-        real: True at prompt and text, False at padding.
-        kv: the keys and values [layers, B, S, N, H] of the cross-attention; None where few tokens are
-            decoded, so that it is cheaper not to compute them.
-    """
-
-    hidden: Float[Array, "B S D"]
-    real: Bool[Array, "B S"]
-    kv: KV | None
-
-    def take_rows(self, index: Int[Array, " B"]) -> Encoded:
-        """The output of the rows that ``index`` names."""
-        return Encoded(self.hidden[index], self.real[index], self.kv and self.kv.take_rows(index))
-
-    def cross_attend(self, w: Layer, q: Float[Array, "B T N H"], kv: KV | None) -> Float[Array, "B T N H"]:
-        """The cross-attention of a layer's queries; ``kv`` are its part of ``self.kv``, if there is one."""
-        mask = self.real[:, None, None]
-        if kv:
-            return attend(q, kv, mask, scale=1.0)
-        # q (x K)' is (q K') x', and a (x V) is (a x) V: x serves every head as keys and as values.
-        q = jnp.einsum("btnh,dnh->btnd", q, matrix(w, "cross_k", q.dtype))
-        x = self.hidden[:, :, None]
-        attended = attend(q, KV(x, x), mask, scale=1.0)
-        return jnp.einsum("btnd,dnh->btnh", attended, matrix(w, "cross_v", q.dtype))
+from mpt.models.attention import KV
+from mpt.models.encoder_decoder.t5_spec import T5Spec
+from mpt.models.layers import Layer, feed_forward, linear, rms_norm
 
 
 def self_attention(

@@ -1,0 +1,1 @@
+"""Encoder-decoders: what they share, and T5 and T5Gemma."""
