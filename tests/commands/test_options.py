@@ -123,6 +123,22 @@ def test_what_is_missing_is_named(capsys, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
+        ("evaluate a b", "evaluate: no option takes 'b'; see `mpt evaluate --help`"),
+        ("evaluate a --rows few", "evaluate: --rows: 'few' is no whole number; see `mpt evaluate --help`"),
+        ("export a --format onnx", "export: --format is one of 'peft', 'embeddings', not 'onnx'; see"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_plain_line_on_a_terminal_too(capsys, monkeypatch, arguments, message):
+    """There tyro colours what it says."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert refused(capsys, *arguments.split()).startswith(f"mpt: {message}")
+
+
+@pytest.mark.parametrize(
     ("command", "option"), [("adapt", "--task"), ("compare", "--targets"), ("pretrain", "--tasks")]
 )
 def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, command, option):
