@@ -242,6 +242,8 @@ MISTAKES = {
         "compare",
         "compare --targets movies --methods LoAR",
         "compare --targets movies --pretrain.tasks produts",
+        "compare --targets movies --tune.tasks movies --tune.factors 1",
+        "compare --targets movies --pretrain.tasks products bbc --tune.tasks bbc --tune.factors 1 3",
         "pretrain --tasks movies bbc --out {trained}",
         "adapt --task movies --out {trained}",
         "adapt --task movies --out {trained} --dry-run",
