@@ -163,11 +163,11 @@ def _bank_search(rest: list[str]) -> Work:
             seed: random seed of the examples.
             max_length: maximum number of tokens of an input.
         """
-        from mpt.catalog.library import find_task
+        from mpt.recipes.checks import check_searched
         from mpt.rundir.found import check_bank
 
-        find_task(task)
         check_bank(bank)
+        check_searched(task)
 
         def find() -> None:
             from mpt.prompts.bank import Bank

@@ -196,9 +196,20 @@ def check_files(config: AnyConfig, tasks: Parts) -> None:
     """
     for part, of_part in _to_read(config, tasks).items():
         for task in of_part:
-            if isinstance(task.source, Files | Saved) and task.source.is_local:
-                for split in splits_read(config, part):
-                    next(task.examples(split))
+            _check_rows(task, splits_read(config, part))
+
+
+def _check_rows(task: Task, splits: Sequence[str]) -> None:
+    if isinstance(task.source, Files | Saved) and task.source.is_local:
+        for split in splits:
+            next(task.examples(split))
+
+
+def check_searched(name: str) -> None:
+    """Refuses a task for which a bank cannot be searched: it is unknown, or its rows cannot be read."""
+    task = find_task(name)
+    _check_rows(task, ["train"])
+    task.source.check_reachable()
 
 
 def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
