@@ -275,6 +275,10 @@ MISTAKES = {
         "continual --tasks movies bbc --methods factors",
         "continual --tasks movies bbc --methods factors --dry-run",
         "bank add {trained} --bank README.md",
+        "bank search movies --bank {banked} --model smollm2",
+        "tasks show movies --model smollm2",
+        "tasks check movies --model ./gone",
+        "import {banked} --model smollm2 --task movies --out {compared}/new",
     ),
 }
 SLOW = {
@@ -292,6 +296,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     made.parent.mkdir(parents=True)
     made.touch()
     (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "some.safetensors").touch()
     (tmp_path / "compared" / "results.json").write_text("{}")
     for name in DATA:
         write_data(tmp_path / "compared", name)
@@ -306,7 +312,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
         card = {"templates": dict.fromkeys(tasks, ""), "prompts": tasks}
         (prompts / f"{prompt}.json").write_text(json.dumps(card))
     mistakes = [
-        mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
+        mistake.format(trained=tmp_path, compared=tmp_path / "compared", banked=tmp_path / "bank")
+        for mistake in MISTAKES[kind]
     ]
     program = (
         "import sys; from mpt.cli import main\n"
