@@ -21,12 +21,17 @@ def large(train: str = "train", test: str = "validation") -> dict[str, str]:
     return {"train": f"{train}[1000:]", "validation": f"{train}[:1000]", "test": test}
 
 
-def at_hand() -> str:
-    """The names of the tasks that need no network: whose packages are here, or else those with packages."""
+def at_hand(fetched: bool = False) -> str:
+    """The names of the tasks that need no network: whose packages are here, or else those with packages.
+
+    Args:
+        fetched: without the latter.
+    """
     from mpt.tasks import offline, wordnet  # they import this module
 
     tasks = (*offline.TASKS, *wordnet.TASKS)
-    return ", ".join(task.name for task in [each for each in tasks if each.source.is_local] or tasks)
+    here = [task for task in tasks if task.source.is_local]
+    return ", ".join(task.name for task in (here if here or fetched else tasks))
 
 
 def own() -> dict[str, str]:

@@ -163,11 +163,12 @@ def _bank_search(rest: list[str]) -> Work:
             seed: random seed of the examples.
             max_length: maximum number of tokens of an input.
         """
-        from mpt.catalog.library import find_task
+        from mpt.recipes.checks import check_searched
         from mpt.rundir.found import check_bank
 
-        find_task(task)
         check_bank(bank)
+        _check_model(model)
+        check_searched(task)
 
         def find() -> None:
             from mpt.prompts.bank import Bank
@@ -221,6 +222,7 @@ def _tasks_show(rest: list[str]) -> Work:
         """
         from mpt.recipes.show import show_task
 
+        _check_model(model)
         return Work(
             lambda: show_task(task, split, rows, model, max_length),
             f"reading {task} with the tokenizer of {model}" if model else "",
@@ -241,9 +243,18 @@ def _tasks_check(rest: list[str]) -> Work:
         """
         from mpt.recipes.check_task import check_task
 
+        _check_model(model)
         return Work(lambda: check_task(task, model), f"checking {task} with {model}" if model else "")
 
     return read(arguments, rest, "mpt tasks check")
+
+
+def _check_model(name: str) -> None:
+    """Refuses what can be no model, where one is named, before the libraries load."""
+    from mpt.loading.located import check_model
+
+    if name:
+        check_model(name)
 
 
 COMMANDS: dict[str, Command] = {

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial, wraps
 from textwrap import dedent
 from typing import Any, TypeVar
@@ -60,7 +60,8 @@ def parsed(kind: Callable[..., Any], arguments: Sequence[str], prog: str, **more
     """
     said = io.StringIO()
     try:
-        with redirect_stderr(said), _in_one_line():
+        # Where standard output is a terminal, tyro colours its errors.
+        with redirect_stderr(said), redirect_stdout(said), _in_one_line():
             return tyro.cli(kind, args=arguments, prog=prog, **more)
     except SystemExit:
         command = prog.removeprefix("mpt ").removesuffix(" [CONFIG]")

@@ -196,12 +196,14 @@ def import_(rest: list[str]) -> Work:
                 tokenizer does, and as PEFT's users do who call it without further options.
         """
         from mpt.catalog.library import find_tasks
+        from mpt.loading.located import check_model
         from mpt.rundir.earlier import check_new
         from mpt.system.paths import run_path
 
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; PEFT's save_pretrained writes one")
         find_tasks("import", task)
+        check_model(model)
         check_new(run_path(out))
 
         def make() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AdaptConfig
@@ -42,10 +42,12 @@ ENTRY_NAMES = (
     "copy the input",
 )
 
+# Those that are the universal prompt as the pretraining left it.
+AS_PRETRAINED = ("universal prompt, not adapted", "universal prompt, not adapted, calibrated")
+
 # Those that start from the pretraining: the universal prompt, or the prompts of the source tasks.
 FROM_PRETRAINING = (
-    "universal prompt, not adapted",
-    "universal prompt, not adapted, calibrated",
+    *AS_PRETRAINED,
     "universal prompt, adapted",
     "universal prompt, factors adapted",
     "SPoT",
@@ -141,6 +143,37 @@ class CompareConfig:
     def mesh(self) -> MeshConfig:
         """The pretraining's: all runs in one process have one mesh."""
         return self.pretrain.mesh
+
+
+def check_tuning(config: CompareConfig) -> None:
+    """Refuses tuning on what is scored.
+
+    Raises:
+        UserError: a tune task is a target, or too few source tasks are left without it.
+    """
+    for name in config.tune.tasks:
+        if name in config.targets:
+            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on other tasks")
+    adapted = {*config.methods} & {*FROM_PRETRAINING} - {*AS_PRETRAINED}
+    if config.tune.factors and adapted and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
+        raise UserError(
+            "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
+        )
+
+
+def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
+    """A pretraining without some of its tasks, and without their shares."""
+    kept = [index for index, name in enumerate(config.tasks) if name not in names]
+
+    def of_kept(shares: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(shares[index] for index in kept) if shares else ()
+
+    return replace(
+        config,
+        tasks=tuple(config.tasks[index] for index in kept),
+        teachers=replace(config.teachers, shares=of_kept(config.teachers.shares)),
+        universal=replace(config.universal, shares=of_kept(config.universal.shares)),
+    )
 
 
 # What a command takes that trains.

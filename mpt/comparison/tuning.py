@@ -9,11 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpt.catalog.library import find_task
 from mpt.comparison.config import CompareConfig
 from mpt.comparison.entries import ENTRIES, Cell
-from mpt.config.pretrain import PretrainConfig
-from mpt.errors import UserError
 from mpt.methods import AdaptConfig
 from mpt.rundir.plain_json import json_text
 
@@ -33,38 +30,6 @@ class Tuned:
         """The best in the mean over tasks; of equals, the one nearest to 1."""
         means = {factor: np.mean([*values.values()]) for factor, values in self.trials.items()}
         return max(means, key=lambda factor: (means[factor], -abs(math.log(factor))))
-
-
-def check(config: CompareConfig) -> None:
-    """Refuses tuning on what is scored.
-
-    Raises:
-        UserError: a tune task is a target or unknown, or too few source tasks are left without it.
-    """
-    for name in config.tune.tasks:
-        if name in config.targets:
-            raise UserError(f"compare: tune.tasks: '{name}' is a target; rates are tuned on other tasks")
-        find_task(name)
-    universal = any(ENTRIES[method].universal for method in tuned_methods(config))
-    if universal and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
-        raise UserError(
-            "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
-        )
-
-
-def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
-    """A pretraining without some of its tasks, and without their shares."""
-    kept = [index for index, name in enumerate(config.tasks) if name not in names]
-
-    def of_kept(shares: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(shares[index] for index in kept) if shares else ()
-
-    return replace(
-        config,
-        tasks=tuple(config.tasks[index] for index in kept),
-        teachers=replace(config.teachers, shares=of_kept(config.teachers.shares)),
-        universal=replace(config.universal, shares=of_kept(config.universal.shares)),
-    )
 
 
 def tuned_methods(config: CompareConfig) -> list[str]:

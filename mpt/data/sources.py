@@ -16,7 +16,7 @@ from mpt.data.files import read_file
 from mpt.data.records import Fault, Record
 from mpt.data.splits import ALL, Columns, split_by_hash
 from mpt.errors import UserError, first_line
-from mpt.system.assets import ASSETS, asset_dir, unpacked
+from mpt.system.assets import ASSETS, INDEX, asset_dir, unpacked
 from mpt.system.network import is_online
 from mpt.system.paths import is_remote
 from mpt.tasks import at_hand
@@ -192,7 +192,21 @@ class Packaged(Source):
         return ("all",)
 
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:
-        yield from self.read(*map(asset_dir, self.packages))
+        yield from self.read(*self._folders())
+
+    def check_reachable(self) -> None:
+        if not self.is_local and not is_online(INDEX):
+            self._folders()  # another index may be at hand, or the packages' archives
+
+    def _folders(self) -> list[Path]:
+        """The folders of the packages, which are fetched if necessary."""
+        try:
+            return [asset_dir(package) for package in self.packages]
+        except UserError as error:
+            others = "" if is_online(INDEX) else at_hand(fetched=True)
+            if not others:
+                raise
+            raise UserError(f"{error} The data of these tasks is here: {others}") from None
 
     @property
     def is_local(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpt.errors import UserError, nearest
+from mpt.loading import packaged
 from mpt.loading.packaged import PACKAGED, packaged_file
 from mpt.system.network import hub, is_online
 
@@ -23,8 +24,10 @@ def check_model(name: str) -> None:
 
 
 def check_reachable(name: str) -> None:
-    """Refuses, before anything slow begins, a model that is on the hub alone, where there is no network."""
-    if name not in PACKAGED and not Path(name).exists() and not is_online(hub()):
+    """Refuses, before anything slow begins, a model that has to be fetched, where there is no network."""
+    if name in PACKAGED:
+        packaged.check_reachable(name)
+    elif not Path(name).exists() and not is_online(hub()):
         locate(name)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mpt.errors import UserError
-from mpt.system.assets import asset_dir, cache_dir, unpacked
+from mpt.system.assets import INDEX, asset_dir, cache_dir, unpacked
+from mpt.system.network import is_online
 
 ACCEPTED = "MPT_ACCEPT_TERMS"  # a variable: the names of models whose terms are accepted
 
@@ -77,6 +78,21 @@ def packaged_file(name: str) -> Path:
         asset_dir(model.terms.package)
     parts = [asset_dir(asset) / path for asset, path in model.parts]
     return parts[0] if len(parts) == 1 else _put_together(model, parts)
+
+
+def check_reachable(name: str) -> None:
+    """Refuses, before anything slow begins, a model that cannot be fetched.
+
+    Raises:
+        UserError: its terms have not been accepted, or there is no network.
+    """
+    model = PACKAGED[name]
+    if packaged_file_here(name):
+        return
+    if model.terms:
+        _check_accepted(name, model.terms)
+    if not is_online(INDEX):
+        packaged_file(name)  # another index may be at hand, or the packages' archives
 
 
 def packaged_file_here(name: str) -> Path | None:

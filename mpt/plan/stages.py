@@ -16,9 +16,9 @@ from mpt.adaptation.job import jobs, training
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.start import start
 from mpt.catalog.library import find_sequence, find_tasks, sequence
-from mpt.comparison.config import AnyConfig, CompareConfig
+from mpt.comparison.config import AnyConfig, CompareConfig, without
 from mpt.comparison.entries import Cell, cells
-from mpt.comparison.tuning import trial_base, tuned_methods, without
+from mpt.comparison.tuning import trial_base, tuned_methods
 from mpt.config.continual import ContinualConfig
 from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods

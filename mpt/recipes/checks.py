@@ -16,6 +16,7 @@ from mpt.comparison.config import (
     AnyConfig,
     CompareConfig,
     check_methods,
+    check_tuning,
     splits_read,
 )
 from mpt.config.continual import ContinualConfig
@@ -119,7 +120,7 @@ def check_compare(config: CompareConfig) -> Parts:
     """The tasks of a comparison.
 
     Raises:
-        UserError: they are missing, unknown, or among the source tasks.
+        UserError: they are missing, unknown, or among the source tasks; or rates would be tuned on them.
     """
     if not config.targets:
         raise UserError("compare: targets: name at least one held-out task, see `mpt tasks`")
@@ -130,6 +131,7 @@ def check_compare(config: CompareConfig) -> Parts:
     sources, targets = ({task.name for task in found[part]} for part in ("source", "target"))
     if config.held_out and (shared := sources & targets):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    check_tuning(config)
     return found
 
 
@@ -194,9 +196,20 @@ def check_files(config: AnyConfig, tasks: Parts) -> None:
     """
     for part, of_part in _to_read(config, tasks).items():
         for task in of_part:
-            if isinstance(task.source, Files | Saved) and task.source.is_local:
-                for split in splits_read(config, part):
-                    next(task.examples(split))
+            _check_rows(task, splits_read(config, part))
+
+
+def _check_rows(task: Task, splits: Sequence[str]) -> None:
+    if isinstance(task.source, Files | Saved) and task.source.is_local:
+        for split in splits:
+            next(task.examples(split))
+
+
+def check_searched(name: str) -> None:
+    """Refuses a task for which a bank cannot be searched: it is unknown, or its rows cannot be read."""
+    task = find_task(name)
+    _check_rows(task, ["train"])
+    task.source.check_reachable()
 
 
 def _to_read(config: AnyConfig, tasks: Parts) -> Parts:

@@ -14,7 +14,7 @@ from rich.console import Console
 from mpt.adaptation.result import Result
 from mpt.catalog.library import name_of
 from mpt.comparison import tables, tuning
-from mpt.comparison.config import SHOWN, CompareConfig
+from mpt.comparison.config import SHOWN, CompareConfig, without
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
@@ -122,7 +122,6 @@ def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
 def check(config: CompareConfig) -> None:
     """Refuses what cannot be run, before anything is."""
     check_compare(config)
-    tuning.check(config)
     if not any(cells(config)):
         raise UserError("compare: methods: none of them applies to a target")
 
@@ -139,7 +138,7 @@ def _tune(
         folder: for the runs, each of which goes on or is read back.
         prompt: run directory of the comparison's universal prompt, if it has one.
     """
-    methods, source = tuning.tuned_methods(config), tuning.without(config.pretrain, config.tune.tasks)
+    methods, source = tuning.tuned_methods(config), without(config.pretrain, config.tune.tasks)
     if source != config.pretrain and any(ENTRIES[method].universal for method in methods):
         prompt = str(pretrain(replace(source, out=str(folder / "pretrain")), pretrained))
 

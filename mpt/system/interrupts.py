@@ -8,12 +8,15 @@ import sys
 from types import FrameType
 
 STATUS = 130  # of whatever Ctrl-C ends
+LOOK_EVERY = 1.0  # seconds from Ctrl-C until its exception must be unwinding the program
 
 
 def quiet_on_interrupt() -> None:
     """From now on Ctrl-C never ends in a traceback."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as after nohup
         signal.signal(signal.SIGINT, _interrupt)
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.signal(signal.SIGALRM, _look_again)
         sys.unraisablehook = _unraisable
 
 
@@ -29,7 +32,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
             _end()
         frame = frame.f_back
+    _look_later()
     raise KeyboardInterrupt
+
+
+def _look_later() -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, LOOK_EVERY)
+
+
+def _look_again(*_: object) -> None:
+    """Interrupts once more where nothing unwinds.
+
+    A library in C++ drops what is raised while it compares keys: JAX does so where it looks a program up.
+    """
+    error = sys.exc_info()[1]
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    if error:  # files are being closed, and the like
+        _look_later()
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

@@ -123,6 +123,22 @@ def test_what_is_missing_is_named(capsys, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
+        ("evaluate a b", "evaluate: no option takes 'b'; see `mpt evaluate --help`"),
+        ("evaluate a --rows few", "evaluate: --rows: 'few' is no whole number; see `mpt evaluate --help`"),
+        ("export a --format onnx", "export: --format is one of 'peft', 'embeddings', not 'onnx'; see"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_plain_line_on_a_terminal_too(capsys, monkeypatch, arguments, message):
+    """There tyro colours what it says."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert refused(capsys, *arguments.split()).startswith(f"mpt: {message}")
+
+
+@pytest.mark.parametrize(
     ("command", "option"), [("adapt", "--task"), ("compare", "--targets"), ("pretrain", "--tasks")]
 )
 def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, command, option):
@@ -226,6 +242,8 @@ MISTAKES = {
         "compare",
         "compare --targets movies --methods LoAR",
         "compare --targets movies --pretrain.tasks produts",
+        "compare --targets movies --tune.tasks movies --tune.factors 1",
+        "compare --targets movies --pretrain.tasks products bbc --tune.tasks bbc --tune.factors 1 3",
         "pretrain --tasks movies bbc --out {trained}",
         "adapt --task movies --out {trained}",
         "adapt --task movies --out {trained} --dry-run",
@@ -257,6 +275,10 @@ MISTAKES = {
         "continual --tasks movies bbc --methods factors",
         "continual --tasks movies bbc --methods factors --dry-run",
         "bank add {trained} --bank README.md",
+        "bank search movies --bank {banked} --model smollm2",
+        "tasks show movies --model smollm2",
+        "tasks check movies --model ./gone",
+        "import {banked} --model smollm2 --task movies --out {compared}/new",
     ),
 }
 SLOW = {
@@ -274,6 +296,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     made.parent.mkdir(parents=True)
     made.touch()
     (tmp_path / "compared" / "config.yaml").write_text("out: x\n")
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "some.safetensors").touch()
     (tmp_path / "compared" / "results.json").write_text("{}")
     for name in DATA:
         write_data(tmp_path / "compared", name)
@@ -288,7 +312,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
         card = {"templates": dict.fromkeys(tasks, ""), "prompts": tasks}
         (prompts / f"{prompt}.json").write_text(json.dumps(card))
     mistakes = [
-        mistake.format(trained=tmp_path, compared=tmp_path / "compared") for mistake in MISTAKES[kind]
+        mistake.format(trained=tmp_path, compared=tmp_path / "compared", banked=tmp_path / "bank")
+        for mistake in MISTAKES[kind]
     ]
     program = (
         "import sys; from mpt.cli import main\n"

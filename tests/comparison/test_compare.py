@@ -9,7 +9,14 @@ from toys import refused, stage, toy_rows, write_task
 
 from mpt import cli
 from mpt.comparison import tuning
-from mpt.comparison.config import ENTRY_NAMES, FROM_PRETRAINING, CompareConfig, TuneConfig
+from mpt.comparison.config import (
+    AS_PRETRAINED,
+    ENTRY_NAMES,
+    FROM_PRETRAINING,
+    CompareConfig,
+    TuneConfig,
+    without,
+)
 from mpt.comparison.entries import ENTRIES, Cell, cells
 from mpt.config.options import PromptConfig
 from mpt.config.pretrain import PretrainConfig
@@ -24,6 +31,7 @@ from mpt.recipes.adapt import Result
 def test_names_that_are_checked_without_the_methods_are_those_of_all_entries():
     assert list(ENTRY_NAMES) == list(ENTRIES)
     assert list(FROM_PRETRAINING) == [name for name, entry in ENTRIES.items() if entry.universal]
+    assert list(AS_PRETRAINED) == [name for name in FROM_PRETRAINING if not ENTRIES[name].tuned]
 
 
 def test_default_rows_are_known_and_in_the_tables_order():
@@ -290,5 +298,5 @@ def test_trials_on_a_task_of_their_own_start_from_the_same_prompt(several, pretr
 
 def test_pretraining_without_a_task_is_without_its_share():
     config = from_plain(PretrainConfig, {"tasks": ["a", "b", "c"], "teachers": {"shares": [1, 2, 3]}}, "test")
-    found = tuning.without(config, ("b",))
+    found = without(config, ("b",))
     assert (found.tasks, found.teachers.shares, found.universal.shares) == (("a", "c"), (1, 3), ())

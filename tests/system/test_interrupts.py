@@ -136,3 +136,37 @@ def test_the_handlers_of_a_program_that_calls_mpt_stay():
         "assert signal.getsignal(signal.SIGINT) is before"
     )
     assert run(program).returncode == 0
+
+
+LOST = """
+import signal, sys, time
+from mpt import cli
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["mpt", "--version"]
+
+def works(*_, **__):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    {then}
+    time.sleep(20)
+    print("it went on")
+
+cli._obey = works
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.full
+def test_where_a_library_drops_it():
+    """As JAX does while it hashes the keys of its programs."""
+    process = run(LOST.format(then="except KeyboardInterrupt: pass"))
+    check_quiet(process.returncode, process.stderr)
+    assert not process.stdout
+
+
+@pytest.mark.full
+def test_what_is_put_in_order_meanwhile_is_left_to_its_work():
+    process = run(LOST.format(then='finally: time.sleep(2); print("in order")'))
+    check_quiet(process.returncode, process.stderr)
+    assert process.stdout == "in order\n"
