@@ -234,7 +234,7 @@ def test_a_shown_target_keeps_the_blank_that_a_tokenizer_begins_it_with(capsys, 
     rows = [{"text": "we", "label": "great"}]
     keys = {"source": {"train": "so.jsonl"}, "template": "{text} so ", "verbalizer": {"great": "great"}}
     path = write_task(tmp_path, "so", rows, **keys)
-    assert "[prompt]we so great\n" in output(capsys, "tasks", "show", str(path), "--model", "any")
+    assert "[prompt]we so great\n" in output(capsys, "tasks", "show", str(path), "--model", "some/model")
 
 
 @pytest.mark.parametrize(

