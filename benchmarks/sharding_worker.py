@@ -83,7 +83,8 @@ def _gemma4() -> DecoderSpec:
 
 def _t5gemma(merged: bool) -> T5GemmaSpec:
     """Fewer key and value heads than devices; the encoder's windows are of both sides."""
-    stack = DecoderSpec(**_DECODER, norm_offset=1.0, post_norms=True, attention_cap=None if merged else 3.0)
+    norms = {"norm_offset": 1.0, "post_norms": True, "norm_eps": 0.3}  # else norms show rounding
+    stack = DecoderSpec(**_DECODER | norms, attention_cap=3.0)
     return T5GemmaSpec(
         encoder=replace(stack, windows=(2, 2**30), ahead=(2, 2**30)),
         decoder=replace(stack, windows=(3, 2**30), crosses=0 if merged else WIDTH, logit_cap=2.0),

@@ -68,7 +68,7 @@ class Budget:
         went = f"With ×{found.factor:g} it went down to {least}{more}."
         rates = (
             f"Learning rates: held-out loss {begun}{tried}. "
-            f"{went if found.steps else 'No step made it less, and none was taken.'}"
+            f"{went if found.steps else 'Steps made it clearly more, and none was taken.'}"
         )
         losses = ", ".join(f"{loss:.2f} from {start}" for start, loss in found.starts.items())
         start = [f"Starts: held-out loss {losses}; {found.start} was taken."] if losses else []

@@ -5,8 +5,9 @@ held out; of many none, where there is a validation split. Candidate learning ra
 job; where prompts may start in two ways, each way has such a job. After the first look the best of all goes
 on alone, as in successive halving, until nothing improves.
 Its prompt then learns from all rows, with those that were held out, for half as many steps again; gently, for
-the optimizer begins anew, and its first steps are as large as any, however little there is to gain. Whole
-models do not fit side by side: their rates are tried one after another, each until nothing improves.
+the optimizer begins anew, and its first steps are as large as any, however little there is to gain. A start
+that is clearly better untrained stays as it is. Whole models do not fit side by side: their rates are tried
+one after another, each until nothing improves.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ Begin = Callable[[int], Start]  # makes the model before training, with so many 
 LOSS = "held-out loss"
 RISE = 4  # steps in which a stage's learning rates rise
 LEAST = 8  # steps on all rows, if there are any
+CLEARLY = (
+    0.9  # of the trained prompts' loss: a start is kept below it, for more rows are learnt from in the end
+)
 
 
 @dataclass(frozen=True)
@@ -158,12 +162,14 @@ class Search:
         most = min(self.most_steps - every, self.affordable(left, per_row, look.candidates))
         stage = self.stage("steps", look.begun, look.candidates, int(most))
         model, curve, seconds = self.until_best(stage, look.candidates, every)
-        curve = [(0, look.before), *((every + step, loss) for step, loss in curve)]
-        if look.before <= min(loss for _, loss in curve):
-            model = look.untrained
-        found = Found.of(look.rates, curve, model, look.candidates, look.seconds + seconds)
+        untrained, curve = [(0, look.before)], [(every + step, loss) for step, loss in curve]
+        seconds += look.seconds
+        if look.before < CLEARLY * min(loss for _, loss in curve):
+            found = Found.of(look.rates, untrained + curve, look.untrained, look.candidates, seconds)
+        else:
+            found = Found.of(look.rates, curve, model, look.candidates, seconds)
         compared = {start: each.least for start, each in looks.items()} if len(looks) > 1 else {}
-        return replace(found, start=start, starts=compared)
+        return replace(found, curve=untrained + curve, start=start, starts=compared)
 
     def first_look(self, start: str) -> FirstLook:
         """Trains all learning rates from one start side by side, up to the first look."""
