@@ -37,9 +37,7 @@ Begin = Callable[[int], Start]  # makes the model before training, with so many 
 LOSS = "held-out loss"
 RISE = 4  # steps in which a stage's learning rates rise
 LEAST = 8  # steps on all rows, if there are any
-CLEARLY = (
-    0.9  # of the trained prompts' loss: a start is kept below it, for more rows are learnt from in the end
-)
+CLEARLY = 0.9  # of the least loss after steps; below it a start is kept, though more rows follow in the end
 
 
 @dataclass(frozen=True)
