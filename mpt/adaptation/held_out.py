@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from flax import nnx
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mpt.inference.evaluate import BATCH, choice_probabilities, in_batches, target_scores
+from mpt.inference.evaluate import choice_probabilities, target_log_p
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
@@ -27,8 +26,11 @@ class Scores(NamedTuple):
 
     def loss(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> float:
         """The mean of -log p(label) in nats, with scores multiplied by ``scale`` and moved by ``shift``."""
-        log_p = self.moved(scale, shift).log_p
-        return -float(np.mean(log_p[np.arange(len(self.labels)), self.labels]))
+        return float(self.moved(scale, shift).losses().mean())
+
+    def losses(self) -> Float[np.ndarray, " N"]:
+        """-log p(label) of each row in nats."""
+        return -self.log_p[np.arange(len(self.labels)), self.labels]
 
     def moved(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> Scores:
         """The log-probabilities with scores multiplied by ``scale`` and moved by ``shift``."""
@@ -79,8 +81,4 @@ def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -
 
 def text_loss(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> float:
     """The mean of -log p(token) of the rows' targets in nats, each by the prompt of that index."""
-    graph, state = nnx.split(model)
-    total = 0.0
-    for indices, batch in in_batches(rows, prompts, BATCH, model.backbone.layout):
-        total -= float(np.sum(np.asarray(target_scores(graph, state, batch))[: len(indices)]))
-    return total / sum(len(row.targets) for row in rows)
+    return -float(target_log_p(model, rows, prompts).sum()) / sum(len(row.targets) for row in rows)

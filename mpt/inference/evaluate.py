@@ -60,7 +60,8 @@ def choice_probabilities(
     width = max(len(row.choices) for row in rows)
     scores = np.full((len(rows), width), -np.inf, np.float32)
     for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
-        scores[indices] = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
+        found = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
+        scores[indices, : found.shape[1]] = found  # a batch is as wide as its own rows have choices
     if np.isnan(scores).any():
         raise UserError("the scores of the classes are not numbers; train the prompt again, in float32")
     return softmax(scores, axis=-1)  # not JAX's softmax, which would be compiled for each number of rows
@@ -90,6 +91,17 @@ def _class_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[
     scores = nnx.merge(graph, state)(batch).classes
     assert scores is not None
     return replicate(scores)
+
+
+def target_log_p(
+    model: Prompted, rows: Sequence[Row], prompts: Sequence[int], batch_size: int = BATCH
+) -> Float[np.ndarray, " R"]:
+    """The log-probability of each row's target behind the prompt of that index, summed over its tokens."""
+    graph, state = nnx.split(model)
+    found = np.zeros(len(rows))
+    for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout):
+        found[indices] = np.asarray(target_scores(graph, state, batch))[: len(indices)]
+    return found
 
 
 @jax.jit(static_argnums=0)

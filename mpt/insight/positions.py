@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 
-from mpt.inference.evaluate import BATCH, in_batches, target_scores
+from mpt.inference.evaluate import BATCH, in_batches, target_log_p
 from mpt.insight.attention import prompt_mass
 from mpt.models.backbone import Backbone
 from mpt.prompts import SoftPrompt
@@ -62,11 +61,8 @@ def row_losses(
     backbone: Backbone, vectors: Float[np.ndarray, "P D"], rows: Sequence[Row], layer: int = 0
 ) -> Float[np.ndarray, " rows"]:
     """-log p(target) of each row after a prompt, in nats."""
-    graph, state = nnx.split(Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]), layer)))
-    losses = np.zeros(len(rows))
-    for indices, batch in in_batches(rows, [0] * len(rows), min(BATCH, len(rows)), backbone.layout):
-        losses[indices] = -np.asarray(target_scores(graph, state, batch))[: len(indices)]
-    return losses
+    model = Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]), layer))
+    return -target_log_p(model, rows, [0] * len(rows), min(BATCH, len(rows)))
 
 
 def attention(

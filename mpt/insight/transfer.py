@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from mpt.data.task import Example, Task
-from mpt.inference.evaluate import BATCH, choice_probabilities, grade, in_batches, predictions, target_scores
+from mpt.inference.evaluate import choice_probabilities, grade, predictions, target_log_p
 from mpt.models.backbone import Backbone
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -96,20 +95,11 @@ def _trials_of_batch(model: Prompted, task: Task, rows: Sequence[Row], count: in
     repeated = [*rows] * count
     indices = np.repeat(np.arange(count), len(rows)).tolist()
     if not task.choices:
-        losses = _text_losses(model, repeated, indices).reshape(count, -1).mean(1)
-        return [Trial(loss, None) for loss in losses]
+        losses = -target_log_p(model, repeated, indices) / [len(row.targets) for row in repeated]
+        return [Trial(float(loss), None) for loss in losses.reshape(count, -1).mean(axis=1)]
     probabilities = choice_probabilities(model, repeated, indices)
     labels = np.array([row.label for row in repeated])
     p_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     losses = -np.log(np.maximum(p_label, np.finfo(np.float32).tiny)).reshape(count, -1).mean(axis=1)
     accuracies = (probabilities.argmax(axis=1) == labels).reshape(count, -1).mean(axis=1)
     return [Trial(float(loss), float(accuracy)) for loss, accuracy in zip(losses, accuracies)]
-
-
-def _text_losses(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Float[np.ndarray, " B"]:
-    """-log p per token of each row's target, after the prompt with the given index."""
-    graph, state = nnx.split(model)
-    scores = np.zeros(len(rows))
-    for indices, batch in in_batches(rows, prompts, BATCH, model.backbone.layout):
-        scores[indices] = np.asarray(target_scores(graph, state, batch))[: len(indices)]
-    return -scores / [len(row.targets) for row in rows]

@@ -6,8 +6,9 @@ All of it is measured on examples of the tasks' validation splits, which no prom
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import compress
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,8 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpt.adaptation.held_out import class_scores, text_loss
+from mpt.adaptation.held_out import class_scores
 from mpt.data.batches import Sizes, collate
+from mpt.inference.evaluate import target_log_p
 from mpt.models.backbone import Backbone
 from mpt.pretraining.stages import SHARED, Universal
 from mpt.prompts.prefix import Prompt
@@ -73,20 +75,38 @@ def gains(
     if not there:
         return []
     pulls = cosines(gradients(Prompted(backbone, begun), {index: rows[index] for index in there}))
-    losses = {
-        which: [_loss(Prompted(backbone, prompt), rows[index], index) for index in there]
-        for which, prompt in prompts.items()
-    }
+    held_out = {index: rows[index] for index in there}
+    losses = {which: mean_losses(Prompted(backbone, prompt), held_out) for which, prompt in prompts.items()}
     return [
         Gain(names[index], len(rows[index]), **{which: each[i] for which, each in losses.items()}, pull=pull)
         for i, (index, pull) in enumerate(zip(there, pulls))
     ]
 
 
-def _loss(model: Prompted, rows: Sequence[Row], prompt: int) -> float:
-    """The mean loss of a task's rows behind its prompt: among its classes, or over the vocabulary."""
-    each = [prompt] * len(rows)
-    return class_scores(model, rows, each).loss() if rows[0].choices else text_loss(model, rows, each)
+def mean_losses(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[float]:
+    """The mean loss of each task's rows behind its prompt: among its classes, or over the vocabulary.
+
+    The rows of all tasks are read together: batches of each task alone would all be compiled for.
+
+    Args:
+        rows: those of each task, by the index of its prompt.
+    """
+    pairs = [(row, index) for index, each in rows.items() for row in each]
+    tasks = np.array([index for _, index in pairs])
+    has_classes = np.array([bool(row.choices) for row, _ in pairs])
+    nats, counted = np.zeros(len(pairs)), np.ones(len(pairs))
+    if has_classes.any():
+        nats[has_classes] = class_scores(model, *_unzipped(compress(pairs, has_classes))).losses()
+    if not has_classes.all():
+        texts, prompts = _unzipped(compress(pairs, ~has_classes))
+        nats[~has_classes] = -target_log_p(model, texts, prompts)
+        counted[~has_classes] = [len(row.targets) for row in texts]
+    return [nats[tasks == index].sum() / counted[tasks == index].sum() for index in rows]
+
+
+def _unzipped(pairs: Iterable[tuple[Row, int]]) -> tuple[list[Row], list[int]]:
+    rows, prompts = zip(*pairs)
+    return list(rows), list(prompts)
 
 
 def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[Array, " shared"]]:

@@ -85,6 +85,16 @@ def test_rows_of_tasks_with_more_and_fewer_choices_share_a_batch(model):
         assert not probabilities[count:].any()
 
 
+def test_a_batch_without_the_row_of_most_choices_is_narrower(model):
+    few, *_ = rows(SINGLE)
+    mixed = [few, few._replace(choices=[[token] for token in range(5, 25)])]
+    found = choice_probabilities(model, mixed, prompt=1, batch_size=1)
+    for row, probabilities in zip(mixed, found):
+        count = len(row.choices)
+        np.testing.assert_allclose(probabilities[:count], expected(model, row, prompt=1), rtol=1e-4)
+        assert not probabilities[count:].any()
+
+
 def test_calibration_takes_off_what_a_model_likes_whatever_the_text(model, pretrained):
     """Rows that are all alike tell nothing: their classes come out even."""
     task = Task("toy", Files({}), "{text}", {"a": "x", "b": "y", "c": "z"})
