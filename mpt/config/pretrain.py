@@ -30,6 +30,10 @@ class DistillConfig(TrainConfig):
     behind a part of these, or with arbitrary words for the classes that the text explains. The prompt then
     learns to read what is asked, and new tasks have their whole instruction behind it. Teachers read other
     texts, so `kl_weight` and `hidden_weight` must be 0. 0 reads each example as it stands."""
+    interpolation: float = 1.0
+    """How far the universal prompt is taken from its start to where training ends: 0.5 is half of the way, 1
+    all of it. Less can suit tasks better that are no source task: what the model could do before is changed
+    less (as of whole models: Wortsman et al., CVPR 2022)."""
     cache_teachers: bool = False
     """Whether to compute the teachers' outputs once per example and keep them on disk, at about (vocabulary +
     length x width) x 4 bytes each. Faster if examples are read more than once."""

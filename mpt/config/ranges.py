@@ -46,6 +46,7 @@ RANGES: dict[str, Range] = {
     "shares": ABOVE_0,
     "warmup": Range(0, 1),
     "goal": Range(0, 1),
+    "interpolation": Range(0, 1),
     "seed": SEED,
     "seeds": SEED,
     "tune.seeds": Range(),  # a count

@@ -49,8 +49,7 @@ def choice_probabilities(
     Args:
         prompt: the index of the prompt of all rows, or of each row's.
         batch_size: number of rows in a batch.
-        sizing: a function from the rows of a batch to the sizes of its arrays; each distinct result is
-            compiled once.
+        sizing: a function from the rows of a batch to the sizes of its arrays; all batches have the largest.
 
     Raises:
         UserError: a score is not a number.
@@ -60,8 +59,7 @@ def choice_probabilities(
     width = max(len(row.choices) for row in rows)
     scores = np.full((len(rows), width), -np.inf, np.float32)
     for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout, sizing):
-        found = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
-        scores[indices, : found.shape[1]] = found  # a batch is as wide as its own rows have choices
+        scores[indices] = np.asarray(_class_scores(graph, state, batch))[: len(indices), :width]
     if np.isnan(scores).any():
         raise UserError("the scores of the classes are not numbers; train the prompt again, in float32")
     return softmax(scores, axis=-1)  # not JAX's softmax, which would be compiled for each number of rows
@@ -72,18 +70,18 @@ def in_batches(
 ) -> Iterator[tuple[list[int], Batch]]:
     """Yields batches of ``size`` rows, or fewer, with the indices of these rows.
 
-    Rows are dealt out by length, so that all batches are about equally large and few programs are compiled.
-    Each batch is filled up with copies of its shortest row.
+    Rows are dealt out by length, so that all batches are about equally large; all are padded to the largest,
+    for one program to read them. Each batch is filled up with copies of its shortest row.
     """
     longest_first = sorted(range(len(rows)), key=lambda i: -len(rows[i].inputs))
     count = math.ceil(len(rows) / size)
-    for start in range(count):
-        indices = longest_first[start::count]
-        padded = indices + indices[-1:] * (size - len(indices))
-        selected = [rows[i] for i in padded]
-        if start:
-            say(f"{start * size:,} of {len(rows):,} rows are answered", every=LINE_EVERY)
-        yield indices, collate(selected, [prompts[i] for i in padded], layout, sizing(selected, layout))
+    dealt = [longest_first[start::count] for start in range(count)]
+    padded = [indices + indices[-1:] * (size - len(indices)) for indices in dealt]
+    sizes = Sizes.largest([sizing([rows[i] for i in each], layout) for each in padded]) if rows else None
+    for number, (indices, each) in enumerate(zip(dealt, padded)):
+        if number:
+            say(f"{number * size:,} of {len(rows):,} rows are answered", every=LINE_EVERY)
+        yield indices, collate([rows[i] for i in each], [prompts[i] for i in each], layout, sizes)
 
 
 @jax.jit(static_argnums=0)

@@ -125,4 +125,5 @@ def distillation(
         PromptParam if rank else SHARED,
         seed=seed,
         prepare=cached(teachers) if distils else None,
+        interpolation=config.interpolation,
     )

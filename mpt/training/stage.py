@@ -22,6 +22,7 @@ from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.sharding import local_shards
 from mpt.system.processes import is_multiprocess, is_primary
+from mpt.training.interpolation import between
 from mpt.training.kept_states import KeptStates
 from mpt.training.loop import Patience, Probe, Trained, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
@@ -85,6 +86,7 @@ class Stage:
         rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
         seed: random seed of the batches.
         prepare: completes each batch before its step.
+        interpolation: how far the trained parameters are taken from their start to where training ends.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Stage:
     rate_scale: Sequence[float] = ()
     seed: int = 0
     prepare: Callable[[Batch], Batch] | None = None
+    interpolation: float = 1.0
 
     @cached_property
     def lengths(self) -> list[Lengths]:
@@ -216,7 +219,7 @@ def train_stage(
     if train.steps and is_primary():
         warn_of_few_rows(f"{run.name}/{stage.name}", sum(map(len, rows)), train.batch_size)
     keep_spending(run.path / stage.name, stage.spending())
-    return fit(
+    trained = fit(
         stage.model,
         training_batches(rows, train, stage.seed, stage.model.backbone.layout, local_shards()),
         train,
@@ -233,4 +236,9 @@ def train_stage(
         best=best,
         patience=patience,
         rate_scale=stage.rate_scale,
+    )
+    if stage.interpolation == 1:
+        return trained
+    return trained._replace(
+        model=between(stage.model, trained.model, stage.interpolation, stage.trainable)
     )

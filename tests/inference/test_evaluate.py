@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpt.data.batches import collate
 from mpt.data.sources import Files
 from mpt.data.task import Example, Task
-from mpt.inference.evaluate import answers, choice_probabilities, grade, in_batches, predictions
+from mpt.inference.evaluate import SCORED, answers, choice_probabilities, grade, in_batches, predictions
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Batch, Row
@@ -50,12 +50,13 @@ def expected(model, row: Row, prompt: int, mean: bool = False) -> np.ndarray:
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 9))
-def test_rows_are_dealt_out_to_batches_of_about_one_size(lengths, size):
+def test_rows_are_dealt_out_to_batches_of_one_size(lengths, size):
     rows = [Row([1] * length, [2], number=index) for index, length in enumerate(lengths)]
     made = list(in_batches(rows, [0] * len(rows), size, "decoder"))
     assert sorted(index for indices, _ in made for index in indices) == list(range(len(rows)))
     for indices, batch in made:
         assert batch.numbers[: len(indices)].tolist() == indices and len(batch.numbers) == size
+    assert len({batch.tokens.shape + batch.grid.shape for _, batch in made}) == 1
     read = [
         sum(lengths[index] for index in indices) for indices, _ in made if len(indices) == len(made[0][0])
     ]
@@ -85,9 +86,10 @@ def test_rows_of_tasks_with_more_and_fewer_choices_share_a_batch(model):
         assert not probabilities[count:].any()
 
 
-def test_a_batch_without_the_row_of_most_choices_is_narrower(model):
+def test_rows_of_tasks_with_more_and_fewer_choices_have_batches_of_one_size(model):
     few, *_ = rows(SINGLE)
     mixed = [few, few._replace(choices=[[token] for token in range(5, 25)])]
+    assert len({batch.classes.real.shape for _, batch in in_batches(mixed, [1, 1], 1, "decoder", SCORED)}) == 1
     found = choice_probabilities(model, mixed, prompt=1, batch_size=1)
     for row, probabilities in zip(mixed, found):
         count = len(row.choices)
