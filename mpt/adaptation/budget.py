@@ -70,13 +70,23 @@ class Budget:
             f"Learning rates: held-out loss {begun}{tried}. "
             f"{went if found.steps else 'Steps made it clearly more, and none was taken.'}"
         )
-        losses = ", ".join(f"{loss:.2f} from {start}" for start, loss in found.starts.items())
-        start = [f"Starts: held-out loss {losses}; {found.start} was taken."] if losses else []
-        return [*start, rates, *([self.weighing.told()] if self.weighing else [])]
+        starts = [told_of_starts(found.starts, found.start)] if found.starts else []
+        return [*starts, rates, *([self.weighing.told()] if self.weighing else [])]
 
     def weighed(self, model: Prompted) -> Prompted:
         """The model with scores as the held-out rows would have them, if it has a class head."""
         return self.weighing.applied(model) if self.weighing else model
+
+
+def told_of_starts(losses: Mapping[str, float], taken: str) -> str:
+    """Which start was taken, and the held-out loss of each at the first look.
+
+    >>> told_of_starts({"runs/a": 0.9, "scratch": 0.8}, "runs/a")
+    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, for less may be chance.'
+    """
+    each = ", ".join(f"{loss:.2f} from {start}" for start, loss in losses.items())
+    why = "" if losses[taken] == min(losses.values()) else ", for less may be chance"
+    return f"Starts: held-out loss {each}; {taken} was taken{why}."
 
 
 def with_budget(

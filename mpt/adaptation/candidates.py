@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mpt.adaptation.held_out import Scores, class_scores, text_loss
+import numpy as np
+from jaxtyping import Float
+
+from mpt.adaptation.held_out import Scores, class_scores, text_losses
 from mpt.adaptation.splits import Split
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
@@ -22,12 +25,13 @@ class Candidate(NamedTuple):
     split: Split
 
 
-def held_out_loss(model: Prompted, candidates: Sequence[Candidate], factor: float) -> float:
-    """The loss of a rate's prompts on the rows that each of them did not learn from."""
+def held_out_losses(
+    model: Prompted, candidates: Sequence[Candidate], factor: float
+) -> Float[np.ndarray, " N"]:
+    """The losses of a rate's prompts on the rows that each of them did not learn from, in nats."""
     if candidates[0].split.held_out[0].choices:
-        return held_out_scores(model, candidates, factor).tempered_loss()
-    rows, prompts = _held_out(candidates, factor)
-    return text_loss(model, rows, prompts)
+        return held_out_scores(model, candidates, factor).tempered_losses()
+    return text_losses(model, *_held_out(candidates, factor))
 
 
 def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float) -> Scores:

@@ -36,9 +36,9 @@ class Scores(NamedTuple):
         """The log-probabilities with scores multiplied by ``scale`` and moved by ``shift``."""
         return Scores(log_softmax(self.log_p * scale + shift, axis=1), self.labels)
 
-    def tempered_loss(self) -> float:
-        """The loss at the temperature that makes it least, for a prompt that is only too sure is no worse."""
-        return min(self.loss(scale) for scale in TEMPERATURES)
+    def tempered_losses(self) -> Float[np.ndarray, " N"]:
+        """The losses at the temperature of the least mean, for a prompt that is only too sure is no worse."""
+        return self.moved(min(TEMPERATURES, key=self.loss)).losses()
 
 
 class Calibration(NamedTuple):
@@ -79,6 +79,7 @@ def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -
     return Scores(np.log(np.maximum(probabilities, TINY)), np.array([row.label for row in rows]))
 
 
-def text_loss(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> float:
-    """The mean of -log p(token) of the rows' targets in nats, each by the prompt of that index."""
-    return -float(target_log_p(model, rows, prompts).sum()) / sum(len(row.targets) for row in rows)
+def text_losses(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Float[np.ndarray, " N"]:
+    """-log p of each row's target in nats by the prompt of that index; their mean is that of all tokens."""
+    per_row = sum(len(row.targets) for row in rows) / len(rows)
+    return -target_log_p(model, rows, prompts) / per_row

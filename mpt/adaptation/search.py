@@ -18,8 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from mpt.adaptation.calibrated_start import calibrated_start
-from mpt.adaptation.candidates import Candidate, held_out_loss, held_out_scores
+from mpt.adaptation.candidates import Candidate, held_out_losses, held_out_scores
 from mpt.adaptation.held_out import Scores
 from mpt.adaptation.splits import Split
 from mpt.adaptation.time_limit import Limit, affordable
@@ -98,8 +101,8 @@ class FirstLook(NamedTuple):
         begun: the start, with all prompts as they are now.
         untrained: the model with all prompts as they began.
         candidates: those prompts.
-        before: the held-out loss of prompts as they began, in nats.
-        rates: factor -> the held-out loss, in nats.
+        before: the held-out losses of prompts as they began, in nats.
+        rates: factor -> the held-out losses, in nats; of all rates, they are of the same rows.
         seconds: spent in training steps.
         others: seconds spent beside them, to compile and to look.
     """
@@ -107,20 +110,20 @@ class FirstLook(NamedTuple):
     begun: Start
     untrained: Prompted
     candidates: Sequence[Candidate]
-    before: float
-    rates: dict[float, float]
+    before: Float[np.ndarray, " N"]
+    rates: dict[float, Float[np.ndarray, " N"]]
     seconds: float
     others: float
 
     @property
-    def least(self) -> float:
-        """The least held-out loss so far."""
-        return min(self.before, *self.rates.values())
+    def least(self) -> Float[np.ndarray, " N"]:
+        """The held-out losses whose mean is the least so far."""
+        return min((self.before, *self.rates.values()), key=np.mean)
 
     @property
     def factor(self) -> float:
         """The best rate; of equals the one that changes least."""
-        return min(self.rates, key=lambda factor: (self.rates[factor], abs(math.log(factor))))
+        return min(self.rates, key=lambda factor: (self.rates[factor].mean(), abs(math.log(factor))))
 
     def best(self) -> FirstLook:
         """The prompts of the best rate alone."""
@@ -152,7 +155,7 @@ class Search:
     def side_by_side(self) -> Found:
         """Tries all learning rates in one job, and finds how many steps the best of them needs."""
         looks = {start: self.first_look(start) for start in self.begins}
-        start = min(looks, key=lambda start: looks[start].least)
+        start = chosen({start: look.least for start, look in looks.items()})
         look, every = looks[start].best(), self.looks_every
         per_row = look.seconds / (self.options.rows * len(looks[start].candidates) * every)
         # Two more programs will be compiled: that of the next stage, and that of the last.
@@ -160,13 +163,15 @@ class Search:
         most = min(self.most_steps - every, self.affordable(left, per_row, look.candidates))
         stage = self.stage("steps", look.begun, look.candidates, int(most))
         model, curve, seconds = self.until_best(stage, look.candidates, every)
-        untrained, curve = [(0, look.before)], [(every + step, loss) for step, loss in curve]
+        before, curve = float(look.before.mean()), [(every + step, loss) for step, loss in curve]
+        untrained, rates = [(0, before)], {factor: float(each.mean()) for factor, each in look.rates.items()}
         seconds += look.seconds
-        if look.before < CLEARLY * min(loss for _, loss in curve):
-            found = Found.of(look.rates, untrained + curve, look.untrained, look.candidates, seconds)
+        if before < CLEARLY * min(loss for _, loss in curve):
+            found = Found.of(rates, untrained + curve, look.untrained, look.candidates, seconds)
         else:
-            found = Found.of(look.rates, curve, model, look.candidates, seconds)
-        compared = {start: each.least for start, each in looks.items()} if len(looks) > 1 else {}
+            found = Found.of(rates, curve, model, look.candidates, seconds)
+        compared = {start: float(each.least.mean()) for start, each in looks.items()}
+        compared = compared if len(compared) > 1 else {}
         return replace(found, curve=untrained + curve, start=start, starts=compared)
 
     def first_look(self, start: str) -> FirstLook:
@@ -176,9 +181,9 @@ class Search:
         begun = self.begins[start](len(candidates))
         untrained = calibrated_start(begun.model, [candidate.split.learnt for candidate in candidates])
         begun = begun._replace(model=untrained)
-        before = held_out_loss(untrained, candidates, candidates[0].factor)
+        before = held_out_losses(untrained, candidates, candidates[0].factor)
         model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
-        rates = {factor: held_out_loss(model, candidates, factor) for factor in self.options.rates}
+        rates = {factor: held_out_losses(model, candidates, factor) for factor in self.options.rates}
         others = time.monotonic() - began - seconds
         return FirstLook(begun._replace(model=model), untrained, candidates, before, rates, seconds, others)
 
@@ -219,7 +224,7 @@ class Search:
         factor = candidates[0].factor
 
         def look(model: Prompted) -> dict[str, float]:
-            value = held_out_loss(model, candidates, factor)
+            value = float(held_out_losses(model, candidates, factor).mean())
             return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
         stop = Patience(self.options.patience, self.options.gain)
@@ -274,6 +279,25 @@ class Search:
         held_out = sum(len(candidate.split.held_out) for candidate in candidates)
         rows, rows_after = self.options.rows * len(candidates), self.setting.train.batch_size
         return affordable(left, per_row, rows, held_out, self.options.every, rows_after)
+
+
+def chosen(starts: Mapping[str, Float[np.ndarray, " N"]]) -> str:
+    """The first of several starts, unless another's loss is less by more than a standard error.
+
+    Args:
+        starts: the losses of each on the same held-out rows, whose differences the error is of.
+
+    >>> close, apart = np.array([0.2, 0.9, 0.8]), np.array([0.2, 0.3, 0.2])
+    >>> given = np.array([0.6, 0.7, 0.8])
+    >>> chosen({"given": given, "scratch": close}), chosen({"given": given, "scratch": apart})
+    ('given', 'scratch')
+    """
+    best, *others = starts
+    for other in others:
+        gaps = starts[best] - starts[other]
+        if gaps.mean() > gaps.std() / math.sqrt(max(len(gaps) - 1, 1)):
+            best = other
+    return best
 
 
 def take(model: Prompted, indices: Sequence[int]) -> Prompted:

@@ -239,6 +239,4 @@ def train_stage(
     )
     if stage.interpolation == 1:
         return trained
-    return trained._replace(
-        model=between(stage.model, trained.model, stage.interpolation, stage.trainable)
-    )
+    return trained._replace(model=between(stage.model, trained.model, stage.interpolation, stage.trainable))

@@ -53,7 +53,7 @@ def test_two_that_err_differently_are_better_together():
     kinds = [scores_that(1.0), scores_that(1.0, seed=1)]
     scales, shift = Calibration.fit(kinds)
     together = Scores(np.tensordot(scales, [kind.log_p for kind in kinds], axes=1), kinds[0].labels)
-    alone = [kind.tempered_loss() for kind in kinds]
+    alone = [kind.tempered_losses().mean() for kind in kinds]
     assert together.loss(shift=shift) < min(alone) - 0.02
 
 

@@ -89,7 +89,9 @@ def test_rows_of_tasks_with_more_and_fewer_choices_share_a_batch(model):
 def test_rows_of_tasks_with_more_and_fewer_choices_have_batches_of_one_size(model):
     few, *_ = rows(SINGLE)
     mixed = [few, few._replace(choices=[[token] for token in range(5, 25)])]
-    assert len({batch.classes.real.shape for _, batch in in_batches(mixed, [1, 1], 1, "decoder", SCORED)}) == 1
+    assert (
+        len({batch.classes.real.shape for _, batch in in_batches(mixed, [1, 1], 1, "decoder", SCORED)}) == 1
+    )
     found = choice_probabilities(model, mixed, prompt=1, batch_size=1)
     for row, probabilities in zip(mixed, found):
         count = len(row.choices)
