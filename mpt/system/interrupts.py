@@ -8,7 +8,9 @@ import sys
 from types import FrameType
 
 STATUS = 130  # of whatever Ctrl-C ends
-LOOK_EVERY = 1.0  # seconds from Ctrl-C until its exception must be unwinding the program
+LOOK_EVERY = 1.0  # seconds from a signal until its exception must be unwinding the program
+
+_raised = [signal.SIGINT]  # the signal that is looked after
 
 
 def quiet_on_interrupt() -> None:
@@ -32,27 +34,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
             _end()
         frame = frame.f_back
-    _look_later()
+    look_later(number)
     raise KeyboardInterrupt
 
 
-def _look_later() -> None:
-    if hasattr(signal, "setitimer"):
+def look_later(number: int) -> None:
+    """Raises a signal again in a second, and again, until what its handler raises unwinds the program.
+
+    A library in C++ drops what is raised while it compares keys: JAX does so where it looks a program up.
+    Only a command does, whose alarm is its own.
+    """
+    if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _look_again:
+        _raised[0] = signal.Signals(number)
         signal.setitimer(signal.ITIMER_REAL, LOOK_EVERY)
 
 
 def _look_again(*_: object) -> None:
-    """Interrupts once more where nothing unwinds.
-
-    A library in C++ drops what is raised while it compares keys: JAX does so where it looks a program up.
-    """
-    error = sys.exc_info()[1]
-    while error and not isinstance(error, KeyboardInterrupt):
+    number, error = _raised[0], sys.exc_info()[1]
+    while error and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__context__
     if error:  # files are being closed, and the like
-        _look_later()
-    else:
-        signal.raise_signal(signal.SIGINT)
+        look_later(number)
+    elif callable(signal.getsignal(number)):  # else its handler is gone: what it raised has arrived
+        signal.raise_signal(number)
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mpt.system.interrupts import STATUS
+from mpt.system.interrupts import STATUS, look_later
 from mpt.system.said import is_aloud, say
 
 GRACE = 2.0  # seconds until a second Ctrl-C ends a process that is amid a library's computation
@@ -22,7 +22,8 @@ class Stopped(SystemExit):
     """
 
 
-def _stop(*_) -> None:
+def _stop(number: int, _) -> None:
+    look_later(number)
     raise Stopped("stopped as asked (SIGTERM); the same command goes on with what is not finished")
 
 

@@ -141,16 +141,18 @@ def test_the_handlers_of_a_program_that_calls_mpt_stay():
 LOST = """
 import signal, sys, time
 from mpt import cli
+from mpt.system.signals import stops_on_sigterm
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["mpt", "--version"]
 
 def works(*_, **__):
-    try:
-        signal.raise_signal(signal.SIGINT)
-    {then}
-    time.sleep(20)
-    print("it went on")
+    with stops_on_sigterm():
+        try:
+            signal.raise_signal(signal.{signal})
+        {then}
+        time.sleep(20)
+        print("it went on")
 
 cli._obey = works
 sys.exit(cli.main())
@@ -160,13 +162,20 @@ sys.exit(cli.main())
 @pytest.mark.full
 def test_where_a_library_drops_it():
     """As JAX does while it hashes the keys of its programs."""
-    process = run(LOST.format(then="except KeyboardInterrupt: pass"))
+    process = run(LOST.format(signal="SIGINT", then="except KeyboardInterrupt: pass"))
     check_quiet(process.returncode, process.stderr)
     assert not process.stdout
 
 
 @pytest.mark.full
+def test_where_a_library_drops_a_clusters_signal():
+    process = run(LOST.format(signal="SIGTERM", then="except SystemExit: pass"))
+    assert "stopped as asked (SIGTERM)" in process.stderr and "Traceback" not in process.stderr
+    assert not process.stdout and process.returncode == 0
+
+
+@pytest.mark.full
 def test_what_is_put_in_order_meanwhile_is_left_to_its_work():
-    process = run(LOST.format(then='finally: time.sleep(2); print("in order")'))
+    process = run(LOST.format(signal="SIGINT", then='finally: time.sleep(2); print("in order")'))
     check_quiet(process.returncode, process.stderr)
     assert process.stdout == "in order\n"
