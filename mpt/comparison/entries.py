@@ -70,8 +70,7 @@ class Entry:
         base = replace(base, method=method, freeze_shared=self.freeze_shared)
         base = replace(base, calibrate=base.calibrate or self.calibrated)
         base = replace(base, baseline=self.baseline, baselines=False)  # they are entries of their own
-        if self.universal:
-            base = replace(base, prompt=prompt)
+        base = replace(base, prompt=prompt if self.universal else "")
         if self.start in ("hard", "instruction", "vocabulary"):
             base = self._from_scratch(base, scratch_rate, self.start)
         elif self.record.new_vectors:

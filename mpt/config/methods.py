@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from mpt.config.adapt import AdaptOptions
 
-AUTO = "auto"  # the method that suits the tasks
+AUTO = "auto"  # the method, or the prompt to start from, that suits the tasks
 
 # Each but the first is the name of a file in `mpt/methods`.
 MethodName = Literal[

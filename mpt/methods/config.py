@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from mpt.config.methods import AdaptConfig, suited
+from mpt.config.methods import AUTO, AdaptConfig, suited
 from mpt.data.task import Task
 from mpt.methods.record import Method
+from mpt.rundir.found import VECTORS
+from mpt.system.paths import PACKAGED, bank_path
 
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
-    """The config with the method that suits its tasks, where it names none."""
-    return replace(config, method=suited(config.method, all(task.choices for task in tasks)))
+    """The config with the method, and the prompt to start from, that suit its tasks where it names none."""
+    config = replace(config, method=suited(config.method, all(task.choices for task in tasks)))
+    return replace(config, prompt=_packaged_start(config)) if config.prompt == AUTO else config
+
+
+def _packaged_start(config: AdaptConfig) -> str:
+    """The universal prompt that comes with mpt for the model; "" where there is none, or it may do harm.
+
+    It does none where a search compares it with a start from scratch.
+    """
+    is_compared = config.train.is_open and config.search.scratch and not (config.also or config.freeze_shared)
+    has_own_shape = (config.vectors, config.instruction) != (AdaptConfig.vectors, AdaptConfig.instruction)
+    if config.method != "classifier" or config.baseline or has_own_shape or not is_compared:
+        return ""
+    there = Path(bank_path(PACKAGED), f"{config.model.name}{VECTORS}")
+    return f"{PACKAGED}/{config.model.name}" if there.is_file() else ""
 
 
 def options_of(config: AdaptConfig, method: Method) -> Any:

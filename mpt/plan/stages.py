@@ -134,7 +134,7 @@ def stages(config: AnyConfig, pretrained: Pretrained) -> tuple[dict[str, list[Re
         find_tasks("pretrain", config.tasks)
         readings = [Reading.of(name, config.max_length, pretrained) for name in config.tasks]
         return {"source": readings}, _pretraining(config, readings, pretrained)[0]
-    find_tasks("adapt", (config.task, *config.also))
+    config = for_tasks(config, find_tasks("adapt", (config.task, *config.also)))
     reading = Reading.of(config.task, config.max_length, pretrained)
     others = [Reading.of(name, config.max_length, pretrained) for name in config.also]
     source = ConcreteSource(config.prompt) if config.prompt else None

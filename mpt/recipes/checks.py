@@ -20,7 +20,7 @@ from mpt.comparison.config import (
     splits_read,
 )
 from mpt.config.continual import ContinualConfig
-from mpt.config.methods import AdaptConfig, idle_options, suited
+from mpt.config.methods import AUTO, AdaptConfig, idle_options, suited
 from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods
 from mpt.data.hub import Saved
@@ -228,5 +228,6 @@ def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:
     """Refuses a prompt to start from that cannot be meant."""
-    if config.prompt and not run_path(config.out).exists():  # a finished run is read back without it
+    named = config.prompt not in ("", AUTO)
+    if named and not run_path(config.out).exists():  # a finished run is read back without it
         check_start(config.prompt)

@@ -1,0 +1,46 @@
+"""An adaptation that names no prompt starts from the one that comes with mpt, where that can do no harm."""
+
+import pytest
+
+from mpt.catalog.library import find_task
+from mpt.config.methods import AdaptConfig
+from mpt.config.yaml_file import from_plain
+from mpt.methods import for_tasks
+
+MODEL = {"model": {"name": "smollm2-135m"}}
+
+
+def prompt_of(task: str, **options) -> str:
+    return for_tasks(from_plain(AdaptConfig, MODEL | options, "test"), [find_task(task)]).prompt
+
+
+def test_class_words_start_from_the_packaged_prompt(toy):
+    assert prompt_of(toy["mood"]) == "packaged/smollm2-135m"
+    assert prompt_of(toy["mood"], shots=0, minutes=3) == "packaged/smollm2-135m"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": ""},
+        {"model": {"name": "another"}},
+        {"method": "lora"},
+        {"baseline": "linear probe"},
+        {"train": {"steps": 10}},
+        {"search": {"scratch": False}},
+        {"vectors": {"length": 8}},
+        {"instruction": 4},
+        {"freeze_shared": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_whoever_asks_for_something_else_gets_that(toy, options):
+    assert prompt_of(toy["mood"], **options) == ""
+
+
+def test_a_prompt_that_is_named_is_taken(toy):
+    assert prompt_of(toy["mood"], prompt="runs/mine") == "runs/mine"
+
+
+def test_free_text_starts_from_scratch():
+    assert prompt_of("e2e") == ""
