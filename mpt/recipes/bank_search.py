@@ -97,6 +97,11 @@ def search(
     if shots < 1 or steps < 1:
         raise UserError(f"bank: --{'shots' if shots < 1 else 'steps'} must be at least 1")
     task, held = find_task(name), list(entries(bank))
+    if held and all(isinstance(entry.prompt, UniversalPrefix) for entry in held):
+        raise UserError(
+            f"{bank.path}: its prompts stand in every layer, and have no vectors to compare; "
+            f"start from one as it is: --prompt {bank.path}/{held[0].name}"
+        )
     pretrained = load_pretrained(model or _backbone(bank, held))
     backbone = pretrained.backbone
     check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])

@@ -83,16 +83,20 @@ def _lacking(run: AnyPath) -> str:
 
 def check_start(prompt: str) -> None:
     """Refuses a prompt to start from that is neither a run's universal prompt nor one of a bank."""
-    bank = bank_path(str(Path(prompt).parent))
-    in_bank = is_remote(prompt) or any(Path(bank).glob(f"*{VECTORS}"))
+    in_bank = is_remote(prompt) or holds_prompts(str(Path(prompt).parent))
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
     if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
 
 
+def holds_prompts(bank: str) -> bool:
+    """Whether a bank on this machine has prompts."""
+    return any(Path(bank_path(bank)).glob(f"*{VECTORS}"))
+
+
 def check_bank(bank: str) -> None:
     """Refuses a folder without prompts; what a remote store holds is seen when it is read."""
-    if is_remote(bank) or any(Path(bank_path(bank)).glob(f"*{VECTORS}")):
+    if is_remote(bank) or holds_prompts(bank):
         return
     if not Path(bank).exists():
         raise UserError(missing(Path(bank), "folder", f"`mpt bank add RUN_DIR --bank {bank}` makes it"))
