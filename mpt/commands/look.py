@@ -116,14 +116,14 @@ def _bank_add(rest: list[str]) -> Work:
 
 
 def _bank_list(rest: list[str]) -> Work:
-    """List the prompts of a bank; of the folder `bank` and of the one that comes with mpt, if none is named."""
+    """List the prompts of a bank, or of the folder `bank` and of the one that comes with mpt."""
 
     def arguments(bank: BankOption = "") -> Work:
         """List the prompts of a bank.
 
         Args:
-            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name, or `packaged`, which comes with
-                mpt; if left out, the folder `bank`, where there is one, and `packaged`.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name, or `packaged`, which comes
+                with mpt; if left out, the folder `bank`, where there is one, and `packaged`.
         """
         from mpt.rundir.found import check_bank, holds_prompts
         from mpt.system.paths import PACKAGED

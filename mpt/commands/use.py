@@ -12,7 +12,7 @@ import tyro
 from mpt.commands import Command, Work
 from mpt.commands.options import OutOption, RunArgument, RunArguments
 from mpt.commands.parse import read
-from mpt.errors import UserError, install
+from mpt.errors import UserError, install, tell
 from mpt.serve.options import ServeOptions
 
 
@@ -48,7 +48,7 @@ def evaluate(rest: list[str]) -> Work:
             figures = evaluate(folder, task, split, rows, index)
             for name, value in figures.items():
                 if value != value:
-                    print(f"mpt: {name} is undefined for the answers to these rows", file=sys.stderr)
+                    tell(f"{name} is undefined for the answers to these rows")
             print(json_text(figures))
 
         return Work(score, f"evaluating {run}")
@@ -210,7 +210,7 @@ def import_(rest: list[str]) -> Work:
             from mpt.interop.importing import import_adapter
 
             for remark in import_adapter(folder, model, task, run_path(out), max_length, bos):
-                print(f"mpt: {remark}", file=sys.stderr)
+                tell(remark)
             print(f"Prompt in {out}/prompts")
 
         return Work(make, f"importing {folder}")

@@ -18,7 +18,7 @@ from mpt.comparison.config import SHOWN, CompareConfig, without
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.errors import UserError, warnings_once
+from mpt.errors import UserError, show, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
@@ -81,8 +81,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     _write(run.path, comparison, [*notes(), *_draw(run.path, comparison)])
     finish(run.path)
     _print(console, config, comparison, caption=notes()[0])
-    written = f"Written to {run.path}/results.md and report.html; each method's run is beside them."
-    console.print(written, markup=False, soft_wrap=True)
+    show(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
     return run.path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
+from mpt.errors import tell
 from mpt.models.cost import batch_cost, machine_rate
 from mpt.plan.chips import Chip
 from mpt.plan.job import Job
@@ -57,7 +57,7 @@ def this_machine(dtype: DTypeLike) -> Machine:
     file = cache_dir() / "machine" / f"{name}.json"
     if file.exists():
         return replace(Machine(**json.loads(file.read_text())), rate=machine_rate(dtype))
-    print("mpt: measuring how fast this machine trains, once: about half a minute", file=sys.stderr)
+    tell("measuring how fast this machine trains, once: about half a minute")
     machine = measured(dtype)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_atomic(file, json.dumps(asdict(machine)) + "\n")
