@@ -140,11 +140,13 @@ def plan(rest: list[str]) -> Work:
     from mpt.config.pretrain import PretrainConfig
     from mpt.config.yaml_file import find_config, kind_of
 
-    kind = PretrainConfig
-    if rest and not rest[0].startswith("-"):
+    kind, named = PretrainConfig, bool(rest) and not rest[0].startswith("-")
+    if named:
         kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
         kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
+    if not named and not order.config.tasks:
+        raise UserError("plan: name a config, as in `mpt plan quickstart`, or source tasks with --tasks")
     from mpt.plan.chips import Topology
 
     if order.topology:

@@ -35,11 +35,11 @@ def evaluate(rest: list[str]) -> Work:
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        from mpt.recipes.checks import check_prompt
+        from mpt.recipes.checks import check_prompt, check_scored
         from mpt.rundir.found import find_trained
 
         folder = find_trained(run)
-        check_prompt(folder, task, index)
+        check_scored(folder, check_prompt(folder, task, index), split)
 
         def score() -> None:
             from mpt.inference.predict import evaluate

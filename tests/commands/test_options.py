@@ -241,6 +241,11 @@ MISTAKES = {
         "pretrain",
         "compare",
         "compare --targets movies --methods LoAR",
+        "compare --targets movies --methods 'copy the input'",
+        "compare --targets movies --methods 'copy the input' --dry-run",
+        "adapt --task movies --baseline 'copy the input'",
+        "plan",
+        "plan --tries 2",
         "compare --targets movies --pretrain.tasks produts",
         "compare --targets movies --tune.tasks movies --tune.factors 1",
         "compare --targets movies --pretrain.tasks products bbc --tune.tasks bbc --tune.factors 1 3",
@@ -271,6 +276,7 @@ MISTAKES = {
             for place in (*PLACES, *SOURCES)
         ),
         "evaluate {compared}/several",
+        "evaluate {compared}/several --task {compared}/absent.yaml",
         "plan --tasks movies bbc --topology v9:4x4",
         "continual --tasks movies bbc --methods factors",
         "continual --tasks movies bbc --methods factors --dry-run",
@@ -316,9 +322,9 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
         for mistake in MISTAKES[kind]
     ]
     program = (
-        "import sys; from mpt.cli import main\n"
+        "import shlex, sys; from mpt.cli import main\n"
         "def status(arguments):\n"
-        "    try: return main(arguments.split())\n"
+        "    try: return main(shlex.split(arguments))\n"
         "    except SystemExit as end: return end.code\n"
         f"for arguments in {mistakes}: assert status(arguments) == 2, arguments\n"
         f"slow = {set(SLOW[kind])} & sys.modules.keys(); assert not slow, slow"

@@ -298,7 +298,7 @@ def test_missing_client_of_a_store_is_named(monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(fsspec, "url_to_fs", url_to_fs)
-    remedy = "in mpt's source folder, python -m pip install -e '.[gcs,s3]'"
+    remedy = "in mpt's source folder, `python -m pip install -e '.[gcs,s3]'`"
     assert faults("gs://a/b.csv") == [
         f"gs://a/b.csv: Please install gcsfs to access Google Storage: {remedy}"
     ]

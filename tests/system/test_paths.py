@@ -55,7 +55,7 @@ def test_without_its_client_it_is_said_how_to_install_it(monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(type(epath.Path(RUN)), "exists", missing)
-    remedy = r"in mpt's source folder, python -m pip install -e '\.\[gcs\]'"
+    remedy = r"in mpt's source folder, `python -m pip install -e '\.\[gcs\]'`"
     with pytest.raises(UserError, match=rf"^{RUN}: gs:// needs the package gcsfs: {remedy}$"):
         run_path(RUN)
 
