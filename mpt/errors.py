@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from textwrap import TextWrapper
 from typing import Any
 
@@ -113,6 +114,12 @@ def install(extra: str) -> str:
     "in mpt's source folder, `python -m pip install -e '.[gcs]'`"
     """
     return f"in mpt's source folder, `python -m pip install -e '.[{extra}]'`"
+
+
+def require(package: str, extra: str, what: str) -> None:
+    """Refuses what needs a package of an extra where it is not installed; it is not imported for that."""
+    if find_spec(package) is None:
+        raise UserError(f"{what} needs the package {package}: {install(extra)}")
 
 
 def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:

@@ -150,7 +150,7 @@ def plan(rest: list[str]) -> Work:
     from mpt.plan.chips import Topology
 
     if order.topology:
-        Topology.of(order.topology)
+        Topology.of(order.topology).check_installed()
     from mpt.recipes.checks import check, check_files
 
     check_files(order.config, check(order.config))

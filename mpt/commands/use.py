@@ -12,7 +12,7 @@ import tyro
 from mpt.commands import Command, Work
 from mpt.commands.options import OutOption, RunArgument, RunArguments
 from mpt.commands.parse import read
-from mpt.errors import UserError, install, tell
+from mpt.errors import UserError, require, tell
 from mpt.serve.options import ServeOptions
 
 
@@ -127,12 +127,12 @@ def serve(rest: list[str]) -> Work:
         from mpt.rundir.found import find_trained
 
         folders = [find_trained(name) for name in run]
+        for package in ("uvicorn", "starlette", "prometheus_client", "jinja2"):
+            require(package, "serve", "serve")
 
         def answer() -> None:
-            try:
-                from mpt.serve.server import serve
-            except ModuleNotFoundError as error:
-                raise UserError(f"{error.name} is not installed: {install('serve')}") from None
+            from mpt.serve.server import serve
+
             serve(folders, options)
 
         return Work(answer, f"serving {', '.join(run)}")

@@ -32,7 +32,7 @@ from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
 from mpt.rundir.found import check_start, is_finished, needs_task
 from mpt.rundir.tracking import check_installed
-from mpt.system.paths import AnyPath, is_remote, run_path
+from mpt.system.paths import AnyPath, check_store, is_remote, run_path
 
 # The tasks of a run by their part in it: "source", "target", "sequence", or "tune".
 Parts = Mapping[str, Sequence[Task]]
@@ -75,6 +75,7 @@ def check_folder(config: AnyConfig, tasks: Parts) -> None:
         config: as it is to be kept in the folder.
     """
     check_installed(config.track)
+    check_store(config.out)
     if is_remote(config.out):
         return
     free: Sequence[str] = SHOWN if isinstance(config, CompareConfig) else ()

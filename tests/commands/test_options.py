@@ -205,6 +205,8 @@ DATA = {
     "empty": {},
     "saved": {"source": {"saved": "gone"}},
     "key": {"tmeplate": "{text}"},
+    "stored": {"source": "gs://some/rows.jsonl"},
+    "hub": {"source": {"hub": "owner/name"}},
 }
 # Where a command reads a task: all that a target needs, and less of a source task.
 PLACES = (
@@ -287,8 +289,24 @@ MISTAKES = {
         "import {banked} --model smollm2 --task movies --out {compared}/new",
     ),
 }
+# What needs a package of an extra, none of which is installed.
+MISTAKES["extras"] = (
+    "adapt --task movies --prompt gs://some/run",
+    "adapt --task movies --prompt s3://some/bank/prompt",
+    "adapt --task movies --out gs://some/run",
+    "adapt --task {compared}/stored.yaml",
+    "adapt --task {compared}/hub.yaml",
+    "adapt --task movies --track wandb",
+    "evaluate gs://some/run",
+    "bank list --bank gs://some/bank",
+    "bank search movies --bank s3://some/bank",
+    "serve {compared}/adapted",
+    "plan --tasks movies bbc --topology v5e:4x4",
+)
+EXTRAS = ("gcsfs", "s3fs", "datasets", "wandb", "uvicorn", "libtpu")
 SLOW = {
     "options": ("jax", "numpy", "transformers", "rich", "ruamel", "fsspec"),
+    "extras": ("jax", "flax", "transformers", "sklearn", "matplotlib"),
     "names": ("jax", "flax", "transformers", "tensorflow_datasets", "sklearn", "scipy", "matplotlib"),
 }
 
@@ -322,7 +340,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
         for mistake in MISTAKES[kind]
     ]
     program = (
-        "import shlex, sys; from mpt.cli import main\n"
+        f"import shlex, sys; sys.modules |= dict.fromkeys({EXTRAS if kind == 'extras' else ()})\n"
+        "from mpt.cli import main\n"
         "def status(arguments):\n"
         "    try: return main(shlex.split(arguments))\n"
         "    except SystemExit as end: return end.code\n"
@@ -331,6 +350,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
     )
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+    if kind == "extras":
+        assert process.stderr.count("`python -m pip install -e '.[") == len(mistakes), process.stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "adapt --help", "adapt --help-all", "tasks"])
