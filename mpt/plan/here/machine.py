@@ -93,7 +93,7 @@ def measured(dtype: DTypeLike) -> Machine:
 @contextmanager
 def _compiled_anew() -> Iterator[None]:
     """A context in which no program comes from JAX's cache on disk, where reading it takes no time."""
-    before = jax.config.jax_enable_compilation_cache
+    before: bool = jax.config.values["jax_enable_compilation_cache"]
     try:
         jax.config.update("jax_enable_compilation_cache", False)
         compilation_cache.reset_cache()  # which makes JAX look at the option again
