@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mpt.errors import UserError, nearest
+from mpt.errors import UserError, nearest, tell
 from mpt.system.signals import Stopped, stops_on_sigterm
 
 if TYPE_CHECKING:
@@ -105,14 +105,15 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
         finally:
             sys.stdout.flush()  # here, so that a reader who has gone away is noticed
     except UserError as error:
-        print(f"mpt: {error}", file=sys.stderr)
+        tell(str(error))
         return error.status
     except KeyboardInterrupt:
         end_on_interrupt()
-        print(f"\nmpt: interrupted{interrupted}", file=sys.stderr)
+        print(file=sys.stderr)
+        tell(f"interrupted{interrupted}")
         return INTERRUPTED
     except Stopped as stopped:
-        print(f"mpt: {stopped}", file=sys.stderr)
+        tell(str(stopped))
     except BrokenPipeError:
         # Whoever read our output has closed it: `mpt predict | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,7 +124,7 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
             raise
         place = f"{error.filename}: " if error.filename else ""
         remedy = "with more room, the same command goes on" if full else "look at the path"
-        print(f"mpt: {place}{error.strerror}; {remedy}", file=sys.stderr)
+        tell(f"{place}{error.strerror}; {remedy}")
         return 2
     return 0
 

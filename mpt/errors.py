@@ -1,12 +1,20 @@
-"""Faults that a person can mend: one clear line each, never a traceback."""
+"""What is told to a person: faults to mend, in one clear line each, never a traceback.
+
+On a terminal, lines break between words; elsewhere they stay whole.
+"""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from textwrap import TextWrapper
+from typing import Any
 
 
 class UserError(Exception):
@@ -25,6 +33,39 @@ class PartlyDone(UserError):
     status = 1
 
 
+class _Words(TextWrapper):
+    """Keeps whole what stands between backquotes, a command to paste."""
+
+    wordsep_re = re.compile(r"(\s+|(?:[^\s`]|`[^`]*`)+)")
+
+
+def tell(text: str) -> None:
+    """Says a line on standard error."""
+    print(broken(f"mpt: {text}", sys.stderr), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Prints a line."""
+    print(broken(text, sys.stdout))
+
+
+def broken(text: str, stream: Any) -> str:
+    """Lines as they go to a stream: where that is a terminal, none is wider, unless a word is."""
+    columns = columns_of(stream)
+    if not columns:
+        return text
+    words = _Words(columns, break_long_words=False)
+    return "\n".join("\n".join(words.wrap(line)) for line in text.split("\n"))
+
+
+def columns_of(stream: Any) -> int:
+    """The width of a terminal; 0 where the stream is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # it is a file, closed, or an object of Python's
+        return 0
+
+
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 
@@ -32,7 +73,7 @@ def warn(text: str) -> None:
     """Says, in one line, what may not be meant; the run goes on."""
     said = _said.get()
     if said is None or text not in said:
-        print(f"mpt: warning: {text}", file=sys.stderr)
+        tell(f"warning: {text}")
     if said is not None:
         said.add(text)
 
@@ -70,9 +111,15 @@ def install(extra: str) -> str:
     """The command that brings what one of mpt's extras has, for an error's last words.
 
     >>> install("gcs")
-    "in mpt's source folder, python -m pip install -e '.[gcs]'"
+    "in mpt's source folder, `python -m pip install -e '.[gcs]'`"
     """
-    return f"in mpt's source folder, python -m pip install -e '.[{extra}]'"
+    return f"in mpt's source folder, `python -m pip install -e '.[{extra}]'`"
+
+
+def require(package: str, extra: str, what: str) -> None:
+    """Refuses what needs a package of an extra where it is not installed; it is not imported for that."""
+    if find_spec(package) is None:
+        raise UserError(f"{what} needs the package {package}: {install(extra)}")
 
 
 def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.baselines.states import States
+from mpt.config.adapt import BaselineName, answers
 from mpt.data.task import Example, Task
 from mpt.inference.evaluate import Answers
 from mpt.types import Row
@@ -52,19 +53,17 @@ class Baseline:
         name: its name as an option, and in tables.
         answer: its answers to the rows that a lesson asks.
         merit: what it does without, or how, in a few words that stand behind its name in brackets.
-        classes: it is for tasks with class words; else for those of free text.
         learns: it learns from the drawn rows; else its answers are the same for all draws.
     """
 
-    name: str
+    name: BaselineName
     answer: Callable[[Lesson], Answers]
     merit: str
-    classes: bool = True
     learns: bool = True
 
     def applies(self, task: Task) -> bool:
         """Whether it can answer a task's rows."""
-        return self.classes == bool(task.choices)
+        return answers(self.name, bool(task.choices))
 
 
 def chosen(task: Task, probabilities: Float[np.ndarray, "R C"]) -> Answers:

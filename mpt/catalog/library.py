@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import mpt.tasks
+from mpt.config.yaml_file import read_yaml
 from mpt.data.task import Task
 from mpt.data.taskfile import is_task_file, read_task
 from mpt.errors import UserError, nearest
+from mpt.system.paths import AnyPath
 from mpt.tasks.continual import SEQUENCES
 
 
@@ -103,6 +105,17 @@ def name_of(given: str) -> str:
     except UserError:
         file, colon, template = given.partition(":")
         return Path(file).stem + colon + template
+
+
+def task_of_run(run: AnyPath, name: str) -> Task:
+    """A task of a finished run, with its data: the one that the run's config names so, or else any task.
+
+    Raises:
+        UserError: there is no such task any more.
+    """
+    config = read_yaml(run / "config.yaml")
+    named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])
+    return find_task(next((given for given in sequence(list(named)) if name_of(given) == name), name))
 
 
 def is_packaged(task: Task) -> bool:

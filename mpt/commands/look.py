@@ -14,6 +14,7 @@ from mpt.commands.within import within
 from mpt.errors import UserError
 
 BankOption = Annotated[str, tyro.conf.arg(metavar="BANK")]
+BANK = "bank"  # where none is named
 
 
 def inspect(rest: list[str]) -> Work:
@@ -87,7 +88,7 @@ def bank(rest: list[str]) -> Work:
 def _bank_add(rest: list[str]) -> Work:
     """Put the prompts of runs into a bank."""
 
-    def arguments(run: RunArguments, bank: BankOption = "bank") -> Work:
+    def arguments(run: RunArguments, bank: BankOption = BANK) -> Work:
         """Put the prompts of runs into a bank.
 
         Args:
@@ -115,25 +116,29 @@ def _bank_add(rest: list[str]) -> Work:
 
 
 def _bank_list(rest: list[str]) -> Work:
-    """List the prompts of a bank."""
+    """List the prompts of a bank, or of the folder `bank` and of the one that comes with mpt."""
 
-    def arguments(bank: BankOption = "packaged") -> Work:
+    def arguments(bank: BankOption = "") -> Work:
         """List the prompts of a bank.
 
         Args:
-            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name; `packaged` comes with mpt.
+            bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name, or `packaged`, which comes
+                with mpt; if left out, the folder `bank`, where there is one, and `packaged`.
         """
-        from mpt.rundir.found import check_bank
+        from mpt.rundir.found import check_bank, holds_prompts
+        from mpt.system.paths import PACKAGED
 
-        check_bank(bank)
+        banks = [bank] if bank else [*[BANK] * holds_prompts(BANK), PACKAGED]
+        check_bank(banks[0])
 
         def show() -> None:
             from mpt.prompts.bank import Bank
             from mpt.recipes.bank import print_list
 
-            print_list(Bank(bank))
+            for each in banks:
+                print_list(Bank(each))
 
-        return Work(show, f"listing {bank}")
+        return Work(show, f"listing {' and '.join(banks)}")
 
     return read(arguments, rest, "mpt bank list")
 
@@ -143,7 +148,7 @@ def _bank_search(rest: list[str]) -> Work:
 
     def arguments(
         task: TaskArgument,
-        bank: BankOption = "bank",
+        bank: BankOption = BANK,
         model: str = "",
         shots: int = 16,
         steps: int = 8,

@@ -17,7 +17,7 @@ from mpt.commands.help import overview
 from mpt.commands.options import check_names, names
 from mpt.commands.parse import HELP, parsed, read
 from mpt.config.ranges import refuse_outside
-from mpt.errors import UserError, nearest
+from mpt.errors import UserError, nearest, show
 
 # The commands that run on all processes of a cluster, and resume where they were stopped.
 TRAINING = ("quickstart", "pretrain", "adapt", "compare", "continual")
@@ -98,11 +98,12 @@ def adapt(rest: list[str]) -> Work:
                 rows = f"{result.rows} {config.scored} rows"
                 figure = f"{score:.4f}" if math.isfinite(score) else "undefined"
                 print(f"{result.task}, seed {seed}: {result.metric} {figure} on {rows}")
-            print("".join(f"{remark}\n" for remark in result.remarks), end="")
+            for remark in result.remarks:
+                show(remark)
         if config.baseline:
-            print(f"Figures in {config.out}/results.json; a baseline is no prompt, and is not kept")
+            show(f"Figures in {config.out}/results.json; a baseline is no prompt, and is not kept")
         elif config.method in METHODS and METHODS[config.method].keep is None:
-            print(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
+            show(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
         else:
             print(f"Prompt in {config.out}/prompts")
 
@@ -139,15 +140,17 @@ def plan(rest: list[str]) -> Work:
     from mpt.config.pretrain import PretrainConfig
     from mpt.config.yaml_file import find_config, kind_of
 
-    kind = PretrainConfig
-    if rest and not rest[0].startswith("-"):
+    kind, named = PretrainConfig, bool(rest) and not rest[0].startswith("-")
+    if named:
         kinds = PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig
         kind = kind_of(find_config(rest[0]), kinds)
     order = _order(PlanOrder, kind, "plan", rest)
+    if not named and not order.config.tasks:
+        raise UserError("plan: name a config, as in `mpt plan quickstart`, or source tasks with --tasks")
     from mpt.plan.chips import Topology
 
     if order.topology:
-        Topology.of(order.topology)
+        Topology.of(order.topology).check_installed()
     from mpt.recipes.checks import check, check_files
 
     check_files(order.config, check(order.config))
@@ -176,7 +179,7 @@ def continual(rest: list[str]) -> Work:
         from mpt.render.console import print_table
 
         print_table(Console(), table(continual(config)))
-        print(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
+        show(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
 
     about = f"learning {_few(config.tasks)} one after another, in {config.out}"
     return _work(order, config, run, about)

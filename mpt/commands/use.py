@@ -12,7 +12,7 @@ import tyro
 from mpt.commands import Command, Work
 from mpt.commands.options import OutOption, RunArgument, RunArguments
 from mpt.commands.parse import read
-from mpt.errors import UserError, install
+from mpt.errors import UserError, require, tell
 from mpt.serve.options import ServeOptions
 
 
@@ -35,11 +35,11 @@ def evaluate(rest: list[str]) -> Work:
             rows: number of examples to score; 0 takes all.
             index: index of the adaptation's prompt; there is one per seed.
         """
-        from mpt.recipes.checks import check_prompt
+        from mpt.recipes.checks import check_prompt, check_scored
         from mpt.rundir.found import find_trained
 
         folder = find_trained(run)
-        check_prompt(folder, task, index)
+        check_scored(folder, check_prompt(folder, task, index), split)
 
         def score() -> None:
             from mpt.inference.predict import evaluate
@@ -48,7 +48,7 @@ def evaluate(rest: list[str]) -> Work:
             figures = evaluate(folder, task, split, rows, index)
             for name, value in figures.items():
                 if value != value:
-                    print(f"mpt: {name} is undefined for the answers to these rows", file=sys.stderr)
+                    tell(f"{name} is undefined for the answers to these rows")
             print(json_text(figures))
 
         return Work(score, f"evaluating {run}")
@@ -127,12 +127,12 @@ def serve(rest: list[str]) -> Work:
         from mpt.rundir.found import find_trained
 
         folders = [find_trained(name) for name in run]
+        for package in ("uvicorn", "starlette", "prometheus_client", "jinja2"):
+            require(package, "serve", "serve")
 
         def answer() -> None:
-            try:
-                from mpt.serve.server import serve
-            except ModuleNotFoundError as error:
-                raise UserError(f"{error.name} is not installed: {install('serve')}") from None
+            from mpt.serve.server import serve
+
             serve(folders, options)
 
         return Work(answer, f"serving {', '.join(run)}")
@@ -210,7 +210,7 @@ def import_(rest: list[str]) -> Work:
             from mpt.interop.importing import import_adapter
 
             for remark in import_adapter(folder, model, task, run_path(out), max_length, bos):
-                print(f"mpt: {remark}", file=sys.stderr)
+                tell(remark)
             print(f"Prompt in {out}/prompts")
 
         return Work(make, f"importing {folder}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
+from mpt.config.adapt import BaselineName, answers
 from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AdaptConfig
 from mpt.config.options import MeshConfig, ModelConfig, TrackerName
@@ -61,6 +63,18 @@ def check_methods(names: Sequence[str]) -> None:
         raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRY_NAMES)}")
     if not names:
         raise UserError(f"compare: methods: name at least one; known: {', '.join(ENTRY_NAMES)}")
+
+
+def check_applicable(methods: Sequence[str], classes: Sequence[bool]) -> None:
+    """Refuses a comparison of baselines alone none of which can answer a target.
+
+    Args:
+        classes: of each target, whether it has class words.
+    """
+    baselines: Sequence[Any] = [name for name in methods if name in get_args(BaselineName)]
+    fits = any(answers(name, each) for name in baselines for each in classes)
+    if len(baselines) == len(methods) and not fits:
+        raise UserError("compare: methods: none of them applies to a target")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from mpt.baselines import BASELINES, Baseline
 from mpt.catalog.library import find_task, name_of
 from mpt.comparison.config import CompareConfig
-from mpt.config.adapt import BaselineName
+from mpt.config.adapt import BaselineName, answers
 from mpt.config.options import WHOLE
 from mpt.errors import UserError
 from mpt.methods import AUTO, METHODS, AdaptConfig, Method, options_of
@@ -113,8 +113,7 @@ def _of(method: Method) -> Entry:
 
 
 def _of_baseline(baseline: Baseline) -> Entry:
-    name: Any = baseline.name
-    return Entry(name, "nothing", trained=baseline.learns, baseline=name)
+    return Entry(baseline.name, "nothing", trained=baseline.learns, baseline=baseline.name)
 
 
 ENTRIES = {
@@ -200,6 +199,6 @@ def _applies(entry: Entry, target: str) -> bool:
     if not entry.baseline:
         return True
     try:
-        return BASELINES[entry.baseline].applies(find_task(target))
+        return answers(entry.baseline, bool(find_task(target).choices))
     except UserError:
         return True

@@ -12,7 +12,7 @@ from mpt.comparison.entries import ENTRIES
 from mpt.comparison.estimates import Comparison, seconds, trained
 from mpt.comparison.tables import k
 from mpt.metrics.interval import Estimate
-from mpt.render.plots import few_ticks, legend, level, line, panels, point, step_axis
+from mpt.render.plots import counting_axis, few_ticks, legend, level, line, panels, point
 
 PLACES = {name: place for place, name in enumerate(ENTRIES)}  # a method looks the same in all figures
 
@@ -86,7 +86,7 @@ def curves(comparison: Comparison, shots: int) -> Figure:
     """The mean on validation rows by step, a panel for each target."""
     drawn, grid = panels(len(comparison.targets))
     for axes, target in zip(grid, comparison.targets):
-        step_axis(axes)
+        counting_axis(axes)
         for method in comparison.methods:
             result = comparison.at(method, target, shots)
             if not result or not result.curve:

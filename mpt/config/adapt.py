@@ -12,6 +12,15 @@ from mpt.errors import UserError
 BaselineName = Literal["largest class", "counting words", "linear probe", "copy the input"]
 
 
+def answers(baseline: BaselineName, classes: bool) -> bool:
+    """Whether a baseline can answer the rows of a task with class words, or else those of free text.
+
+    >>> answers("copy the input", classes=True), answers("linear probe", classes=True)
+    (False, True)
+    """
+    return classes == (baseline != "copy the input")
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """How an adaptation whose steps are not given finds its learning rate and its number of steps.

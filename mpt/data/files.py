@@ -17,8 +17,8 @@ import fsspec
 
 from mpt.data.arrow import header_faults, read_parquet
 from mpt.data.records import HALF, Blank, Fault, Record
-from mpt.errors import first_line, install, one_line
-from mpt.system.paths import is_remote
+from mpt.errors import first_line, one_line
+from mpt.system.paths import is_remote, lacking
 
 T = TypeVar("T")
 
@@ -108,13 +108,13 @@ def _opened(path: str) -> IOBase:
         if Path(path).is_dir():
             raise Fault("unreadable file", path, "a folder; give a file in it")
         return open(path, "rb")
+    if why := lacking(path):
+        raise Fault("unreadable file", path, why)
     try:
         store, inner = fsspec.url_to_fs(path)
         return store.open(inner, "rb")
     except FileNotFoundError:
         raise
-    except ImportError as error:
-        raise Fault("unreadable file", path, f"{error}: {install('gcs,s3')}") from None
     except Exception as error:  # each store's client raises its own types
         raise Fault("unreadable file", path, f"cannot be opened: {first_line(error)}") from None
 

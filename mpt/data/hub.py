@@ -10,7 +10,7 @@ from typing import Any
 from mpt.data.arrow import arrow_records
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Source, with_label_names
-from mpt.errors import UserError, first_line, install
+from mpt.errors import UserError, first_line, require
 from mpt.system.network import hub, is_online
 from mpt.system.paths import is_remote
 from mpt.tasks import at_hand
@@ -41,6 +41,7 @@ class Hub(Source):
         return super().has(split) and (not known or split in known)
 
     def check_reachable(self) -> None:
+        require("datasets", "datasets", str(self))
         if not is_online(hub()):
             next(self.rows(self.stored_splits[0]), None)
 
@@ -105,10 +106,9 @@ class Saved(Source):
 
 
 def _library() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(f"this task's source needs the package datasets: {install('datasets')}") from None
+    require("datasets", "datasets", "this task's source")
+    import datasets
+
     return datasets
 
 

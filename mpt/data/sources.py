@@ -18,7 +18,7 @@ from mpt.data.splits import ALL, Columns, split_by_hash
 from mpt.errors import UserError, first_line
 from mpt.system.assets import ASSETS, INDEX, asset_dir, unpacked
 from mpt.system.network import is_online
-from mpt.system.paths import is_remote
+from mpt.system.paths import check_store, is_remote
 from mpt.tasks import at_hand
 
 
@@ -125,6 +125,10 @@ class Files(Source):
     @property
     def is_local(self) -> bool:
         return not any(map(is_remote, self.paths.values()))
+
+    def check_reachable(self) -> None:
+        for path in self.paths.values():
+            check_store(path)
 
     def version(self, split: str) -> str | None:
         path = self.paths[self._stored_split(split)]

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpt.catalog.library import find_task, name_of, sequence
+from mpt.catalog.library import find_task, task_of_run
 from mpt.config.options import ModelConfig
 from mpt.config.ranges import refuse_outside
 from mpt.config.yaml_file import from_plain, read_yaml
@@ -184,12 +184,7 @@ def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
 
 def with_data(task: Task, run: AnyPath) -> Task:
     """The task with its data: a prompt's card has none, so the task is looked up in the run's config."""
-    if task.source.stored_splits:
-        return task
-    config = read_yaml(run / "config.yaml")
-    named = filter(None, [*config.get("tasks", ()), config.get("task"), *config.get("also", ())])
-    given = next((name for name in sequence(list(named)) if name_of(name) == task.name), task.name)
-    return find_task(given)
+    return task if task.source.stored_splits else task_of_run(run, task.name)
 
 
 def predict(

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpt.insight.findings import Findings, Study
 from mpt.render.html import Html, Section, drawing, folded, page, paragraph, table
-from mpt.render.plots import COLOURS, MARKS, figure, heat_map, inline, line, tree
+from mpt.render.plots import COLOURS, MARKS, counting_axis, figure, heat_map, inline, line, tree
 
 READ = "docs/inspect.md in mpt's repository has the formulas and their sources."
 # With more cells than these, a heat map has no space for numbers, and an axis none for names.
@@ -146,7 +146,7 @@ def _variance_shares(findings: Findings) -> Section:
     for i, (file, share) in enumerate(findings.variance_shares.items()):
         by_position = 100 * share.specific_by_position
         line(axes, i, file, range(len(by_position)), by_position.tolist())
-    axes.set_xlabel("position")
+    counting_axis(axes, "position")
     axes.set_ylabel("own, %")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpt.errors import UserError, install
+from mpt.errors import UserError, require
 
 GIB = 2**30
 
@@ -74,6 +74,10 @@ class Topology:
     def chip(self) -> Chip:
         return TPUS[self.kind]
 
+    def check_installed(self) -> None:
+        """Refuses to plan without the TPU compiler."""
+        require("libtpu", "plan", "--topology")
+
     def environment(self) -> Mapping[str, str]:
         """What must stand in a process's environment before JAX is imported there.
 
@@ -83,10 +87,9 @@ class Topology:
         Raises:
             UserError: the compiler is not installed.
         """
-        try:
-            import libtpu
-        except ImportError:
-            raise UserError(f"--topology needs the TPU compiler: {install('plan')}") from None
+        self.check_installed()
+        import libtpu
+
         return {
             "TPU_LIBRARY_PATH": libtpu.get_library_path(),
             "JAX_PLATFORMS": "cpu",

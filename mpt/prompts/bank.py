@@ -16,11 +16,11 @@ from pathlib import Path
 import fsspec
 from flax import nnx
 
-from mpt.errors import UserError, install, nearest, one_line
+from mpt.errors import UserError, nearest, one_line
 from mpt.prompts.saved import Card, files_of, read_files
 from mpt.rundir.directory import write_atomic
 from mpt.rundir.found import VECTORS, empty
-from mpt.system.paths import PACKAGED, bank_path, is_remote
+from mpt.system.paths import PACKAGED, bank_path, check_store, is_remote
 
 
 class Bank:
@@ -32,6 +32,7 @@ class Bank:
     """
 
     def __init__(self, path: str):
+        check_store(path)
         self.path, self._remote = path.rstrip("/"), is_remote(path)
         with self._store_speaks():
             self._store, self._folder = fsspec.url_to_fs(bank_path(self.path))
@@ -111,8 +112,6 @@ class Bank:
             yield
         except UserError:
             raise
-        except ImportError as error:
-            raise UserError(f"{self.path}: {error}: {install('gcs,s3')}") from None
         except Exception as error:
             if isinstance(error, OSError) and not self._remote and error.errno:
                 raise UserError(f"{self.path}: {error.strerror}; give another folder with --bank") from None

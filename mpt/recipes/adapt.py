@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from mpt.adaptation.baseline import beside, check_baseline, run_baseline
+from mpt.adaptation.baseline import beside, run_baseline
 from mpt.adaptation.draws import Drawn, draw
 from mpt.adaptation.job import Job, Scoring, jobs, run_job
 from mpt.adaptation.result import Result, read_results, undefined, write_results
@@ -48,7 +48,6 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     """
     began = time.monotonic()
     tasks = check_adapt(config)
-    check_baseline(config.baseline, tasks)
     suited = for_tasks(config, tasks)
     run = RunDir.look(config.out, config, free=idle_options(suited.method))
     if finished := read_results(run.path):

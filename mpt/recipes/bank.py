@@ -121,7 +121,8 @@ def print_list(bank: Bank) -> None:
         for column in ("backbone", "vectors", "metric", "added")
         if len(lines) > 1 and len({line[column] for line in lines}) == 1
     }
-    table = Table(*(columns[name] for name in columns if name not in shared), box=SIMPLE, pad_edge=False)
+    shown = [column for name, column in columns.items() if name not in shared]
+    table = Table(*shown, title=f"{bank.path}:", box=SIMPLE, pad_edge=False)
     for line in lines:
         table.add_row(*(line[name] for name in columns if name not in shared))
     if shared:

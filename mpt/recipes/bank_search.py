@@ -21,7 +21,7 @@ from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
 from mpt.data.class_words import check_words
 from mpt.data.task import Task
-from mpt.errors import UserError, warn
+from mpt.errors import UserError, show, warn
 from mpt.insight.transfer import Trial, trials
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods.spot import brief_tuning, similarities
@@ -97,6 +97,11 @@ def search(
     if shots < 1 or steps < 1:
         raise UserError(f"bank: --{'shots' if shots < 1 else 'steps'} must be at least 1")
     task, held = find_task(name), list(entries(bank))
+    if held and all(isinstance(entry.prompt, UniversalPrefix) for entry in held):
+        raise UserError(
+            f"{bank.path}: its prompts stand in every layer, and have no vectors to compare; "
+            f"start from one as it is: --prompt {bank.path}/{held[0].name}"
+        )
     pretrained = load_pretrained(model or _backbone(bank, held))
     backbone = pretrained.backbone
     check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
@@ -231,20 +236,13 @@ def print_found(bank: Bank, name: str, ranking: Ranking) -> None:
         )
     if ranking.instruction:
         table.add_row("–", INSTRUCTION, "", "", *_told(ranking.instruction), style="dim")
-    console = Console(markup=False, highlight=False)
-    print_table(console, table)
+    print_table(Console(markup=False, highlight=False), table)
     command = ["mpt", "adapt", "few_shot", "--prompt", f"{bank.path}/{best.entry.name}", "--task", name]
     if best.entry.card.backbone != ModelConfig().name:
         command += ["--model.name", best.entry.card.backbone]
     if ranking.instruction and ranking.instruction.loss < best.trial.loss:
-        console.print(
-            "Its own instruction has a lower loss on these rows: try the command without --prompt too.",
-            soft_wrap=True,
-        )
-    console.print(
-        f"Start from {best.entry.name}:\n  {shlex.join([*command, '--out', f'runs/{ranking.task.name}'])}",
-        soft_wrap=True,
-    )
+        show("Its own instruction has a lower loss on these rows: try the command without --prompt too.")
+    print(f"Start from {best.entry.name}:\n  {shlex.join([*command, '--out', f'runs/{ranking.task.name}'])}")
 
 
 def _told(trial: Trial) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from mpt.data.records import MISSING, Fault, Record
 from mpt.data.splits import SPLITS, Seen, digest_of, splits_by_hash
 from mpt.data.task import Example, Task
 from mpt.data.taskfile import is_task_file, parse_task
-from mpt.errors import UserError
+from mpt.errors import UserError, show
 from mpt.render.console import print_table
 
 SHOWN, PLACES = 10, 4  # faults of one kind, and places of one fault
@@ -140,11 +140,11 @@ def check_task(name: str, model: str = "") -> None:
         faults.add(*_word_faults(task, model))
     surveys = _surveyed(task, faults) if task else None
     for line in faults.lines():
-        console.print(line, soft_wrap=True)
+        show(line)
     if task and surveys and surveys.splits:
         print_table(console, _table(surveys.splits))
         for line in _notes(task, surveys):
-            console.print(line, soft_wrap=True)
+            show(line)
     if count := len(faults):
         unread = "" if task else "; its data was not read"
         raise UserError(f"{name}: {count:,} {'fault' if count == 1 else 'faults'}{unread}")

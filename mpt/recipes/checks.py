@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders
+from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders, task_of_run
 from mpt.comparison.config import (
     FROM_PRETRAINING,
     SHOWN,
     AnyConfig,
     CompareConfig,
+    check_applicable,
     check_methods,
     check_tuning,
     splits_read,
 )
+from mpt.config.adapt import answers
 from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AUTO, AdaptConfig, idle_options, suited
 from mpt.config.pretrain import PretrainConfig
@@ -30,7 +32,7 @@ from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
 from mpt.rundir.found import check_start, is_finished, needs_task
 from mpt.rundir.tracking import check_installed
-from mpt.system.paths import AnyPath, is_remote, run_path
+from mpt.system.paths import AnyPath, check_store, is_remote, run_path
 
 # The tasks of a run by their part in it: "source", "target", "sequence", or "tune".
 Parts = Mapping[str, Sequence[Task]]
@@ -73,6 +75,7 @@ def check_folder(config: AnyConfig, tasks: Parts) -> None:
         config: as it is to be kept in the folder.
     """
     check_installed(config.track)
+    check_store(config.out)
     if is_remote(config.out):
         return
     free: Sequence[str] = SHOWN if isinstance(config, CompareConfig) else ()
@@ -112,6 +115,12 @@ def check_adapt(config: AdaptConfig) -> list[Task]:
     tasks = find_tasks("adapt", (config.task, *config.also))
     if len({task.name for task in tasks}) < len(tasks):
         raise UserError("adapt: also: it names a target twice; name each once")
+    for task in tasks:
+        if config.baseline and not answers(config.baseline, bool(task.choices)):
+            needed, there = ("free text", "class words") if task.choices else ("class words", "free text")
+            raise UserError(
+                f"adapt: baseline: '{config.baseline}' is for {needed}, and task {task.name} is of {there}"
+            )
     _check_start(config)
     return tasks
 
@@ -131,6 +140,7 @@ def check_compare(config: CompareConfig) -> Parts:
     sources, targets = ({task.name for task in found[part]} for part in ("source", "target"))
     if config.held_out and (shared := sources & targets):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
+    check_applicable(config.methods, [bool(task.choices) for task in found["target"]])
     check_tuning(config)
     return found
 
@@ -148,12 +158,15 @@ def check_continual(config: ContinualConfig) -> list[Task]:
     return tasks
 
 
-def check_prompt(run: AnyPath, task: str, index: int) -> None:
+def check_prompt(run: AnyPath, task: str, index: int) -> str:
     """Refuses a prompt that a finished run does not have, by what the cards of its prompts say.
 
     Args:
         task: its name or file; where none is named, a universal prompt of several tasks needs one.
         index: that of an adaptation's prompt; there is one per seed.
+
+    Returns:
+        The name of the task, where it is one of the run's own; else what was given.
 
     Raises:
         UserError: there is none for that task, or of that number.
@@ -176,6 +189,20 @@ def check_prompt(run: AnyPath, task: str, index: int) -> None:
     count = len(adapted) if "adapted" in cards else len([*(run / "prompts").glob("adapted-*.safetensors")])
     if count and not 0 <= index < count:
         raise UserError(f"{run}: no prompt {index}; it has {count}, one per seed, from 0")
+    return task or next(iter(names), "")
+
+
+def check_scored(run: AnyPath, task: str, split: str) -> None:
+    """Refuses a task whose rows cannot be read, or would have to be fetched without a network.
+
+    Args:
+        run: the run that is scored on the task.
+        task: its name or file, as ``check_prompt`` returns it.
+    """
+    if task:  # a damaged run is told of where it is read
+        found = task_of_run(run, task)
+        _check_rows(found, [split])
+        found.source.check_reachable()
 
 
 def check_reachable(config: AnyConfig, tasks: Parts) -> None:

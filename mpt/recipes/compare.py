@@ -18,7 +18,7 @@ from mpt.comparison.config import SHOWN, CompareConfig, without
 from mpt.comparison.entries import ENTRIES, Cell, cells, slug
 from mpt.comparison.estimates import Comparison, interval, pretraining_seconds
 from mpt.comparison.figures import figures
-from mpt.errors import UserError, warnings_once
+from mpt.errors import show, warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.cost import parameter_count
 from mpt.recipes.adapt import adapt
@@ -41,7 +41,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     shots takes what is there. Its tables are written anew behind each adaptation, so they can be read before
     it is through.
     """
-    check(config)
+    check_compare(config)
     run, console = RunDir.look(config.out, config, SHOWN), Console()
     source = replace(config.pretrain, out=config.source or str(run.path / "pretrain"), track=config.track)
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(source.model))
@@ -81,8 +81,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     _write(run.path, comparison, [*notes(), *_draw(run.path, comparison)])
     finish(run.path)
     _print(console, config, comparison, caption=notes()[0])
-    written = f"Written to {run.path}/results.md and report.html; each method's run is beside them."
-    console.print(written, markup=False, soft_wrap=True)
+    show(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
     return run.path
 
 
@@ -117,13 +116,6 @@ def _draw(folder: AnyPath, comparison: Comparison) -> list[str]:
         save(drawn, folder / "figures" / f"{name}.svg")
         shown.append(f"{title}:\n\n![{title}](figures/{name}.svg)")
     return shown
-
-
-def check(config: CompareConfig) -> None:
-    """Refuses what cannot be run, before anything is."""
-    check_compare(config)
-    if not any(cells(config)):
-        raise UserError("compare: methods: none of them applies to a target")
 
 
 def _tune(

@@ -112,9 +112,9 @@ def few_ticks(axes: Axes) -> None:
         axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
-def step_axis(axes: Axes) -> None:
-    """Has an x axis count steps, in whole numbers however few they are."""
-    axes.set_xlabel("step")
+def counting_axis(axes: Axes, counted: str = "step") -> None:
+    """Has an x axis count steps, or positions, in whole numbers however few they are."""
+    axes.set_xlabel(counted)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from mpt.render.html import Html, Section, drawing, grid, paragraph
-from mpt.render.plots import colour_and_mark, figure, inline, line, step_axis
+from mpt.render.plots import colour_and_mark, counting_axis, figure, inline, line
 from mpt.report.facts import Stage
 
 SIZE = 4.6, 2.7  # inches; two fit side by side on a page, and one on a telephone
@@ -54,7 +54,7 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         for index, stage in enumerate(group):
             steps, values = _series(stage.lines, key)
             _noisy(axes, index, stage.name, steps, values)
-        step_axis(axes)
+        counting_axis(axes)
         axes.set_ylabel("squared error" if key == "hidden" else "nats")
         if len(group) > 1:
             axes.legend(frameon=False, fontsize=8)
@@ -65,7 +65,7 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
             colour, mark = colour_and_mark(index)
             style = {"color": colour, "marker": mark, "markersize": 4, "markevery": 0.1, "linewidth": 1.4}
             axes.plot(steps, running_mean(values), label=label, **style)
-        step_axis(axes)
+        counting_axis(axes)
         axes.set_ylabel("nats")
         axes.legend(frameon=False, fontsize=8)
         caption = f"{name}: task loss on each task's own training rows, running means."
@@ -74,7 +74,7 @@ def _curves(name: str, group: Sequence[Stage]) -> Iterator[Html]:
         drawn, axes = figure(*SIZE)
         for index, label, steps, values in _labelled(group, validation, "validation"):
             line(axes, index, label, steps.tolist(), (100 * values).tolist())
-        step_axis(axes)
+        counting_axis(axes)
         axes.set_ylabel("metric × 100")
         if len(group) * len(validation) > 1:
             axes.legend(frameon=False, fontsize=8)

@@ -155,14 +155,16 @@ def _comparison(run_facts: Facts, config: CompareConfig) -> tuple[str, list[Sect
         if len(results) == len(runs)
         else f"not finished: {len(results)} of {len(runs)} adaptations are there"
     )
-    lead = f"{len(config.methods)} methods on {', '.join(config.targets)}, on {config.pretrain.model.name}; "
+    methods = list(dict.fromkeys(cell.method for cell in runs))  # without those that apply to no target
+    targets = ", ".join(map(name_of, config.targets))
+    lead = f"{len(methods)} methods on {targets}, on {config.pretrain.model.name}; "
     seconds = pretraining_seconds(source) if source.exists() and has_prompt(source, "universal") else None
     sections = [
         Section("Results", [*_tables(comparison, seconds), *_rates(run_facts.path)]),
         *_figures(comparison),
         *_answers(runs, results, config.reference),
         method_costs(
-            {method: [of_cell[c] for c in of_cell if c.method == method] for method in config.methods},
+            {method: [of_cell[c] for c in of_cell if c.method == method] for method in methods},
             pretrained,
             config.reference,
         ),
@@ -223,7 +225,7 @@ def _links(run: AnyPath, runs: dict[Cell, AnyPath], source: AnyPath | None) -> S
     lines += [
         (
             _report_of(run, path, cell.method),
-            cell.target,
+            name_of(cell.target),
             "" if cell.shots is None else tables.k(cell.shots),
         )
         for cell, path in runs.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpt.errors import UserError
-from mpt.system.paths import AnyPath, bank_path, finished_run, is_remote, missing, run_path
+from mpt.system.paths import AnyPath, bank_path, check_store, finished_run, is_remote, missing, run_path
 
 VECTORS = ".safetensors"  # the ending of a prompt's file
 REPORT = "report.html"  # what a run writes last
@@ -83,16 +83,22 @@ def _lacking(run: AnyPath) -> str:
 
 def check_start(prompt: str) -> None:
     """Refuses a prompt to start from that is neither a run's universal prompt nor one of a bank."""
-    bank = bank_path(str(Path(prompt).parent))
-    in_bank = is_remote(prompt) or any(Path(bank).glob(f"*{VECTORS}"))
+    check_store(prompt)
+    in_bank = is_remote(prompt) or holds_prompts(str(Path(prompt).parent))
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
     if not has_teachers and (Path(prompt).is_dir() or not in_bank):
         find_prompt(run_path(prompt), "universal")
 
 
+def holds_prompts(bank: str) -> bool:
+    """Whether a bank on this machine has prompts."""
+    return any(Path(bank_path(bank)).glob(f"*{VECTORS}"))
+
+
 def check_bank(bank: str) -> None:
     """Refuses a folder without prompts; what a remote store holds is seen when it is read."""
-    if is_remote(bank) or any(Path(bank_path(bank)).glob(f"*{VECTORS}")):
+    check_store(bank)
+    if is_remote(bank) or holds_prompts(bank):
         return
     if not Path(bank).exists():
         raise UserError(missing(Path(bank), "folder", f"`mpt bank add RUN_DIR --bank {bank}` makes it"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import socket
-import sys
 from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 
 import uvicorn
 
-from mpt.errors import UserError, first_line, warn
+from mpt.errors import UserError, first_line, tell, warn
 from mpt.serve.app import Service
 from mpt.serve.connection import Connection
 from mpt.serve.engine import Engine
@@ -35,7 +34,7 @@ class Server(uvicorn.Server):
         batcher = self._service.batcher
         if batcher.ready and not self._announced:
             self._announced = True
-            print("mpt: ready", file=sys.stderr, flush=True)
+            tell("ready")
         if self._stopping:
             batcher.close()
         return await super().on_tick(counter) or batcher.finished
@@ -71,7 +70,7 @@ def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
         service = Service(engine, options, token)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{listener.getsockname()[1]}"
-        print(f"mpt: {', '.join(engine.tasks)} at {address}; warming up", file=sys.stderr, flush=True)
+        tell(f"{', '.join(engine.tasks)} at {address}; warming up")
         server_of(service, options).run([listener])
     if failure := service.batcher.failure:
         raise UserError(f"the server could not start: {first_line(failure)}")

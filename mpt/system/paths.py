@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec.config
@@ -19,6 +20,7 @@ from mpt.system.network import hub, is_online
 AnyPath = Path | epath.Path
 HUB = "hf://"
 PACKAGED = "packaged"  # the name of the bank that comes with mpt
+CLIENTS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}  # of stores; the extras are named without the fs
 READ = ["config.yaml", "prompts/*", "result.json", "results.json", "tasks/*"]  # what it takes to use a run
 
 # Without a cache, so that a process sees what another has just written.
@@ -30,6 +32,21 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 def is_remote(path: str | AnyPath) -> bool:
     """Whether ``path`` is a URL such as gs://bucket/file."""
     return "://" in str(path)
+
+
+def lacking(url: str | AnyPath) -> str:
+    """Which package a URL needs that is not installed, and the command that brings it; else nothing."""
+    scheme, _, inner = str(url).partition("://")
+    client = CLIENTS.get(scheme, "") if inner else ""
+    if not client or find_spec(client):
+        return ""
+    return f"{scheme}:// needs the package {client}: {install(client.removesuffix('fs'))}"
+
+
+def check_store(url: str | AnyPath) -> None:
+    """Refuses a URL of a store whose client is not installed, which is not imported for that."""
+    if why := lacking(url):
+        raise UserError(f"{url}: {why}")
 
 
 def bank_path(bank: str) -> str:
@@ -58,11 +75,10 @@ def run_path(name: str | AnyPath) -> AnyPath:
         raise UserError(f"{name}: a run of the hub is only read; give a folder, and upload it: hf upload")
     if not str(name).startswith("gs://"):
         raise UserError(f"{name}: a run lies in a folder or under gs://, and nowhere else")
+    check_store(name)
     path = epath.Path(name)
     try:
         path.exists()
-    except ImportError:
-        raise UserError(f"{name}: gs:// needs the package gcsfs: {install('gcs')}") from None
     except Exception as error:  # the store's client raises its own types
         raise UserError(f"{name}: cannot be read ({first_line(error)})") from None
     return path

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from mpt.errors import UserError, one_line
+from mpt.errors import UserError, one_line, tell
 from mpt.system import said
 from mpt.system.launch import COORDINATOR, PROCESS, PROCESSES
 from mpt.system.watch import Watch
@@ -34,7 +34,7 @@ def run_distributed(work: Callable[[], int]) -> int:
     try:
         watch = _join()
     except UserError as error:
-        print(f"mpt: {error}", file=sys.stderr)
+        tell(str(error))
         _end_at_once(2)
     if watch is None:
         return work()

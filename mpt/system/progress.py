@@ -13,6 +13,7 @@ from mpt.system.processes import is_primary
 from mpt.system.quantities import duration
 from mpt.system.said import LINE_EVERY
 
+BAR, FIGURES = 4, 50  # columns that a bar needs, and those of what stands behind it
 DRAWN_EVERY = 0.5  # seconds between updates in a notebook
 
 
@@ -28,9 +29,11 @@ class Progress:
     def __init__(self, title: str, total: int, done: int = 0):
         self._title, self._total, self._done = title, total, done
         self._console = Console(stderr=True, quiet=not is_primary())
+        left = self._console.width - len(title) - FIGURES
+        self._above = left < BAR and self._console.is_terminal  # of the bar, so that no figure is cut
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            *[TextColumn("{task.description}")] * (not self._above),
+            BarColumn(max(BAR, min(40, left))),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
@@ -43,6 +46,8 @@ class Progress:
         self._cell: Any = None
 
     def __enter__(self) -> Progress:
+        if self._above:
+            self._console.print(self._title, soft_wrap=True)
         self._bars.start()
         if self._console.is_jupyter and self._done < self._total:
             from IPython.display import display  # it comes with Jupyter

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
+from mpt.errors import tell
 from mpt.system.launch import PROCESS
 
 LINE_EVERY = 15.0  # seconds between lines about one thing
@@ -34,4 +34,4 @@ def say(text: str, every: float = 0.0) -> None:
     now = time.monotonic()
     if _aloud and now - _last >= every:
         _last = now
-        print(f"mpt: {text}", file=sys.stderr, flush=True)
+        tell(text)

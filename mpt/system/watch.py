@@ -12,14 +12,13 @@ import json
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from typing import Any
 
 from jax._src import distributed  # JAX has no public name for what its processes share
 
-from mpt.errors import warn
+from mpt.errors import tell, warn
 
 # A host that has been silent for five seconds is asked three times; after three more seconds it is lost.
 PROBES = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
@@ -118,7 +117,7 @@ class Watch:
             self._send(loss)
             time.sleep(GRACE)
             remedy = "the same command goes on from the last checkpoint, on the hosts that are left too"
-            print(f"mpt: {loss}; {remedy}", file=sys.stderr, flush=True)
+            tell(f"{loss}; {remedy}")
             os._exit(1)
 
     def _send(self, line: str) -> None:

@@ -44,7 +44,8 @@ def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
         )
 
 
-def warn_of_few_rows(stage: str, rows: int, batch_size: int) -> None:
-    """Warns if a step has more rows than there are."""
+def warn_of_few_rows(tasks: Sequence[str], rows: int, batch_size: int) -> None:
+    """Warns if a step has more rows than there are: in the same words for every method that reads them."""
     if rows < batch_size:
-        warn(f"{stage}: {rows} training rows, fewer than the {batch_size} of a step, which reads some twice")
+        of = f" of {', '.join(dict.fromkeys(tasks))}" if tasks else ""
+        warn(f"{rows} training rows{of}, fewer than the {batch_size} of a step, which reads some twice")

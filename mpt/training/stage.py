@@ -217,7 +217,7 @@ def train_stage(
     rows = [each for each in stage.rows if not isinstance(each, Lengths)]
     train = in_steps(stage.train, list(map(len, rows)))
     if train.steps and is_primary():
-        warn_of_few_rows(f"{run.name}/{stage.name}", sum(map(len, rows)), train.batch_size)
+        warn_of_few_rows(stage.tasks, sum(map(len, rows)), train.batch_size)
     keep_spending(run.path / stage.name, stage.spending())
     trained = fit(
         stage.model,

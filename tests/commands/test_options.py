@@ -205,6 +205,8 @@ DATA = {
     "empty": {},
     "saved": {"source": {"saved": "gone"}},
     "key": {"tmeplate": "{text}"},
+    "stored": {"source": "gs://some/rows.jsonl"},
+    "hub": {"source": {"hub": "owner/name"}},
 }
 # Where a command reads a task: all that a target needs, and less of a source task.
 PLACES = (
@@ -241,6 +243,11 @@ MISTAKES = {
         "pretrain",
         "compare",
         "compare --targets movies --methods LoAR",
+        "compare --targets movies --methods 'copy the input'",
+        "compare --targets movies --methods 'copy the input' --dry-run",
+        "adapt --task movies --baseline 'copy the input'",
+        "plan",
+        "plan --tries 2",
         "compare --targets movies --pretrain.tasks produts",
         "compare --targets movies --tune.tasks movies --tune.factors 1",
         "compare --targets movies --pretrain.tasks products bbc --tune.tasks bbc --tune.factors 1 3",
@@ -271,6 +278,7 @@ MISTAKES = {
             for place in (*PLACES, *SOURCES)
         ),
         "evaluate {compared}/several",
+        "evaluate {compared}/several --task {compared}/absent.yaml",
         "plan --tasks movies bbc --topology v9:4x4",
         "continual --tasks movies bbc --methods factors",
         "continual --tasks movies bbc --methods factors --dry-run",
@@ -281,8 +289,24 @@ MISTAKES = {
         "import {banked} --model smollm2 --task movies --out {compared}/new",
     ),
 }
+# What needs a package of an extra, none of which is installed.
+MISTAKES["extras"] = (
+    "adapt --task movies --prompt gs://some/run",
+    "adapt --task movies --prompt s3://some/bank/prompt",
+    "adapt --task movies --out gs://some/run",
+    "adapt --task {compared}/stored.yaml",
+    "adapt --task {compared}/hub.yaml",
+    "adapt --task movies --track wandb",
+    "evaluate gs://some/run",
+    "bank list --bank gs://some/bank",
+    "bank search movies --bank s3://some/bank",
+    "serve {compared}/adapted",
+    "plan --tasks movies bbc --topology v5e:4x4",
+)
+EXTRAS = ("gcsfs", "s3fs", "datasets", "wandb", "uvicorn", "libtpu")
 SLOW = {
     "options": ("jax", "numpy", "transformers", "rich", "ruamel", "fsspec"),
+    "extras": ("jax", "flax", "transformers", "sklearn", "matplotlib"),
     "names": ("jax", "flax", "transformers", "tensorflow_datasets", "sklearn", "scipy", "matplotlib"),
 }
 
@@ -316,15 +340,18 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(kind, tmp_path):
         for mistake in MISTAKES[kind]
     ]
     program = (
-        "import sys; from mpt.cli import main\n"
+        f"import shlex, sys; sys.modules |= dict.fromkeys({EXTRAS if kind == 'extras' else ()})\n"
+        "from mpt.cli import main\n"
         "def status(arguments):\n"
-        "    try: return main(arguments.split())\n"
+        "    try: return main(shlex.split(arguments))\n"
         "    except SystemExit as end: return end.code\n"
         f"for arguments in {mistakes}: assert status(arguments) == 2, arguments\n"
         f"slow = {set(SLOW[kind])} & sys.modules.keys(); assert not slow, slow"
     )
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+    if kind == "extras":
+        assert process.stderr.count("`python -m pip install -e '.[") == len(mistakes), process.stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "adapt --help", "adapt --help-all", "tasks"])

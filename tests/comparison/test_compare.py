@@ -66,18 +66,21 @@ def test_what_needs_no_pretraining_is_shown_before_it(tmp_path, compare_file, ca
 
 
 def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
-    """Every method draws the same rows, and each would tell that they are few; the next run tells it anew."""
+    """Every method draws the same few rows and reads some twice; the next run tells it anew."""
     few = write_task(tmp_path, "few", toy_rows("mood", 20))
     options = ("--targets", str(few), "--adapt.shots", "30", "--adapt.seeds", "0")
-    methods = ("--methods", "in-context examples", "largest class", "prompt tuning from instruction")
+    options += ("--adapt.train.batch-size", "64", "--adapt.train.steps", "1", "--adapt.probe-every", "0")
+    trained = ("prompt tuning from instruction", "prompt tuning from vocabulary")
+    methods = ("--methods", "in-context examples", "largest class", *trained)
     for name in ("a", "b"):
         capsys.readouterr()
         run = ("compare", str(compare_file), "--out", str(tmp_path / name))
         assert cli.main([*run, *options, *methods]) == 0
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning: ")]
-        assert len(told) == 1
+        assert len(told) == 2
         assert told[0].startswith("mpt: warning: task few has ")
         assert told[0].endswith(" of 'bad', not 30; all are taken")
+        assert "training rows of few, fewer than the 64 of a step" in told[1]
 
 
 def test_unknown_method(compare_file, capsys, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 import tracemalloc
 from datetime import date
 
@@ -294,14 +295,11 @@ def test_remote_file_that_cannot_be_had(url, message):
 
 
 def test_missing_client_of_a_store_is_named(monkeypatch):
-    def url_to_fs(path):
-        raise ImportError("Please install gcsfs to access Google Storage")
-
-    monkeypatch.setattr(fsspec, "url_to_fs", url_to_fs)
-    remedy = "in mpt's source folder, python -m pip install -e '.[gcs,s3]'"
-    assert faults("gs://a/b.csv") == [
-        f"gs://a/b.csv: Please install gcsfs to access Google Storage: {remedy}"
-    ]
+    for scheme, extra in (("gs", "gcs"), ("s3", "s3")):
+        monkeypatch.setitem(sys.modules, f"{extra}fs", None)
+        remedy = f"in mpt's source folder, `python -m pip install -e '.[{extra}]'`"
+        url = f"{scheme}://a/b.csv"
+        assert faults(url) == [f"{url}: {scheme}:// needs the package {extra}fs: {remedy}"]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".jsonl.gz", ".parquet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -142,6 +143,16 @@ def test_a_task_of_the_hub_is_refused_beforehand(capsys, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("source: {hub: owner/name}\ntemplate: '{text}'\n")
     told = refused(capsys, "adapt", "--task", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "run"))
     check_told(told, "saved: FOLDER")
+
+
+def test_what_is_to_be_scored_is_refused_before_jax_loads(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpt.system.quiet.quiet", lambda: pytest.fail("the libraries load"))
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "config.yaml").write_text("task: glue_sst2\n")
+    (tmp_path / "prompts" / "adapted.safetensors").touch()
+    card = {"templates": {"glue_sst2": ""}, "prompts": ["glue_sst2"]}
+    (tmp_path / "prompts" / "adapted.json").write_text(json.dumps(card))
+    check_told(refused(capsys, "evaluate", str(tmp_path)), "/tfds/")
 
 
 def test_a_hub_data_set_is_looked_for_in_the_cache_alone(monkeypatch):

@@ -6,6 +6,8 @@ import re
 import socket
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from toys import refused, stage, toy_rows, tree, write_task
 
@@ -374,6 +376,22 @@ def test_machine_is_measured_once(monkeypatch, tmp_path, tiny_model):
     monkeypatch.setattr(machine, "measured", None)
     monkeypatch.setattr(machine, "machine_rate", lambda dtype: 1e9)
     assert this_machine("float32") == Machine(1e9, first.share, first.compiling)
+
+
+def test_what_compiling_takes_is_not_measured_by_a_program_that_is_kept(monkeypatch, tiny_model):
+    """Another run may have compiled the step that is measured: reading it takes no time."""
+    monkeypatch.setattr(machine, "MODEL", str(tiny_model))
+    monkeypatch.setattr(machine, "machine_rate", lambda dtype: 1e9)  # its program is no training step
+    used: list[str] = []
+    jax.monitoring.register_event_listener(lambda event, **_: used.append(event))
+    for _ in range(2):
+        jax.clear_caches()
+        used.clear()
+        assert machine.measured("float32").compiling > 0
+        assert not any("cache_hits" in event for event in used)
+    jax.clear_caches()
+    jax.jit(lambda x: x + 1)(np.float32(1))
+    assert any("compile_requests_use_cache" in event for event in used)  # it is used again behind that
 
 
 ROW = {"text": "so glad", "label": "yes"}

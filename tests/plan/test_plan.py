@@ -57,7 +57,7 @@ def test_an_unknown_topology_is_one_line_with_known_forms(name):
 
 def test_without_the_compiler_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[plan\]'$"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[plan\]'`$"):
         Topology.of("v5e:4x4").environment()
 
 

@@ -59,7 +59,7 @@ def test_a_prefix_in_every_layer_is_added_whole(tmp_path, tiny_model, capsys):
     np.testing.assert_array_equal(bank.read(name)[0].keys[...], prefix.keys[...])
     print_list(bank)
     assert "3 a layer" in capsys.readouterr().out
-    with pytest.raises(UserError, match="tiny in it; add one"):
+    with pytest.raises(UserError, match=f"start from one as it is: --prompt {tmp_path}/{name}$"):
         search(bank, str(write_task(tmp_path, "tone")), str(tiny_model))
 
 
@@ -137,6 +137,19 @@ def test_list_shows_each_prompt(run, tmp_path, capsys, monkeypatch):
     assert cli.main(["bank", "list", "--bank", folder]) == 0
     told = capsys.readouterr().out
     assert len(names) == 3 and all(text in told for text in (*names, "tone, colour", "Made by hand"))
+
+
+def test_without_a_name_the_folder_bank_is_listed_beside_the_one_that_comes_with_mpt(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bank", "list"]) == 0
+    assert re.findall(r"^(\w+): *$", capsys.readouterr().out, re.M) == ["packaged"]
+    assert cli.main(["bank", "add", str(run)]) == 0
+    name = capsys.readouterr().out.splitlines()[0].removeprefix("bank/")
+    assert cli.main(["bank", "list"]) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"^(\w+): *$", told, re.M) == ["bank", "packaged"] and name in told
 
 
 def test_what_all_prompts_share_stands_below_their_list(run, tmp_path, capsys, monkeypatch):

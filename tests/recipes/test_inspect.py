@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from runs import adapted_run, universal_run
@@ -55,6 +57,8 @@ def test_without_rows_only_vectors_are_told(tiny_model, tmp_path, capsys):
     assert "--rows 0" in capsys.readouterr().out
     page = (run / "inspect.html").read_text()
     assert "Nearest tokens" in page and "Transfer" not in page and "Left out" in page
+    own = page.partition('aria-label="Share of the tasks')[2].partition("</svg>")[0]
+    assert re.findall(r">([\d.]+)</text>", own)[:4] == ["0", "1", "2", "3"]  # the positions
 
 
 def test_what_needs_data_is_left_out_with_the_reason(tiny_model, tmp_path):

@@ -10,6 +10,7 @@ from mpt.render.plots import (
     _characters,
     _font_with,
     colour_and_mark,
+    counting_axis,
     figure,
     heat_map,
     inline,
@@ -17,7 +18,6 @@ from mpt.render.plots import (
     line,
     panels,
     save,
-    step_axis,
 )
 
 
@@ -56,7 +56,7 @@ def test_inline_figures_shrink_to_any_page_and_grow_to_their_own_size():
 def test_ticks_of_steps_are_whole_numbers(last):
     _, axes = figure()
     line(axes, 0, "a", [0, last], [0.0, 1.0])
-    step_axis(axes)
+    counting_axis(axes)
     ticks = axes.get_xticks()
     assert len(ticks) > 1
     assert all(float(tick).is_integer() for tick in ticks)

@@ -104,7 +104,10 @@ def small_comparison(tmp_path_factory, compare_file) -> tuple[Path, str]:
     once = stage(1)
     plain["pretrain"] |= {"teachers": once, "universal": once}
     plain["adapt"] |= {"train": once, "probe_every": 0}
-    plain |= {"methods": ["hard prompt", "universal prompt, adapted"], "out": str(folder / "run")}
+    plain |= {
+        "methods": ["hard prompt", "universal prompt, adapted", "copy the input"],
+        "out": str(folder / "run"),
+    }
     (folder / "compare.yaml").write_text(json.dumps(plain))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert cli.main(["compare", str(folder / "compare.yaml")]) == 0
@@ -118,6 +121,8 @@ def test_comparison_leads_to_its_runs(small_comparison):
     links = re.findall(r'<a href="([^#"][^"]*)"', text)
     assert "pretrain/report.html" in links and len(links) == 3
     assert all((run / link).is_file() for link in links)
+    assert "<p>2 methods on mood, on " in text and "copy the input" not in text.partition("Config</h2>")[0]
+    assert "<td>mood</td>" in text
 
 
 def test_unfinished_comparison_tells_what_is_there(small_comparison, tmp_path):

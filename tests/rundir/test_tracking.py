@@ -90,7 +90,7 @@ def test_tracker_that_is_not_installed_is_refused(monkeypatch, tmp_path, capsys,
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     config = config_file(plain_pretrain | {"out": str(tmp_path / "run"), "track": ["mlflow"]})
     error = refused(capsys, "pretrain", config)
-    remedy = "in mpt's source folder, python -m pip install -e '.[mlflow]'"
+    remedy = "in mpt's source folder, `python -m pip install -e '.[mlflow]'`"
     assert error == f"mpt: track: mlflow is not installed: {remedy}\n"
     assert not (tmp_path / "run").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import socketserver
+import sys
 
 import jax
 import pytest
@@ -51,11 +52,8 @@ def test_a_run_lies_in_a_folder_or_a_bucket(name):
 
 
 def test_without_its_client_it_is_said_how_to_install_it(monkeypatch):
-    def missing(path):
-        raise ImportError("Please install gcsfs to access Google Storage")
-
-    monkeypatch.setattr(type(epath.Path(RUN)), "exists", missing)
-    remedy = r"in mpt's source folder, python -m pip install -e '\.\[gcs\]'"
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    remedy = r"in mpt's source folder, `python -m pip install -e '\.\[gcs\]'`"
     with pytest.raises(UserError, match=rf"^{RUN}: gs:// needs the package gcsfs: {remedy}$"):
         run_path(RUN)
 

@@ -1,5 +1,6 @@
 """What is shown of a stage's progress, where it is shown."""
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -60,3 +61,17 @@ def test_log_has_lines_with_the_time_left(capsys, monkeypatch):
         "run: stage: 3/4, loss 2, 40 s left",
         "run: stage: 4/4, loss 1",
     ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("title", ["run: stage", "mood/prompt_tuning_from_instruction: adapt"])
+def test_nothing_of_a_bar_is_cut_on_a_terminal(columns, title, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Progress(title, 1000, 995) as bar:
+        bar.step("loss 0.573, 1168.4 rows/s")
+        bar.step("loss 0.573, 1168.4 rows/s")
+    shown = capsys.readouterr().err
+    assert "…" not in shown and all(word in shown for word in title.split())
+    assert re.search(r"997/1000 loss 0.573, 1168.4 rows/s \d:\d\d:\d\d", shown)

@@ -34,7 +34,7 @@ def test_a_loss_that_rises_is_told(capsys, losses, warned):
 
 
 def test_fewer_rows_than_a_step_has_are_told(capsys):
-    warn_of_few_rows("run/adapted", 8, 8)
+    warn_of_few_rows(["mood", "mood"], 8, 8)
     assert not capsys.readouterr().err
-    warn_of_few_rows("run/adapted", 7, 8)
-    assert "run/adapted: 7 training rows, fewer than the 8 of a step" in capsys.readouterr().err
+    warn_of_few_rows(["mood", "mood"], 7, 8)
+    assert "warning: 7 training rows of mood, fewer than the 8 of a step" in capsys.readouterr().err

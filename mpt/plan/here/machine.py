@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 from jax.typing import DTypeLike
 
 from mpt.config.options import MeshConfig, ModelConfig, TrainConfig
+from mpt.errors import tell
 from mpt.models.cost import batch_cost, machine_rate
 from mpt.plan.chips import Chip
 from mpt.plan.job import Job
@@ -57,7 +60,7 @@ def this_machine(dtype: DTypeLike) -> Machine:
     file = cache_dir() / "machine" / f"{name}.json"
     if file.exists():
         return replace(Machine(**json.loads(file.read_text())), rate=machine_rate(dtype))
-    print("mpt: measuring how fast this machine trains, once: about half a minute", file=sys.stderr)
+    tell("measuring how fast this machine trains, once: about half a minute")
     machine = measured(dtype)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_atomic(file, json.dumps(asdict(machine)) + "\n")
@@ -69,7 +72,7 @@ def measured(dtype: DTypeLike) -> Machine:
     model = ModelConfig(MODEL, dtype=jnp.dtype(dtype).name)  # type: ignore[arg-type]
     train = TrainConfig(steps=1, batch_size=ROWS)
     job = Job(model, train, 1, LENGTH, 0, 0, False, TEXT, 1, MeshConfig(), Chip(0, 0, 0, 0))
-    with use_mesh(MeshConfig()):
+    with use_mesh(MeshConfig()), _compiled_anew():
         abstract = abstract_model(job)
         spec, *shapes = abstract_step(job, abstract, jax.devices()[0])
         trainable, opt_state, *others = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -85,3 +88,16 @@ def measured(dtype: DTypeLike) -> Machine:
         batch_cost(abstract.backbone, 1, LENGTH, [TEXT] * ROWS, [1] * ROWS).step,
     )
     return Machine(rate, min(flops / min(seconds[1:]) / rate, 1.0), max(busy[0] - min(busy[1:]), 0.0))
+
+
+@contextmanager
+def _compiled_anew() -> Iterator[None]:
+    """A context in which no program comes from JAX's cache on disk, where reading it takes no time."""
+    before: bool = jax.config.values["jax_enable_compilation_cache"]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # which makes JAX look at the option again
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mpt.adaptation.baseline import check_baseline
 from mpt.comparison.config import AnyConfig, splits_read
 from mpt.data.class_words import check_words
 from mpt.loading.hf import Pretrained
-from mpt.methods import AdaptConfig
 from mpt.plan.reading import GUESSED, Reading
 
 
@@ -19,11 +17,8 @@ def refuse(config: AnyConfig, tasks: Mapping[str, Sequence[Reading]], pretrained
         tasks: those of the config by their part in it, see ``mpt.plan.stages.stages``.
 
     Raises:
-        UserError: a row cannot be read, a split is empty, the model cannot tell the class words apart, or a
-            baseline cannot answer a task.
+        UserError: a row cannot be read, a split is empty, or the model cannot tell the class words apart.
     """
-    if isinstance(config, AdaptConfig):
-        check_baseline(config.baseline, [reading.task for reading in tasks["target"]])
     backbone = pretrained.backbone
     for part, readings in tasks.items():
         for reading in readings:
