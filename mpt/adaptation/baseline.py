@@ -57,16 +57,6 @@ class Lessons:
             yield baseline.answer(Lesson(self.task, self.frequencies, train, Labelled(*asked), self.states))
 
 
-def check_baseline(name: str, tasks: Sequence[Task]) -> None:
-    """Refuses the baseline of that name, if there is one, where it cannot answer a task."""
-    for task in tasks:
-        if name and not BASELINES[name].applies(task):
-            needed, there = (
-                ("class words", "free text") if task.choices == () else ("free text", "class words")
-            )
-            raise UserError(f"adapt: baseline: '{name}' is for {needed}, and task {task.name} is of {there}")
-
-
 def run_baseline(
     baseline: Baseline,
     tasks: Sequence[Task],
