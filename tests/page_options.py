@@ -13,11 +13,6 @@ TINY = ["--model.name", "smollm2-135m", "--tasks", "reviews.yaml", "my_task.yaml
 # Options behind a command that begins with these words; the longest beginning counts.
 OPTIONS: dict[str, list[str]] = {
     "adapt": ["--train.steps", "1", "--test-rows", "20", "--no-baselines"],
-    # The pages' model is a stand-in for the packaged one, whose prompt does not fit it.
-    "adapt few_shot --prompt packaged/smollm2-135m": [
-        *("--prompt", "runs/quickstart/pretrain"),
-        *("--train.steps", "1", "--test-rows", "20", "--no-baselines"),
-    ],
     "bank search": ["--steps", "1", "--shots", "2"],
     "compare experiment": [
         *("--pretrain.tasks", "products", "bbc", "--targets", "movies", "--tune.tasks", "editorials"),
