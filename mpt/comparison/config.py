@@ -47,13 +47,15 @@ ENTRY_NAMES = (
 # Those that are the universal prompt as the pretraining left it.
 AS_PRETRAINED = ("universal prompt, not adapted", "universal prompt, not adapted, calibrated")
 
+# Those that start from the source tasks' own prompts.
+FROM_TEACHERS = ("SPoT", "ATTEMPT")
+
 # Those that start from the pretraining: the universal prompt, or the prompts of the source tasks.
 FROM_PRETRAINING = (
     *AS_PRETRAINED,
     "universal prompt, adapted",
     "universal prompt, factors adapted",
-    "SPoT",
-    "ATTEMPT",
+    *FROM_TEACHERS,
 )
 
 
@@ -107,7 +109,8 @@ class CompareConfig:
     """Directory of the run; each adaptation has a run directory inside it."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     source: str = ""
-    """Run directory of the pretraining, for comparisons that share one; if left out, it is inside `out`."""
+    """Run directory of the pretraining, for comparisons that share one; if left out, it is inside `out`. Or a
+    universal prompt of a bank, BANK/NAME, such as `packaged/smollm2-135m`: then nothing is pretrained."""
     targets: tuple[str, ...] = ()
     """Held-out tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
     them."""

@@ -73,8 +73,8 @@ class AdaptOptions:
     prompt: str = "auto"
     """The universal prompt to start from: a run directory, or BANK/NAME. SPoT and ATTEMPT use the teachers of
     that run. "auto" is the one that comes with mpt for the model (`mpt bank list`), if there is one, the task
-    has class words, and neither `train.steps` nor `vectors` is given; it is compared with a start from
-    scratch. Without one, or with "", the prompt starts as `vectors` says."""
+    has class words, up to 8 examples of each, and neither `train.steps` nor `vectors` is given; it is
+    compared with a start from scratch. Without one, or with "", the prompt starts as `vectors` says."""
     method: str = "auto"
     """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
     prompt, also the task's factors), "classifier" the same with a class head; "auto" takes the classifier for

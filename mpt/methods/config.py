@@ -13,6 +13,10 @@ from mpt.methods.record import Method
 from mpt.rundir.found import VECTORS
 from mpt.system.paths import PACKAGED, bank_path
 
+FEW = (
+    8  # examples per class; of sixteen, the start from the packaged prompt was no better (docs/universal.md)
+)
+
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
     """The config with the method, and the prompt to start from, that suit its tasks where it names none."""
@@ -21,13 +25,14 @@ def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
 
 
 def _packaged_start(config: AdaptConfig) -> str:
-    """The universal prompt that comes with mpt for the model; "" where there is none, or it may do harm.
+    """The universal prompt that comes with mpt for the model; "" where there is none, or it does not help.
 
-    It does none where a search compares it with a start from scratch.
+    It helps with few examples, and does no harm where a search compares it with a start from scratch.
     """
+    few = 0 < config.shots <= FEW and config.shots_per == "class"
     is_compared = config.train.is_open and config.search.scratch and not (config.also or config.freeze_shared)
     has_own_shape = (config.vectors, config.instruction) != (AdaptConfig.vectors, AdaptConfig.instruction)
-    if config.method != "classifier" or config.baseline or has_own_shape or not is_compared:
+    if config.method != "classifier" or config.baseline or has_own_shape or not (few and is_compared):
         return ""
     there = Path(bank_path(PACKAGED), f"{config.model.name}{VECTORS}")
     return f"{PACKAGED}/{config.model.name}" if there.is_file() else ""

@@ -34,6 +34,7 @@ from mpt.pretraining.stages import Universal, pretraining
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource, Source, Startable
+from mpt.rundir.found import in_bank
 from mpt.training.stage import Stage
 
 Outcome = TypeVar("Outcome")
@@ -219,11 +220,12 @@ def _comparison(
     config: CompareConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
     find_tasks("compare", (*config.pretrain.tasks, *config.targets, *config.tune.tasks))
-    pretrains = any(cell.entry.universal for cell in cells(config))
+    starts, banked = any(cell.entry.universal for cell in cells(config)), in_bank(config.source)
+    pretrains = starts and not banked
     source_tasks = config.pretrain.tasks if pretrains or config.tune.factors else ()
     sources = read(source_tasks, config.pretrain.max_length, pretrained)
     targets = read(config.targets, config.adapt.max_length, pretrained)
-    planned, source = [], None
+    planned, source = [], ConcreteSource(config.source) if starts and banked else None
     if pretrains:
         planned, source = _pretraining(config.pretrain, [*sources.values()], pretrained)
     planned += _tuning(config, sources, pretrained, source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
@@ -19,8 +18,8 @@ from mpt.prompts.multitask import MultitaskPrompt
 from mpt.prompts.saved import Card, has_prompt, load_prompt
 from mpt.prompts.soft import SoftPrompt
 from mpt.prompts.universal_prefix import UniversalPrefix
-from mpt.rundir.found import VECTORS
-from mpt.system.paths import HUB, bank_path, finished_run, is_remote, run_path
+from mpt.rundir.found import in_bank
+from mpt.system.paths import HUB, finished_run
 
 Startable = MultitaskPrompt | SoftPrompt | UniversalPrefix  # what new tasks can start from
 
@@ -64,13 +63,13 @@ class SavedSource:
     @property
     def bos_rule(self) -> BosRule:
         """How the texts began that the prompts were trained on."""
-        run = None if _in_bank(self.name) else finished_run(self.name)
+        run = None if in_bank(self.name) else finished_run(self.name)
         if run and not has_prompt(run, "universal") and has_prompt(run, "teachers"):
             return load_prompt(run, "teachers", self.pretrained)[1].bos_rule
         return saved_start(self.name, self.pretrained)[1].bos_rule
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
-        folder = None if _in_bank(self.name) else finished_run(self.name)
+        folder = None if in_bank(self.name) else finished_run(self.name)
         if folder is None or not folder.is_dir():
             return None
         prompt, card = load_prompt(folder, "teachers", self.pretrained)
@@ -126,7 +125,7 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Starta
     Raises:
         UserError: there is none, it is damaged, or it was trained on another backbone.
     """
-    if _in_bank(path):
+    if in_bank(path):
         bank, _, name = path.rstrip("/").rpartition("/")
         prompt, card = Bank(bank or ".").read(name)
         if pretrained and (fault := card.misfit(pretrained)):
@@ -139,13 +138,3 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Starta
     if not isinstance(prompt, Startable):
         raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
     return prompt, card
-
-
-def _in_bank(path: str) -> bool:
-    """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
-    if path.startswith(HUB):  # hf://owner/name is a run, hf://owner/name/NAME a prompt of a bank
-        return path.removeprefix(HUB).rstrip("/").count("/") > 1
-    if is_remote(path):
-        return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
-    place = Path(path)
-    return not place.is_dir() and any(Path(bank_path(str(place.parent))).glob(f"*{VECTORS}"))

@@ -12,6 +12,7 @@ from typing import Any
 from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders, task_of_run
 from mpt.comparison.config import (
     FROM_PRETRAINING,
+    FROM_TEACHERS,
     SHOWN,
     AnyConfig,
     CompareConfig,
@@ -30,7 +31,7 @@ from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
-from mpt.rundir.found import check_start, is_finished, needs_task
+from mpt.rundir.found import check_start, in_bank, is_finished, needs_task
 from mpt.rundir.tracking import check_installed
 from mpt.system.paths import AnyPath, check_store, is_remote, run_path
 
@@ -142,6 +143,11 @@ def check_compare(config: CompareConfig) -> Parts:
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     check_applicable(config.methods, [bool(task.choices) for task in found["target"]])
     check_tuning(config)
+    if in_bank(config.source) and (needy := {*config.methods} & {*FROM_TEACHERS}):
+        raise UserError(
+            f"compare: source: {min(needy)} starts from source tasks' own prompts, and a bank's prompt has "
+            "none; name a run of `mpt pretrain`"
+        )
     return found
 
 
@@ -246,7 +252,7 @@ def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
         return {} if finished else tasks
     # A comparison is given further methods and targets when it has finished, too.
     needs = {*config.methods} & {*FROM_PRETRAINING}
-    pretrained = is_finished(config.source or f"{config.out}/pretrain")
+    pretrained = in_bank(config.source) or is_finished(config.source or f"{config.out}/pretrain")
     targets = [task for task in tasks["target"] if not finished or not Path(config.out, task.name).exists()]
     sources = tasks["source"] if needs and not pretrained else []
     tuned = tasks["tune"] if config.tune.factors and not finished else []

@@ -28,6 +28,7 @@ from mpt.render.console import print_table
 from mpt.render.plots import save
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.rundir.found import in_bank
 from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath
 
@@ -49,8 +50,10 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     # Trials need the universal prompt at once; else what needs none comes first, and is shown in seconds.
     at_once = config.tune.factors and any(ENTRIES[name].universal for name in config.methods)
 
-    def universal() -> tuple[str, float]:
-        """The run of the universal prompt, and its seconds of training."""
+    def universal() -> tuple[str, float | None]:
+        """The universal prompt, and its seconds of training where it is trained here."""
+        if in_bank(config.source):
+            return config.source, None
         made = pretrain(source, pretrained)
         return str(made), pretraining_seconds(made)
 

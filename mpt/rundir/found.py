@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpt.errors import UserError
-from mpt.system.paths import AnyPath, bank_path, check_store, finished_run, is_remote, missing, run_path
+from mpt.system.paths import HUB, AnyPath, bank_path, check_store, finished_run, is_remote, missing, run_path
 
 VECTORS = ".safetensors"  # the ending of a prompt's file
 REPORT = "report.html"  # what a run writes last
@@ -79,6 +79,16 @@ def _lacking(run: AnyPath) -> str:
         return missing(run, "folder", makes)
     inside = sorted(path.parent for path in run.glob("*/config.yaml"))
     return f"{run}: no run directory (it has no config.yaml); {f'{inside[0]} is one' if inside else makes}"
+
+
+def in_bank(path: str) -> bool:
+    """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
+    if path.startswith(HUB):  # hf://owner/name is a run, hf://owner/name/NAME a prompt of a bank
+        return path.removeprefix(HUB).rstrip("/").count("/") > 1
+    if is_remote(path):
+        return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
+    place = Path(path)
+    return not place.is_dir() and any(Path(bank_path(str(place.parent))).glob(f"*{VECTORS}"))
 
 
 def check_start(prompt: str) -> None:

@@ -24,6 +24,8 @@ from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
 from mpt.methods import AdaptConfig, options_of
 from mpt.metrics.interval import FOLDS
+from mpt.plan.reading import outline
+from mpt.plan.stages import stages
 from mpt.recipes import compare
 from mpt.recipes.adapt import Result
 
@@ -257,6 +259,34 @@ def test_finished_run_of_before_is_read_back(several, tmp_path, capsys):
     assert json.loads((cell / "result.json").read_text()) == result
     assert not (cell / "results.json").exists()
     assert "| prompt tuning from instruction | " in (run / "results.md").read_text()
+
+
+@pytest.fixture
+def banked(universal, tmp_path, compare_file) -> CompareConfig:
+    """A comparison whose universal prompt is one of a bank."""
+    for file in (universal / "prompts").glob("universal.*"):
+        (tmp_path / "bank").mkdir(exist_ok=True)
+        (tmp_path / "bank" / f"mine{file.suffix}").write_bytes(file.read_bytes())
+    plain = json.loads(compare_file.read_text())
+    plain |= {"out": str(tmp_path / "run"), "source": str(tmp_path / "bank" / "mine")}
+    return from_plain(CompareConfig, plain, "test")
+
+
+def test_a_prompt_of_a_bank_is_compared_without_pretraining(banked, pretrained, monkeypatch):
+    monkeypatch.setattr(compare, "pretrain", lambda *_: pytest.fail("a prompt was trained"))
+    config = replace(banked, methods=("universal prompt, not adapted", "universal prompt, adapted"))
+    run = compare.compare(config, pretrained)
+    assert list(json.loads((run / "results.json").read_text())) == list(config.methods)
+    assert "Training the universal prompt took" not in (run / "results.md").read_text()
+    cell = read_yaml(run / "mood" / "universal_prompt_adapted" / "config.yaml")
+    assert cell["prompt"] == config.source
+    names = [one.name for one in stages(config, outline(config.model))[1]]
+    assert names == ["mood, universal prompt, adapted"]
+
+
+def test_what_starts_from_source_tasks_prompts_needs_a_run(banked):
+    with pytest.raises(UserError, match="SPoT starts from source tasks' own prompts"):
+        compare.compare(replace(banked, methods=("SPoT",)))
 
 
 def test_ties_go_to_the_factor_nearest_to_1():

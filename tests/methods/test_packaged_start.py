@@ -7,22 +7,25 @@ from mpt.config.methods import AdaptConfig
 from mpt.config.yaml_file import from_plain
 from mpt.methods import for_tasks
 
-MODEL = {"model": {"name": "smollm2-135m"}}
+USUAL = {"model": {"name": "smollm2-135m"}, "shots": 4}
 
 
 def prompt_of(task: str, **options) -> str:
-    return for_tasks(from_plain(AdaptConfig, MODEL | options, "test"), [find_task(task)]).prompt
+    return for_tasks(from_plain(AdaptConfig, USUAL | options, "test"), [find_task(task)]).prompt
 
 
 def test_class_words_start_from_the_packaged_prompt(toy):
     assert prompt_of(toy["mood"]) == "packaged/smollm2-135m"
-    assert prompt_of(toy["mood"], shots=0, minutes=3) == "packaged/smollm2-135m"
+    assert prompt_of(toy["mood"], shots=8, minutes=3) == "packaged/smollm2-135m"
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"prompt": ""},
+        {"shots": 16},
+        {"shots": 0},
+        {"shots_per": "task"},
         {"model": {"name": "another"}},
         {"method": "lora"},
         {"baseline": "linear probe"},
