@@ -33,6 +33,10 @@ OPTIONS: dict[str, list[str]] = {
         *("--targets", "movies", "--adapt.shots", "2", "--adapt.seeds", "0", "--adapt.test-rows", "20"),
         *("--methods", "largest class", "counting words", "--reference", "counting words"),
     ],
+    "compare transfer": [
+        *("--targets", "movies", "--shots", "2", "--adapt.seeds", "0", "--adapt.test-rows", "20"),
+        *("--methods", "largest class", "counting words", "--reference", "counting words"),
+    ],
     "continual": ["--tasks", "editorials", "bbc", "--train.steps", "1", "--test-rows", "8"],
     "inspect": ["--rows", "4"],
     "launch": FEW,
