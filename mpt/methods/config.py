@@ -13,9 +13,7 @@ from mpt.methods.record import Method
 from mpt.rundir.found import VECTORS
 from mpt.system.paths import PACKAGED, bank_path
 
-FEW = (
-    8  # examples per class; of sixteen, the start from the packaged prompt was no better (docs/universal.md)
-)
+FEW = 8  # examples per class; of 16, the packaged prompt was no better a start (docs/universal.md)
 
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
