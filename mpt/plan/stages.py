@@ -220,12 +220,11 @@ def _comparison(
     config: CompareConfig, pretrained: Pretrained
 ) -> tuple[dict[str, list[Reading]], list[Planned]]:
     find_tasks("compare", (*config.pretrain.tasks, *config.targets, *config.tune.tasks))
-    starts, banked = any(cell.entry.universal for cell in cells(config)), in_bank(config.source)
-    pretrains = starts and not banked
+    planned, source = [], ConcreteSource(config.source) if in_bank(config.source) else None
+    pretrains = source is None and any(cell.entry.universal for cell in cells(config))
     source_tasks = config.pretrain.tasks if pretrains or config.tune.factors else ()
     sources = read(source_tasks, config.pretrain.max_length, pretrained)
     targets = read(config.targets, config.adapt.max_length, pretrained)
-    planned, source = [], ConcreteSource(config.source) if starts and banked else None
     if pretrains:
         planned, source = _pretraining(config.pretrain, [*sources.values()], pretrained)
     planned += _tuning(config, sources, pretrained, source)

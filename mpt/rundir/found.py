@@ -87,16 +87,14 @@ def in_bank(path: str) -> bool:
         return path.removeprefix(HUB).rstrip("/").count("/") > 1
     if is_remote(path):
         return not path.startswith("gs://") or not (run_path(path) / "config.yaml").exists()
-    place = Path(path)
-    return not place.is_dir() and any(Path(bank_path(str(place.parent))).glob(f"*{VECTORS}"))
+    return not Path(path).is_dir() and holds_prompts(str(Path(path).parent))
 
 
 def check_start(prompt: str) -> None:
     """Refuses a prompt to start from that is neither a run's universal prompt nor one of a bank."""
     check_store(prompt)
-    in_bank = is_remote(prompt) or holds_prompts(str(Path(prompt).parent))
     has_teachers = (Path(prompt) / "prompts" / f"teachers{VECTORS}").is_file()  # enough for some methods
-    if not has_teachers and (Path(prompt).is_dir() or not in_bank):
+    if not (has_teachers or is_remote(prompt) or in_bank(prompt)):
         find_prompt(run_path(prompt), "universal")
 
 
