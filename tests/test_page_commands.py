@@ -23,6 +23,7 @@ from mpt.commands.train import TRAINING
 from mpt.config.yaml_file import find_config, read_yaml
 from mpt.data.sources import Source, Tfds
 from mpt.loading import located
+from mpt.plan.chips import Topology
 from mpt.recipes import checks
 
 README, BANK = ROOT / "README.md", ROOT / "docs" / "bank.md"
@@ -75,6 +76,7 @@ def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
     monkeypatch.setattr(Tfds, "check_reachable", lambda _: None)
     monkeypatch.setattr(located, "check_reachable", lambda _: None)
     monkeypatch.setattr(checks, "check_installed", lambda _: None)
+    monkeypatch.setattr(Topology, "check_installed", lambda _: None)
     write_files(tmp_path)
     for words in commands(page):
         # What launch runs is a command of its own here.

@@ -79,7 +79,8 @@ def test_a_config_file_tells_its_kind(tmp_path, config):
     assert kind_of(heir, KINDS) is CompareConfig
 
 
-def test_a_config_with_another_backbone(config, capsys):
+def test_a_config_with_another_backbone(config, capsys, monkeypatch):
+    monkeypatch.setattr(Topology, "check_installed", lambda _: None)
     assert cli.main(["plan", str(config), "--backbone", "llama-8b", "--topology", "v5e:2x2"]) == 2
     assert "did you mean 'llama-7b'" in capsys.readouterr().err
 
