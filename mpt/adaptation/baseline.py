@@ -22,8 +22,11 @@ from mpt.methods.examples import METHOD as EXAMPLES
 from mpt.methods.examples import prompt_of_examples
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
+from mpt.training.stage import Lengths
+from mpt.types import Layout, Row
 
 IN_CONTEXT = EXAMPLES.title
+MOST_READ = 60_000  # tokens, behind which in-context examples would take longer than the training
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,17 @@ def beside(
         [example for each in asked for example in each.examples], [row for each in asked for row in each.rows]
     )
     said = {name: lessons.answers(baseline, together) for name, baseline in suited.items()}
-    said |= _in_context(task, drawn, pretrained, seeds, together)
+    read = tokens_read(together.rows, pretrained.backbone.layout)
+    if read <= MOST_READ:
+        said |= _in_context(task, drawn, pretrained, seeds, together)
     found = {name: mean_scores(task, asked, each) for name, each in said.items()}
     told = ", ".join(f"{name} {100 * on_scored:.1f}" for name, (on_scored, *_) in found.items())
     remarks = [f"On the same rows: {told} %; {title} {100 * ours:.1f} %."]
+    if read > MOST_READ:
+        remarks.append(
+            f"In-context examples were left out, for they read {read:,} tokens of texts and class "
+            "words; `--method examples` measures them."
+        )
     best = max(found, key=lambda name: found[name][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
         remarks.append(
@@ -142,6 +152,16 @@ def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -
         for each_said in said
     ]
     return np.mean(scores, axis=0).tolist()
+
+
+def tokens_read(rows: Sequence[Row], layout: Layout) -> int:
+    """About how many tokens a model reads to score the class words of rows, each behind its text.
+
+    >>> tokens_read([Row([5, 6, 7], [8], choices=((8, 9), (8, 4)), label=0)] * 10, "decoder")
+    40
+    """
+    lengths = Lengths.of(rows, layout).scored(layout)
+    return round(len(rows) * (lengths.text + (lengths.labels if layout == "encoder-decoder" else 0)))
 
 
 def _in_context(

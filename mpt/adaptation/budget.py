@@ -136,11 +136,11 @@ def starts(setting: Setting, scratch: bool) -> list[Setting]:
 
 
 def begin_of(setting: Setting) -> Begin:
-    """How so many prompts begin side by side, all as the setting's only one does."""
+    """How prompts begin side by side as the setting's only one does, each from rows of its own."""
 
-    def begin(count: int) -> Start:
-        tasks, seeds, each = (list(parts) * count for parts in (setting.tasks, setting.seeds, setting.rows))
-        return start(replace(setting, tasks=tasks, seeds=seeds, rows=each))
+    def begin(rows: Sequence[Sequence[Row]]) -> Start:
+        tasks, seeds = (list(each) * len(rows) for each in (setting.tasks, setting.seeds))
+        return start(replace(setting, tasks=tasks, seeds=seeds, rows=rows))
 
     return begin
 

@@ -34,8 +34,10 @@ from mpt.rundir.directory import RunDir
 from mpt.training.loop import Patience
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
+from mpt.types import Row
 
-Begin = Callable[[int], Start]  # makes the model before training, with so many prompts side by side
+# Makes the model before training, with a prompt for the rows of each list, which are those it learns from.
+Begin = Callable[[Sequence[Sequence[Row]]], Start]
 
 LOSS = "held-out loss"
 RISE = 4  # steps in which a stage's learning rates rise
@@ -178,8 +180,9 @@ class Search:
         """Trains all learning rates from one start side by side, up to the first look."""
         began, title = time.monotonic(), "rates" if start == next(iter(self.begins)) else "rates-scratch"
         candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
-        begun = self.begins[start](len(candidates))
-        untrained = calibrated_start(begun.model, [candidate.split.learnt for candidate in candidates])
+        learnt = [candidate.split.learnt for candidate in candidates]
+        begun = self.begins[start](learnt)
+        untrained = calibrated_start(begun.model, learnt)
         begun = begun._replace(model=untrained)
         before = held_out_losses(untrained, candidates, candidates[0].factor)
         model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
@@ -201,7 +204,7 @@ class Search:
                 per_row = seconds / (self.options.rows * taken)
                 left = self.limit.left(per_row) / (len(self.options.rates) - len(rates))
                 steps = int(min(steps, self.affordable(left, per_row, candidates)))
-            stage = self.stage(f"x{factor:g}", begin(1), candidates, steps)
+            stage = self.stage(f"x{factor:g}", begin([self.splits[0].learnt]), candidates, steps)
             model, curve, spent = self.until_best(stage, candidates, min(self.looks_every, steps))
             taken, seconds = taken + curve[-1][0], seconds + spent
             rates[factor] = min(loss for _, loss in curve)

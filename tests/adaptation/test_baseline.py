@@ -10,6 +10,7 @@ import pytest
 from toys import refused, toy_rows, write_task
 
 from mpt import cli
+from mpt.adaptation import baseline
 from mpt.adaptation.result import read_results
 from mpt.baselines import linear_probe
 from mpt.comparison.config import CompareConfig
@@ -87,6 +88,13 @@ def test_a_line_at_the_end_tells_what_baselines_have(config, pretrained, tmp_pat
     page = (tmp_path / "run" / "report.html").read_text()
     assert line in page and better in page
     assert read_results(tmp_path / "run") == [result]
+
+
+def test_examples_that_would_read_too_much_are_left_out_with_a_word(config, pretrained, monkeypatch):
+    monkeypatch.setattr(baseline, "MOST_READ", 100)
+    result = recipe.adapt(replace(config, baselines=True), pretrained)
+    assert list(result.baselines) == ["largest class", "counting words", "linear probe"]
+    assert any("left out" in remark and "--method examples" in remark for remark in result.remarks)
 
 
 def test_validation_rows_that_are_scored_are_asked_once(config, pretrained):

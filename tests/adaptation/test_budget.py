@@ -8,8 +8,9 @@ import pytest
 from mpt.adaptation.splits import splits_of
 from mpt.adaptation.time_limit import affordable
 from mpt.config.adapt import SearchConfig
+from mpt.config.methods import PrefixConfig
 from mpt.config.options import ModelConfig, PromptConfig
-from mpt.methods import AdaptConfig
+from mpt.methods import AdaptConfig, examples, prefix
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt
 from mpt.types import Row
@@ -109,3 +110,20 @@ def test_a_source_is_compared_with_a_start_from_scratch(tmp_path, tiny_model, to
     assert any(remark.startswith("Starts: held-out loss ") for remark in result.remarks)
     card = (tmp_path / "run" / "prompts" / "adapted.md").read_text()
     assert ("started from instruction" in card) == (found["start"] == "instruction")
+
+
+def test_a_prompt_that_starts_from_examples_is_shown_none_that_are_held_out(
+    tmp_path, tiny_model, toy, monkeypatch
+):
+    shown = []
+
+    def in_context(task, rows, *others):
+        shown.append({tuple(row.inputs) for row in rows})
+        return examples.in_context(task, rows, *others)
+
+    monkeypatch.setattr(prefix, "in_context", in_context)
+    start = PrefixConfig(start="examples", tokens=48)
+    searched(tmp_path, tiny_model, toy["tone"], method="prefix", prefix=start)
+    *tried, every = shown
+    halves = tried[:2]
+    assert tried == halves * 3 and not halves[0] & halves[1] and halves[0] | halves[1] == every
