@@ -29,7 +29,7 @@ from mpt.config.yaml_file import find_config, from_plain, load_config, merged, t
 from mpt.data.task import Task
 from mpt.data.taskfile import from_anywhere
 from mpt.errors import UserError
-from mpt.inference.predict import trained
+from mpt.inference.run_prompts import trained
 from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig
 from mpt.prompts.saved import load_prompt
@@ -131,7 +131,8 @@ def adapt(
     The same call again gives the finished run, or goes on where it was interrupted.
 
     Args:
-        start: the run of a universal prompt; or a backbone, for a prompt from scratch.
+        start: the run of a universal prompt; or a backbone, with which the option ``prompt`` names a run or
+            a bank's prompt, is "" for a start from scratch, or is left out, as on the command line.
         task: a name of `mpt tasks`, a task file, a ``mpt.Task``, or rows as ``mpt.make_task`` takes
             them. A task that only Python knows is written into the run.
         out: the run directory; where left out, ``runs/TASK-DIGEST``, whose name depends on everything
@@ -144,9 +145,10 @@ def adapt(
     Raises:
         UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
     """
-    base = _config(AdaptConfig, "adapt", config, options)
-    backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    backbone, given = (start.backbone, ("prompt",)) if isinstance(start, Run) else (start, ())
+    base = _config(AdaptConfig, "adapt", config, options, given)
     _check_backbone("adapt", backbone, "a run or ")
+    prompt = str(start.path) if isinstance(start, Run) else base.prompt
     base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
     placed = _placed([task, *_several(also)])
     folder = _folder(out, placed[0].title, base, placed)
@@ -206,7 +208,8 @@ def continual(
     The same call again gives the finished run, or goes on where it was interrupted.
 
     Args:
-        start: the run of a universal prompt; or a backbone, for prompts from scratch.
+        start: the run of a universal prompt; or a backbone, with which the option ``prompt`` names one, or
+            prompts start from scratch.
         tasks: the sequence, two tasks or more, as ``pretrain`` takes them.
         out: the run directory; where left out, ``runs/continual-DIGEST``, whose name depends on everything
             that the run is made of.
@@ -216,9 +219,10 @@ def continual(
     Raises:
         UserError: an option is unknown, a row cannot be read, or ``out`` holds another run.
     """
-    base = _config(ContinualConfig, "continual", config, options)
-    backbone, prompt = (start.backbone, str(start.path)) if isinstance(start, Run) else (start, "")
+    backbone, given = (start.backbone, ("prompt",)) if isinstance(start, Run) else (start, ())
+    base = _config(ContinualConfig, "continual", config, options, given)
     _check_backbone("continual", backbone, "a run or ")
+    prompt = str(start.path) if isinstance(start, Run) else base.prompt
     base = replace(base, model=backbone.config, mesh=backbone.mesh, prompt=prompt)
     placed = _placed(_several(tasks))
     folder = _folder(out, "continual", base, placed)
@@ -229,15 +233,19 @@ def continual(
     return SequenceRun(folder, results, runs)
 
 
-# What the functions' own arguments say.
-ELSEWHERE = ("prompt", "model", "mesh")
-
-
 def _config(
-    kind: type[Config], verb: str, base: Config | str | Path | None, options: Mapping[str, Any]
+    kind: type[Config],
+    verb: str,
+    base: Config | str | Path | None,
+    options: Mapping[str, Any],
+    given: Sequence[str] = (),
 ) -> Config:
-    """The config that a function was asked for, by options of its fields' names."""
-    for name in ELSEWHERE:
+    """The config that a function was asked for, by options of its fields' names.
+
+    Args:
+        given: what the function's first argument says, beside the model and its mesh.
+    """
+    for name in ("model", "mesh", *given):
         if name in options:
             raise UserError(f"{verb}: {name} is no option here: it comes with the first argument")
     if isinstance(base, (str, Path)):

@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mpt.errors import UserError, nearest, tell
-from mpt.system.signals import Stopped, stops_on_sigterm
+from mpt.system.signals import STOPPED, Stopped, stops_on_sigterm
 
 if TYPE_CHECKING:
     from mpt.commands import Command
@@ -114,6 +114,7 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
         return INTERRUPTED
     except Stopped as stopped:
         tell(str(stopped))
+        return STOPPED
     except BrokenPipeError:
         # Whoever read our output has closed it: `mpt predict | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,14 +22,15 @@ from mpt.continual_learning.results import TITLES, Results
 from mpt.data.sources import Rows
 from mpt.data.task import Task
 from mpt.errors import UserError
-from mpt.inference.predict import Ready, open_run, predicted, scored, trained, with_data
+from mpt.inference.predict import Ready, open_run, predicted, scored, with_data
+from mpt.inference.run_prompts import of_all_seeds
 from mpt.insight.findings import Findings
 from mpt.insight.tokens import nearest_tokens, spelled
 from mpt.interop.exporting import export_run
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import in_front
-from mpt.prompts.saved import Card, load_prompt
+from mpt.prompts.saved import Card
 from mpt.recipes.inspect import inspect
 from mpt.rundir.directory import atomic_folder
 from mpt.sharding import use_mesh
@@ -125,6 +126,8 @@ class Run:
         Args:
             index: which of the prompts.
         """
+        if not 0 <= index < len(self.vectors):
+            raise UserError(f"{self.path}: no prompt {index}; it has {len(self.vectors)}, from 0")
         with use_mesh(self.backbone.mesh):
             near = nearest_tokens(self.backbone.pretrained.backbone, self.vectors[index], count)
         tokenizer = self.backbone.pretrained.tokenizer
@@ -170,12 +173,12 @@ class Run:
     @property
     def card(self) -> Card:
         """What the prompts are: method, tasks, figures, versions."""
-        return load_prompt(self.path, trained(self.path)[1])[1]
+        return of_all_seeds(self.path)[2]
 
     @property
     def vectors(self) -> Float[np.ndarray, "J P D"]:
         """The prompts themselves, as they stand in front of an embedded text."""
-        prompt, card = load_prompt(self.path, trained(self.path)[1])
+        _, prompt, card = of_all_seeds(self.path)
         prompt = in_front(prompt)
         if not isinstance(prompt, PlainPrompt):
             raise UserError(

@@ -10,9 +10,9 @@ from jaxtyping import Int
 
 from mpt.data.batches import check_texts
 from mpt.data.mixture import few_shot
-from mpt.data.stored import StoredRows, stored_rows
+from mpt.data.stored import StoredRows
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode, warn_of_cut
+from mpt.data.tokenise import warn_of_cut, warn_of_long_targets
 from mpt.errors import warn
 from mpt.loading.hf import Pretrained
 from mpt.methods import AdaptConfig
@@ -114,21 +114,17 @@ def training_rows(
 
 def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
     """``count`` rows of a split, or all for 0."""
-    examples, backbone = task.sample(split, count), pretrained.backbone
-    vocab = backbone.embedding.shape[0]
-    rows = encode(examples, pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos)
+    examples, layout = task.sample(split, count), pretrained.backbone.layout
+    rows = pretrained.encode(examples, max_length)
     warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in rows], max_length)
-    check_texts(rows, backbone.layout, f"task {task.name}: a {split} row")
+    warn_of_long_targets(task, split, rows)
+    check_texts(rows, layout, f"task {task.name}: a {split} row")
     return HeldOut(examples, rows)
 
 
 def _stored(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
     """All training rows of a task."""
-    backbone = pretrained.backbone
-    vocab = backbone.embedding.shape[0]
-    return stored_rows(
-        task, "train", pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos
-    )
+    return pretrained.stored_rows(task, "train", max_length)
 
 
 def warn_of_absent(task: Task, *draws: Int[np.ndarray, " _"]) -> None:

@@ -31,6 +31,7 @@ from mpt.methods import Setting, Start
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.rundir.directory import RunDir
+from mpt.system.processes import agreed
 from mpt.training.loop import Patience
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
@@ -281,7 +282,7 @@ class Search:
         """The number of steps that these candidates can take in ``left`` seconds; see ``time_limit``."""
         held_out = sum(len(candidate.split.held_out) for candidate in candidates)
         rows, rows_after = self.options.rows * len(candidates), self.setting.train.batch_size
-        return affordable(left, per_row, rows, held_out, self.options.every, rows_after)
+        return agreed(affordable(left, per_row, rows, held_out, self.options.every, rows_after))
 
 
 def chosen(starts: Mapping[str, Float[np.ndarray, " N"]]) -> str:

@@ -129,6 +129,7 @@ def task_files(task: Task) -> dict[str, str]:
         "scoring": task.scoring,
         "group": task.group,
         **({"chat": True, "system": task.system, "learned": task.learned} if task.chat else {}),
+        **({} if task.choices else {"max_new_tokens": task.max_new_tokens}),
     }
     return files | {f"{task.name}.yaml": dump_config(plain)}
 

@@ -83,15 +83,18 @@ def pretrain(rest: list[str]) -> Work:
 
 def adapt(rest: list[str]) -> Work:
     """Adapt a universal prompt to a new task from few examples: --prompt RUN_DIR --task FILE."""
-    from mpt.config.methods import AdaptConfig
+    from mpt.config.methods import AdaptConfig, suited
 
     order = _order(Order, AdaptConfig, "adapt", rest)
     names = _from_anywhere((order.config.task, *order.config.also))
     config = replace(order.config, task=names[0], also=names[1:])
 
     def run() -> None:
+        from mpt.catalog.library import find_tasks
         from mpt.methods import METHODS
         from mpt.recipes.adapt import adapt_all
+
+        have_classes = all(task.choices for task in find_tasks("adapt", names))
 
         for result in adapt_all(config):
             for seed, score in zip(config.seeds, result.scores):
@@ -106,6 +109,8 @@ def adapt(rest: list[str]) -> Work:
             show(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
         else:
             print(f"Prompt in {config.out}/prompts")
+            if suited(config.method, have_classes) == "classifier":
+                show("It has a class head, which mpt alone reads; `--method prompt` makes one to export.")
 
     return _work(order, config, run, f"adapting to {_few(names)}, in {config.out}")
 

@@ -12,7 +12,6 @@ from mpt.continual_learning.learners import Learner
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.records import Record
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.loading.hf import Pretrained
@@ -88,10 +87,8 @@ class Scorer:
 
     def _read_as(self, index: int, examples: Sequence[Example], vectors: Vectors) -> Answers:
         """The answers to examples of any task, read as ones of the task of that index."""
-        task, backbone = self._tasks[index], self._pretrained.backbone
-        reworded, vocab = [_as(task, example) for example in examples], backbone.embedding.shape[0]
-        bos = self._pretrained.bos
-        rows = encode(reworded, self._pretrained.tokenizer, self._max_length, backbone.layout, vocab, bos)
+        task = self._tasks[index]
+        rows = self._pretrained.encode([_as(task, example) for example in examples], self._max_length)
         return self._run(vectors, task, rows)
 
     def _run(self, vectors: Vectors, task: Task, rows: Sequence[Row]) -> Answers:

@@ -23,6 +23,7 @@ Turns = Literal["last", "all"]
 
 # Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
+LONGEST_TEXT = 128  # tokens
 CHAT = "chat"  # a task's name with ":chat" behind it is the task as a chat
 FEW = 6  # classes that are named where a task is printed
 
@@ -40,6 +41,7 @@ class Task:
         label: the column with the label; without a verbalizer, the column with the target text, or with a
             list of texts that all count as correct.
         metrics: names in ``mpt.metrics.METRICS``; tables show the first.
+        max_new_tokens: for free text, the most tokens that the model writes in answer to a row.
         group: the column with the name of the group that an example is scored with.
         templates: further templates by name; ``mnli:question`` is the task ``mnli`` with its template
             ``question``.
@@ -76,6 +78,7 @@ class Task:
     chat: bool = False
     system: str = ""
     learned: Turns = "last"
+    max_new_tokens: int = LONGEST_TEXT
 
     def __post_init__(self):
         if self.system and not self.chat:
@@ -100,6 +103,8 @@ class Task:
             raise UserError(f"task {self.name}: template: it names no {{column}} of the data")
         if self.scoring not in get_args(Scoring):
             raise UserError(f"task {self.name}: scoring is '{self.scoring}'; sum and mean are known")
+        if self.max_new_tokens < 1:
+            raise UserError(f"task {self.name}: max_new_tokens is {self.max_new_tokens}; give 1 or more")
         words = list(self.verbalizer.values())
         if len(set(words)) < len(words):
             raise UserError(f"task {self.name}: verbalizer: two labels share one word; give each its own")

@@ -34,9 +34,11 @@ KEYS = {
     "chat": (bool,),
     "system": (str,),
     "learned": (str,),
+    "max_new_tokens": (int,),
     "name": (str,),
 }
-PLAIN_KEYS = ("instruction", "url", "scoring", "group", "chat", "system", "learned")  # as a task has them
+# Those that are a task's attributes as they stand.
+PLAIN_KEYS = ("instruction", "url", "scoring", "group", "chat", "system", "learned", "max_new_tokens")
 CHOICES = {"scoring": Scoring, "learned": Turns}
 PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
@@ -122,10 +124,18 @@ def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
         if key not in KEYS:
             yield (key,), f"unknown key '{key}'; {nearest(str(key), KEYS)}"
         elif not isinstance(value, KEYS[key]):
-            wanted = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false"}
+            wanted = {
+                str: "a text",
+                dict: "a mapping",
+                list: "a list",
+                bool: "true or false",
+                int: "a whole number",
+            }
             yield (key,), f"{key} must be {' or '.join(wanted[kind] for kind in KEYS[key])}, not {value!r}"
         elif key == "template":
             yield from _template_faults(name, value)
+        elif key == "max_new_tokens":
+            yield from _refused(name, (key,), max_new_tokens=value)
         elif key in CHOICES and value not in get_args(CHOICES[key]):
             yield (key,), f"{key} is '{value}'; {' and '.join(get_args(CHOICES[key]))} are known"
         elif key == "name" and not PLAIN_NAME.fullmatch(value):

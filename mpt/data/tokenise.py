@@ -15,7 +15,7 @@ from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from mpt.config.options import BosRule
-from mpt.data.task import Example
+from mpt.data.task import Example, Task
 from mpt.data.text.chat import opened, reply_form, reply_tokens
 from mpt.errors import UserError, warn
 from mpt.types import Layout, Row
@@ -251,6 +251,16 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
         warn(
             f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are cut: "
             f"they lose {mean} tokens on average, {max(cut)} at most"
+        )
+
+
+def warn_of_long_targets(task: Task, split: str, rows: Sequence[Row]) -> None:
+    """Says how many rows of free text have a longer target than the model will write."""
+    count = sum(not row.choices and len(row.targets) > task.max_new_tokens for row in rows)
+    if count:
+        warn(
+            f"{count} of {len(rows)} {split} rows of task {task.name} have a target of more than "
+            f"{task.max_new_tokens} tokens, where the model stops; give the task more: max_new_tokens"
         )
 
 

@@ -28,7 +28,6 @@ from mpt.system.said import LINE_EVERY, say
 from mpt.types import Batch, Layout, Row
 
 BATCH = 32  # rows
-LONGEST_TEXT = 64  # tokens
 
 Sizing = Callable[[Sequence[Row], Layout], Sizes]
 SCORED: Sizing = partial(Sizes.of, classes=True)  # of rows whose class words are scored
@@ -111,18 +110,23 @@ def target_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[
 
 
 def written(
-    model: Prompted, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompt: int = 0
+    model: Prompted,
+    task: Task,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: int = 0,
 ) -> list[str]:
     """The text that the model generates for each row, greedily, up to a token that ends it.
 
-    That is the end-of-text token, or the one that ends the rows' own targets: the end of a chat's turn.
+    That is the end-of-text token, or the one that ends the rows' own targets: the end of a chat's turn. No
+    text has more tokens than the task allows.
     """
     end: Any = tokenizer.eos_token_id
     ends = sorted({end, *(int(row.targets[-1]) for row in rows if not row.choices)})
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
     for indices, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        generated = generate_behind_prompt(model, batch, max_new_tokens=LONGEST_TEXT, stop=ends)
+        generated = generate_behind_prompt(model, batch, max_new_tokens=task.max_new_tokens, stop=ends)
         for index, ids in zip(indices, generated):
             texts[index] = decoded(tokenizer, ids).strip()
     return texts
@@ -171,7 +175,7 @@ def answers(
     """
     say(f"answering {len(rows):,} rows of {task.name}", every=LINE_EVERY)
     if not task.choices:
-        return Answers(written(model, rows, tokenizer, prompt), None)
+        return Answers(written(model, task, rows, tokenizer, prompt), None)
     probabilities = choice_probabilities(model, rows, prompt)
     if calibrate:
         probabilities = calibrated(probabilities)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpt.catalog.library import find_task, task_of_run
-from mpt.config.options import ModelConfig
 from mpt.config.ranges import refuse_outside
-from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.data.batches import check_texts
-from mpt.data.class_words import check_words
 from mpt.data.files import (
     Line,
     has_header,
@@ -29,19 +26,19 @@ from mpt.data.files import (
 from mpt.data.records import MISSING, Blank, Fault, Record
 from mpt.data.splits import SPLITS
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import class_tokens, encode, warn_of_cut
+from mpt.data.tokenise import class_tokens, warn_of_cut, warn_of_long_targets
 from mpt.errors import PartlyDone, UserError, nearest
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, written
+from mpt.inference.run_prompts import prompt_file, read_config
 from mpt.loading.hf import Pretrained, load_pretrained
-from mpt.methods import METHODS
 from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
-from mpt.prompts.class_head import headed
+from mpt.prompts.class_head import HeadedPrompt, headed
 from mpt.prompts.prompted import Prompted, joined
-from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.prompts.saved import Card, load_prompt
 from mpt.prompts.source import for_tasks, reads_instructions
 from mpt.prompts.universal_prefix import UniversalPrefix
-from mpt.rundir.found import find_run, needs_task
+from mpt.rundir.found import needs_task
 from mpt.system.paths import AnyPath
 from mpt.types import Row
 
@@ -69,11 +66,7 @@ class Ready(NamedTuple):
 
     def encode(self, examples: Sequence[Example]) -> list[Row]:
         """Tokenises examples as the backbone reads them."""
-        backbone = self.pretrained.backbone
-        vocab = backbone.embedding.shape[0]
-        tokenizer, bos = self.pretrained.tokenizer, self.pretrained.bos
-        rows = encode(examples, tokenizer, self.max_length, backbone.layout, vocab, bos)
-        return list(headed(self.model.prompt, rows))
+        return list(headed(self.model.prompt, self.pretrained.encode(examples, self.max_length)))
 
     def unlabelled(self, record: Record) -> Example:
         """The example of a new record, which has no label."""
@@ -96,8 +89,8 @@ def open_run(
     Raises:
         UserError: the run has no finished prompt, none for that task, or one for another backbone.
     """
-    model_config, config = _read_config(run)
-    name, prompt_index = _prompt_file(run, config, index)
+    model_config, config = read_config(run)
+    name, prompt_index = prompt_file(run, config, index)
     load_prompt(run, name)  # so that a missing prompt is reported before the backbone is loaded
     pretrained = pretrained or load_pretrained(**asdict(model_config))
     prompt, card = load_prompt(run, name, pretrained)
@@ -117,40 +110,13 @@ def open_run(
     else:
         assert isinstance(prompt, MultitaskPrompt | UniversalPrefix)
         prompt, prompt_index = for_tasks(prompt, [wanted], pretrained), 0
-    check_words(wanted, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    if isinstance(prompt, HeadedPrompt):
+        _check_classes(run, wanted, card)
+    pretrained.check_words(wanted)
     model = joined(prompt, backbone)
     words = class_tokens(wanted.choices, pretrained.tokenizer, backbone.layout, wanted.chat)
     check_positions(backbone, model.prompt.extent(1)[1], card.max_length, words)
     return Ready(pretrained, model, prompt_index, wanted, card.max_length)
-
-
-def _prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, int]:
-    """The name of the file that holds a run's prompt, and the prompt's index within it."""
-    method = METHODS.get(config.get("method", ""))
-    if method and method.keep is None:
-        raise UserError(f"{run}: {method.title} keeps no model; its figures are in results.json")
-    alone = len(list((run / "prompts").glob("adapted-*.safetensors")))
-    if has_prompt(run, "adapted") or not alone:
-        return "adapted" if has_prompt(run, "adapted") else "universal", index
-    if not 0 <= index < alone:
-        raise UserError(f"{run}: no prompt {index}; it has {alone}, one per seed, from 0")
-    return f"adapted-{index}", 0
-
-
-def trained(run: AnyPath) -> tuple[ModelConfig, str]:
-    """The backbone that a run used, and the name of the file with the prompt that it trained.
-
-    Raises:
-        UserError: it is not a run directory.
-    """
-    model_config, config = _read_config(run)
-    return model_config, _prompt_file(run, config, 0)[0]
-
-
-def _read_config(run: AnyPath) -> tuple[ModelConfig, dict[str, Any]]:
-    """The options of a run's backbone, and all its options as plain values."""
-    config = read_yaml(find_run(run) / "config.yaml")
-    return from_plain(ModelConfig, config.get("model", {}), str(run)), config
 
 
 def _task(task: str | Task, card: Card) -> Task:
@@ -160,6 +126,16 @@ def _task(task: str | Task, card: Card) -> Task:
     if task:
         return card.task(task) if task in card.templates else find_task(task)
     return card.task(next(iter(card.templates)))
+
+
+def _check_classes(run: AnyPath, task: Task, card: Card) -> None:
+    """Refuses other classes than a class head was trained on, which knows them by their places."""
+    trained_on = card.templates[task.name]["verbalizer"]
+    if [*trained_on.items()] != [*task.verbalizer.items()]:
+        raise UserError(
+            f"{run}: its class head was trained on the labels {', '.join(trained_on)}, in this order, and "
+            f"their words; task {task.name} has {', '.join(task.verbalizer)} now: adapt to it again"
+        )
 
 
 def evaluate(run: AnyPath, task: str, split: str, rows: int, index: int) -> dict[str, Any]:
@@ -177,14 +153,18 @@ def scored(ready: Ready, task: Task, split: str, count: int) -> dict[str, Any]:
     tokenizer = ready.pretrained.tokenizer
     encoded = ready.encode(examples)
     warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in encoded], ready.max_length)
+    warn_of_long_targets(task, split, encoded)
     check_texts(encoded, ready.model.backbone.layout, f"task {task.name}: a {split} row")
     texts = predictions(ready.model, task, encoded, tokenizer, ready.prompt_index)
     return {"task": task.name, "split": split, "rows": len(examples), **grade(task, examples, texts)}
 
 
 def with_data(task: Task, run: AnyPath) -> Task:
-    """The task with its data: a prompt's card has none, so the task is looked up in the run's config."""
-    return task if task.source.stored_splits else task_of_run(run, task.name)
+    """The task with its data: a prompt's card has none, so the task is looked up in the run's config.
+
+    Its wording stays that of the card, which the prompt was trained with.
+    """
+    return task if task.source.stored_splits else replace(task, source=task_of_run(run, task.name).source)
 
 
 def predict(
@@ -288,7 +268,8 @@ def _answers(ready: Ready, rows: Sequence[Row]) -> list[dict[str, Any]]:
     if task.choices:
         probabilities = choice_probabilities(model, rows, prompt_index)
         return [classified(task, of_row.tolist()) for of_row in probabilities]
-    return [{"prediction": text} for text in written(model, rows, ready.pretrained.tokenizer, prompt_index)]
+    texts = written(model, task, rows, ready.pretrained.tokenizer, prompt_index)
+    return [{"prediction": text} for text in texts]
 
 
 def classified(task: Task, probabilities: Iterable[float]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from mpt.errors import UserError, nearest
-from mpt.inference.predict import trained
+from mpt.inference.run_prompts import of_all_seeds
 from mpt.interop.embeddings import write_embeddings
 from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
 from mpt.interop.readme import Reads, of_peft
@@ -20,7 +20,7 @@ from mpt.loading.shapes import abstract_backbone
 from mpt.methods.prefix import PrefixPrompt
 from mpt.models.encoder_decoder.t5gemma import T5Gemma
 from mpt.prompts import MultitaskPrompt, PlainPrompt
-from mpt.prompts.saved import Card, load_prompt
+from mpt.prompts.saved import Card
 from mpt.rundir.directory import atomic_folder, write_atomic
 from mpt.system.paths import AnyPath
 from mpt.types import Layout
@@ -44,8 +44,7 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
     """
     if format not in get_args(Format):
         raise UserError(f"export: no format '{format}'; {nearest(format, get_args(Format))}")
-    model, name = trained(run)
-    prompt, card = load_prompt(run, name)
+    model, prompt, card = of_all_seeds(run)
     if model.decoder_prompt:
         raise UserError(
             f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "

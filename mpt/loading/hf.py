@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from mpt.config.options import BosRule
 from mpt.data.batches import Layout
-from mpt.data.tokenise import first_token
+from mpt.data.class_words import check_words
+from mpt.data.stored import StoredRows, stored_rows
+from mpt.data.task import Example, Task
+from mpt.data.tokenise import encode, first_token
 from mpt.errors import UserError, one_line
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
@@ -39,6 +42,7 @@ from mpt.models.stack.kinds import places
 from mpt.sharding import weight_shardings
 from mpt.system.assets import cache_dir
 from mpt.system.said import say
+from mpt.types import Row
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,29 @@ class Pretrained:
     def beginning(self, rule: BosRule) -> Pretrained:
         """The same model, whose texts begin by another rule; see ``first_token``."""
         return replace(self, bos=first_token(self.tokenizer, rule))
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens that the backbone has an embedding of."""
+        return self.backbone.embedding.shape[0]
+
+    def encode(self, examples: Sequence[Example], max_length: int) -> list[Row]:
+        """Tokenises examples as the backbone reads them, inputs of at most ``max_length`` tokens.
+
+        Raises:
+            UserError: a token has no embedding, or ``mpt.data.tokenise.encode`` raises an error.
+        """
+        return encode(examples, self.tokenizer, max_length, self.backbone.layout, self.vocab, self.bos)
+
+    def stored_rows(self, task: Task, split: str, max_length: int) -> StoredRows:
+        """The rows of a split, tokenised unless they are in the cache; see ``mpt.data.stored``."""
+        return stored_rows(
+            task, split, self.tokenizer, max_length, self.backbone.layout, self.vocab, self.bos
+        )
+
+    def check_words(self, task: Task) -> None:
+        """Refuses class words that the backbone cannot tell apart; see ``mpt.data.class_words``."""
+        check_words(task, self.tokenizer, self.backbone.layout, self.vocab)
 
 
 def load_pretrained(

@@ -38,6 +38,7 @@ KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": Multitask
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
 CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
+TEXT_PARTS = ("max_new_tokens",)  # of free text alone; older cards have none
 BOS_NOTE = "Every text begins with the beginning-of-text token, once, behind the prompt.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
@@ -190,7 +191,7 @@ class Card:
 
 def _wording(task: Task) -> dict[str, Any]:
     """How a task's records read, as plain values."""
-    parts = (*TEMPLATE_PARTS, *CHAT_PARTS) if task.chat else TEMPLATE_PARTS
+    parts = (*TEMPLATE_PARTS, *(CHAT_PARTS if task.chat else ()), *(() if task.choices else TEXT_PARTS))
     return {name: getattr(task, name) for name in parts}
 
 

@@ -18,7 +18,7 @@ from mpt.adaptation.setting import setting_of
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import BASELINES, States
 from mpt.config.methods import idle_options
-from mpt.data.class_words import check_words
+from mpt.data.digests import digests_of
 from mpt.data.task import Task
 from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -29,6 +29,7 @@ from mpt.prompts.source import SavedSource, Source, as_trained
 from mpt.recipes.checks import check_adapt
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir, write_atomic
+from mpt.rundir.found import REPORT
 from mpt.sharding import on_mesh
 from mpt.system.processes import one_writes
 from mpt.training.stage import Stage, train_stage
@@ -49,15 +50,17 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     began = time.monotonic()
     tasks = check_adapt(config)
     suited = for_tasks(config, tasks)
-    run = RunDir.look(config.out, config, free=idle_options(suited.method))
-    if finished := read_results(run.path):
-        return finished
+    run = RunDir.look(config.out, config, free=idle_options(suited.method), digests=digests_of(tasks))
     config = suited
+    if results := read_results(run.path):
+        if not (run.path / REPORT).is_file():  # it was interrupted behind them
+            _conclude(config, run, results)
+        return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     pretrained = as_trained(pretrained, config.prompt, config.model.bos)
     backbone = pretrained.backbone
     for task in tasks:
-        check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+        pretrained.check_words(task)
     if config.baseline:  # it reads texts alone; a method's own start knows what it puts in front of them
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
@@ -75,13 +78,18 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         done = _trained(config, tasks, drawn, pretrained, states, source, run, began)
     results = [_beside(config, task, drawn[task.name], done, pretrained, states) for task in tasks]
     write_results(run.path, results)
+    _conclude(config, run, results)
+    return results
+
+
+def _conclude(config: AdaptConfig, run: RunDir, results: Sequence[Result]) -> None:
+    """What comes behind the results: trackers have the figures, and the report is written, last of all."""
     if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
         _remove_checkpoints(run)
     run.conclude(
         {f"{config.scored} {each.metric} of {each.task}": float(np.mean(each.scores)) for each in results}
     )
     finish(run.path)
-    return results
 
 
 def _trained(

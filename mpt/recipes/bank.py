@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from mpt.adaptation.result import read_results
 from mpt.config.yaml_file import read_yaml
 from mpt.errors import UserError, warn
-from mpt.inference.predict import trained
+from mpt.inference.run_prompts import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
 from mpt.prompts.bank import Bank
 from mpt.prompts.saved import Card, has_prompt, load_prompt

@@ -19,7 +19,6 @@ from scipy.stats import rankdata
 from mpt.adaptation.draws import training_rows
 from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
-from mpt.data.class_words import check_words
 from mpt.data.task import Task
 from mpt.errors import UserError, show, warn
 from mpt.insight.transfer import Trial, trials
@@ -103,12 +102,11 @@ def search(
             f"start from one as it is: --prompt {bank.path}/{held[0].name}"
         )
     pretrained = load_pretrained(model or _backbone(bank, held))
-    backbone = pretrained.backbone
-    check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+    pretrained.check_words(task)
     fitting = _fitting(bank, held, pretrained)
     pretrained = pretrained.beginning(fitting[0].card.bos_rule)  # as the bank's prompts were trained
     longest = max(len(start_of(entry)) for entry in fitting)
-    check_positions(backbone, longest, max_length)
+    check_positions(pretrained.backbone, longest, max_length)
     _, (rows,) = training_rows(task, shots, [seed], max_length, pretrained)
     return ranked(task, rows, fitting, pretrained, steps, seed)
 

@@ -26,6 +26,7 @@ from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AUTO, AdaptConfig, idle_options, suited
 from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods
+from mpt.data.digests import digests_of
 from mpt.data.hub import Saved
 from mpt.data.sources import Files
 from mpt.data.task import Task
@@ -82,7 +83,9 @@ def check_folder(config: AnyConfig, tasks: Parts) -> None:
     free: Sequence[str] = SHOWN if isinstance(config, CompareConfig) else ()
     if isinstance(config, AdaptConfig):
         free = idle_options(suited(config.method, all(task.choices for task in tasks["target"])))
-    earlier(config.out, config, free)
+    # The runs of a comparison look at their own tasks; it may have been given more of them.
+    of = [] if isinstance(config, CompareConfig) else [task for part in tasks.values() for task in part]
+    earlier(config.out, config, free, digests_of(of))
 
 
 def check_pretrain(config: PretrainConfig) -> list[Task]:

@@ -16,7 +16,7 @@ from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
-from mpt.data.class_words import check_words
+from mpt.data.digests import digests_of
 from mpt.data.task import Task
 from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained
@@ -25,6 +25,7 @@ from mpt.prompts.source import SavedSource, as_trained
 from mpt.recipes.checks import check_continual
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
+from mpt.rundir.found import REPORT
 from mpt.sharding import on_mesh
 
 STATISTICS = "keys.safetensors"
@@ -39,14 +40,16 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     A run that was interrupted goes on where it was; a finished one is read back.
     """
     tasks, methods = check_continual(config), checked_methods(config)
-    run = RunDir.look(config.out, config)
+    run = RunDir.look(config.out, config, digests=digests_of(tasks))
     if results := read_results(run.path):
+        if not (run.path / REPORT).is_file():  # it was interrupted behind them
+            finish(run.path)
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
     pretrained = as_trained(pretrained, config.prompt, config.model.bos)
     backbone = pretrained.backbone
     for task in tasks:
-        check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
+        pretrained.check_words(task)
     check_positions(backbone, config.vectors.length, config.max_length)
     tests = [held_out(task, "test", config.test_rows, config.max_length, pretrained) for task in tasks]
     scorer = Scorer(pretrained, tasks, tests, config.max_length)

@@ -10,11 +10,9 @@ from flax import nnx
 
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
-from mpt.data.class_words import check_words
 from mpt.data.task import Task
-from mpt.data.tokenise import encode
 from mpt.errors import UserError
-from mpt.inference.predict import trained
+from mpt.inference.run_prompts import trained
 from mpt.insight.findings import Findings, Study, Subject, Transfer, Words
 from mpt.insight.inspection import inspection_page
 from mpt.insight.positions import ablation, attention
@@ -187,11 +185,8 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> La
     """Validation rows; training rows of a task that has no others."""
     split = "validation" if {"validation", "all"} & set(task.source.stored_splits) else "train"
     drawn = task.sample(split, count)
-    backbone = pretrained.backbone
-    check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
-    vocab = backbone.embedding.shape[0]
-    encoded = encode(drawn, pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos)
-    return LabelledRows(task, drawn, encoded, split)
+    pretrained.check_words(task)
+    return LabelledRows(task, drawn, pretrained.encode(drawn, max_length), split)
 
 
 def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained, layer: int) -> None:

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from mpt.adaptation.draws import held_out_if_there, warn_of_absent
 from mpt.config.options import WHOLE
 from mpt.config.pretrain import DistillConfig, PretrainConfig
-from mpt.data.class_words import check_words
-from mpt.data.stored import StoredRows, stored_rows
+from mpt.data.digests import digests_of
+from mpt.data.stored import StoredRows
 from mpt.data.task import Task
 from mpt.data.tokenise import encode
 from mpt.errors import UserError, warnings_once
@@ -51,7 +51,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     tasks = check_pretrain(config)
     if config.universal.cache_teachers and is_multiprocess():
         raise UserError("universal.cache_teachers: one process keeps the cache; leave it out with several")
-    run = RunDir.look(config.out, config)
+    run = RunDir.look(config.out, config, digests=digests_of(tasks))
     if has_prompt(run.path, "universal") and (run.path / REPORT).is_file():
         return run.path
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
@@ -115,10 +115,8 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
 
 def _training_rows(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
     """A source task's rows, once its class words are known to suit the model."""
-    layout, tokenizer = pretrained.backbone.layout, pretrained.tokenizer
-    vocab = pretrained.backbone.embedding.shape[0]
-    check_words(task, tokenizer, layout, vocab)
-    rows = stored_rows(task, "train", tokenizer, max_length, layout, vocab, pretrained.bos)
+    pretrained.check_words(task)
+    rows = pretrained.stored_rows(task, "train", max_length)
     warn_of_absent(task, rows.labels)
     return rows
 

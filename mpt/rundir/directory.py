@@ -18,7 +18,7 @@ from tensorboardX.summary import scalar
 
 from mpt.config.yaml_file import dump_config, to_plain
 from mpt.rundir.checkpoint import Checkpoints
-from mpt.rundir.earlier import check_new, earlier
+from mpt.rundir.earlier import Digests, check_new, earlier
 from mpt.rundir.tracking import Trackers, check_installed
 from mpt.system.paths import AnyPath, is_remote, replace_atomic, run_path, run_title, upload
 from mpt.system.processes import is_primary, one_writes, wait_for_all
@@ -42,33 +42,40 @@ class RunDir:
         self.path, self._trackers = path, trackers
         self.name, self.title = name or str(path), name or run_title(path)
         self._config: Any = None  # what is still to be written
+        self._digests: Digests | None = None
         self._left_over: Sequence[AnyPath] = ()
 
     @classmethod
-    def open(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
+    def open(
+        cls, path: str | AnyPath, config: Any, free: Collection[str] = (), digests: Digests | None = None
+    ) -> RunDir:
         """Starts a run in a folder, or resumes the run that is there; see ``look``."""
-        run = cls.look(path, config, free)
+        run = cls.look(path, config, free, digests)
         run.begin()
         return run
 
     @classmethod
-    def look(cls, path: str | AnyPath, config: Any, free: Collection[str] = ()) -> RunDir:
+    def look(
+        cls, path: str | AnyPath, config: Any, free: Collection[str] = (), digests: Digests | None = None
+    ) -> RunDir:
         """The run that is in a folder, or is to begin there; nothing is written before ``begin``.
 
         Args:
             path: the run directory.
             config: the options of the run.
             free: keys that may differ when a run is resumed; their latest values are saved.
+            digests: of the run's tasks, which are kept beside the config.
 
         Raises:
-            UserError: the folder holds a run with another config, or something else; or a tracker is not
-                installed.
+            UserError: the folder holds a run with another config or of other data, or something else; or a
+                tracker is not installed.
         """
         check_installed(config.track)
-        found = earlier(path, config, free)
+        found = earlier(path, config, free, digests)
         folder, has_trackers = run_path(path), config.track and is_primary()
         run = cls(folder, Trackers(config.track, folder, to_plain(config)) if has_trackers else None)
         run._config, run._left_over = None if found.same else config, found.left_over
+        run._digests = digests
         return run
 
     def begin(self) -> None:
@@ -79,7 +86,9 @@ class RunDir:
                 file.unlink(missing_ok=True)
         if self._config is not None:
             write_atomic(self.path / "config.yaml", dump_config(self._config))
-        self._config, self._left_over = None, ()
+            if self._digests:
+                write_atomic(self.path / "data.json", json.dumps(self._digests, indent=2) + "\n")
+        self._config, self._digests, self._left_over = None, None, ()
 
     def metrics(self, stage: str) -> Metrics:
         """The metrics of a training stage."""

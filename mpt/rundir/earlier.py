@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mpt.config.yaml_file import differences, load_config, to_plain
@@ -10,7 +11,10 @@ from mpt.errors import UserError
 from mpt.system.paths import AnyPath, is_remote, run_path
 
 # What a run writes before its first step.
-BEFORE_TRAINING = ("config.yaml", "draws.json", "cost.json")
+BEFORE_TRAINING = ("config.yaml", "data.json", "draws.json", "cost.json")
+
+# Task -> the digests of its parts, by the parts' names; see ``mpt.data.digests``.
+Digests = Mapping[str, Mapping[str, str]]
 
 
 class Earlier(NamedTuple):
@@ -25,7 +29,9 @@ class Earlier(NamedTuple):
     left_over: Sequence[AnyPath] = ()
 
 
-def earlier(path: str | AnyPath, config: Any, free: Collection[str] = ()) -> Earlier:
+def earlier(
+    path: str | AnyPath, config: Any, free: Collection[str] = (), digests: Digests | None = None
+) -> Earlier:
     """Looks into the folder of a run; nothing is written, and JAX is not loaded.
 
     A run of another config that has trained no step, as a mistyped command leaves it, gives way.
@@ -33,9 +39,10 @@ def earlier(path: str | AnyPath, config: Any, free: Collection[str] = ()) -> Ear
     Args:
         config: the options of the run.
         free: keys that may differ when a run is resumed.
+        digests: of the run's tasks.
 
     Raises:
-        UserError: the folder holds a run with another config, or something else.
+        UserError: the folder holds a run with another config or of other data, or something else.
     """
     _check_folder(path)
     run = run_path(path)
@@ -55,13 +62,28 @@ def earlier(path: str | AnyPath, config: Any, free: Collection[str] = ()) -> Ear
         return Earlier(same=False, left_over=left)
     fixed = [{name: plain[name] for name in plain if name not in free} for plain in (old, new)]
     changed = differences(*map(_without_mesh, fixed))
+    what = "another config" if changed else "other data"
+    changed = changed or _changed_tasks(run, digests or {})
     left = left_over(run) if changed else []
     if left is None:
         raise UserError(
-            f"{run} holds a run of another config ({'; '.join(changed[:3])}); "
+            f"{run} holds a run of {what} ({'; '.join(changed[:3])}); "
             "give another folder with --out, or remove this one"
         )
     return Earlier(not changed and all(old[name] == new[name] for name in free), left)
+
+
+def _changed_tasks(run: AnyPath, digests: Digests) -> list[str]:
+    """Which tasks are not what they were when the run began; what is not known of one has not changed."""
+    if not (run / "data.json").exists():  # an older version has made it
+        return []
+    kept = json.loads((run / "data.json").read_text())
+    return [
+        f"the {part} of task {name} changed since"
+        for name, of_task in digests.items()
+        for part, digest in of_task.items()
+        if digest != (kept.get(name, {}).get(part) or digest) and digest
+    ]
 
 
 def check_new(path: AnyPath) -> None:

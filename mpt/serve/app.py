@@ -31,8 +31,6 @@ from mpt.serve.requests import Generation, read_chat, read_classification, read_
 
 log = logging.getLogger("mpt.serve")
 
-RETRY = 1  # seconds until a retry; a full queue has mostly emptied by then
-RETRY_START = 5  # seconds until a retry while the server starts or stops
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 

@@ -22,7 +22,8 @@ from mpt.errors import UserError, nearest
 from mpt.inference.evaluate import Sizing, choice_probabilities
 from mpt.inference.generate import SamplingParams
 from mpt.inference.generate_in_parts import Part, generate_in_parts
-from mpt.inference.predict import Ready, open_run, trained
+from mpt.inference.predict import Ready, open_run
+from mpt.inference.run_prompts import trained
 from mpt.inference.token_scores import TokenScores
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts.saved import load_prompt

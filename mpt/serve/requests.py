@@ -14,12 +14,12 @@ from mpt.data.files import ENCODING, parse_line, unreadable
 from mpt.data.records import Fault
 from mpt.data.text.messages import Turn, read_messages
 from mpt.errors import UserError, nearest
-from mpt.inference.evaluate import LONGEST_TEXT
 from mpt.inference.token_scores import LIKELIEST
 from mpt.serve.text import TextSampling
 
 SEEDS = 2**31  # a seed is an int32
 STOPS = 4  # stop texts
+NEW_TOKENS = 64  # of a text, where a request does not say
 
 # Fields of OpenAI's API that are not supported, with the value at which they have no effect.
 UNSUPPORTED: dict[str, Any] = {
@@ -196,7 +196,7 @@ def _generation(kind: type[Asked], values: dict[str, Any], max_tokens: int) -> A
     values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
     if isinstance(values.get("stop"), str):
         values["stop"] = [values["stop"]]
-    defaults = {"max_tokens": min(LONGEST_TEXT, max_tokens), "seed": secrets.randbelow(SEEDS)}
+    defaults = {"max_tokens": min(NEW_TOKENS, max_tokens), "seed": secrets.randbelow(SEEDS)}
     request = from_plain(kind, defaults | values, "the request")
     for name, allowed in ranges(max_tokens).items():
         number = values.get(name, allowed.most)

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from mpt.errors import UserError, one_line, tell
 from mpt.system import said
 from mpt.system.launch import COORDINATOR, PROCESS, PROCESSES
+from mpt.system.signals import STOPPED
 from mpt.system.watch import Watch
 
 HEARTBEAT = 40  # seconds until JAX gives a process up; `Watch` notices its loss sooner, and names it
@@ -44,7 +46,7 @@ def run_distributed(work: Callable[[], int]) -> int:
         watch.settle()
         traceback.print_exc()
         status = 1
-    if status:
+    if status not in (0, STOPPED):  # all of them stop behind the same step
         _end_at_once(status)
     watch.leave()
     return status
@@ -110,6 +112,11 @@ def one_writes() -> Iterator[bool]:
     """A context that gives True in the process that shall write; all others wait at its end for that one."""
     yield is_primary()
     wait_for_all()
+
+
+def agreed(number: float) -> float:
+    """The primary process's number: each process finds its own where a clock is asked."""
+    return float(multihost_utils.broadcast_one_to_all(np.float32(number))) if is_multiprocess() else number
 
 
 def wait_for_all() -> None:

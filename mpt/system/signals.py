@@ -12,6 +12,7 @@ from typing import Any
 from mpt.system.interrupts import STATUS, look_later
 from mpt.system.said import is_aloud, say
 
+STOPPED = 128 + signal.SIGTERM  # the exit status, by which a cluster sees that the run is to be resumed
 GRACE = 2.0  # seconds until a second Ctrl-C ends a process that is amid a library's computation
 
 

@@ -15,6 +15,8 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from mpt.config.options import Decay
+from mpt.prompts.multitask import Words
+from mpt.prompts.soft import PromptParam
 
 # From a parameter's name to its group, whose members share a learning rate. Prompt vectors have the scale of
 # embeddings, about 0.1; keys and values have scale 1, as have the factors that multiply vectors; weights of a
@@ -159,7 +161,8 @@ def clipped(max_norm: float) -> optax.GradientTransformation:
 
     def update(gradient: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
         counts = {leaf.shape[0] for leaf in jax.tree.leaves(gradient)}
-        if len(counts) > 1 or "weights" in jax.tree.leaves(_labels(cast(nnx.State, gradient))):
+        parts = [variable for _, variable in nnx.to_flat_state(cast(nnx.State, gradient))]
+        if len(counts) > 1 or not all(isinstance(part, PromptParam | Words) for part in parts):
             return _clip(gradient, max_norm)
         return jax.vmap(lambda prompt: _clip(prompt, max_norm / min(counts)))(gradient)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from toys import refused, tree
+from toys import refused, stage, tree, write_task
 
 from mpt import cli
 from mpt.config.pretrain import PretrainConfig
@@ -108,3 +108,28 @@ def test_the_corrected_command_runs_in_the_folder_of_a_failed_one(
     assert "needs source prompts" in error
     assert cli.main(["adapt", config]) == 0
     assert json.loads((out / "results.json").read_text())[0]["steps"] == 1
+
+
+def test_a_task_that_has_changed_is_no_longer_the_runs(config_file, plain_adapt, tmp_path, capsys):
+    """Neither a finished run nor one to resume is taken for one of other rows or another wording."""
+    file = write_task(tmp_path, "mood")
+    config = plain_adapt | {"task": str(file), "out": str(tmp_path / "run"), "train": stage(2)}
+    command = ["adapt", config_file(config)]
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0
+
+    data = tmp_path / "mood.jsonl"
+    rows = data.read_text()
+    data.write_text(rows + rows.splitlines()[0].replace("so", "we") + "\n")
+    assert cli.main(command) == 2
+    assert f"{tmp_path / 'run'} holds a run of other data (the rows of task mood" in capsys.readouterr().err
+    data.write_text(rows)
+    assert cli.main(command) == 0
+
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"instruction": "Which?\n"}))
+    assert cli.main(command) == 2
+    assert "(the wording of task mood changed since)" in capsys.readouterr().err
+    data.unlink()
+    write_task(tmp_path, "mood")
+    data.unlink()
+    assert cli.main(command) == 0  # a finished run is read back without its rows

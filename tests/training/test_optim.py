@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from mpt.prompts import MultitaskPrompt, PromptParam, SoftPrompt, Words
+from mpt.prompts.class_head import HeadedPrompt
 from mpt.training.optim import Adam, LearningRates, are_still, clipped, learning_rate
 
 J, P, D = 3, 4, 5
@@ -114,6 +115,21 @@ def test_independent_prompts_are_clipped_as_if_each_were_alone(scale):
         expected = clipped(1.0).update(alone, optax.EmptyState())[0]
         np.testing.assert_allclose(J * leaf(together)[j], leaf(expected)[0], rtol=1e-5)
         assert np.linalg.norm(leaf(expected)) == pytest.approx(min(1, np.linalg.norm(leaf(alone))), rel=1e-5)
+
+
+def test_prompts_with_class_heads_are_clipped_one_by_one():
+    def headed(size: float, count: int) -> HeadedPrompt:
+        sizes = jnp.asarray([size, 10.0, 1.0][:count])[:, None, None] / count
+        return HeadedPrompt.start(
+            SoftPrompt(sizes * jnp.ones((count, P, D))), sizes * jnp.ones((count, 2, D))
+        )
+
+    def vectors(size: float, count: int):
+        gradient = nnx.state(headed(size, count), PromptParam)
+        return count * clipped(1.0).update(gradient, optax.EmptyState())[0]["prompt"]["vectors"][...][0]
+
+    np.testing.assert_allclose(vectors(0.01, 3), vectors(0.01, 1), rtol=1e-5)  # whatever stands beside it
+    assert np.linalg.norm(vectors(100.0, 3)) == pytest.approx(1, rel=1e-5)
 
 
 def test_prompts_that_share_parameters_are_clipped_together():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
     ("how", "code", "text"),
     [
         (signal.SIGINT, 130, r"mpt: interrupted; the same command goes on from the last checkpoint"),
-        (signal.SIGTERM, 0, r"mpt: .*/run: teachers: stopped at step (\d+) of 16 as asked \(SIGTERM\); .*"),
+        (signal.SIGTERM, 143, r"mpt: .*/run: teachers: stopped at step (\d+) of 16 as asked \(SIGTERM\); .*"),
     ],
 )
 def test_pretraining_that_is_asked_to_stop_saves_and_says_how_to_go_on(
@@ -99,6 +100,17 @@ def test_finished_run_is_left_alone(whole, pretrain_file):
     before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
     assert cli.main(["pretrain", str(pretrain_file), "--out", str(whole)]) == 0
     assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
+
+
+def test_an_adaptation_that_was_interrupted_behind_its_results_gets_its_report(tmp_path, adapted):
+    run = tmp_path / "run"
+    shutil.copytree(adapted, run)
+    config = (run / "config.yaml").read_text().replace(str(adapted), str(run))
+    (run / "config.yaml").write_text(config)
+    (run / "report.html").unlink()
+    assert cli.main(["adapt", str(run / "config.yaml")]) == 0
+    assert (run / "report.html").is_file()
+    assert (run / "results.json").read_bytes() == (adapted / "results.json").read_bytes()
 
 
 def test_metrics_forget_what_came_after_the_checkpoint(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mpt.comparison.config import AnyConfig, splits_read
-from mpt.data.class_words import check_words
 from mpt.loading.hf import Pretrained
 from mpt.plan.reading import GUESSED, Reading
 
@@ -19,13 +18,11 @@ def refuse(config: AnyConfig, tasks: Mapping[str, Sequence[Reading]], pretrained
     Raises:
         UserError: a row cannot be read, a split is empty, or the model cannot tell the class words apart.
     """
-    backbone = pretrained.backbone
     for part, readings in tasks.items():
         for reading in readings:
             _refuse_rows(reading, splits_read(config, part))
             if pretrained.tokenizer.name_or_path != GUESSED:
-                vocab = backbone.embedding.shape[0]
-                check_words(reading.task, pretrained.tokenizer, backbone.layout, vocab)
+                pretrained.check_words(reading.task)
 
 
 def _refuse_rows(reading: Reading, splits: Sequence[str]) -> None:

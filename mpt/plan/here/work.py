@@ -16,7 +16,8 @@ from mpt.comparison.tuning import trial_seeds, tuned_methods
 from mpt.config.adapt import SearchConfig
 from mpt.config.continual import ContinualConfig
 from mpt.config.pretrain import PretrainConfig
-from mpt.inference.evaluate import BATCH, LONGEST_TEXT
+from mpt.data.task import LONGEST_TEXT
+from mpt.inference.evaluate import BATCH
 from mpt.methods import METHODS, AdaptConfig, for_tasks
 from mpt.methods.examples import METHOD as EXAMPLES
 from mpt.methods.examples import ExamplesConfig
