@@ -156,4 +156,4 @@ def test_a_baseline_that_applies_to_no_target_has_no_line(free, capsys, compare_
     config = CompareConfig(targets=(free,), methods=("hard prompt", "linear probe"))
     assert [cell.method for cell in cells(config)] == ["hard prompt"]
     error = refused(capsys, "compare", str(compare_file), "--targets", free, "--methods", "linear probe")
-    assert error == "mpt: compare: methods: none of them applies to a target\n"
+    assert error == "mpt: compare: methods: no method here can answer any of the targets\n"

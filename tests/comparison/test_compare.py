@@ -299,7 +299,7 @@ def test_ties_go_to_the_factor_nearest_to_1():
     [
         ("mood", "mood.yaml' is a target; rates are tuned on other tasks"),
         ("moody", "task 'moody'"),
-        ("tone", "tune.tasks: leave two source tasks or more"),
+        ("tone", "tune.tasks: at least two source tasks must be left"),
     ],
 )
 def test_tuning_on_what_is_scored_or_seen_is_refused(task, message, toy, tmp_path):
