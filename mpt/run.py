@@ -1,4 +1,4 @@
-"""What Python holds of mpt: a backbone in memory, and finished runs behind it."""
+"""The Python objects of mpt: a backbone in memory, and finished runs that use it."""
 
 from __future__ import annotations
 

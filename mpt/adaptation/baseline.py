@@ -26,7 +26,7 @@ from mpt.training.stage import Lengths
 from mpt.types import Layout, Row
 
 IN_CONTEXT = EXAMPLES.title
-MOST_READ = 60_000  # tokens, behind which in-context examples would take longer than the training
+MOST_READ = 60_000  # tokens, above which in-context examples would take longer than the training
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -
 
 
 def tokens_read(rows: Sequence[Row], layout: Layout) -> int:
-    """About how many tokens a model reads to score the class words of rows, each behind its text.
+    """About how many tokens a model reads to score the class words of rows, each after its text.
 
     >>> tokens_read([Row([5, 6, 7], [8], choices=((8, 9), (8, 4)), label=0)] * 10, "decoder")
     40

@@ -191,7 +191,7 @@ def launch(rest: list[str]) -> Work:
     command = rest[separator + 1 :]
 
     def arguments(processes: int, devices_per_process: int = 0) -> Work:
-        """Run a command in several processes on this machine; it stands behind --.
+        """Run a command in several processes on this machine; write the command after `--`.
 
         Args:
             processes: number of processes; the devices of all of them form one mesh.
@@ -207,7 +207,7 @@ def launch(rest: list[str]) -> Work:
 
     if not command and not HELP & {*rest}:
         raise UserError(
-            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+            "launch: no command; write it after --, as in: mpt launch --processes 2 -- pretrain CONFIG"
         )
     return read(arguments, rest[:separator], "mpt launch")
 

@@ -99,7 +99,7 @@ def predict(rest: list[str]) -> Work:
                 sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
             typed = not input and sys.stdin.isatty()
             if typed:
-                say("type an input and Enter, Ctrl-D behind the last")
+                say("type an input and press Enter; press Ctrl-D after the last one")
             lines = predict(ready, sys.stdin, "standard input", strict, 1 if typed else CHUNK)
             for line in predict_file(ready, input, strict) if input else lines:
                 print(line, flush=True)
@@ -192,8 +192,8 @@ def import_(rest: list[str]) -> Work:
             task: task name or file; for a multitask prompt, one for each of its tasks in their order.
             out: the run directory to write.
             max_length: maximum number of tokens of an input.
-            bos: whether texts begin with the beginning-of-text token, behind the prompt; "auto" does as the
-                tokenizer does, and as PEFT's users do who call it without further options.
+            bos: whether texts begin with the beginning-of-text token, after the prompt; "auto" follows the
+                tokenizer's default, as in PEFT.
         """
         from mpt.catalog.library import find_tasks
         from mpt.loading.located import check_model

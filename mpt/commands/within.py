@@ -1,4 +1,4 @@
-"""Commands that stand behind another, such as `mpt bank add`."""
+"""Commands of a command, such as `mpt bank add`."""
 
 from __future__ import annotations
 

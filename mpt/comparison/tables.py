@@ -32,7 +32,7 @@ def k(shots: int) -> str:
 
 
 def in_percent(estimate: Estimate | None, digits: int = 1) -> str:
-    """A figure with its interval, or with those of its few draws; these have ``digits`` behind the point."""
+    """A figure with its interval, or with those of its few draws; these have ``digits`` after the point."""
     if estimate is None:
         return ""
     if np.isnan(estimate.mean):

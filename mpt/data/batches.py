@@ -80,7 +80,7 @@ def as_read(rows: Sequence[Row], classes: bool) -> Sequence[Row]:
 
 
 def _nodes(row: Row, layout: Layout, tree: TreeSizes) -> Ids:
-    """The tokens of a row's class tree that stand behind its text."""
+    """The tokens of a row's class tree that come after its text."""
     return Trie.of(row.choices).tokens if tree.classes and layout == "decoder" else ()
 
 

@@ -23,7 +23,7 @@ Turns = Literal["last", "all"]
 
 # Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
-CHAT = "chat"  # a task's name with ":chat" behind it is the task as a chat
+CHAT = "chat"  # a task's name with ":chat" at its end is the task as a chat
 FEW = 6  # classes that are named where a task is printed
 
 

@@ -98,7 +98,7 @@ def generate(
     prefix_kv: KV | None = None,
     layer: int = 0,
 ) -> list[list[int]]:
-    """Generates a text behind each row's prompt and inputs.
+    """Generates a text after each row's prompt and inputs.
 
     Args:
         backbone: the frozen model.
@@ -135,12 +135,12 @@ def positions_left(
     """The most new tokens that each row has positions for; None where these are not learned."""
     if not backbone.positions:
         return None
-    # The last new token needs no position, for nothing is read behind it.
+    # The last new token needs no position, because no token follows it.
     lengths = np.sum(batch.filled, axis=1)
     return np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
 
 
-def generate_behind_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
+def generate_after_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
     """Generates a text for each row of ``batch`` with the model's prompt in front of its inputs.
 
     Args:
@@ -211,7 +211,7 @@ def first_draft(
     method: Greedy | Sample | SamplingParams,
     room: Int[Array, " B"] | None,
 ) -> Draft:
-    """The empty text of each row behind its prefill; ``room`` is the most tokens of each."""
+    """The empty text of each row after its prefill; ``room`` is the most tokens of each."""
     rows, vocab = logits.shape
     each = isinstance(method, SamplingParams)
     limit = jnp.broadcast_to(jnp.asarray(method.max_new_tokens if each else max_new_tokens), rows)

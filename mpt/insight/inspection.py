@@ -226,5 +226,7 @@ def _transfer(findings: Findings) -> Section:
     drawn, axes = figure(2.6 + 0.8 * len(targets), 1.4 + 0.3 * len(scores))
     names = [subject.name for subject in findings.subjects]
     heat_map(axes, 100 * scores, names, targets)
-    caption = "The metric of each task's rows, times 100, behind each prompt as it is. Compare down a column."
+    caption = (
+        "The metric of each task's rows, times 100, with each prompt, untrained on it. Compare down a column."
+    )
     return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)])

@@ -47,9 +47,9 @@ $write
 PEFT_DECODER = """\
 tokens = []
 while len(tokens) < 20 and tokenizer.eos_token_id not in tokens:
-    behind = torch.cat([ids, torch.tensor([tokens], dtype=ids.dtype)], dim=1)
+    after = torch.cat([ids, torch.tensor([tokens], dtype=ids.dtype)], dim=1)
     with torch.no_grad():  # not `generate`, which can contradict this in PEFT 0.21
-        logits = model(input_ids=behind, attention_mask=torch.ones_like(behind)).logits
+        logits = model(input_ids=after, attention_mask=torch.ones_like(after)).logits
     tokens.append(int(logits[0, -1].argmax()))
 print(tokenizer.decode(tokens, skip_special_tokens=True))"""
 PEFT_BOTH_SIDES = """\

@@ -119,7 +119,7 @@ def _whole(model: Packaged) -> Path:
 
 
 def _put_together(model: Packaged, parts: Sequence[Path]) -> Path:
-    """Writes the parts, one behind the other, into a file that appears once it is whole and verified."""
+    """Writes the parts, one after another, into a file that appears once it is whole and verified."""
     file = _whole(model)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:

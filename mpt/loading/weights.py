@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 # Maps a name in the checkpoint, with "{}" for the layer (and one more for the expert), to a path in the model
 # and an einops pattern; or to None for a tensor that is not needed. If there are several paths, they share
-# its axis "x", or an axis of which "x" is the outer part: one behind another, each has as many of its places
+# its axis "x", or an axis of which "x" is the outer part: one after another, each has as many of its places
 # as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
@@ -51,7 +51,7 @@ class Tensors(Protocol):
 
 
 class Part(NamedTuple):
-    """The places from one to before another on an axis of a tensor, behind its layout."""
+    """The places from one to before another on an axis of a tensor, after its layout."""
 
     axis: int
     first: int

@@ -37,7 +37,7 @@ def in_context(
 
     Args:
         tokens: how many ids there may be.
-        bos: the token that begins every row, and the text behind the examples; it is none of an example.
+        bos: the token that begins every row, and the text after the examples; an example has none.
 
     Raises:
         UserError: not one example fits.

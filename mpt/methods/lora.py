@@ -86,7 +86,7 @@ def shallow(backbone: Backbone) -> Backbone:
 
 
 def start(setting: Setting) -> Start:
-    """A random, B zero: the backbone starts as it is, behind the task's instruction."""
+    """A random, B zero: the backbone starts unchanged, with the task's instruction before the text."""
     options: LoraConfig = setting.options
     backbone = with_lora(setting.pretrained.backbone, options.rank, options.matrices, setting.key)
     return Start(Prompted(backbone, setting.frozen_prompt()), "the backbone", LoraParam, options.rate)

@@ -8,7 +8,7 @@ where K_jl and V_jl, P rows each, are trained; positions of the text begin at P.
 case in which they are what the frozen layers make of P vectors. The paper computes them by a network while
 it trains; here they are trained directly, as PEFT does without ``prefix_projection``.
 
-Keys are stored as a KV cache has them: behind the norm of keys and the rotary embedding, where a model has
+Keys are stored as in a KV cache: after the norm of keys and the rotary embedding, where a model has
 these. A layer with a window attends to the part of the prefix that is within it. With ``vectors.layer``, only
 the layers from that one on have a prefix.
 """

@@ -37,7 +37,7 @@ class Setting:
         train: the training stage.
         max_length: the most tokens of an input.
         source: the prompts to start from; None starts from scratch.
-        instruction: vectors of the task's instruction behind a start from scratch.
+        instruction: number of vectors of the task's instruction after a prompt from scratch.
         joint: the prompts of one seed share the shared part of a universal prompt.
         freeze_shared: the shared part of a universal prompt is not trained.
         train_stage: trains a stage that must come before the method's own training.

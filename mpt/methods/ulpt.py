@@ -70,7 +70,7 @@ def _shared_only(setting: Setting, options: UlptConfig) -> ModulatedPrompt:
     if not isinstance(universal, MultitaskPrompt):
         raise no_shared_part("ulpt.shared_only")
     if universal.words is not None:
-        raise UserError("ulpt.shared_only: this universal prompt has instructions behind it; leave it out")
+        raise UserError("ulpt.shared_only: this universal prompt has instructions after it; leave it out")
     base = UltraLowPrompt.start(universal.shared[...], options.rank, options.seed)
     return ModulatedPrompt(base, universal.u[...], universal.v[...])
 

@@ -182,5 +182,5 @@ class Backbone(Protocol):
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
-        """Runs one more token of each row; the logits of the next one, and the state behind it."""
+        """Runs one more token of each row; the logits of the next one, and the state after it."""
         ...

@@ -26,7 +26,7 @@ class DecoderSpec:
         ropes: each layer's rotary embedding; empty where positions are learned.
         windows: how many positions each layer attends to; empty where all attend to every earlier one.
         ahead: how many later positions each layer attends to, in an encoder; empty where it sees none.
-        crosses: width of the encoder's output that each layer attends to behind its own attention; 0: there
+        crosses: width of the encoder's output that each layer attends to after its self-attention; 0: there
             is none.
         positions: rows of the learned position table; 0 where there are rotary embeddings.
         norm: root-mean-square or layer norm.

@@ -29,7 +29,7 @@ def quantize(backbone: Decoder | EncoderDecoder) -> None:
         for name, inputs in matrices(stack).items():
             _replace(stack, name, tuple(range(1, 1 + inputs)))
         for name in [f"expert_{name}" for name in FEED_FORWARD if f"expert_{name}" in stack]:
-            _replace(stack, name, (2,))  # behind the layer and the expert
+            _replace(stack, name, (2,))  # after the axes of layer and expert
     for name in TABLES:
         if name in backbone.ends:
             _replace(backbone.ends, name, (1,))

@@ -106,7 +106,7 @@ class Reading:
 
 
 def reworded(reading: Reading, wordings: int, pretrained: Pretrained) -> Lengths:
-    """The lengths of a task's rows in other wordings, at the most: behind its instruction and its classes."""
+    """The lengths of a task's rows in other wordings, at most: after its instruction and its classes."""
     ids: Any = pretrained.tokenizer(reading.task.hard_prompt)["input_ids"]
     asked = len(ids) + min(len(reading.task.choices), MOST) * (reading.labels + 1)
     rows = reading.rows["train"]

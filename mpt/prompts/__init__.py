@@ -1,4 +1,4 @@
-"""What is trained: prompts of many methods, behind one method, ``prefix``.
+"""The trained modules: prompts of many methods, with one interface, ``prefix``.
 
 A prompt module's parameters are the only thing that training changes. ``prefix`` gives a batch's
 prompts, [J, P, D], and which of them each row reads; joining them to the input is the backbone's

@@ -27,7 +27,7 @@ from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.types import Batch, Output, Row
 
-Front = PlainPrompt | UniversalPrefix  # what a class head can stand behind
+Front = PlainPrompt | UniversalPrefix  # the prompts that can have a class head
 
 
 @saved_as("class head")
@@ -43,7 +43,7 @@ class HeadedPrompt(nnx.Module):
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
         layer: the layer before which the prompts enter.
-        probe: p, fitted behind the training, [J, C, 3, D]; None: texts are not read without the prompt.
+        probe: p, fitted after training, [J, C, 3, D]; None: texts are not processed without the prompt.
         prompt: the prompts: ``vectors`` [J, P, D], or the ``keys``, ``values`` and ``words`` of a universal
             prefix.
     """

@@ -128,7 +128,7 @@ def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[in
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
     ids: Any = pretrained.tokenizer(text)["input_ids"]
-    if ids[:1] == [pretrained.bos]:  # it stands behind the prompt, in front of the text
+    if ids[:1] == [pretrained.bos]:  # it comes after the prompt, before the text
         ids = ids[1:]
     vocab = pretrained.backbone.embedding.shape[0]
     check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: what its prompt starts from")

@@ -24,7 +24,7 @@ class MultitaskPrompt(PlainPrompt):
     The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
     tasks share it, or of J for targets adapted side by side, each with a copy of its own.
 
-    Words of each task's own may stand behind P_j, such as its instruction: a new task is then told what it
+    P_j may be followed by words of each task, such as its instruction: a new task is then told what it
     is, and what is shared need not hold it (not in the paper).
 
     Args:
@@ -77,7 +77,7 @@ class MultitaskPrompt(PlainPrompt):
     ) -> MultitaskPrompt:
         """The start of ``targets`` new tasks: P* kept, u and v the mean of the source tasks'.
 
-        Each target has its own copy of P* (section 3.3), or all ``together`` have one; behind it stand its
+        Each target has its own copy of P* (section 3.3), or all ``together`` have one; it is followed by its
         own ``words``.
         """
 
@@ -88,7 +88,7 @@ class MultitaskPrompt(PlainPrompt):
         return MultitaskPrompt(shared, mean(self.u), mean(self.v), words, self.layer)
 
     def with_words(self, words: Float[Array, "J Q D"]) -> MultitaskPrompt:
-        """The same prompts with other words behind them."""
+        """The same prompts followed by other words."""
         return MultitaskPrompt(self.shared[...], self.u[...], self.v[...], words, self.layer)
 
     def compose(self) -> Float[Array, "J S D"]:

@@ -52,5 +52,5 @@ def bare_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 3 D"]:
 
 
 def _alone(batch: Batch) -> Batch:
-    """A batch whose rows have no prompt, and no words of classes behind them."""
+    """A batch whose rows have no prompt, and no class words after them."""
     return batch._replace(prompt_index=jnp.zeros_like(batch.prompt_index), classes=None, states=None)

@@ -78,7 +78,7 @@ def places(batch: Batch) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
 
 
 def of_inputs(batch: Batch, backbone: Backbone) -> Bool[Array, " N"]:
-    """True at the tokens of the inputs; a decoder's targets are behind them, and no prompt may use those."""
+    """True at the tokens of the inputs; a decoder's targets come after them, and no prompt may use those."""
     if backbone.layout == "encoder-decoder":
         return batch.text
     last = jnp.asarray(batch.positions)[places(batch)[0], 0]

@@ -38,7 +38,7 @@ KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": Multitask
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
 CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
-BOS_NOTE = "Every text begins with the beginning-of-text token, once, behind the prompt.\n\n"
+BOS_NOTE = "Every text begins with the beginning-of-text token, once, after the prompt.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -74,7 +74,7 @@ class Card:
         layer: the layer before which the prompts enter; older cards do not have it.
         datasets: task -> the Hugging Face hub's data set that it comes from, where it does; older cards do
             not have it.
-        bos: whether the texts behind the prompts begin with the beginning-of-text token; older cards do not
+        bos: whether the texts after the prompts begin with the beginning-of-text token; older cards do not
             have it, and their texts did not.
     """
 
@@ -155,7 +155,7 @@ class Card:
 
     @property
     def bos_rule(self) -> BosRule:
-        """How texts behind the prompts begin; see ``mpt.data.tokenise.first_token``."""
+        """How texts after the prompts begin; see ``mpt.data.tokenise.first_token``."""
         return "true" if self.bos else "false"
 
     @property

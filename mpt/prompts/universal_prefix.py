@@ -1,8 +1,8 @@
 """A universal prefix: keys and values in every layer, which tasks share (Li & Liang, ACL 2021).
 
 Vectors in front of the embeddings reach the later layers only through what the frozen ones make of them.
-Keys and values in every layer have more room, and learn many tasks in fewer steps. Each task's own words
-stand behind them, as they do behind a universal prompt.
+Keys and values in every layer have more parameters, and learn many tasks in fewer steps. Each task's own
+words follow them, as they follow a universal prompt.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mpt.types import Batch
 
 @saved_as("universal prefix")
 class UniversalPrefix(nnx.Module):
-    """Keys and values of every layer, and behind them the embedded words of each task.
+    """Keys and values of every layer, followed by the embedded words of each task.
 
     The source tasks share one prefix; targets adapted side by side have a copy each.
 
     Args:
-        keys: [1, layers, P, K, H] or [J, layers, P, K, H], behind the rotary embedding, as a cache has them.
+        keys: [1, layers, P, K, H] or [J, layers, P, K, H], after the rotary embedding, as in a KV cache.
         values: of the same shape.
         words: [J, Q, D]; while source tasks are learned Q is 0, since their texts have the instructions.
     """
@@ -60,7 +60,7 @@ class UniversalPrefix(nnx.Module):
         return UniversalPrefix(keys, values, words)
 
     def with_words(self, words: Float[Array, "J Q D"]) -> UniversalPrefix:
-        """The same with other words behind it."""
+        """The same followed by other words."""
         return UniversalPrefix(self.keys[...], self.values[...], words)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:

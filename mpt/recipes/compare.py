@@ -39,7 +39,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 
     A comparison that was interrupted goes on where it was, and one of other methods, targets or numbers of
-    shots takes what is there. Its tables are written anew behind each adaptation, so they can be read before
+    shots takes what is there. Its tables are written again after each adaptation, so they can be read before
     it is through.
     """
     check_compare(config)

@@ -158,7 +158,7 @@ def _gains(
     begun = universal_start(
         pretrained, tasks, taught.compose() if taught else starts, vectors, config.universal, seed
     )
-    if config.universal.wordings:  # these rows stand as they are: their instruction stands behind the prompt
+    if config.universal.wordings:  # these rows have no wordings: their instruction follows the prompt
         words = instruction_words(tasks, WHOLE, pretrained, vectors.layer)
         begun, universal = begun.with_words(words), universal.with_words(words)
     prompts: dict[Which, Prompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}

@@ -11,9 +11,9 @@ HEAD = ("source task", "examples", "start", "teacher", "universal", "gain", "gra
 WORDS = (
     "The mean loss, in nats, on examples that no prompt was trained on: with the initial prompt of the "
     "task's teacher, with that teacher, and with the universal prompt. The gain is the first minus the "
-    "last. The gradient cosine is between the task's gradient with respect to the shared vectors, at their initial "
-    "values, and the mean of the other tasks' gradients. Below 0, a step that lowers the task's loss raises "
-    "the others'."
+    "last. The gradient cosine is between the task's gradient with respect to the shared vectors, at their "
+    "initial values, and the mean of the other tasks' gradients. Below 0, a step that lowers the task's loss "
+    "raises the others'."
 )
 
 

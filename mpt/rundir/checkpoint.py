@@ -45,7 +45,7 @@ class Checkpoints:
     """The latest checkpoints of a training stage and the best one, saved in the background.
 
     They never contain the frozen backbone. Each has a checksum, so that damage is detected. A checkpoint gets
-    its name once it is complete; what a crash leaves behind is removed.
+    its name once it is complete; what a crash leaves is removed.
 
     Args:
         folder: the folder of the checkpoints.

@@ -122,7 +122,7 @@ def usage(answers: Sequence[GeneratedText | ClassProbabilities]) -> dict[str, in
 
 
 class EventStream(StreamingResponse):
-    """Sends each event as a line of JSON, and [DONE] behind the last one.
+    """Sends each event as a line of JSON, and [DONE] after the last one.
 
     Args:
         events: the events.

@@ -13,7 +13,7 @@ from mpt.types import Row
 
 
 def row_of(messages: Sequence[Turn], ready: Ready) -> Row:
-    """Messages as the backbone reads them, with the opening of the assistant's turn behind them.
+    """Messages as the backbone reads them, followed by the opening of the assistant's turn.
 
     Raises:
         UserError: the tokenizer has no template, its template does not take these messages, or they are too

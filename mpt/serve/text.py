@@ -79,7 +79,7 @@ def text_of(
     Args:
         ids: the tokens so far.
         over: whether no token follows.
-        words: the class words of the task; a text that begins with one ends behind it.
+        words: the class words of the task; a text that begins with one ends after it.
         read: number of tokens of the input.
         decode: turns tokens into text.
     """
@@ -129,7 +129,7 @@ def tokens_of(
     """
 
     def piece(before: Sequence[int], token: int) -> str:
-        """A token's characters behind another, where some tokenizers begin it with a blank."""
+        """A token's characters after another token; some tokenizers begin it with a space there."""
         return decode([*before, token])[len(decode(before)) :] or HALF
 
     tokens = list(known)

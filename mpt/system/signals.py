@@ -101,7 +101,7 @@ def _answer(reader: int, over: threading.Event) -> None:
         if number[0] not in (signal.SIGINT, signal.SIGTERM):
             continue
         if not asked:
-            say("stopping behind this step; a second Ctrl-C stops at once")
+            say("stopping after this step; a second Ctrl-C stops at once")
         elif number[0] == signal.SIGINT and not over.wait(GRACE):
             say("interrupted; the same command goes on from the last checkpoint")
             os._exit(STATUS)

@@ -135,7 +135,7 @@ class Stage:
             return cost.finetuning
         if not isinstance(self.model, Distilled):
             return cost.step
-        # Retention reads the rows for the task, and once more behind the earlier tasks' prompts.
+        # Retention reads the rows for the task, and once more with the earlier tasks' prompts.
         return cost.distillation + (cost.step if self.objective is retention_loss else 0.0)
 
     @cached_property
@@ -151,7 +151,7 @@ class Stage:
             return False
         _, length = model.prompt.extent(self.train.batch_size)
         if isinstance(model, Distilled) and model.teachers.shape[1] != length:
-            return False  # the texts stand elsewhere behind the teachers
+            return False  # longer or shorter teachers move the texts to other positions
         tokens = sum(count * lengths.text for count, lengths in zip(counts, self.lengths))
         is_read = sum(counts) <= (self.steps or 0) * self.train.batch_size
         return is_read and 4 * tokens * model.backbone.embedding.shape[-1] <= MOST_KEPT

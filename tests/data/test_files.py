@@ -223,7 +223,7 @@ def test_fault_is_named_with_its_line(tmp_path, name, content, message):
     assert "\n" not in found
 
 
-def test_reading_goes_on_behind_each_fault(tmp_path):
+def test_reading_goes_on_after_each_fault(tmp_path):
     path = write(tmp_path / "a.csv", b'text,label\na,b\nc\n\xff,d\n"e"f,g\nh,i\n')
     kinds = [row.kind if isinstance(row, Fault) else row.columns["text"] for row in read_file(path)]
     assert kinds == ["a", "wrong number of fields", "not UTF-8", "faulty quotes", "h"]

@@ -78,7 +78,7 @@ def test_what_is_not_computed_is_refused_by_its_name(folder_with, family, name, 
     [("t5gemma", (NOWHERE, 5), (NOWHERE - 1, 4)), ("t5gemma2", (NOWHERE, 2), (NOWHERE, 2))],
 )
 def test_an_encoders_window_is_on_both_sides(family, windows, ahead):
-    """T5Gemma's of 4 is of as many before and as many behind, T5Gemma 2's of both and the position itself."""
+    """T5Gemma's of 4 is of as many before and as many after, T5Gemma 2's of both and the position itself."""
     from transformers import AutoConfig
 
     from mpt.loading.families import FAMILIES

@@ -71,7 +71,7 @@ def test_prompts_start_as_hidden_states(pretrained, start):
     assert not np.allclose(found, embedded, atol=0.1)
 
 
-def test_instructions_behind_a_universal_prompt_are_hidden_states_too(pretrained):
+def test_instructions_after_a_universal_prompt_are_hidden_states_too(pretrained):
     found, embedded = (instruction_words([TASK], 3, pretrained, layer) for layer in (1, 0))
     np.testing.assert_array_equal(found, pretrained.backbone.lower_vectors(embedded, 1))
 

@@ -158,7 +158,7 @@ def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_
 
 
 def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_adapt, toy):
-    """Behind a universal prompt, and behind the start that it had; pretraining reads it, and trains none."""
+    """After a universal prompt, and after the start that it had; pretraining reads it, and trains none."""
     adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
     plain = {
         "pretrain": plain_pretrain | {"universal": stage(2) | {"instruction": 3}},
@@ -391,7 +391,7 @@ def test_what_compiling_takes_is_not_measured_by_a_program_that_is_kept(monkeypa
         assert not any("cache_hits" in event for event in used)
     jax.clear_caches()
     jax.jit(lambda x: x + 1)(np.float32(1))
-    assert any("compile_requests_use_cache" in event for event in used)  # it is used again behind that
+    assert any("compile_requests_use_cache" in event for event in used)  # it is used again after that
 
 
 ROW = {"text": "so glad", "label": "yes"}
@@ -434,7 +434,7 @@ def test_what_the_run_refuses_the_dry_run_refuses(
     assert message in said
     assert not (tmp_path / "run").exists()
     assert cli.main(["adapt", file]) == 2
-    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == said  # behind warnings
+    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == said  # after warnings
 
 
 def test_folder_of_another_run_is_refused_without_a_change(

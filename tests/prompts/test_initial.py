@@ -39,7 +39,7 @@ def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
 
 
 @pytest.mark.parametrize("instruction", ["good or bad", "good or bad\n", "good or bad "])
-def test_an_instruction_stands_apart_from_the_text_behind_it(pretrained, instruction):
+def test_an_instruction_stands_apart_from_the_text_after_it(pretrained, instruction):
     task = Task("t", Files({}), "{text}", instruction=instruction)
     written = instruction if instruction != "good or bad" else "good or bad\n"
     ids = pretrained.tokenizer(written)["input_ids"]

@@ -93,7 +93,7 @@ def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, pla
 
 
 @pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.full)])
-def test_instruction_behind_a_start_from_scratch_trains_as_behind_a_universal_one(
+def test_instruction_after_a_start_from_scratch_trains_as_after_a_universal_one(
     frozen, tmp_path, plain_pretrain, plain_adapt, pretrained
 ):
     """A pretraining that moves nothing leaves what an adaptation from scratch starts from."""

@@ -102,7 +102,7 @@ def test_a_chat_reads_what_the_models_template_makes_of_it(client, chat_engine):
     assert chat(client, max_tokens=None, max_completion_tokens=2).usage.completion_tokens == 2
 
 
-def test_a_chat_with_a_class_task_ends_behind_the_class_word(client):
+def test_a_chat_with_a_class_task_ends_after_the_class_word(client):
     reply = chat(client, model="tone").choices[0]
     assert reply.finish_reason in ("stop", "length")
     assert reply.finish_reason == "length" or reply.message.content in ("good", "bad")

@@ -61,7 +61,7 @@ class Network:
         return [
             start_mpt(
                 *arguments,
-                behind=(
+                after=(
                     *("ip", "netns", "exec", f"{self._prefix}host{host}"),
                     *("env", f"JAX_COORDINATOR_ADDRESS={first}", f"JAX_NUM_CPU_DEVICES={devices}"),
                     *(f"MPT_PROCESSES={len(hosts)}", f"MPT_PROCESS={number}", "NPROC=16"),

@@ -109,7 +109,7 @@ def test_twice_amid_a_computation_that_no_handler_interrupts():
     process = run(program)
     check_quiet(process.returncode, process.stderr)
     assert process.stderr.splitlines() == [
-        "mpt: stopping behind this step; a second Ctrl-C stops at once",
+        "mpt: stopping after this step; a second Ctrl-C stops at once",
         "mpt: interrupted; the same command goes on from the last checkpoint",
     ]
 

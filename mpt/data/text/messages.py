@@ -41,8 +41,8 @@ def conversation(record: Record) -> list[Turn]:
         if "messages" in columns:
             return _turns("messages", columns["messages"], "user")
         if "prompt" in columns:
-            behind = columns.get("completion", [])
-            return [*_turns("prompt", columns["prompt"], "user"), *_turns("completion", behind, "assistant")]
+            after = columns.get("completion", [])
+            return [*_turns("prompt", columns["prompt"], "user"), *_turns("completion", after, "assistant")]
     except UserError as error:
         raise Fault("faulty messages", record.where, str(error)) from None
     have = ", ".join(map(str, record.columns))

@@ -125,7 +125,7 @@ def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length:
 
 
 def _of_row(reading: Reading, backbone: Any, length: int) -> float:
-    """The FLOPs of the answer to a row behind a prompt, which the rows of a batch share."""
+    """The FLOPs of predicting a row after a prompt, which the rows of a batch share."""
     lengths = reading.lengths(None).scored(backbone.layout)
     text, labels = lengths.text, lengths.labels
     if reading.nodes is None:  # a text is generated
