@@ -227,6 +227,6 @@ def _transfer(findings: Findings) -> Section:
     names = [subject.name for subject in findings.subjects]
     heat_map(axes, 100 * scores, names, targets)
     caption = (
-        "The metric of each task's rows, times 100, with each prompt, untrained on it. Compare down a column."
+        "The metric of each task's rows, times 100, with each prompt, untrained. Compare down a column."
     )
     return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)])
