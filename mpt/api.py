@@ -239,7 +239,7 @@ def _config(
     """The config that a function was asked for, by options of its fields' names."""
     for name in ELSEWHERE:
         if name in options:
-            raise UserError(f"{verb}: {name} is no option here: it comes with the first argument")
+            raise UserError(f"{verb}: {name} is not an option here: the first argument sets it")
     if isinstance(base, (str, Path)):
         base = load_config(kind, find_config(str(base)))
     return from_plain(kind, merged(to_plain(base or kind()), to_plain(options)), verb)
@@ -298,7 +298,7 @@ def _placed(given: Sequence[Given]) -> list[Placed]:
             placed.append(Placed("", task.name, task_files(task)))
     titles = [each.title for each in placed]
     if twice := [title for title in titles if titles.count(title) > 1]:
-        raise UserError(f"two tasks are called '{twice[0]}'; give each a name of its own, see mpt.make_task")
+        raise UserError(f"two tasks are called '{twice[0]}'; give each a different name, see mpt.make_task")
     return placed
 
 
@@ -307,7 +307,7 @@ def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Seque
     if out is not None:
         folder = run_path(out)
         if is_remote(folder) and any(each.files for each in placed):
-            raise UserError(f"{folder}: tasks that only Python knows are written into the run; give a folder")
+            raise UserError(f"{folder}: tasks defined in Python are written into the run; give a folder")
         return folder
     made_of = [to_plain(replace(config, out="")), placed]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]

@@ -266,7 +266,7 @@ def mistakes(backbone, source, toy, folder):
     yield "rows: it must be", lambda: source.evaluate("tone", rows=-1)
     yield "unknown key 'train.step'; did you mean", lambda: mpt.adapt(source, mood, train={"step": 4})
     yield "shots must be a whole number, not '4'", lambda: mpt.adapt(source, mood, shots="4")
-    yield "model is no option here", lambda: mpt.adapt(source, mood, model="gpt2")
+    yield "model is not an option here", lambda: mpt.adapt(source, mood, model="gpt2")
     yield "task 'moood' is unknown", lambda: mpt.adapt(source, "moood")
     yield "there are no rows", lambda: mpt.adapt(source, [])
     yield "neither a mapping nor a (text, label) pair", lambda: mpt.adapt(source, ["so glad"])

@@ -125,8 +125,8 @@ def beside(
     remarks = [f"On the same rows: {told} %; {title} {100 * ours:.1f} %."]
     if read > MOST_READ:
         remarks.append(
-            f"In-context examples were left out, for they read {read:,} tokens of texts and class "
-            "words; `--method examples` measures them."
+            f"In-context examples were left out, because they take {read:,} tokens of texts and class "
+            "words; `--method examples` scores them."
         )
     best = max(found, key=lambda name: found[name][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:

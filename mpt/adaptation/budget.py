@@ -65,10 +65,10 @@ class Budget:
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
         least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
         more = f", then {found.more} steps on all rows" if found.more else ""
-        went = f"With ×{found.factor:g} it went down to {least}{more}."
+        went = f"With ×{found.factor:g} it fell to {least}{more}."
         rates = (
             f"Learning rates: held-out loss {begun}{tried}. "
-            f"{went if found.steps else 'Steps made it clearly more, and none was taken.'}"
+            f"{went if found.steps else 'Steps raised it clearly, so none was taken.'}"
         )
         starts = [told_of_starts(found.starts, found.start)] if found.starts else []
         return [*starts, rates, *([self.weighing.told()] if self.weighing else [])]
@@ -82,10 +82,10 @@ def told_of_starts(losses: Mapping[str, float], taken: str) -> str:
     """Which start was taken, and the held-out loss of each at the first look.
 
     >>> told_of_starts({"runs/a": 0.9, "scratch": 0.8}, "runs/a")
-    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, for less may be chance.'
+    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, since the difference may be chance.'
     """
     each = ", ".join(f"{loss:.2f} from {start}" for start, loss in losses.items())
-    why = "" if losses[taken] == min(losses.values()) else ", for less may be chance"
+    why = "" if losses[taken] == min(losses.values()) else ", since the difference may be chance"
     return f"Starts: held-out loss {each}; {taken} was taken{why}."
 
 

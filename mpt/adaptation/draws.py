@@ -138,7 +138,7 @@ def warn_of_absent(task: Task, *draws: Int[np.ndarray, " _"]) -> None:
     ]
     if names:
         more = f" and {len(names) - TOLD} more classes" if len(names) > TOLD else ""
-        warn(f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: nothing teaches them")
+        warn(f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: these classes cannot be learned")
 
 
 def warn_of_few(
@@ -156,4 +156,4 @@ def warn_of_few(
         (count, kind), *others = few
         told = "".join(f", {count}{kind}" for count, kind in others[: TOLD - 1])
         more = f", few of {len(others) - TOLD + 1} more classes" if len(others) >= TOLD else ""
-        warn(f"task {task.name} has {count} training rows{kind}{told}{more}, not {shots}; all are taken")
+        warn(f"task {task.name} has {count} training rows{kind}{told}{more}, not {shots}; all are used")

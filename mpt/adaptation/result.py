@@ -69,11 +69,11 @@ def undefined(metric: str, scores: Sequence[float]) -> list[str]:
     """Sentences on the seeds whose answers have no value of a metric; none, where all have one.
 
     >>> undefined("pearson", [0.5, math.nan])
-    ['1 of 2 seeds has no pearson: it is undefined for the answers to these rows.']
+    ['1 of 2 seeds has no pearson: it is undefined for the predictions on these rows.']
     """
     if not (count := sum(map(math.isnan, scores))):
         return []
     verb = "has" if count == 1 else "have"
     return [
-        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for the answers to these rows."
+        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for the predictions on these rows."
     ]

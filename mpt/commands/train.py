@@ -101,9 +101,9 @@ def adapt(rest: list[str]) -> Work:
             for remark in result.remarks:
                 show(remark)
         if config.baseline:
-            show(f"Figures in {config.out}/results.json; a baseline is no prompt, and is not kept")
+            show(f"Figures in {config.out}/results.json; a baseline has no prompt to save")
         elif config.method in METHODS and METHODS[config.method].keep is None:
-            show(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
+            show(f"Figures in {config.out}/results.json; a fully fine-tuned model is not saved")
         else:
             print(f"Prompt in {config.out}/prompts")
 
@@ -179,7 +179,7 @@ def continual(rest: list[str]) -> Work:
         from mpt.render.console import print_table
 
         print_table(Console(), table(continual(config)))
-        show(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
+        show(f"Written to {config.out}/results.md, with figures; each method's prompts are in that folder.")
 
     about = f"learning {_few(config.tasks)} one after another, in {config.out}"
     return _work(order, config, run, about)
@@ -269,7 +269,7 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
         file = find_config(rest[0])
         if {"source", "template"} <= read_yaml(file).keys():
             option = next(name for name in ("--task", "--targets", "--tasks") if name in names(kind))
-            raise UserError(f"{command}: {rest[0]} is a task file, no config; give it as {option} {rest[0]}")
+            raise UserError(f"{command}: {rest[0]} is a task file, not a config; give it as {option} {rest[0]}")
         base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
     prog += f" {rest[0] if named else '[CONFIG]'}"

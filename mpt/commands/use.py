@@ -48,7 +48,7 @@ def evaluate(rest: list[str]) -> Work:
             figures = evaluate(folder, task, split, rows, index)
             for name, value in figures.items():
                 if value != value:
-                    tell(f"{name} is undefined for the answers to these rows")
+                    tell(f"{name} is undefined for the predictions on these rows")
             print(json_text(figures))
 
         return Work(score, f"evaluating {run}")

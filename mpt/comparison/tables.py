@@ -149,11 +149,11 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 _OPEN = (
-    " In parentheses stands what each draw has, where they differ by more than their rows explain and are "
+    " In parentheses are the scores of the draws, where these differ by more than their rows explain and are "
     "too few for an interval."
 )
 _GOAL = (
-    " Steps to the goal are read off validation rows, 0 being before training; "
+    " Steps to the goal are measured on validation rows, 0 being before training; "
     f"{NEVER} means never within the budget."
 )
 

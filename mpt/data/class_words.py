@@ -39,7 +39,7 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
     if not faults:
         faults += _alike(spelled)
     if not faults and begins_another(list(scored.values())):
-        faults.append("a class word has the end-of-text token within; leave it out")
+        faults.append("a class word contains the end-of-text token; leave it out")
     for where, ids in [*((f"class '{word}'", scored[word]) for word in words), _template(task, tokenizer)]:
         if fault := beyond(ids, tokenizer, vocab):
             faults.append(f"{where}: {fault}")
@@ -53,7 +53,7 @@ def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenize
     for word, ids in spelled.items():
         tokens: Any = tokenizer.convert_ids_to_tokens([i for i in ids if i != tokenizer.unk_token_id])
         if not any(token.strip(BLANK_TOKENS) for token in tokens):
-            yield f"class '{word}' is nothing but unknown tokens to this tokenizer; give it another word"
+            yield f"class '{word}' has only unknown tokens in this tokenizer; give it another word"
 
 
 def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
     for alike in by_tokens.values():
         if len(alike) > 1:
             names = " and ".join(alike)
-            yield f"classes {names} are the same tokens to this tokenizer; give them other words"
+            yield f"classes {names} have the same tokens in this tokenizer; give them other words"
 
 
 def _template(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Sequence[int]]:

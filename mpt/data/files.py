@@ -94,7 +94,7 @@ def _ending(path: str) -> tuple[str | None, str | None]:
 def _reader(path: str) -> Reader:
     plain, zipped = _ending(path)
     if plain == ".json":
-        raise Fault("unreadable file", path, "make it JSONL: a .jsonl file with one object a line")
+        raise Fault("unreadable file", path, "make it JSONL: a .jsonl file with one object per line")
     if plain not in READERS or (zipped and plain == ".parquet"):
         shown = (plain or "") + (zipped or "")
         raise Fault(
@@ -178,12 +178,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key '{twice}' comes twice")
+        raise ValueError(f"key '{twice}' occurs twice")
     return row
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number; write null or a text")
+    raise ValueError(f"{name} is not a JSON number; write null or a text")
 
 
 def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:

@@ -44,7 +44,7 @@ def training_batches(
     weights, size = shares(list(map(len, rows)), config), config.batch_size
     if shards and size % (groups := config.parts * shards.count):
         raise UserError(
-            f"batch_size: {size} rows cannot be dealt out to {config.parts} parts × {shards.count} shards "
+            f"batch_size: {size} rows cannot be divided into {config.parts} parts × {shards.count} shards "
             f"(data × fsdp of the mesh); make it a multiple of {groups}, or choose another mesh"
         )
     in_turn = config.sampling == "equal"

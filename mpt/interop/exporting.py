@@ -89,7 +89,7 @@ def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
     """Raises an error where a format has no place for a prefix in every layer."""
     if format == "embeddings":
         raise UserError(
-            f"{run}: it holds keys and values of every layer, which are no embeddings; give --format peft"
+            f"{run}: it holds keys and values of every layer, not embeddings; give --format peft"
         )
     if layout == "encoder-decoder":
         raise UserError(

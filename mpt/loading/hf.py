@@ -95,7 +95,7 @@ def load_pretrained(
     say(f"reading the model {name}")
     config, tokenizer, tensors = _open(path)
     if decoder_prompt and FAMILIES[config.model_type].module.layout == "decoder":
-        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+        raise UserError(f"model '{name}' has no encoder, so decoder_prompt has no effect; leave it out")
     backbone = read_backbone(config, tensors, path, dtype, remat, decoder_prompt, shardings=shardings)
     if weights == "int8":
         quantize(backbone)

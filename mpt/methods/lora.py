@@ -68,7 +68,7 @@ def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Bac
     """
     changed = shallow(backbone)
     if among == "all" and any("router" in stack for stack in stacks(changed).values()):
-        raise UserError("method lora: experts have no updates; set matrices to attention")
+        raise UserError("method lora: experts cannot be updated; set lora.matrices to attention")
     for stack in stacks(changed).values():
         for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
             key, key_of_a = jax.random.split(key)

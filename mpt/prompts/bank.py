@@ -61,7 +61,7 @@ class Bank:
             UserError: it cannot be written, or the bank is the packaged one.
         """
         if self.path == PACKAGED:
-            raise UserError(f"{PACKAGED}: this bank comes with mpt, and is only read; give another --bank")
+            raise UserError(f"{PACKAGED}: this bank comes with mpt and is read-only; give another --bank")
         files = files_of(prompt, card)
         digest = hashlib.sha256(files[".json"] + files[VECTORS]).hexdigest()
         name = f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{digest[:8]}"

@@ -86,11 +86,11 @@ def check_layer(layer: int, backbone: Backbone) -> None:
     """
     if layer >= (depth := backbone.depth):
         lenders = isinstance(backbone, Decoder) and depth < backbone.spec.layers
-        why = "as later layers read keys and values of lower ones" if lenders else "the number of layers"
+        why = "because later layers use the keys and values of earlier ones" if lenders else "the number of layers"
         raise UserError(f"vectors.layer: it must be below {depth}, {why}, not {layer}")
     if layer and isinstance(backbone, EncoderDecoder) and backbone.spec.decoder_prompt:
         raise UserError(
-            "vectors.layer: the decoder's part of a prompt has none; leave out model.decoder_prompt"
+            "vectors.layer: it cannot be used with model.decoder_prompt; leave one of them out"
         )
 
 

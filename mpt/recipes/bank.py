@@ -52,7 +52,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     if model.decoder_prompt:
         raise UserError(
             f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
-            f"{model.decoder_prompt}), which a bank does not know of; train without it"
+            f"{model.decoder_prompt}), which a bank does not support; train without it"
         )
     prompt, card = _plain(run, file)
     if isinstance(prompt, UniversalPrefix):

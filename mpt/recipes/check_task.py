@@ -278,11 +278,11 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
     if "train" in splits:
         for word in task.choices:
             if not splits["train"].classes[word]:
-                yield f"Warning: 0 training rows of '{word}': nothing teaches this class."
+                yield f"Warning: 0 training rows of '{word}': this class cannot be learned."
     if count := conflicts.rows:
         row = "1 row has" if count == 1 else f"{count:,} rows have"
         stays = (
-            "; where a hash makes the splits, the first stays" if "all" in task.source.stored_splits else ""
+            "; if a hash makes the splits, the first one is kept" if "all" in task.source.stored_splits else ""
         )
         yield f"Warning: {row} the text of an earlier one and another label{stays}."
         yield from conflicts.lines()

@@ -84,7 +84,7 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     _write(run.path, comparison, [*notes(), *_draw(run.path, comparison)])
     finish(run.path)
     _print(console, config, comparison, caption=notes()[0])
-    show(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
+    show(f"Written to {run.path}/results.md and report.html; each method's run is in that folder.")
     return run.path
 
 

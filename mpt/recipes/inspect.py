@@ -55,7 +55,7 @@ def inspect(
         UserError: the run has no prompts, or ones that are more than vectors in front of a text.
     """
     if rows < 0:
-        raise UserError(f"inspect: --rows is {rows}; 0 or more can be tried")
+        raise UserError(f"inspect: --rows is {rows}; it must be 0 or more")
     model, _ = trained(run)
     found = _prompts(run, None)  # what cannot be inspected is told before the backbone is loaded
     more = [find_task(name) for name in targets]
@@ -67,7 +67,7 @@ def inspect(
         longest = max(card.max_length for _, card in found.values())
         _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained, _layer(found))
     else:
-        findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
+        findings.missing.append("Parts that need rows of the tasks were left out (--rows 0).")
     if layer := _layer(found):
         findings.missing.append(
             f"The prompts enter before layer {layer}: their norms and nearest tokens compare hidden states "
@@ -172,11 +172,11 @@ def _held(
         try:
             task = find_task(str(name))
             if task.name not in named and not task.source.is_local:
-                raise UserError("its data is not on this machine; --targets with its name fetches it")
+                raise UserError("its data is not on this machine; --targets with its name downloads it")
             if task.name not in named:
                 held[task.name] = _rows(task, rows, max_length, pretrained)
         except UserError as error:
-            missing.append(f"Nothing was tried on rows of {name}: {error}.")
+            missing.append(f"No prompt was evaluated on rows of {name}: {error}.")
     held |= {task.name: _rows(task, rows, max_length, pretrained) for task in more}
     if any(subject.task not in held for subject in findings.subjects):
         findings.missing += missing

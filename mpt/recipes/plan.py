@@ -59,7 +59,7 @@ def plan(
     jobs = [(one, job_of(one, model, chip, topology)) for one in stages(config, pretrained)[1]]
     compilable = [(one, job) for one, job in jobs if job]
     if not compilable:
-        raise UserError("plan: it compiles the training of prompts; this config trains something else")
+        raise UserError("plan: it supports only the training of prompts; this config trains something else")
     largest, job = max(compilable, key=lambda pair: pair[0].stage.flops)
 
     @functools.cache

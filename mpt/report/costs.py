@@ -19,7 +19,7 @@ NOTE = (
     "FLOP/s; with one float32 model for each prompt. Memory of training is that of the weights, the "
     "gradients and Adam's two moments, without activations."
 )
-UNKNOWN = "This run kept no account of its costs, because an older version of mpt made it."
+UNKNOWN = "This run has no record of its costs, because an older version of mpt made it."
 
 
 class Total(NamedTuple):

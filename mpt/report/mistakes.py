@@ -30,7 +30,7 @@ def answer_sections(answers: Mapping[str, BySeed], of: str = "") -> Iterator[Sec
     method_note = f" Answers of: {of}." if of else ""
     if classes:
         words = (
-            "Of the rows of each class (down), the share that was taken for each class (across), in percent; "
+            "Of the rows of each class (down), the share that was predicted as each class (across), in percent; "
             f"all seeds' rows together, the first {KEPT} of each.{method_note}"
         )
         yield Section("Confusion", [paragraph(words), grid(classes)])
@@ -61,7 +61,7 @@ def _confusion(task: str, by_seed: BySeed) -> Html:
     words = _words(by_seed)
     confusion = counts([row for rows in by_seed.values() for row in rows], words)
     of_class, total = confusion.sum(axis=1), confusion.sum()
-    caption = f"{task}: {100 * np.trace(confusion) / total:.1f} % of {total:,} answers are right."
+    caption = f"{task}: {100 * np.trace(confusion) / total:.1f} % of {total:,} predictions are correct."
     if len(words) > MANY:
         return _confused(caption, confusion, words)
     with np.errstate(invalid="ignore"):

@@ -159,7 +159,7 @@ class Checkpoints:
         last = f"the last good one is of step {max(complete)}" if complete else "there is none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({first_line(error)}); {last}. "
-            "With room on the disk, the same command goes on"
+            "With free disk space, the same command resumes"
         )
 
 

@@ -81,7 +81,7 @@ def _check_folder(path: str | AnyPath) -> None:
     if file := next((parent for parent in above if parent.is_file()), None):
         raise UserError(f"{folder} is below {file}, which is a file; give another folder with --out")
     if folder.exists() and not (folder / "config.yaml").exists() and not _is_empty(folder):
-        raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
+        raise UserError(f"{folder} exists and is not a run of mpt; give another folder with --out")
 
 
 def _is_empty(folder: AnyPath) -> bool:

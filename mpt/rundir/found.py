@@ -74,7 +74,7 @@ def _inside(run: AnyPath, prompt: str) -> list[AnyPath]:
 
 def _lacking(run: AnyPath) -> str:
     """Why a folder is no run directory, and which one is, or what makes one."""
-    makes = "`mpt pretrain` and `mpt adapt` make one, where --out says"
+    makes = "`mpt pretrain` and `mpt adapt` create one at --out"
     if not run.exists():
         return missing(run, "folder", makes)
     inside = sorted(path.parent for path in run.glob("*/config.yaml"))

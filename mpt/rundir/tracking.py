@@ -188,7 +188,7 @@ class Trackers:
             use()
         except Exception as error:  # of many types, from the tracker's code or its server
             self._open.pop(name, None)
-            warn(f"track: {name} is given up, and the run goes on without it: {first_line(error)}")
+            warn(f"track: {name} has failed, and the run continues without it: {first_line(error)}")
 
     def _end(self, finished: bool) -> None:
         self._each(lambda tracker: tracker.close(finished))

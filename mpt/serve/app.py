@@ -159,7 +159,7 @@ class Service:
         served = self._find(request.task)
         task = served.ready.task
         if not task.choices:
-            raise UserError(f"task '{task.name}' has no classes; ask /v1/completions")
+            raise UserError(f"task '{task.name}' has no classes; use /v1/completions")
         rows = [Request(served, served.ready.unlabelled(record)) for record in task.records("inputs", inputs)]
         return self._respond(classification(task, await whole(self._growing(http_request, rows))))
 
@@ -224,7 +224,7 @@ class Service:
                     if len(body) > limit:
                         raise too_long
         except TimeoutError:
-            raise Refusal(408, "invalid_request_error", "the request did not come in time") from None
+            raise Refusal(408, "invalid_request_error", "the request did not arrive in time") from None
         return bytes(body)
 
 

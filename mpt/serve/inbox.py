@@ -95,7 +95,7 @@ async def growing(
                 waiting -= {index} if is_whole(answer) else set()
                 yield index, answer
     except TimeoutError:
-        raise Refusal(503, "server_error", "it took too long; come again", "timeout", RETRY) from None
+        raise Refusal(503, "server_error", "it took too long; try again later", "timeout", RETRY) from None
     finally:
         inbox.close()
         disconnected.cancel()
@@ -129,7 +129,7 @@ def _put(batcher: Batcher, rows: Sequence[Request]) -> list[Future[Any]]:
     try:
         return batcher.put(rows)
     except Full:
-        raise Refusal(429, "rate_limit_error", "too many wait; come again", "queue_full", RETRY) from None
+        raise Refusal(429, "rate_limit_error", "the queue is full; try again later", "queue_full", RETRY) from None
     except Closed:
         raise not_open() from None
 

@@ -24,7 +24,7 @@ class Stopped(SystemExit):
 
 def _stop(number: int, _) -> None:
     look_later(number)
-    raise Stopped("stopped as asked (SIGTERM); the same command goes on with what is not finished")
+    raise Stopped("stopped as requested (SIGTERM); the same command continues with what is not finished")
 
 
 @contextmanager
@@ -103,6 +103,6 @@ def _answer(reader: int, over: threading.Event) -> None:
         if not asked:
             say("stopping after this step; a second Ctrl-C stops at once")
         elif number[0] == signal.SIGINT and not over.wait(GRACE):
-            say("interrupted; the same command goes on from the last checkpoint")
+            say("interrupted; the same command resumes from the last checkpoint")
             os._exit(STATUS)
         asked = True

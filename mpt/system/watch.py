@@ -99,7 +99,7 @@ class Watch:
         for option, value in PROBES.items():
             if hasattr(socket, option):
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        said, why = "", "has ended before its work was done; its own output says why"
+        said, why = "", "ended before its work was done; see its own output"
         try:
             said = lines.readline().strip()
         except OSError as error:
@@ -116,7 +116,7 @@ class Watch:
             self._lost.set()
             self._send(loss)
             time.sleep(GRACE)
-            remedy = "the same command goes on from the last checkpoint, on the hosts that are left too"
+            remedy = "the same command resumes from the last checkpoint, on the hosts that are left too"
             tell(f"{loss}; {remedy}")
             os._exit(1)
 

@@ -98,7 +98,7 @@ def fit(
     optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
     graph, params, frozen = nnx.split(model, trainable, ...)
     if config.steps and is_primary() and are_still(params, learning_rates):
-        warn(f"{run.name}/{stage}: the learning rate of all that is trained is 0, so nothing is learnt")
+        warn(f"{run.name}/{stage}: all learning rates are 0, so nothing is learned")
     frozen = replicated_over_mesh(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
     with Session(

@@ -21,8 +21,8 @@ def refuse_all_left_out(stage: str, steps: int, left_out: int) -> None:
     """
     if steps and left_out >= steps:
         raise UserError(
-            f"{stage}: loss or gradient was not finite in any of its {steps} steps, so nothing was learnt; "
-            "lower the learning rate or look at the rows, with another --out"
+            f"{stage}: loss or gradient was not finite in any of its {steps} steps, so nothing was learned; "
+            "lower the learning rate or check the rows, and give another --out"
         )
 
 

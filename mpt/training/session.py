@@ -170,8 +170,8 @@ class Session:
         if number == signal.SIGINT:
             return KeyboardInterrupt()
         return Stopped(
-            f"{self._title}: stopped at step {self.step} of {self._steps} as asked (SIGTERM); "
-            "the same command goes on from there"
+            f"{self._title}: stopped at step {self.step} of {self._steps} as requested (SIGTERM); "
+            "the same command resumes from there"
         )
 
     def conclude(self) -> None:

@@ -81,7 +81,7 @@ def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning: ")]
         assert len(told) == 2
         assert told[0].startswith("mpt: warning: task few has ")
-        assert told[0].endswith(" of 'bad', not 30; all are taken")
+        assert told[0].endswith(" of 'bad', not 30; all are used")
         assert "training rows of few, fewer than the 64 of a step" in told[1]
 
 

@@ -406,7 +406,7 @@ ROW = {"text": "so glad", "label": "yes"}
             toy_rows("mood"),
             {"verbalizer": {"yes": "good", "no": "good "}},
             {},
-            "are the same tokens",
+            "have the same tokens",
         ),
         (toy_rows("mood"), {"source": {"train": "mine.jsonl"}}, {}, "has no validation split"),
         (toy_rows("mood", 1), {}, {}, "is empty"),

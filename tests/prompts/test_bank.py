@@ -70,7 +70,7 @@ def test_the_bank_that_comes_with_mpt_is_read_and_not_written(run, capsys):
         assert isinstance(prompt, UniversalPrefix) and card.backbone == name and len(card.prompts) > 20
         assert check_start(f"packaged/{name}") is None and saved_start(f"packaged/{name}")[1] == card
     assert cli.main(["bank", "list"]) in (0, None) and "smollm2-135m" in capsys.readouterr().out
-    with pytest.raises(UserError, match="comes with mpt, and is only read"):
+    with pytest.raises(UserError, match="comes with mpt and is read-only"):
         list(add(run, bank))
 
 

@@ -153,7 +153,7 @@ def test_a_template_that_refuses_is_told(client, chat_engine, monkeypatch):
 
 def test_a_model_without_a_chat_template_is_told(client, chat_engine, monkeypatch):
     monkeypatch.setattr(chat_engine.pretrained.tokenizer, "chat_template", None)
-    with pytest.raises(openai.BadRequestError, match="no chat template; ask /v1/completions"):
+    with pytest.raises(openai.BadRequestError, match="no chat template; use /v1/completions"):
         chat(client)
 
 

@@ -221,7 +221,7 @@ def validated(pretrained, run, config, figure, **options):
     ("number", "raised", "text"),
     [
         (signal.SIGINT, KeyboardInterrupt, ""),
-        (signal.SIGTERM, Stopped, r"run: x: stopped at step 3 of 5 as asked \(SIGTERM\); the same command"),
+        (signal.SIGTERM, Stopped, r"run: x: stopped at step 3 of 5 as requested \(SIGTERM\); the same command"),
     ],
 )
 def test_signal_takes_effect_at_the_end_of_the_step(

@@ -63,7 +63,7 @@ def answered(record: Record) -> tuple[list[Turn], str]:
     """
     turns = conversation(record)
     if not (places := replies(turns)):
-        reason = "no turn of the assistant with another in front of it, so there is no reply to learn"
+        reason = "no turn of the assistant after another turn, so there is no reply to learn"
         raise Fault("no reply", record.where, f"{reason}; leave the row out")
     return turns[: places[-1]], turns[places[-1]].content.strip()
 
