@@ -105,7 +105,7 @@ def test_what_is_printed_is_short_and_has_the_score(prompt, source, backbone, tm
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_too_few_rows_are_told_with_how_many_it_takes(backbone, tmp_path, count):
     rows = [(row["text"], row["label"]) for row in toy_rows("tone", count)]
-    with pytest.raises(mpt.UserError, match=r"split of .* is empty; .* it takes about \d+ until some are"):
+    with pytest.raises(mpt.UserError, match=r"split of .* is empty; .* it needs about \d+ rows"):
         mpt.adapt(backbone, rows, tmp_path / "run", **UNTRAINED)
 
 

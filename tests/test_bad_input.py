@@ -89,7 +89,7 @@ def test_config_of_the_wrong_type(pretrain_with):
 
 def test_template_longer_than_the_limit(pretrain_with):
     error = pretrain_with(max_length=3)
-    assert "max_length is 3, and the template's own words take 4 tokens: nothing of a text is left" in error
+    assert "max_length is 3, and the template's own words take 4 tokens: no room is left for a text" in error
 
 
 def test_unknown_key(pretrain_with):

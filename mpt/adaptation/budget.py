@@ -82,10 +82,10 @@ def told_of_starts(losses: Mapping[str, float], taken: str) -> str:
     """Which start was taken, and the held-out loss of each at the first look.
 
     >>> told_of_starts({"runs/a": 0.9, "scratch": 0.8}, "runs/a")
-    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, since the difference may be chance.'
+    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, as this may be chance.'
     """
     each = ", ".join(f"{loss:.2f} from {start}" for start, loss in losses.items())
-    why = "" if losses[taken] == min(losses.values()) else ", since the difference may be chance"
+    why = "" if losses[taken] == min(losses.values()) else ", as this may be chance"
     return f"Starts: held-out loss {each}; {taken} was taken{why}."
 
 

@@ -138,7 +138,10 @@ def warn_of_absent(task: Task, *draws: Int[np.ndarray, " _"]) -> None:
     ]
     if names:
         more = f" and {len(names) - TOLD} more classes" if len(names) > TOLD else ""
-        warn(f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: these classes cannot be learned")
+        warn(
+            f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: these classes "
+            "cannot be learned"
+        )
 
 
 def warn_of_few(

@@ -23,14 +23,13 @@ def start(setting: Setting) -> Start:
     if layer and not method.late:
         *others, last = (name for name, each in METHODS.items() if each.late)
         raise UserError(
-            f"method {method.name}: its prompts enter before the first layer, not before layer {layer}; only "
-            f"{', '.join(others)} and {last} have vectors.layer"
+            f"method {method.name}: its prompts must be before the first layer, not before layer {layer}; "
+            "only "
+            f"{', '.join(others)} and {last} support vectors.layer"
         )
     if setting.every_layer and not method.every_layer:
         able = " and ".join(name for name, each in METHODS.items() if each.every_layer)
-        raise UserError(
-            f"method {method.name}: it starts from vectors, and not from a prompt in every layer; {able} do"
-        )
+        raise UserError(f"method {method.name}: it cannot start from a prompt in every layer; {able} can")
     begun = method.start(setting)
     here = (row for rows in setting.rows if not isinstance(rows, Lengths) for row in rows)
     targets = (ids for row in here for ids in (row.targets, *row.choices))

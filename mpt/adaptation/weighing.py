@@ -97,8 +97,8 @@ class Weighing(NamedTuple):
     def told(self) -> str:
         """The weights, in a sentence."""
         scales = ", ".join(f"×{scale:.2g}" for scale in self.probe_scales)
-        beside = f", those of three linear probes {scales}" if scales else ""
-        return f"By the held-out rows, the prompt's scores count ×{self.scale:.2g}{beside}."
+        probes = f", those of three linear probes {scales}" if scales else ""
+        return f"Weights fitted on held-out rows: the prompt's scores ×{self.scale:.2g}{probes}."
 
 
 def _probes(rows: Sequence[Row], states: States, count: int) -> list[Probe]:

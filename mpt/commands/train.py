@@ -269,7 +269,9 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
         file = find_config(rest[0])
         if {"source", "template"} <= read_yaml(file).keys():
             option = next(name for name in ("--task", "--targets", "--tasks") if name in names(kind))
-            raise UserError(f"{command}: {rest[0]} is a task file, not a config; give it as {option} {rest[0]}")
+            raise UserError(
+                f"{command}: {rest[0]} is a task file, not a config; give it as {option} {rest[0]}"
+            )
         base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
     prog += f" {rest[0] if named else '[CONFIG]'}"

@@ -51,7 +51,7 @@ def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = 
     """
     files = (*heirs, path)
     if path.resolve() in [file.resolve() for file in heirs]:
-        raise UserError(f"{heirs[-1]}: base: the files refer to one another in a circle: {' -> '.join(map(str, files))}")
+        raise UserError(f"{heirs[-1]}: base: the configs form a circle: {' -> '.join(map(str, files))}")
     return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
 
 

@@ -154,7 +154,9 @@ class Rows(Source):
     def __post_init__(self):
         for split, table in self.tables.items():
             if isinstance(table, Iterator):
-                raise UserError(f"{split} rows: an iterator can be read only once; give a list, or a function")
+                raise UserError(
+                    f"{split} rows: an iterator can be read only once; give a list, or a function"
+                )
 
     @property
     def stored_splits(self) -> tuple[str, ...]:
@@ -171,7 +173,7 @@ class Rows(Source):
             if isinstance(row, Mapping) and all(isinstance(name, str) for name in row):
                 yield Record(where, row)
             else:
-                yield Fault("not a mapping", where, f"{row!r:.60} is not a mapping from column names to values")
+                yield Fault("not a mapping", where, f"{row!r:.60} is not a mapping from column names")
 
     def __str__(self) -> str:
         return "rows given in Python"

@@ -97,7 +97,7 @@ class Task:
                     "write {column} with a plain name, and {{ }} for braces"
                 )
         if not self.columns:
-            raise UserError(f"task {self.name}: template: it names no {{column}} of the data")
+            raise UserError(f"task {self.name}: template: it contains no {{column}} of the data")
         if self.scoring not in get_args(Scoring):
             raise UserError(f"task {self.name}: scoring is '{self.scoring}'; sum and mean are known")
         words = list(self.verbalizer.values())
@@ -211,13 +211,13 @@ class Task:
 
     def _empty(self, split: str) -> str:
         """Why a split has no rows, and what helps."""
-        enough = f"it takes about {ENOUGH[split]} until some are in it"
+        enough = f"it needs about {ENOUGH[split]} rows"
         if split in self.source.stored_splits:
             place = self.source.place(split)
-            return f"the {split} split of {place} is empty; give it rows; where a hash chose them, {enough}"
+            return f"the {split} split of {place} is empty; give it rows; if a hash chose them, {enough}"
         return (
-            f"the {split} split of {self.source} is empty; where a hash of their texts splits the rows, "
-            f"{enough}: give more, or splits"
+            f"the {split} split of {self.source} is empty; as a hash of their texts splits the rows, "
+            f"{enough}: give more rows, or files for all splits"
         )
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:

@@ -271,8 +271,8 @@ def _shortened(
     bare = len(read([empty])[0])
     if bare >= room:
         raise UserError(
-            f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: nothing "
-            f"of a text is left; raise max_length, or shorten the template {example.template!r:.60}"
+            f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: no room "
+            f"is left for a text; raise max_length, or shorten the template {example.template!r:.60}"
         )
     while True:
         inputs = read([replace(example, fields=fields)])[0]

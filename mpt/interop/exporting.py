@@ -88,9 +88,7 @@ def _unread_sizes(name: str, layout: Layout) -> dict[str, int]:
 def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
     """Raises an error where a format has no place for a prefix in every layer."""
     if format == "embeddings":
-        raise UserError(
-            f"{run}: it holds keys and values of every layer, not embeddings; give --format peft"
-        )
+        raise UserError(f"{run}: it holds keys and values of every layer, not embeddings; give --format peft")
     if layout == "encoder-decoder":
         raise UserError(
             f"{run}: PEFT gives an encoder-decoder's layers each other's keys and values, so that no file of "

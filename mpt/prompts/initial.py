@@ -86,12 +86,10 @@ def check_layer(layer: int, backbone: Backbone) -> None:
     """
     if layer >= (depth := backbone.depth):
         lenders = isinstance(backbone, Decoder) and depth < backbone.spec.layers
-        why = "because later layers use the keys and values of earlier ones" if lenders else "the number of layers"
+        why = "as later layers use the keys and values of earlier ones" if lenders else "the number of layers"
         raise UserError(f"vectors.layer: it must be below {depth}, {why}, not {layer}")
     if layer and isinstance(backbone, EncoderDecoder) and backbone.spec.decoder_prompt:
-        raise UserError(
-            "vectors.layer: it cannot be used with model.decoder_prompt; leave one of them out"
-        )
+        raise UserError("vectors.layer: it cannot be used with model.decoder_prompt; leave one of them out")
 
 
 def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Float[Array, "P D"]:

@@ -282,7 +282,7 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
     if count := conflicts.rows:
         row = "1 row has" if count == 1 else f"{count:,} rows have"
         stays = (
-            "; if a hash makes the splits, the first one is kept" if "all" in task.source.stored_splits else ""
+            "; if a hash makes the splits, the first is kept" if "all" in task.source.stored_splits else ""
         )
         yield f"Warning: {row} the text of an earlier one and another label{stays}."
         yield from conflicts.lines()

@@ -101,7 +101,8 @@ def check_sources(config: PretrainConfig) -> None:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
     if config.universal.cache_teachers and is_remote(config.out):
         raise UserError(
-            "universal.cache_teachers: it needs a local folder, not a bucket; leave it out, or give another --out"
+            "universal.cache_teachers: it needs a local folder, not a bucket; leave it out, or give "
+            "another --out"
         )
 
 

@@ -30,7 +30,8 @@ def answer_sections(answers: Mapping[str, BySeed], of: str = "") -> Iterator[Sec
     method_note = f" Answers of: {of}." if of else ""
     if classes:
         words = (
-            "Of the rows of each class (down), the share that was predicted as each class (across), in percent; "
+            "Of the rows of each class (down), the share that was predicted as each class (across), in "
+            "percent; "
             f"all seeds' rows together, the first {KEPT} of each.{method_note}"
         )
         yield Section("Confusion", [paragraph(words), grid(classes)])

@@ -129,7 +129,9 @@ def _put(batcher: Batcher, rows: Sequence[Request]) -> list[Future[Any]]:
     try:
         return batcher.put(rows)
     except Full:
-        raise Refusal(429, "rate_limit_error", "the queue is full; try again later", "queue_full", RETRY) from None
+        raise Refusal(
+            429, "rate_limit_error", "the queue is full; try again later", "queue_full", RETRY
+        ) from None
     except Closed:
         raise not_open() from None
 

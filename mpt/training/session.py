@@ -155,8 +155,8 @@ class Session:
     def _tell_of_another_mesh(self, before: Mapping[str, int] | None) -> None:
         if before and before != sizes_in_use() and is_primary():
             warn(
-                f"{self._folder}: goes on from step {self.step} on a mesh of {mesh_name(sizes_in_use())}, "
-                f"where it was {mesh_name(before)}: with the same rows, but sums are rounded in another "
+                f"{self._folder}: resumes from step {self.step} on a mesh of {mesh_name(sizes_in_use())}, "
+                f"where it was {mesh_name(before)}: with the same rows, but sums are rounded in a different "
                 "order, so that its prompts are not bit for bit those of the other mesh"
             )
 

@@ -27,7 +27,9 @@ def run(tiny_model, tmp_path, monkeypatch):
 def test_undefined_metric_is_null_and_told(run, capsys):
     (plain,) = json.loads((run.path / "results.json").read_text(), parse_constant=pytest.fail)
     assert plain["scores"] == [0.5, None]
-    assert "1 of 2 seeds has no accuracy: it is undefined for the predictions on these rows." in plain["remarks"]
+    assert (
+        "1 of 2 seeds has no accuracy: it is undefined for the predictions on these rows." in plain["remarks"]
+    )
     for file in run.path.rglob("*.json"):
         json.loads(file.read_text(), parse_constant=pytest.fail)
     np.testing.assert_equal(run.results[0].scores, [0.5, np.nan])

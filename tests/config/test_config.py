@@ -147,10 +147,10 @@ def test_base_by_name_is_packaged(write):
     [
         ({"run": "base: quikstart"}, r"run.yaml: base: config 'quikstart': .* did you mean 'quickstart'\?"),
         ({"run": "pretrain: {base: 3}"}, r"run.yaml: pretrain.base must be a config's name or path, not 3"),
-        ({"run": "base: run.yaml"}, r"run.yaml: base: the files refer to one another in a circle: .*run.yaml -> .*run.yaml"),
+        ({"run": "base: run.yaml"}, r"run.yaml: base: the configs form a circle: .*run.yaml -> .*run.yaml"),
         (
             {"run": "base: b.yaml", "b": "base: c.yaml", "c": "base: b.yaml"},
-            r"c.yaml: base: the files refer to one another in a circle: .*run.yaml -> .*b.yaml -> .*c.yaml -> .*b.yaml",
+            r"c.yaml: base: the configs form a circle: .*run.yaml -> .*b.yaml -> .*c.yaml -> .*b.yaml",
         ),
         ({"run": "base: b.yaml", "b": "gaol: 3"}, r"b.yaml: unknown key 'gaol'; did you mean 'goal'\?"),
         ({"run": "base: b.yaml\ngaol: 3", "b": "goal: 0.5"}, r"run.yaml: unknown key 'gaol'"),

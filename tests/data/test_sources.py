@@ -65,7 +65,7 @@ def test_iterator_that_is_read_once_is_refused():
 
 @pytest.mark.parametrize("row", ["a text", {1: "a"}, None])
 def test_row_that_is_no_mapping_is_named(row):
-    with pytest.raises(UserError, match=r"train row 1: .* is not a mapping from column names to values"):
+    with pytest.raises(UserError, match=r"train row 1: .* is not a mapping from column names"):
         list(Rows({"train": lambda: iter([{"text": "a"}, row])}).load("train"))
 
 

@@ -59,5 +59,7 @@ def test_full_disk_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setitem(cli.commands(), "adapt", lambda rest: Work(full))
     assert cli.main(["adapt"]) == 2
-    line = "mpt: runs/x/metrics.jsonl: No space left on device; with more free space, the same command resumes\n"
+    line = (
+        "mpt: runs/x/metrics.jsonl: No space left on device; with more free space, the same command resumes\n"
+    )
     assert capsys.readouterr().err == line
