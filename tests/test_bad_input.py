@@ -74,7 +74,7 @@ def test_faulty_template(with_task, template):
 
 def test_wrong_number_of_fields(tmp_path, with_task):
     (tmp_path / "a.csv").write_text("text,label\na,yes\nb,c,no\n")
-    assert "a.csv:3: not 2 fields, as the header has; quote fields with commas" in with_task(source="a.csv")
+    assert "a.csv:3: not 2 fields like the header; quote fields with commas" in with_task(source="a.csv")
 
 
 def test_other_encoding(tmp_path, with_task):

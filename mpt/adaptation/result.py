@@ -75,6 +75,6 @@ def undefined(metric: str, scores: Sequence[float]) -> list[str]:
         return []
     verb = "has" if count == 1 else "have"
     return [
-        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for the predictions on these "
-        "rows."
+        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for "
+        "the predictions on these rows."
     ]

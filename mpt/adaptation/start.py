@@ -24,8 +24,7 @@ def start(setting: Setting) -> Start:
         *others, last = (name for name, each in METHODS.items() if each.late)
         raise UserError(
             f"method {method.name}: its prompts must be before the first layer, not before layer {layer}; "
-            "only "
-            f"{', '.join(others)} and {last} support vectors.layer"
+            f"only {', '.join(others)} and {last} support vectors.layer"
         )
     if setting.every_layer and not method.every_layer:
         able = " and ".join(name for name, each in METHODS.items() if each.every_layer)

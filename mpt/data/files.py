@@ -215,7 +215,7 @@ def _table(rows: Iterator[tuple[str, Cells | Fault]], remedy: str) -> Iterator[R
             header = cells
             yield from header_faults(where, header)
         elif len(cells) != len(header):
-            reason = f"not {len(header)} fields, as the header has; {remedy}"
+            reason = f"not {len(header)} fields like the header; {remedy}"
             yield Fault("wrong number of fields", where, reason)
         else:
             yield Record(where, dict(zip(header, cells)))

@@ -277,7 +277,7 @@ class Tfds(Source):
             return tfds.data_source(self.name, split=self.splits[stored_split])
         except ModuleNotFoundError as error:
             missing = str(error).rpartition(": ")[2]
-            remedy = "install that package; once the data set is prepared, it is read without"
+            remedy = "install that package; it is not needed once the data set is prepared"
             raise UserError(f"cannot prepare {self}: {missing}; {remedy}") from error
         except (tfds.core.DatasetNotFoundError, OSError, ValueError, AssertionError) as error:
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from error

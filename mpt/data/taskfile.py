@@ -154,7 +154,7 @@ def _refused(name: str, keys: tuple[Any, ...], **attribute: Any) -> Iterator[Fau
 def _template_faults(name: str, value: str | dict[Any, Any]) -> Iterator[Faulty]:
     templates = value if isinstance(value, dict) else {"": value}
     if not templates:
-        yield ("template",), "template: it names none"
+        yield ("template",), "template: it is empty"
     for key, template in templates.items():
         if isinstance(template, str):
             yield from _refused(name, ("template", key), template=template)
@@ -165,7 +165,7 @@ def _template_faults(name: str, value: str | dict[Any, Any]) -> Iterator[Faulty]
 def _metric_faults(name: str, value: str | list[Any]) -> Iterator[Faulty]:
     metrics = value if isinstance(value, list) else [value]
     if not metrics:
-        yield ("metric",), "metric: it names none"
+        yield ("metric",), "metric: it is empty"
     for metric in map(str, metrics):
         if metric not in METRICS:
             yield ("metric",), f"metric '{metric}' is unknown; {nearest(metric, METRICS)}"

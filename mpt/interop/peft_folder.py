@@ -281,4 +281,4 @@ def _check_tensor(folder: Path, name: str, value: np.ndarray, shape: tuple[int, 
         fault = f"{name} is {value.shape}, {CONFIG} says {shape}"
         raise UserError(f"{folder / VECTORS}: {fault}; save the adapter again")
     if not jnp.issubdtype(value.dtype, jnp.floating) or not np.isfinite(value.astype(np.float32)).all():
-        raise UserError(f"{folder / VECTORS}: {name} is not all finite numbers; it is damaged")
+        raise UserError(f"{folder / VECTORS}: {name} has values that are not finite; it is damaged")

@@ -109,8 +109,9 @@ def _check_accepted(name: str, terms: Terms) -> None:
     """Raises an error unless the user has accepted the terms of a model."""
     if name not in os.environ.get(ACCEPTED, "").replace(",", " ").split():
         raise UserError(
-            f"model '{name}' comes under the {terms.title}, {terms.address}, which hold for what is made of "
-            f"it, too: read them, and if you accept them, set {ACCEPTED}={name} and run again"
+            f"model '{name}' comes under the {terms.title}, {terms.address}, which also apply to what is "
+            "made "
+            f"of it: read them, and if you accept them, set {ACCEPTED}={name} and run again"
         )
 
 

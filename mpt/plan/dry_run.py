@@ -170,4 +170,4 @@ def _notes(
     if any(read.counted for read in reads):
         yield f"Tokens, of input + target, are means of {SAMPLE} training rows."
     if not all(read.counted for read in reads):
-        yield "Tokens with ≤ are max_length and a guess: the model's tokenizer or the rows are not here."
+        yield "Tokens with ≤ are max_length and an estimate: the model's tokenizer or the rows are not here."

@@ -129,5 +129,5 @@ def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[in
     if ids[:1] == [pretrained.bos]:  # it comes after the prompt, before the text
         ids = ids[1:]
     vocab = pretrained.backbone.embedding.shape[0]
-    check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: what its prompt starts from")
+    check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: the text that its prompt starts from")
     return ids

@@ -133,8 +133,12 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Starta
     else:
         run = finished_run(path)
         if path.startswith(HUB) and not has_prompt(run, "universal"):
-            raise UserError(f"{path}: no universal prompt in it; of a bank, name the prompt too: {path}/NAME")
+            raise UserError(
+                f"{path}: no universal prompt in it; for a bank, name the prompt too: {path}/NAME"
+            )
         prompt, card = load_prompt(run, "universal", pretrained)
     if not isinstance(prompt, Startable):
-        raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
+        raise UserError(
+            f"{path}: it is more than a prompt ({card.kind}), and no other prompt can start from it"
+        )
     return prompt, card

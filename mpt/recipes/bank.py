@@ -51,7 +51,7 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     model, file = trained(run)
     if model.decoder_prompt:
         raise UserError(
-            f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
+            f"{run}: the last vectors of its prompts go to the decoder (model.decoder_prompt is "
             f"{model.decoder_prompt}), which a bank does not support; train without it"
         )
     prompt, card = _plain(run, file)

@@ -292,6 +292,6 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
         yield f"The longest {split} input is that of {survey.longest[1]}."
         for other, count in survey.met.items():
             if other != split:
-                yield f"{count:,} {split} rows have a text that stands in {other} too."
+                yield f"{count:,} {split} rows have a text that is in {other} too."
         for column, count in survey.blank.items():
             yield f"Column '{column}' is empty in {count:,} {split} rows."

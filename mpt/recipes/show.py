@@ -30,8 +30,8 @@ def list_tasks() -> None:
         (at_once if isinstance(task.source, Packaged) else fetched).append(task)
     console = Console(markup=False, highlight=False)
     for title, tasks in (
-        ("These work at once: their data is in small Python packages, which mpt gets for itself", at_once),
-        ("These fetch their data from its host when they are used first", fetched),
+        ("Available at once: the data is in small Python packages, which mpt downloads", at_once),
+        ("Downloaded from the data's host at first use", fetched),
     ):
         print_table(console, _tasks_table(title, tasks))
 

@@ -269,5 +269,5 @@ def _transfer(results: continual_report.Results) -> Iterator[Section]:
         for method, outcome in results.outcomes.items()
         for title in [continual_report.TITLES[method]]
     ]
-    caption = "Each method's mean over the tasks that it has learned so far; it falls by forgetting, or by a hard task."
+    caption = "Each method's mean over the tasks learned so far; it falls by forgetting, or by a hard task."
     yield Section("What is kept", [drawing(course, caption), grid(pictures)])

@@ -121,7 +121,7 @@ def test_cells_that_a_spreadsheet_has_quoted_lose_their_quotes(tmp_path):
 @pytest.mark.parametrize("content", [b'text\tlabel\n"a\nb"\t1\n', b'label\ttext\n1\t"a\nb"\n'])
 def test_line_end_within_a_cell_of_tabs_is_a_fault(tmp_path, content):
     (found,) = faults(write(tmp_path / "a.tsv", content))
-    assert "not 2 fields, as the header has; " in found
+    assert "not 2 fields like the header; " in found
     assert found.endswith("give texts with line ends in a .csv or .jsonl file")
 
 
@@ -200,9 +200,9 @@ JSON_ROW = b'{"text": "x"}\n'
         ("a.jsonl", b'{"a": -Infinity}', "a.jsonl:1: not JSON: -Infinity is not a JSON number; write null"),
         ("a.jsonl", b'{"a": NaN}\n' + JSON_ROW, "a.jsonl:1: not JSON: NaN is not a JSON number; write null"),
         ("a.jsonl", b'{"a": "\\ud800"}', "a.jsonl:1: half a surrogate pair (\\ud800 to"),
-        ("a.csv", b"text,label\na,b\nc\nd,e\n", "a.csv:3: not 2 fields, as the header has"),
-        ("a.csv", b'text,label\n"a\n\nb",b\nc,d,e\n', "a.csv:5: not 2 fields, as the header has"),
-        ("a.tsv", b"text\tlabel\na\n", "a.tsv:2: not 2 fields, as the header has; quote fields with tabs"),
+        ("a.csv", b"text,label\na,b\nc\nd,e\n", "a.csv:3: not 2 fields like the header"),
+        ("a.csv", b'text,label\n"a\n\nb",b\nc,d,e\n', "a.csv:5: not 2 fields like the header"),
+        ("a.tsv", b"text\tlabel\na\n", "a.tsv:2: not 2 fields like the header; quote fields with tabs"),
         ("a.csv", b"text,label\n\xff,b\nc,d\n", "a.csv:2: not UTF-8 (byte 0xff); save it as UTF-8"),
         ("a.csv", b"text,label\na\0,b\nc,d\n", "a.csv:2: a NUL character; save it as UTF-8"),
         ("a.csv", b"text,text,label\na,b,c\n", "a.csv:1: two columns are named 'text'; rename one"),

@@ -122,8 +122,7 @@ def test_a_models_terms_are_told_of_before_jax_loads(capsys, tmp_path, monkeypat
         (
             "adapt --task movies --model.name owner/name",
             "model 'owner/name': not a folder here, and the hub did not return it: there is no network; "
-            "name a "
-            "folder with its files, or take gemma3-270m",
+            "name a folder with its files, or take gemma3-270m",
         ),
         (
             "predict hf://owner/name",

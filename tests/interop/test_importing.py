@@ -176,4 +176,4 @@ def test_nothing_is_written_over(tmp_path, tiny_model, toy, capsys, plain, unive
 def test_a_decoders_prompt_is_not_exported(tmp_path, tiny_t5, capsys):
     made = universal_run(tmp_path / "a", tiny_t5, decoder_prompt=1)
     error = refused(capsys, "export", str(made), "--format", "peft")
-    assert "the end of its prompts goes to the decoder (model.decoder_prompt is 1)" in error
+    assert "the last vectors of its prompts go to the decoder (model.decoder_prompt is 1)" in error

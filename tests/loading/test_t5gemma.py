@@ -131,4 +131,4 @@ def test_the_names_of_older_checkpoints_are_read_and_images_are_left_aside_once(
         save_file(older, folder / "model.safetensors")
         old = load_pretrained(str(folder)).backbone
     np.testing.assert_array_equal(new.embedding[...], old.embedding[...])
-    assert capsys.readouterr().err.count("tensors that read images are left aside") == 1
+    assert capsys.readouterr().err.count("tensors for images are ignored") == 1

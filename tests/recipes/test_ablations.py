@@ -118,5 +118,5 @@ def test_learners_keep_no_instructions(tmp_path, plain_pretrain, pretrained):
     pretrain(from_plain(PretrainConfig, plain_pretrain | {"out": out} | stages, "test"), pretrained)
     plain = {"out": str(tmp_path / "run"), "prompt": out, "tasks": plain_pretrain["tasks"]}
     plain["model"] = plain_pretrain["model"]
-    with pytest.raises(UserError, match="instructions, which learners do not keep"):
+    with pytest.raises(UserError, match="instructions, which continual methods do not have"):
         continual(from_plain(ContinualConfig, plain, "test"), pretrained)
