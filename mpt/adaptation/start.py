@@ -13,8 +13,8 @@ def start(setting: Setting) -> Start:
     """The model before training.
 
     Raises:
-        UserError: the method lacks something, or an option does not go with it, or its rows are longer than
-            the backbone's positions.
+        UserError: something that the method needs is missing, an option is not supported by it, or its rows
+            are longer than the backbone's positions.
     """
     method = METHODS[setting.method]
     if (setting.freeze_shared or setting.joint) and not method.has_shared_part:

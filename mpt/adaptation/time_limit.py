@@ -33,7 +33,7 @@ class Limit(NamedTuple):
 def affordable(left: float, per_row: float, rows: int, held_out: int, every: int, rows_after: int) -> float:
     """The number of steps after the first evaluation that fit into ``left`` seconds, at least one.
 
-    Half as many steps on all rows follow.
+    The estimate includes half as many steps on all rows, which follow.
 
     Args:
         per_row: seconds that a step takes for each of its rows.

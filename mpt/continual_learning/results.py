@@ -172,7 +172,7 @@ def _lines(results: Results) -> list[list[str]]:
 def _caption(results: Results) -> str:
     return (
         f"In percent, of {' → '.join(results.tasks)}. Task-agnostic: each row's task is inferred, "
-        f"rightly for {100 * np.mean(results.identified):.1f}%."
+        f"correctly for {100 * np.mean(results.identified):.1f}%."
     )
 
 
