@@ -58,12 +58,13 @@ class Sizes(NamedTuple):
 
 
 def group_sizes(rows: Sequence[Row], groups: int, layout: Layout, classes: bool) -> Sizes:
-    """The sizes of rows that are dealt out to groups, in turn; all groups have the same."""
+    """The sizes of rows that are distributed over groups, one after another; all groups have the same
+    sizes."""
     return Sizes.largest([Sizes.of(rows[group::groups], layout, classes) for group in range(groups)])
 
 
 def _rounded(tree: TreeSizes, rows: int) -> TreeSizes:
-    """The lengths of a class tree's axes after padding; nodes cost much, the rest costs next to nothing."""
+    """The lengths of a class tree's axes after padding; nodes are expensive, the rest is cheap."""
     if not tree.classes:
         return tree
     nodes = tree.branches - rows
@@ -98,7 +99,7 @@ def read_length(row: Row, layout: Layout, classes: bool) -> int:
 
 
 def check_texts(rows: Sequence[Row], layout: Layout, name: str) -> None:
-    """Refuses an input without tokens where a decoder would have nothing to go on from.
+    """Refuses an input without tokens, because a decoder could not predict anything from it.
 
     Args:
         name: what the rows are called in the error.
@@ -185,7 +186,7 @@ def collate_microbatches(
         shards: if given, each microbatch is split further into shards, and every array has a second axis
             for those shards that this process reads.
         classes: whether to score the rows' class words; see ``Sizes.of``.
-        least: the least sizes of the arrays.
+        least: the minimum sizes of the arrays.
     """
     shard_count = shards.count if shards else 1
     groups = microbatches * shard_count

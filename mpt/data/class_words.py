@@ -1,4 +1,4 @@
-"""Whether a model can read a task's words and tell its classes apart, once a tokenizer has spelled them."""
+"""Checks that a tokenizer can represent a task's words, and that its classes have different tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mpt.data.tokenise import begins_another, beyond, class_tokens, spell
 from mpt.errors import UserError
 from mpt.types import Layout
 
-MOST = 5  # faults that are told
+MOST = 5  # faults that are reported
 BLANK_TOKENS = "▁Ġ "  # how tokenizers write a blank
 
 
 def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, vocab: int) -> None:
-    """Refuses a task whose class words, or whose template, a model cannot read as they are meant.
+    """Refuses a task whose class words or template the tokenizer cannot represent.
 
     Args:
         layout: whether the model is a decoder or an encoder-decoder.
@@ -49,7 +49,7 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
 
 
 def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """What is told of words in which the tokenizer knows nothing but blanks."""
+    """The fault of words that consist of unknown tokens and blanks."""
     for word, ids in spelled.items():
         tokens: Any = tokenizer.convert_ids_to_tokens([i for i in ids if i != tokenizer.unk_token_id])
         if not any(token.strip(BLANK_TOKENS) for token in tokens):
@@ -57,7 +57,7 @@ def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenize
 
 
 def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """What is told of words with the same tokens."""
+    """The fault of words with the same tokens."""
     by_tokens = defaultdict(list)
     for word, ids in spelled.items():
         by_tokens[tuple(ids)].append(f"'{word}'")
@@ -68,6 +68,6 @@ def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
 
 
 def _template(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Sequence[int]]:
-    """The words of a task's template, as what is checked of it."""
+    """The words of a task's template, which are checked."""
     text = task.template.format_map(dict.fromkeys(task.columns, " "))
     return "the template", tokenizer(text, add_special_tokens=False)["input_ids"]

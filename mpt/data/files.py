@@ -72,7 +72,7 @@ def _read(name: str, read: Callable[[IOBase], Iterator[T]]) -> Iterator[T | Faul
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file's name says that it holds rows with named columns, and not lines of text.
+    """Whether a file contains rows with named columns, by its name, and not lines of text.
 
     >>> is_table("rows.csv.gz"), is_table("rows.txt")
     (True, False)
@@ -191,7 +191,8 @@ def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
 
 
 def _read_tsv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
-    """Reads tab-separated lines, most of which know no quotes; where the header has some, all rows may."""
+    """Reads tab-separated lines, in which quotes are ordinary characters; if the header is quoted, rows may
+    be too."""
     lines = _lines(path, file, newline="")
     first = next(lines, "")
     is_quoted, lines = first.startswith('"'), chain([first] if first else [], lines)
@@ -222,7 +223,7 @@ def _table(rows: Iterator[tuple[str, Cells | Fault]], remedy: str) -> Iterator[R
 
 
 def _tabbed_rows(path: str, lines: Iterator[str]) -> Iterator[tuple[str, Cells | Fault]]:
-    """Yields each line's cells, none for a blank line; a quote is a character like others.
+    """Yields each line's cells, none for a blank line; a quote is an ordinary character.
 
     Spreadsheets quote some cells as a whole: these lose their quotes, and may hold tabs.
     """

@@ -21,10 +21,10 @@ from mpt.metrics import METRICS, NEEDS
 # Which of the assistant's turns in a conversation are learned.
 Turns = Literal["last", "all"]
 
-# Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
+# Number of rows from which on a split by hash is not empty, in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
 CHAT = "chat"  # a task's name with ":chat" at its end is the task as a chat
-FEW = 6  # classes that are named where a task is printed
+FEW = 6  # number of classes that are shown when a task is printed
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Task:
 
     @property
     def hard_prompt(self) -> str:
-        """The instruction as it stands in front of a text: on a line of its own if it ends in no blank."""
+        """The instruction before a text; it gets a line of its own unless it ends with white space."""
         parted = not self.instruction or self.instruction[-1].isspace()
         return self.instruction if parted else f"{self.instruction}\n"
 
@@ -179,7 +179,7 @@ class Task:
 
     @property
     def hashed(self) -> Columns:
-        """The columns that decide on the splits of the rows, where the source does not."""
+        """The columns that determine the splits of the rows, if the source does not."""
         if self.reads_conversations:
             return Columns(ASKED)
         of_each = [version.columns for version in self.versions]
@@ -187,12 +187,13 @@ class Task:
         return Columns(self.columns, tuple(sorted(shared)))
 
     def load(self, split: str) -> Iterator[Record]:
-        """Yields the records of a split; see ``Source.load``. Of conversations, one for each learned turn."""
+        """Yields the records of a split; see ``Source.load``. Conversations give one for each learned
+        turn."""
         records = self.source.load(split, self.hashed)
         return chain.from_iterable(map(by_reply, records)) if self.learned == "all" else records
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Yields the examples of a split, "train", "validation" or "test"; says how many have no text.
+        """Yields the examples of a split, "train", "validation" or "test"; warns of those without text.
 
         Raises:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
@@ -241,7 +242,7 @@ class Task:
         )
 
     def _reply(self, record: Record, target: str | None) -> Example:
-        """The reply that ends a conversation, or that is to; each turn in front of it is a field."""
+        """The example of a conversation: the target is its last reply; each turn before it is a field."""
         turns, reply = answered(record) if target is None else (asked(record), target)
         group = self.text(record, self.group) if self.group and target is None else ""
         turns = self.with_system(turns)
@@ -251,7 +252,7 @@ class Task:
         return Example(template, fields, reply, (), (reply,), group, self.scoring, kept)
 
     def with_system(self, turns: Sequence[Turn], escaped: bool = False) -> list[Turn]:
-        """A conversation with the task's system text in front, where it has no other.
+        """A conversation that begins with the task's system text, unless it has its own.
 
         Args:
             escaped: whether placeholders will be filled in, so that braces are written twice.

@@ -102,7 +102,7 @@ def _holds_conversations(path: Path, content: Mapping[Any, Any]) -> bool:
         source = _source(content["source"], "label", path)
         first = next(source.rows(source.stored_splits[0])) if source.is_local else None
     except (UserError, KeyError, IndexError, TypeError, AttributeError, StopIteration):
-        return False  # whatever is wrong there is told where the source is checked, or read
+        return False  # any fault is reported when the source is checked or read
     return isinstance(first, Record) and is_conversation(first.columns)
 
 
@@ -138,7 +138,7 @@ def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
 
 
 def _needed(content: Mapping[Any, Any]) -> tuple[str, ...]:
-    """The keys that must be there: conversations have no template."""
+    """The required keys: conversations need no template."""
     return ("source",) if content.get("chat") is True else ("source", "template")
 
 

@@ -1,4 +1,4 @@
-"""Answers of a prompted backbone: the probabilities of a row's choices, or a generated text."""
+"""Predictions of a prompted backbone: the probabilities of a row's classes, or a generated text."""
 
 from __future__ import annotations
 

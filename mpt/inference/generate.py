@@ -103,9 +103,9 @@ def generate(
     Args:
         backbone: the frozen model.
         batch: the rows' inputs, padded on the right; a decoder's text must end where generation begins.
-        prompts: the distinct prompts; ``batch.prompt_index`` says which of them each row has.
-        max_new_tokens: the largest number of new tokens of a row; where positions are learned, a text ends at
-            the last of them all the same.
+        prompts: the distinct prompts; ``batch.prompt_index`` has the index of each row's prompt.
+        max_new_tokens: the largest number of new tokens of a row; if positions are learned, a text also ends
+            at the last one.
         stop: tokens that end a text.
         method: how the next token is chosen.
         shift: added to the embeddings of the inputs.

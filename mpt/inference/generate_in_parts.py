@@ -1,4 +1,4 @@
-"""Generation that is seen while it goes on: a few tokens of every row, then a look, and so on."""
+"""Generation in parts: a few tokens of every row at a time, so that progress can be seen and stopped."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _embeddings(task: Task, pretrained: Pretrained) -> Float[Array, "C D"]:
 
 
 def keep(model: Prompted) -> HeadedPrompt:
-    """The prompt, composed, and its head."""
+    """The composed prompt and its class head."""
     assert isinstance(model.prompt, HeadedPrompt)
     return model.prompt.composed()
 

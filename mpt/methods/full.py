@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the backbone is trained. The model is scored, and not kept."""
+"""Full fine-tuning: every weight of the backbone is trained. The model is scored, but not saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one training loop: what happens around a step, in the order in which it happens."""
+"""The training loop: everything that happens around a step, in this order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """When nothing improves any more.
+    """Decides when training no longer improves.
 
     Attributes:
         passes: that many validation passes in a row are not better.
@@ -82,18 +82,18 @@ def fit(
         objective: the loss terms of a batch; ``weights`` are their coefficients, by name.
         stage: the folder of the run where metrics and checkpoints go.
         tasks: task name of each prompt, for metrics and error messages.
-        trainable: what is trained, an NNX filter; by default the prompt. The model itself stays as it is.
-        weight_rate: Adam's peak learning rate for weights, where any are trained.
+        trainable: an NNX filter for the trained parameters; by default the prompt. ``model`` is not changed.
+        weight_rate: Adam's peak learning rate for weights, if any are trained.
         prepare: completes each batch before its step.
         probe: a validation pass, which returns figures by name. It comes before the first step, every
             ``probe_every`` steps and after the last one; its time does not count as training.
         best: returns the model at the validation pass with the highest mean figure, not after the last step.
         patience: when validation passes end the stage; None: they never do.
-        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
+        rate_scale: the factor on each prompt's learning rates; by default, all have the same.
 
     Raises:
         UserError: a checkpoint cannot be written, or too many steps in a row, or all, are not finite.
-        Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the step under way is saved.
+        Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the current step is saved.
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
     graph, params, frozen = nnx.split(model, trainable, ...)
@@ -148,7 +148,7 @@ def optimizer_of(
 
     Args:
         weight_rate: the peak learning rate of weights, if any are trained.
-        rate_scale: what each prompt's learning rates are multiplied by.
+        rate_scale: the factor on each prompt's learning rates.
     """
     peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     peak |= {} if weight_rate is None else {"weights": weight_rate}

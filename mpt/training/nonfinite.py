@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: they change nothing, are counted, and too many end the run."""
+"""Steps whose loss or gradient is not finite: they change nothing and are counted; too many end the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NonFiniteSteps:
 
     Args:
         tasks: the task name of each prompt.
-        limit: the run ends at so many such steps in a row.
+        limit: the run ends after this many such steps in a row.
         total: such steps in the part of the run before an interruption.
 
     Attributes:

@@ -39,7 +39,7 @@ class Lengths:
     """The number of a prompt's training rows, and their lengths in tokens.
 
     Attributes:
-        rows: number of rows; None where it is not known before the data is read.
+        rows: number of rows; None if it is not known before the data is read.
         text: mean number of tokens that the model reads of a row.
         labels: mean number of tokens that it predicts.
         longest: the most tokens that an input has.
@@ -63,7 +63,7 @@ class Lengths:
         return cls(len(rows), text, labels, max(len(row.inputs) for row in sample), nodes)
 
     def scored(self, layout: Layout) -> Lengths:
-        """The lengths where the class words are read in place of the target; the same for free text."""
+        """The lengths if the class words are scored in place of the target; the same for free text."""
         if self.nodes is None:
             return self
         text = self.text - (self.labels - 1) + self.nodes if layout == "decoder" else self.text
@@ -81,12 +81,12 @@ class Stage:
         train: steps, batch size, sampling and learning rates.
         objective: the loss terms of a batch; ``weights`` are their coefficients.
         tasks: the task name of each prompt.
-        trainable: what is trained of the model, an NNX filter.
-        weight_rate: Adam's peak learning rate for weights, where any are trained.
-        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
+        trainable: an NNX filter for the trained parameters.
+        weight_rate: Adam's peak learning rate for weights, if any are trained.
+        rate_scale: the factor on each prompt's learning rates; by default, all have the same.
         seed: random seed of the batches.
         prepare: completes each batch before its step.
-        interpolation: how far the trained parameters are taken from their start to where training ends.
+        interpolation: the weight of the trained parameters; the initial ones have the rest.
     """
 
     name: str
@@ -140,9 +140,9 @@ class Stage:
 
     @cached_property
     def keeps_states(self) -> bool:
-        """Whether the rows' states below a late prompt are computed once and kept.
+        """Whether the rows' hidden states before a late prompt's layer are computed once and kept.
 
-        They are where only the prompt is trained, every row is read, and all fit into ``MOST_KEPT`` bytes.
+        They are if only the prompt is trained, every row is used, and all fit into ``MOST_KEPT`` bytes.
         """
         model, counts = self.model, [lengths.rows for lengths in self.lengths if lengths.rows is not None]
         trained = nnx.to_flat_state(nnx.state(model, self.trainable))
@@ -173,7 +173,7 @@ class Stage:
         return self._cost(0, 0).finetuning
 
     def _cost(self, prompts: int, length: int) -> Cost:
-        """The cost of a step whose rows all have the mean length over the tasks, as sampling weighs them."""
+        """The cost of a step whose rows all have the mean length over the tasks, weighted as in sampling."""
         counts = [lengths.rows for lengths in self.lengths if lengths.rows is not None]
         alike = self.train.sampling == "equal" or len(counts) < len(self.lengths)
         task_shares = None if alike else shares(counts, self.train)
@@ -209,7 +209,7 @@ def train_stage(
     best: bool = False,
     patience: Patience | None = None,
 ) -> Trained:
-    """Trains a stage, or continues it where it was interrupted; see ``fit`` for the other arguments.
+    """Trains a stage, or resumes it where it was interrupted; see ``fit`` for the other arguments.
 
     Args:
         run: the run directory, whose folder of the stage receives its cost, metrics and checkpoints.
