@@ -1,5 +1,4 @@
-"""Baselines on the rows of an adaptation: a run of one, or the scores of all of them for comparison with a
-prompt."""
+"""Baselines on the rows of an adaptation: a run of one, or a comparison of all with a prompt."""
 
 from __future__ import annotations
 

@@ -113,8 +113,7 @@ class AdaptOptions:
     seeds: tuple[int, ...] = (0,)
     """Random seeds. For each, training examples are drawn and a prompt is trained."""
     max_length: int = 128
-    """Maximum number of tokens of an input. A longer one is truncated: the end of its longest field is
-    cut."""
+    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
     probe_every: int = 0
     """Number of steps between evaluations on the validation split; 0 turns them off."""
     probe_rows: int = 64

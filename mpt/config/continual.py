@@ -46,8 +46,7 @@ class ContinualConfig:
     seed: int = 0
     """Random seed for the choice and the order of the training examples."""
     max_length: int = 128
-    """Maximum number of tokens of an input. A longer one is truncated: the end of its longest field is
-    cut."""
+    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
     test_rows: int = 200
     """Number of test examples per task, on which every prompt is scored. 0: all."""
     mesh: MeshConfig = MeshConfig()

@@ -72,8 +72,7 @@ class PretrainConfig:
     tasks: tuple[str, ...] = ()
     """Source tasks: names from `mpt tasks`, task files, or folders with task files."""
     max_length: int = 128
-    """Maximum number of tokens of an input. A longer one is truncated: the end of its longest field is
-    cut."""
+    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
     vectors: PromptConfig = PromptConfig()
     """Shape and initial value of the teachers and of the universal prompt."""
     teachers: TrainConfig = TrainConfig()

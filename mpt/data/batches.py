@@ -58,8 +58,7 @@ class Sizes(NamedTuple):
 
 
 def group_sizes(rows: Sequence[Row], groups: int, layout: Layout, classes: bool) -> Sizes:
-    """The sizes of rows that are distributed over groups, one after another; all groups have the same
-    sizes."""
+    """The sizes of rows that are distributed evenly over groups; all groups have the same sizes."""
     return Sizes.largest([Sizes.of(rows[group::groups], layout, classes) for group in range(groups)])
 
 

@@ -191,8 +191,7 @@ def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
 
 
 def _read_tsv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
-    """Reads tab-separated lines, in which quotes are ordinary characters; if the header is quoted, rows may
-    be too."""
+    """Reads tab-separated lines; quotes are ordinary characters there, unless the header is quoted."""
     lines = _lines(path, file, newline="")
     first = next(lines, "")
     is_quoted, lines = first.startswith('"'), chain([first] if first else [], lines)

@@ -81,8 +81,7 @@ def training_batches(
 
 
 def _order(rows: Sequence[Row], seed: int, balanced: bool) -> Any:
-    """An endless stream of row indices, shuffled in each epoch; ``balanced`` alternates between the
-    classes."""
+    """An endless stream of row indices, shuffled in each epoch; ``balanced`` alternates classes."""
     if not balanced:
         return grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
     labels = rows.labels if isinstance(rows, StoredRows) else np.array([row.label for row in rows])

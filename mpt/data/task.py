@@ -21,7 +21,7 @@ from mpt.metrics import METRICS, NEEDS
 # Which of the assistant's turns in a conversation are learned.
 Turns = Literal["last", "all"]
 
-# Number of rows from which on a split by hash is not empty, in 99 of 100 data sets.
+# With this many rows, a split by hash is not empty in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
 CHAT = "chat"  # a task's name with ":chat" at its end is the task as a chat
 FEW = 6  # number of classes that are shown when a task is printed
@@ -187,8 +187,7 @@ class Task:
         return Columns(self.columns, tuple(sorted(shared)))
 
     def load(self, split: str) -> Iterator[Record]:
-        """Yields the records of a split; see ``Source.load``. Conversations give one for each learned
-        turn."""
+        """Yields the records of a split; see ``Source.load``; conversations give one per learned turn."""
         records = self.source.load(split, self.hashed)
         return chain.from_iterable(map(by_reply, records)) if self.learned == "all" else records
 

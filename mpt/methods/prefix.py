@@ -97,8 +97,7 @@ class PrefixPrompt(nnx.Module):
         return Prefix(vectors, batch.prompt_index, kv=kv, layer=self.layer)
 
     def extent(self, rows: int) -> tuple[int, int]:
-        """The number of prefixes and their length; costs are computed as for vectors, which cost a little
-        more."""
+        """The number of prefixes and their length; costs are those of vectors, a little more."""
         prompts, _, length, _, _ = self.keys.shape
         return prompts, length
 

@@ -1,5 +1,4 @@
-"""Ultra-low-dimensional prompt tuning (ULPT, 2025): a low-dimensional prompt, projected to the model's
-width."""
+"""Ultra-low-dimensional prompt tuning (ULPT, 2025): a low-dimensional prompt, projected up."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The interface of prompts: vectors or keys and values before a batch's texts, or shifts of their
-embeddings."""
+"""The interface of prompts: vectors, or keys and values, before a batch's texts, or shifts of these."""
 
 from __future__ import annotations
 

@@ -82,8 +82,7 @@ def kl_divergence(
 
 
 def class_cross_entropy(scores: Float[Array, "B C"], tree: ClassTree) -> Term:
-    """The task loss of each row that has classes: -log p(class) in nats, normalised over the row's
-    classes."""
+    """The task loss of each row that has classes: -log p(class) in nats, over the row's own classes."""
     own = jnp.maximum(tree.labels, 0)[:, None]
     taken = jnp.take_along_axis(_class_log_p(scores), own, axis=1)[:, 0]
     there = jnp.any(tree.real, axis=1)
@@ -97,8 +96,7 @@ def class_kl_divergence(student: Float[Array, "B C"], teacher: Float[Array, "B C
 
 
 def _class_log_p(scores: Float[Array, "B C"]) -> Float[Array, "B C"]:
-    """Normalises scores over the classes. Scores beyond a row's classes become finite, because -inf has no
-    gradient."""
+    """Normalises scores over the classes; those beyond a row's become finite, because -inf has no gradient."""
     return jax.nn.log_softmax(jnp.maximum(scores, NO_CLASS))
 
 
@@ -120,8 +118,7 @@ def _task_terms(model: Prompted, batch: Batch) -> dict[str, Term]:
 
 
 def _task(output: Output, batch: Batch) -> Term:
-    """The cross-entropy of each row's target: over its classes if these are scored, else over the
-    vocabulary."""
+    """The cross-entropy of each row's target, over its classes if these are scored, or the vocabulary."""
     term = cross_entropy(output.logits, batch.targets, batch.labelled)
     if batch.classes is None or output.classes is None:
         return term
@@ -129,8 +126,7 @@ def _task(output: Output, batch: Batch) -> Term:
 
 
 def _distillation_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
-    """The task loss, and the distance of each row's student from its teacher, whose outputs the batch may
-    contain."""
+    """The task loss, and each student's distance from its teacher, whose outputs the batch may contain."""
     student, teacher = model(batch), batch.taught or model.teach(batch)
     return {"task": _task(student, batch), **_distance(student, teacher, batch)}
 

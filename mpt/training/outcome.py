@@ -1,5 +1,4 @@
-"""Reports that a training stage has learned nothing, so that its figures are not taken for a trained
-prompt's."""
+"""Reports that a stage has learned nothing, so that its figures are not taken for a trained prompt's."""
 
 from __future__ import annotations
 
