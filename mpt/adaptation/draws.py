@@ -39,13 +39,14 @@ class Drawn(NamedTuple):
     Attributes:
         places: the indices of the training rows among all that the task has.
         frequencies: number of training rows of each class, among all that the task has; empty for free text.
-        validation: rows that a search may hold out.
+        validated: rows of the evaluations during training, see ``validate_every``.
+        validation: rows of the validation split that a search may hold out.
         checked: validation rows on which a prompt is compared with baselines; None: it is not.
     """
 
     places: list[Sequence[int]]
     train: list[Sequence[Row]]
-    probed: HeldOut
+    validated: HeldOut
     scored: HeldOut
     frequencies: Int[np.ndarray, " C"]
     validation: HeldOut = HeldOut([], [])
@@ -60,10 +61,10 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     def scored(split: str, count: int) -> HeldOut:
         return held_out(task, split, count, length, pretrained)
 
-    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    validated = scored("validation", config.validation_rows) if config.validate_every else HeldOut([], [])
     labels = _stored(task, length, pretrained).labels
     frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
-    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows), frequencies)
+    drawn = Drawn(places, train, validated, scored(config.scored, config.test_rows), frequencies)
     if config.train.is_open and min(map(len, train)) >= MANY:
         drawn = drawn._replace(validation=held_out_if_there(task, HELD_OUT, length, pretrained))
     if not is_measured(config, task) or max(map(len, train)) > MOST:

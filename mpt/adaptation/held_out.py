@@ -79,6 +79,6 @@ def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -
 
 
 def text_losses(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Float[np.ndarray, " N"]:
-    """-log p of each row's target in nats with the prompt of that index; their mean is that over all tokens."""
+    """-log p of each row's target in nats with its prompt; their mean is that over all tokens."""
     per_row = sum(len(row.targets) for row in rows) / len(rows)
     return -target_log_p(model, rows, prompts) / per_row

@@ -34,13 +34,13 @@ class Scoring:
     Attributes:
         split: the split for the final score.
         calibrate: predictions are calibrated by batch, see ``mpt.inference.evaluate.calibrated``.
-        probe_every: steps between validation passes; 0: there are none.
-        best: the prompt of the best validation pass is scored, not the last step's.
+        validate_every: steps between evaluations on the validation split; 0: there are none.
+        best: the prompt of the best evaluation is scored, not the last step's.
     """
 
     split: str = "test"
     calibrate: bool = False
-    probe_every: int = 0
+    validate_every: int = 0
     best: bool = False
 
 
@@ -50,7 +50,7 @@ class Job(NamedTuple):
     Attributes:
         scores: each task's, one per prompt.
         parts: the pseudo-values of the scores, see ``pseudo_values``.
-        curves: the mean of each task at each validation pass, with the step.
+        curves: the mean of each task at each evaluation on validation rows, with the step.
         parameters: trained numbers per prompt.
         seconds: spent in training steps.
         checked: each task's scores on the rows for the comparison with baselines; see ``Drawn``.
@@ -130,18 +130,18 @@ def run_job(
     begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
-    probed = {task: rows.probed for task, rows in drawn.items()}
+    validated = {task: rows.validated for task, rows in drawn.items()}
 
-    def probe(model: Prompted) -> dict[str, float]:
+    def validate(model: Prompted) -> dict[str, float]:
         scores: dict[str, list[float]] = {title: [] for title in titles.values()}
-        for task, _, (examples, _), said in answered(model, setting, probed, scoring.calibrate):
+        for task, _, (examples, _), said in answered(model, setting, validated, scoring.calibrate):
             scores[titles[task.name]].append(score(task, examples, said.texts))
         return {title: float(np.mean(each)) for title, each in scores.items()}
 
     model, seconds = begun.model, 0.0
     if stage.steps:
         model, seconds = train_stage(
-            stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
+            stage, run, validate if scoring.validate_every else None, scoring.validate_every, scoring.best
         )
     model = budget.weighed(model)
     lines = run.metrics(stage.name).read()

@@ -211,4 +211,4 @@ def splits_read(config: AnyConfig, part: str) -> list[str]:
     adapt = config.adapt if isinstance(config, CompareConfig) else config
     if not isinstance(adapt, AdaptConfig):
         return ["train", "test"]
-    return ["train", *(["validation"] if adapt.probe_every else []), adapt.scored]
+    return ["train", *(["validation"] if adapt.validate_every else []), adapt.scored]

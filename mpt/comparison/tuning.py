@@ -50,7 +50,7 @@ def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
     base, seeds = cell.base(config), trial_seeds(config)
     train = replace(base.train, batch_size=base.train.batch_size * len(seeds) // len(base.seeds))
     trial = replace(base, seeds=seeds, train=train, scored="validation", test_rows=config.tune.rows)
-    return replace(trial, probe_every=0, track=())
+    return replace(trial, validate_every=0, track=())
 
 
 def as_json(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:

@@ -114,9 +114,9 @@ class AdaptOptions:
     """Random seeds. For each, training examples are drawn and a prompt is trained."""
     max_length: int = 128
     """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
-    probe_every: int = 0
+    validate_every: int = 0
     """Number of steps between evaluations on the validation split; 0 turns them off."""
-    probe_rows: int = 64
+    validation_rows: int = 64
     """Number of validation examples for these evaluations."""
     keep: Literal["last", "best"] = "last"
     """Which prompt is scored and saved: that of the last step, or that of the best evaluation on the
@@ -135,5 +135,5 @@ class AdaptOptions:
 
     def __post_init__(self):
         check_ranges(self)
-        if self.keep == "best" and not self.probe_every:
-            raise UserError("keep: the best prompt is chosen on validation rows; set probe_every too")
+        if self.keep == "best" and not self.validate_every:
+            raise UserError("keep: the best prompt is chosen on validation rows; set validate_every too")

@@ -123,7 +123,7 @@ class TrainConfig:
     warmup: float = 0.1
     """Fraction of the steps over which the learning rate rises linearly from zero to its peak."""
     decay: Decay = "cosine"
-    """Learning-rate schedule after the warm-up: "cosine" and "linear" fall to 0, "constant" keeps the peak."""
+    """Learning-rate schedule after the warm-up: "cosine" or "linear" to zero; "constant" keeps the peak."""
     weight_decay: float = 0.0
     """Coefficient of decoupled weight decay (AdamW): each step subtracts this times the learning rate times
     the parameter."""

@@ -33,7 +33,7 @@ SEED = Range(0, 2**32 - 1)  # the seeds that the data loader accepts
 RANGES: dict[str, Range] = {
     "batch_size": AT_LEAST_1,
     "max_length": AT_LEAST_1,
-    "probe_rows": AT_LEAST_1,
+    "validation_rows": AT_LEAST_1,
     "share_cap": AT_LEAST_1,
     "parts": AT_LEAST_1,
     "processes": AT_LEAST_1,

@@ -105,7 +105,7 @@ def _trained(
 
     rows = {name: each.train for name, each in drawn.items()}
     setting = setting_of(config, pretrained, tasks, rows, source, train_first)
-    scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
+    scoring = Scoring(config.scored, config.calibrate, config.validate_every, config.keep == "best")
     parts = jobs(setting)
     scored = [rows for each in drawn.values() for rows in (each.scored, each.checked) if rows]
     read = sum(len(each.rows) for each in scored)

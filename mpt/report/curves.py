@@ -1,4 +1,4 @@
-"""Learning curves: the loss of every step, and the metric of every validation pass."""
+"""Learning curves: the loss of every step, and the metric of every evaluation on validation rows."""
 
 from __future__ import annotations
 

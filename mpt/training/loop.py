@@ -23,7 +23,7 @@ from mpt.training.session import SCORE, Session
 from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.types import Batch
 
-Probe = Callable[[Prompted], dict[str, float]]
+Validation = Callable[[Prompted], dict[str, float]]
 
 
 class Trained(NamedTuple):
@@ -37,8 +37,8 @@ class Patience(NamedTuple):
     """Decides when training no longer improves.
 
     Attributes:
-        passes: that many validation passes in a row are not better.
-        gain: how much higher a better pass's score is.
+        passes: this many evaluations in a row are not better.
+        gain: how much higher the score of a better evaluation is.
     """
 
     passes: int
@@ -70,8 +70,8 @@ def fit(
     trainable: Filter = PromptParam,
     weight_rate: float | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
-    probe: Probe | None = None,
-    probe_every: int = 1,
+    validate: Validation | None = None,
+    validate_every: int = 1,
     best: bool = False,
     patience: Patience | None = None,
     rate_scale: Sequence[float] = (),
@@ -85,10 +85,10 @@ def fit(
         trainable: an NNX filter for the trained parameters; by default the prompt. ``model`` is not changed.
         weight_rate: Adam's peak learning rate for weights, if any are trained.
         prepare: completes each batch before its step.
-        probe: a validation pass, which returns figures by name. It comes before the first step, every
-            ``probe_every`` steps and after the last one; its time does not count as training.
-        best: returns the model at the validation pass with the highest mean figure, not after the last step.
-        patience: when validation passes end the stage; None: they never do.
+        validate: evaluates the model and returns figures by name. It is called before the first step, every
+            ``validate_every`` steps and after the last one; its time does not count as training.
+        best: returns the model at the evaluation with the highest mean figure, not after the last step.
+        patience: when evaluations end the stage; None: they never do.
         rate_scale: the factor on each prompt's learning rates; by default, all have the same.
 
     Raises:
@@ -112,16 +112,16 @@ def fit(
         max_nonfinite=config.bad_steps,
     ) as session:
         spec = StepSpec(graph, objective, optimizer, len(tasks), shardings_of(session.state))
-        if probe and session.step == 0:
-            session.write(_with_score(probe(model)))
+        if validate and session.step == 0:
+            session.write(_with_score(validate(model)))
         for batch in session.batches():
             if patience and patience.is_over(session.scores()):
                 break
             batch = global_batch(prepare(batch) if prepare else batch)
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
             score = None
-            if probe and session.is_due(probe_every):
-                figures = _with_score(probe(nnx.merge(graph, session.state.trainable, frozen)))
+            if validate and session.is_due(validate_every):
+                figures = _with_score(validate(nnx.merge(graph, session.state.trainable, frozen)))
                 session.write(figures)
                 score = figures[SCORE] if best else None
             stop = session.stop_signal()
@@ -137,7 +137,7 @@ def fit(
 
 
 def _with_score(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of a validation pass, and the score that it is ranked by: their mean, if they have none."""
+    """The figures of an evaluation, and the score that it is ranked by: their mean, if they have none."""
     return {SCORE: float(np.mean(list(figures.values())))} | figures
 
 

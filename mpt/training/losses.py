@@ -96,7 +96,7 @@ def class_kl_divergence(student: Float[Array, "B C"], teacher: Float[Array, "B C
 
 
 def _class_log_p(scores: Float[Array, "B C"]) -> Float[Array, "B C"]:
-    """Normalises scores over the classes; those beyond a row's become finite, because -inf has no gradient."""
+    """Normalises scores over the classes; those beyond a row's become finite, as -inf has no gradient."""
     return jax.nn.log_softmax(jnp.maximum(scores, NO_CLASS))
 
 

@@ -27,7 +27,7 @@ from mpt.training.outcome import refuse_all_left_out, warn_of_rising
 from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
 
-SCORE = "score"  # the name of what a validation pass is ranked by, among its figures
+SCORE = "score"  # the name of the figure by which evaluations are ranked
 
 
 class Session:
@@ -123,12 +123,12 @@ class Session:
         self._metrics.write(self.step, figures)
 
     def scores(self) -> list[float]:
-        """The score of each validation pass so far, also of those before an interruption."""
+        """The score of each evaluation so far, also of those before an interruption."""
         self._metrics.flush()
         return [line[SCORE] for line in self._metrics.read() if SCORE in line]
 
     def start_was_best(self) -> bool:
-        """Whether no validation pass was as good as that before the first step, of which none is saved."""
+        """Whether no evaluation was as good as that before the first step, which has no checkpoint."""
         start, *later = self.scores() or [-np.inf]
         return start > max(later, default=-np.inf)
 

@@ -24,7 +24,7 @@ from mpt.sharding import local_shards
 from mpt.system.processes import is_multiprocess, is_primary
 from mpt.training.interpolation import between
 from mpt.training.kept_states import KeptStates
-from mpt.training.loop import Patience, Probe, Trained, fit
+from mpt.training.loop import Patience, Trained, Validation, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.outcome import warn_of_few_rows
 from mpt.training.spending import Spending, keep_spending
@@ -204,8 +204,8 @@ Train = Callable[[Stage], Prompted]  # trains a stage; a plan records it instead
 def train_stage(
     stage: Stage,
     run: RunDir,
-    probe: Probe | None = None,
-    probe_every: int = 1,
+    validate: Validation | None = None,
+    validate_every: int = 1,
     best: bool = False,
     patience: Patience | None = None,
 ) -> Trained:
@@ -231,8 +231,8 @@ def train_stage(
         trainable=stage.trainable,
         weight_rate=stage.weight_rate,
         prepare=stage.prepared(rows),
-        probe=probe,
-        probe_every=probe_every,
+        validate=validate,
+        validate_every=validate_every,
         best=best,
         patience=patience,
         rate_scale=stage.rate_scale,

@@ -32,7 +32,7 @@ def few_choices(monkeypatch):
 @pytest.fixture
 def config(plain_adapt, tmp_path, toy) -> AdaptConfig:
     """An adaptation without a step, whose prompt knows nothing."""
-    plain = plain_adapt | {"out": str(tmp_path / "run"), "task": toy["tone"], "probe_every": 0, "shots": 2}
+    plain = plain_adapt | {"out": str(tmp_path / "run"), "task": toy["tone"], "validate_every": 0, "shots": 2}
     plain |= {"train": {"steps": 0, "batch_size": 8}, "seeds": [0, 1]}
     return from_plain(AdaptConfig, plain, "test")
 

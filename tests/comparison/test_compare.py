@@ -71,7 +71,7 @@ def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
     """Every method draws the same few rows and reads some twice; the next run tells it anew."""
     few = write_task(tmp_path, "few", toy_rows("mood", 20))
     options = ("--targets", str(few), "--adapt.shots", "30", "--adapt.seeds", "0")
-    options += ("--adapt.train.batch-size", "64", "--adapt.train.steps", "1", "--adapt.probe-every", "0")
+    options += ("--adapt.train.batch-size", "64", "--adapt.train.steps", "1", "--adapt.validate-every", "0")
     trained = ("prompt tuning from instruction", "prompt tuning from vocabulary")
     methods = ("--methods", "in-context examples", "largest class", *trained)
     for name in ("a", "b"):
@@ -164,7 +164,7 @@ def several(tmp_path, plain_pretrain, plain_adapt, toy) -> CompareConfig:
         "out": str(tmp_path / "run"),
         "pretrain": plain_pretrain | pretrain,
         "targets": [toy["mood"]],
-        "adapt": adapt | {"train": stage(2), "probe_every": 1, "seeds": [0, 1]},
+        "adapt": adapt | {"train": stage(2), "validate_every": 1, "seeds": [0, 1]},
         "methods": ["hard prompt", "universal prompt, adapted", "prompt tuning from instruction"],
         "shots": [2, 4],
         "tune": {"tasks": [str(third)], "factors": [0.5, 2], "shots": 3, "rows": 12},

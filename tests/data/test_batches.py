@@ -97,7 +97,8 @@ def test_cut_rows_are_told_of_once(capsys, tokenizer):
     with warnings_once():
         for _ in range(2):
             warn_of_cut("train rows of task toy", lost, 16)
-    told = "mpt: warning: 2 of 3 train rows of task toy are longer than max_length, 16 tokens, and are truncated: "
+    which = "mpt: warning: 2 of 3 train rows of task toy"
+    told = f"{which} are longer than max_length, 16 tokens, and are truncated: "
     average = round((lost[1] + lost[2]) / 2)
     assert capsys.readouterr().err == f"{told}they lose {average} tokens on average, {lost[2]} at most\n"
     warn_of_cut("train rows of task other", [0, 0], 16)

@@ -107,7 +107,7 @@ def test_an_imported_prompt_is_evaluated_predicted_with_and_adapted(
     run("predict", back, "--input", lines)
     assert json.loads(capsys.readouterr().out)["prediction"] in ("yes", "no")
     config = config_file(
-        plain_adapt | {"prompt": str(back), "out": str(tmp_path / "adapted"), "probe_every": 0}
+        plain_adapt | {"prompt": str(back), "out": str(tmp_path / "adapted"), "validate_every": 0}
     )
     run("adapt", config)
     card = json.loads((back / "prompts" / "universal.json").read_text())

@@ -243,7 +243,7 @@ def test_plan_of_every_method_is_what_its_run_writes(method, tmp_path, plain_ada
     """Steps, trained numbers and FLOPs of the plan are those of the run's own account, of each seed's job."""
     source = {"prompt": str(universal)} if METHODS[method].needs_teachers else {}
     keys = {"out": str(tmp_path / "run"), "method": method, "seeds": [0, 1], "train": stage(2), **source}
-    config = from_plain(AdaptConfig, plain_adapt | keys | {"probe_every": 0, "test_rows": 4}, "test")
+    config = from_plain(AdaptConfig, plain_adapt | keys | {"validate_every": 0, "test_rows": 4}, "test")
     _, planned = stages(config, outline(config.model))
     adapt(config, pretrained)
     accounts = {"spot": [], "adapt": []}
@@ -355,14 +355,14 @@ def test_time_grows_with_what_there_is_to_do(capsys, monkeypatch, config_file, p
     monkeypatch.setattr(dry_run, "this_machine", lambda dtype: Machine(2e4, 0.5, 0.0))
 
     def seconds(**keys) -> float:
-        plain = plain_adapt | {"train": stage(1), "probe_every": 0} | keys
+        plain = plain_adapt | {"train": stage(1), "validate_every": 0} | keys
         text = printed(capsys, monkeypatch, "adapt", config_file(plain))
         return in_seconds(re.search(r"whole run +about (.*\d (?:s|min|h))", text)[1])
 
     base = seconds()
     assert seconds(test_rows=0) > base
     assert seconds(seeds=[0, 1, 2]) > base
-    assert seconds(probe_every=1) > base
+    assert seconds(validate_every=1) > base
     assert seconds(baselines=True) > base
     assert seconds(train=stage(60)) > base
     assert seconds(train={"steps": -1}) > base

@@ -103,7 +103,7 @@ def small_comparison(tmp_path_factory, compare_file) -> tuple[Path, str]:
     plain = json.loads(compare_file.read_text())
     once = stage(1)
     plain["pretrain"] |= {"teachers": once, "universal": once}
-    plain["adapt"] |= {"train": once, "probe_every": 0}
+    plain["adapt"] |= {"train": once, "validate_every": 0}
     plain |= {
         "methods": ["hard prompt", "universal prompt, adapted", "copy the input"],
         "out": str(folder / "run"),

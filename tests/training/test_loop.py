@@ -212,7 +212,7 @@ def validated(pretrained, run, config, figure, **options):
         weights={"task": 1.0},
         run=run,
         stage="x",
-        probe=lambda model: {"validation": figure(next(steps))},
+        validate=lambda model: {"validation": figure(next(steps))},
         **options,
     )
 

@@ -116,8 +116,8 @@ def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length:
     total = seeds * (scored + checked) * own
     if method.name == "classifier" and config.train.is_open and config.search.probe:
         total += seeds * (train + scored + checked) * alone
-    if config.probe_every and method.trained:
-        total += seeds * (2 + config.train.steps / config.probe_every) * config.probe_rows * own
+    if config.validate_every and method.trained:
+        total += seeds * (2 + config.train.steps / config.validate_every) * config.validation_rows * own
     if measured:
         total += (seeds * train + scored + checked) * alone
         total += seeds * (scored + checked) * _of_row(reading, backbone, shown)
