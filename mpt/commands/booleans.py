@@ -1,4 +1,4 @@
-"""True or false on the command line as people type it: `--train.balanced yes` beside `--train.balanced`."""
+"""Boolean options with or without a value: `--train.balanced yes` as well as `--train.balanced`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that take a config: they train, or say what training would cost."""
+"""Commands that take a config: they train, or predict what training would cost."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PlanOrder(Generic[Config]):
 
 
 def quickstart(rest: list[str]) -> Work:
-    """The main job on a real model and real texts: `compare` with the packaged config."""
+    """Run the main job on a real model and real texts: `compare` with the packaged config."""
     return compare(["quickstart", *rest])
 
 
@@ -133,7 +133,7 @@ def compare(rest: list[str]) -> Work:
 
 
 def plan(rest: list[str]) -> Work:
-    """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
+    """Predict a run's memory, time and best mesh on TPU chips, without having any: --topology v5e:4x4."""
     from mpt.comparison.config import CompareConfig
     from mpt.config.continual import ContinualConfig
     from mpt.config.methods import AdaptConfig
@@ -165,7 +165,8 @@ def plan(rest: list[str]) -> Work:
 
 
 def continual(rest: list[str]) -> Work:
-    """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
+    """Learn tasks one after another by several methods, and measure what is retained and what is
+    forgotten."""
     from mpt.config.continual import ContinualConfig
 
     order = _order(Order, ContinualConfig, "continual", rest)
@@ -213,7 +214,7 @@ def launch(rest: list[str]) -> Work:
 
 
 def _work(order: Any, config: Any, run: Callable[[], None], about: str) -> Work:
-    """The work of a command that trains; with --dry-run, what it would take is printed.
+    """The work of a command that trains; with --dry-run, its cost is printed instead.
 
     Args:
         config: that of the order, as the run keeps it.

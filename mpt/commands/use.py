@@ -95,7 +95,7 @@ def predict(rest: list[str]) -> Work:
             from mpt.system.said import say
 
             ready = open_run(folder, task, index)
-            if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
+            if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are reported with their line
                 sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
             typed = not input and sys.stdin.isatty()
             if typed:
@@ -110,13 +110,13 @@ def predict(rest: list[str]) -> Work:
 
 
 def serve(rest: list[str]) -> Work:
-    """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
+    """Serve the prompts of runs over HTTP: completions, classification, health and metrics."""
 
     def arguments(
         run: RunArguments,
         options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
     ) -> Work:
-        """Answer over HTTP for the prompts of runs, which share one backbone.
+        """Serve the prompts of runs over HTTP; they must share one backbone.
 
         Args:
             run: run directories of `adapt`, `pretrain` or `import`, or hf://owner/name.

@@ -17,7 +17,7 @@ from mpt.rundir.plain_json import json_text
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a method's trials gave.
+    """The results of a method's trials.
 
     Attributes:
         trials: factor -> tune task -> the metric on validation rows, the mean over seeds.

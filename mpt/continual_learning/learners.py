@@ -88,7 +88,7 @@ class FactorLearner(Learner):
 
 @dataclass(frozen=True)
 class SharedLearner(Learner):
-    """The same, but the shared prompt goes on learning, and earlier tasks' prompts are distilled.
+    """The same, but the shared prompt is trained further, and earlier tasks' prompts are distilled.
 
     A teacher is a task's prompt as it was when it had just been learned. Earlier components train too,
     so that they can make up for what moves in the shared prompt.

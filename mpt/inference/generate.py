@@ -191,7 +191,7 @@ class Draft(NamedTuple):
         done: True at rows that have stopped.
         limit: the number of tokens at which each row stops.
         scores: the log probabilities of the tokens, if they are wanted.
-        state: the state that decoding goes on from.
+        state: the state from which decoding continues.
     """
 
     length: Int[Array, ""]
@@ -302,7 +302,7 @@ class Search(NamedTuple):
         finished: the best finished text; nothing but stop tokens while there is none.
         finished_score: its log probability over its length to the power of the penalty.
         logits: the logits of the unfinished texts' next tokens.
-        state: the state that decoding goes on from, W rows to a row.
+        state: the state from which decoding continues, W rows to a row.
     """
 
     length: Int[Array, ""]

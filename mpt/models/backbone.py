@@ -175,7 +175,7 @@ class Backbone(Protocol):
             spare_slots: number of empty slots in the cache, for the tokens to be decoded.
 
         Returns:
-            The logits of each row's first new token, and the state that decoding goes on from.
+            The logits of each row's first new token, and the state from which decoding continues.
         """
         ...
 

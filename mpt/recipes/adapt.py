@@ -44,7 +44,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
     """Trains the method's model for the target tasks, once per seed, and scores it on held-out rows.
 
-    A run that was interrupted goes on where it was; a finished one is read back.
+    A run that was interrupted resumes where it was; a finished one is read back.
     """
     began = time.monotonic()
     tasks = check_adapt(config)
@@ -62,7 +62,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
-    if source and not config.baseline:  # whatever it lacks is told before anything is written
+    if source and not config.baseline:  # missing prompts are reported before anything is written
         _ = source.teachers() if METHODS[config.method].needs_teachers else source.prompt()
     run.begin()
     if config.shots:
@@ -75,7 +75,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         done = _trained(config, tasks, drawn, pretrained, states, source, run, began)
     results = [_beside(config, task, drawn[task.name], done, pretrained, states) for task in tasks]
     write_results(run.path, results)
-    if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
+    if METHODS[config.method].keep is None:  # a whole model is large, and nothing resumes from it
         _remove_checkpoints(run)
     run.conclude(
         {f"{config.scored} {each.metric} of {each.task}": float(np.mean(each.scores)) for each in results}
@@ -111,7 +111,7 @@ def _trained(
     read = sum(len(each.rows) for each in scored)
 
     def limit(place: int) -> Limit:
-        """Each job ends when its part of the time is over."""
+        """Each job must end when its part of the time is over."""
         end = began + 60 * config.minutes * (place + 1) / len(parts)
         return Limit(end, read) if config.minutes else Limit()
 
@@ -157,7 +157,7 @@ def _beside(
     pretrained: Pretrained,
     states: States,
 ) -> Result:
-    """The result of a task, with what baselines have on the same rows."""
+    """The result of a task, with the scores of baselines on the same rows."""
     result = _result(task, drawn, done)
     checked = [score for job in done for score in job.checked.get(task.name, [])]
     title = "this prompt" if config.method == "prompt" else METHODS[config.method].title

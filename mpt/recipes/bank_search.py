@@ -1,4 +1,5 @@
-"""Which prompt of a bank a new task starts from: by likeness to its own, and by a trial on few rows."""
+"""Ranks a bank's prompts as starts for a new task: by similarity to its own prompt, and by a trial on few
+rows."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         similarity: the cosine of its mean vector with that of the task's own, briefly tuned prompt.
-        trial: on the task's few rows, as it is.
+        trial: its scores on the task's few rows, without training.
         rank: among all; 1 is the best.
     """
 

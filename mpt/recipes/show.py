@@ -1,4 +1,4 @@
-"""Tasks on the screen: which there are, and how their examples read."""
+"""Prints the list of tasks, and examples of a task."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def rendered(example: Example) -> Text:
 
 
 def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]:
-    """What tells how a model reads an example: the text with its special tokens, and what is cut of it.
+    """Makes a function that shows an example as a model's input: the text with special tokens, and what is
+    truncated.
 
     The prompt's place is in front of the text, and the tokens that carry loss have the target's colour.
     """

@@ -1,4 +1,4 @@
-"""What an earlier command has left in a run directory, and whether a run may begin or go on there."""
+"""What an earlier command has left in a run directory, and whether a run may start or resume there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Earlier(NamedTuple):
 
     Attributes:
         same: its config is written there already, word for word.
-        left_over: the files of a failed command, which give way.
+        left_over: the files of a failed command, which are removed.
     """
 
     same: bool
@@ -28,7 +28,7 @@ class Earlier(NamedTuple):
 def earlier(path: str | AnyPath, config: Any, free: Collection[str] = ()) -> Earlier:
     """Looks into the folder of a run; nothing is written, and JAX is not loaded.
 
-    A run of another config that has trained no step, as a mistyped command leaves it, gives way.
+    A run of another config that has trained no step, as a mistyped command leaves it, is removed.
 
     Args:
         config: the options of the run.

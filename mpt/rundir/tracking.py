@@ -141,7 +141,7 @@ TRACKERS: dict[TrackerName, Callable[[AnyPath, Mapping[str, Any], str], Tracker]
 class Trackers:
     """The trackers of a run, which start with its first figures.
 
-    A tracker that fails is dropped with a warning, and training goes on.
+    A tracker that fails is dropped with a warning, and training continues.
 
     Args:
         names: the trackers to use.

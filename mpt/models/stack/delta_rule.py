@@ -5,7 +5,7 @@ Each head keeps a matrix S. At each position it fades, forgets what it has for t
     S ← exp(decay) S        S ← S + k (beta (v - Sᵀ k))ᵀ        output Sᵀ q
 
 Queries, keys and values have run through a short causal convolution before. Positions are taken in chunks:
-within one, all that they write solves a triangular system (section 3.2), and only S goes on to the next.
+within one, all that they write solves a triangular system (section 3.2), and only S is passed on to the next.
 """
 
 from __future__ import annotations
