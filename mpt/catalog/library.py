@@ -55,7 +55,7 @@ def find_task(name: str, others: Collection[str] = ()) -> Task:
 
 
 def find_tasks(command: str, names: Sequence[str], others: Collection[str] = ()) -> list[Task]:
-    """Finds the tasks that one command names, whose runs and figures are told apart by the tasks' names.
+    """Finds the tasks that one command names, whose runs and figures are distinguished by the tasks' names.
 
     Raises:
         UserError: there is no such task, a file has a mistake, or two different tasks have one name.

@@ -18,6 +18,9 @@ from mpt.system.paths import AnyPath, missing
 
 Config = TypeVar("Config")
 
+# Options of runs that an older version has made, and their names now.
+RENAMED = {"probe_every": "validate_every", "probe_rows": "validation_rows"}
+
 
 def find_config(name: str, folder: Path = Path()) -> Path:
     """The path of a config: a packaged one by its name, or a file by its path relative to ``folder``.
@@ -142,7 +145,8 @@ def from_plain(
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_of = get_type_hints(kind)
     built = {}
-    for name, item in value.items():
+    for given, item in value.items():
+        name = RENAMED.get(given, given)
         full = f"{key}.{name}" if key else str(name)
         if name not in fields:
             raise UserError(f"{where}: unknown key '{full}'; {_meant(str(name), kind)}")

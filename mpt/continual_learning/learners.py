@@ -42,7 +42,7 @@ class Learner(ABC):
     @property
     @abstractmethod
     def known(self) -> Sequence[Float[Array, "P D"]]:
-        """A prompt for each learned task, as it is now."""
+        """The current prompt of each learned task."""
 
     @abstractmethod
     def lesson(self, index: int) -> Lesson:
@@ -94,7 +94,7 @@ class SharedLearner(Learner):
     so that they can make up for what moves in the shared prompt.
 
     Attributes:
-        universal: the shared prompt as it is now, and the source tasks' components.
+        universal: the current shared prompt, and the source tasks' components.
         tasks: the learned tasks' components, in order; None before the first.
         teachers: the learned tasks' prompts, as they were then.
     """
@@ -156,7 +156,7 @@ class NaiveLearner(Learner):
     """One prompt for all tasks, tuned on one after the other: what is lost when nothing is kept.
 
     Attributes:
-        vectors: the prompt as it is now.
+        vectors: the current prompt.
         count: how many tasks it has been tuned on.
     """
 
@@ -175,6 +175,6 @@ class NaiveLearner(Learner):
 
 
 def with_components(shared: Float[Array, "1 P D"], *prompts: MultitaskPrompt) -> MultitaskPrompt:
-    """The components of several prompts, beside one shared prompt."""
+    """The components of several prompts with one shared prompt."""
     u, v = (jnp.concatenate(parts) for parts in zip(*((p.u[...], p.v[...]) for p in prompts)))
     return MultitaskPrompt(shared, u, v)

@@ -1,4 +1,4 @@
-"""What continual learning came to: figures, tables and pictures."""
+"""The results of continual learning: scores, tables and figures."""
 
 from __future__ import annotations
 

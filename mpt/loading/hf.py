@@ -80,7 +80,7 @@ def load_pretrained(
         name: a packaged model's name, a folder or file on disk, or a model's name on the hub.
         dtype: data type of the weights and activations. On a CPU, activations are float32 in any case, and
             rounded where bfloat16 weights multiply them; see ``mpt.models.layers.product``.
-        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them as they are.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" does not change them.
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: for encoder-decoders: how many of each prompt's vectors, its last ones, are put before
             the decoder's text instead of the encoder's.

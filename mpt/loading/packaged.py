@@ -38,7 +38,7 @@ class Packaged(NamedTuple):
         file: the name of the GGUF file.
         parts: each part's asset and path inside it, in their order; a file that is whole is the only one.
         sha256: of a file in parts, when they are put together.
-        terms: the terms to accept; None where there are none beside the package's licence.
+        terms: the terms to accept; None if there are none apart from the package's licence.
     """
 
     file: str

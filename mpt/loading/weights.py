@@ -1,7 +1,7 @@
 """Loads the tensors of a checkpoint into a backbone, strictly: all of them, each once, in the right shape.
 
 Tensors are read one at a time and written directly into the (stacked, sharded) weights, so that no more than
-one tensor is in memory beside the model itself.
+one tensor is in memory in addition to the model.
 """
 
 from __future__ import annotations

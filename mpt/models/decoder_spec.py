@@ -38,7 +38,7 @@ class DecoderSpec:
         experts: feed-forwards of each layer, among which a router chooses for each token; 0: there is one.
         experts_per_token: how many it chooses.
         experts_weighed: the weights of those chosen are divided by their sum.
-        dense_d_ff: units of a feed-forward that every token has beside its experts; 0: there is none.
+        dense_d_ff: units of a feed-forward that every token has in addition to its experts; 0: there is none.
         biases: names of the linear maps that have a bias.
         embed_scale: factor on token embeddings, but not on prompts.
         input_scale: factor on all that enters the first layer, prompts and tokens alike.

@@ -1,7 +1,7 @@
 """Quantisation of frozen weights to 8 bits: a quarter of float32's memory, half of bfloat16's.
 
 Each output channel of a matrix, and each row of a token table, is rounded to 255 even steps about zero.
-Its step size, in float32, is stored beside it under the suffix ``_scale`` and multiplies the output. Norms,
+Its step size, in float32, is stored with it under the suffix ``_scale`` and multiplies the output. Norms,
 biases and position tables are not quantised.
 """
 

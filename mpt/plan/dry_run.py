@@ -27,7 +27,7 @@ def dry_run(config: AnyConfig, tflops: Sequence[float] = ()) -> None:
     """Prints the tasks and stages of a run, with FLOPs and times.
 
     Args:
-        tflops: rates of other machines, in TFLOP/s, to tell the times at beside this one's.
+        tflops: rates of other machines, in TFLOP/s, for which to print the times too.
 
     Raises:
         UserError: the run itself would be refused.

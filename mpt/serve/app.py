@@ -79,7 +79,7 @@ class Service:
             self._route("/health/ready", self._ready, "GET", protected=False),
         ]
         app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
-        app.router.redirect_slashes = False  # a path that is wrong is told, like every other mistake
+        app.router.redirect_slashes = False  # a wrong path is an error, like every other mistake
         return app
 
     def _route(self, path: str, handler: Handler, method: str, protected: bool = True) -> Route:
@@ -229,7 +229,7 @@ class Service:
 
 
 def _refusal(error: Exception) -> Refusal:
-    """What a client is told of an error; details of the server's own go to its log alone."""
+    """The error that a client gets; details of the server go only to its log."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, UserError):

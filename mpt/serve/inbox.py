@@ -22,7 +22,7 @@ Answers = AsyncGenerator[tuple[int, Any], None]  # the index of a row, and its a
 
 
 class Inbox:
-    """What one request is told of its rows, in the order of events."""
+    """The events of one request's rows, in their order."""
 
     def __init__(self):
         self._loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ class Asset:
         file: the name of the archive.
         sha256: the SHA-256 of the archive.
         members: prefixes of the paths inside the archive that are unpacked.
-        size: bytes to download, which the user is told beforehand.
+        size: bytes to download, reported to the user beforehand.
     """
 
     package: str

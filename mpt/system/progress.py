@@ -60,7 +60,7 @@ class Progress:
         self._bars.stop()
 
     def step(self, figures: str) -> None:
-        """Counts one more step; ``figures`` is a text that is shown beside the bar."""
+        """Counts one more step; ``figures`` is a text that is shown after the bar."""
         self._done += 1
         self._bars.update(self._bar, advance=1, figures=figures)
         now, last = time.monotonic(), self._done == self._total

@@ -193,3 +193,8 @@ def test_configs_are_frozen(kind):
 def test_every_field_has_a_default_of_its_own_type():
     for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig):
         assert from_plain(kind, to_plain(kind()), "defaults") == kind()
+
+
+def test_options_of_older_runs_keep_their_values():
+    found = from_plain(AdaptConfig, {"probe_every": 3, "probe_rows": 5}, "config.yaml")
+    assert (found.validate_every, found.validation_rows) == (3, 5)

@@ -97,7 +97,7 @@ def test_a_row_depends_on_its_place_alone(pretrained, toy):
     assert read[0].fields == read[1].fields == examples[2].fields
     with pytest.raises(IndexError):
         rows[15]
-    with pytest.raises(UserError, match="tone is a chat, whose text stands as it is"):
+    with pytest.raises(UserError, match="tone is a chat, which cannot be reworded"):
         RewordedRows(replace(task, chat=True), examples, 3, 0, tokenised)
 
 

@@ -1,4 +1,4 @@
-"""What a run computes beside its training stages: the search for rates and steps, and evaluation."""
+"""What a run computes apart from its training stages: the search for rates and steps, and evaluation."""
 
 from __future__ import annotations
 
@@ -93,13 +93,14 @@ def _of_comparison(
 
 
 def _of_gains(config: PretrainConfig, reading: Reading, backbone: Any, length: int) -> float | None:
-    """The FLOPs of what tells what a source task gained: three losses, and a gradient."""
+    """The FLOPs of measuring what a source task gained: three losses, and a gradient."""
     rows = _least(reading.rows["validation"], config.gain_rows) if config.gain_rows else 0
     return None if rows is None else (3 + 1 / FORWARD) * rows * _of_row(reading, backbone, length)
 
 
 def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length: int) -> float | None:
-    """The FLOPs of the passes over rows that are scored, by prompts and by what is told beside them."""
+    """The FLOPs of the passes over rows that are scored, by prompts and by the baselines they are compared
+    with."""
     task, seeds = reading.task, len(config.seeds)
     train = drawn(reading, config.shots, config.shots_per)
     scored = _least(reading.rows[config.scored], config.test_rows)
