@@ -81,9 +81,9 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("adapt --task xyzzy", "task 'xyzzy' is unknown; `mpt tasks` lists them"),
         (
             "adapt --task movies --prompt gone",
-            "gone: no such folder; `mpt pretrain` and `mpt adapt` make",
+            "gone: no such folder; `mpt pretrain` and `mpt adapt` create",
         ),
-        ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` make"),
+        ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` create"),
         ("adapt --task mpt/tasks/offline.py", "mpt/tasks/offline.py is not a task file: write one, such as"),
         ("adapt --task movies --prompt testz", "testz: no such folder; did you mean tests?"),
         (
@@ -110,7 +110,7 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("evaluate a b", "evaluate: no option takes 'b'"),
         ("adapt few_shot movies", "adapt few_shot: no option takes 'movies'"),
         ("evaluate a --rows few", "evaluate: --rows: 'few' is not a whole number"),
-        ("serve a --wait-ms long", "serve: --wait-ms: 'long' is no number"),
+        ("serve a --wait-ms long", "serve: --wait-ms: 'long' is not a number"),
         ("adapt --task movies --train.steps many", "adapt: --train.steps: 'many' is not a whole number"),
         (
             "evaluate a --split tst",

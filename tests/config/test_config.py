@@ -75,7 +75,7 @@ def test_keys_left_out_keep_their_defaults(load):
         (PretrainConfig, "teachers: {steps: -1}", r"teachers.steps: only `mpt adapt` can find the number"),
         (ContinualConfig, "train: {steps: -1}", r"train.steps: only `mpt adapt` can find the number"),
         (TrainConfig, "parts: 5", r"parts: 24 rows cannot be split into 5 equal parts"),
-        (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
+        (AdaptConfig, "train: {parts: 0}", r"train.parts: 16 rows cannot be split into 0"),
         (AdaptConfig, "train: {epochs: -1}", r"train.epochs: it must be 0 or more, not -1"),
         (PretrainConfig, "universal: {clip: -0.5}", r"universal.clip: it must be 0 or more"),
         (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),

@@ -58,7 +58,7 @@ def test_too_many_classes_are_told_as_pairs():
     confusion, _ = answer_sections({"topic": {0: rows(words, [(word, word) for word in words] + wrong)}})
     text = "".join(confusion.blocks)
     assert "<svg" not in text
-    assert text.index("class 7") < text.index("class 2") and "81.2 % of 16 answers are right" in text
+    assert text.index("class 7") < text.index("class 2") and "81.2 % of 16 predictions are correct" in text
 
 
 def test_worst_mistakes_come_first():

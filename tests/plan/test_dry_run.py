@@ -451,4 +451,4 @@ def test_folder_of_another_run_is_refused_without_a_change(
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("precious")
     told = refused(capsys, "adapt", config_file(plain_adapt | {"out": str(tmp_path / "thesis")}), "--dry-run")
-    assert "exists and is no run of mpt" in told
+    assert "exists and is not a run of mpt" in told

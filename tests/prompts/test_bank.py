@@ -181,7 +181,7 @@ def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     assert "file: " in refused(capsys, "bank", "add", str(run), "--bank", str(tmp_path / "file"))
     halves = universal_run(tmp_path / "t5", tiny_t5, decoder_prompt=2)
     before = tree(tmp_path)
-    assert "goes to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
+    assert "go to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
     assert tree(tmp_path) == before
     names = [name for name, _ in add(run, Bank(folder))]
     with pytest.raises(UserError, match=f"no prompt 'tone' in it; known: {names[1]}"):

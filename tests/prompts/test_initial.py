@@ -70,7 +70,7 @@ def test_more_vectors_than_there_are_words_to_start_from_are_refused(pretrained,
 @pytest.mark.parametrize("start", ["vocabulary", "classes", "uniform"])
 def test_a_start_without_a_text_has_a_length(start):
     with pytest.raises(
-        UserError, match=f"vectors.length: 0 is the length of a text .*; {start} needs a number"
+        UserError, match=f"vectors.length: 0 takes the length of .*vectors.start {start} has none; give"
     ):
         PromptConfig(length=0, start=start)
 

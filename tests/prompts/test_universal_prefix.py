@@ -139,7 +139,7 @@ def test_methods_that_start_from_vectors_refuse_it(method, universal, tmp_path, 
 def test_what_does_not_go_with_it_is_refused(plain_pretrain, tiny_t5, plain_adapt, tmp_path):
     with pytest.raises(UserError, match=r"set vectors\.rank to 0, and universal\.wordings"):
         from_plain(PretrainConfig, plain_pretrain | {"vectors": {"length": P, "every_layer": True}}, "test")
-    with pytest.raises(UserError, match=r"vectors\.layer: a prompt in every layer has none"):
+    with pytest.raises(UserError, match=r"set only one of vectors\.layer and vectors\.every_layer"):
         PromptConfig(every_layer=True, layer=1)
     keys = {"model": {"name": str(tiny_t5)}, "vectors": {"length": P, "every_layer": True}}
     config = from_plain(AdaptConfig, plain_adapt | keys | {"out": str(tmp_path / "t5")}, "test")
