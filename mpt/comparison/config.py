@@ -93,9 +93,9 @@ class TuneConfig:
     """Number of training examples per class in a trial; the chosen factor is used for every value of
     `shots`."""
     rows: int = 500
-    """Number of validation examples that a trial is scored on. 0: all."""
+    """Number of validation examples that a trial is scored on; 0: all."""
     seeds: int = 0
-    """Number of seeds of each trial: the first ones of the comparison. 0: all."""
+    """Number of seeds of each trial: the first ones of the comparison; 0: all."""
 
     def __post_init__(self):
         if self.factors and not self.tasks:

@@ -80,22 +80,22 @@ class AdaptOptions:
     compared with a start from scratch. With "", or where "auto" finds none, the prompt starts from scratch,
     as set by `vectors`."""
     method: str = "auto"
-    """The adaptation method. "prompt" is prompt tuning: it trains the prompt itself and, of a universal
-    prompt, the task's factors. "classifier" is the same with a class head. "auto" is "classifier" for tasks
-    with class words, else "prompt". The options of a method are in the section of its name."""
+    """The adaptation method. Prompt tuning, "prompt", trains the prompt itself and, of a universal prompt,
+    the task's factors; "classifier" is the same with a class head. The default, "auto", is "classifier" for
+    tasks with class words, else "prompt". The options of a method are in the section of its name."""
     baseline: Literal["", BaselineName] = ""
     """A baseline to score instead of a method: no prompt is trained or saved."""
     baselines: bool = True
-    """Whether to report, for tasks with class words, how the baselines score on the same rows. To run a
-    single one, use `baseline`."""
+    """Whether to report the baselines' scores on the same rows, for tasks with class words. To run a single
+    one, use `baseline`."""
     freeze_shared: bool = False
     """For a universal prompt: freeze its shared part, and train only the task's factors u and v, and the
     instruction embedding if there is one."""
     vectors: PromptConfig = PromptConfig(length=32)
     """Shape and initial value of a prompt that does not start from a universal prompt."""
     instruction: int = 0
-    """Number of embedded instruction tokens, trained, between a prompt from scratch (`vectors`) and the text;
-    their learning rate is `train.word_rate`. 0: none; -1: all tokens of the task's instruction."""
+    """Number of instruction tokens after the prompt, if it starts from scratch (see `vectors`). They are
+    embedded and trained with the learning rate `train.word_rate`. 0: none; -1: all of the instruction's."""
     train: TrainConfig = TrainConfig(
         steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
     )
@@ -107,22 +107,22 @@ class AdaptOptions:
     steps, estimated from the speed of its first ones, but at least one evaluation is made. 0: no limit. With
     a limit, results are not reproducible, since the number of steps depends on the machine's speed."""
     shots: int = 16
-    """Number of training examples per class (for free text, per task). 0: all."""
+    """Number of training examples per class (for free text, per task); 0: all."""
     shots_per: Literal["class", "task"] = "class"
     """What `shots` counts: the examples of each class, or those of the whole task, whatever their classes."""
     seeds: tuple[int, ...] = (0,)
     """Random seeds. For each, training examples are drawn and a prompt is trained."""
     max_length: int = 128
-    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
     validate_every: int = 0
-    """Number of steps between evaluations on the validation split; 0 turns them off."""
+    """Steps between evaluations on the validation split; 0 turns them off."""
     validation_rows: int = 64
     """Number of validation examples for these evaluations."""
     keep: Literal["last", "best"] = "last"
     """Which prompt is scored and saved: that of the last step, or that of the best evaluation on the
     validation split. With several seeds or tasks, the evaluation that is best on average."""
     test_rows: int = 500
-    """Number of examples for the final score. 0: all."""
+    """Number of examples for the final score; 0: all."""
     scored: Literal["test", "validation"] = "test"
     """Split for the final score. Use "validation" while you still choose hyperparameters, so that no test
     example is read."""

@@ -42,13 +42,13 @@ class ContinualConfig:
     """For the method "shared": coefficient of the mean squared error between the hidden states of teacher and
     student. If this and `kl_weight` are both 0, nothing protects the earlier tasks."""
     shots: int = 16
-    """Number of training examples per class (for free text, per task). 0: all."""
+    """Number of training examples per class (for free text, per task); 0: all."""
     seed: int = 0
     """Random seed for the choice and the order of the training examples."""
     max_length: int = 128
-    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
     test_rows: int = 200
-    """Number of test examples per task, on which every prompt is scored. 0: all."""
+    """Number of test examples per task, on which every prompt is scored; 0: all."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Trackers to send each method's metrics to, in addition to metrics.jsonl and TensorBoard's event

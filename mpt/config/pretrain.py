@@ -72,7 +72,7 @@ class PretrainConfig:
     tasks: tuple[str, ...] = ()
     """Source tasks: names from `mpt tasks`, task files, or folders with task files."""
     max_length: int = 128
-    """Maximum number of tokens of an input; of a longer one, the end of the longest field is cut."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
     vectors: PromptConfig = PromptConfig()
     """Shape and initial value of the teachers and of the universal prompt."""
     teachers: TrainConfig = TrainConfig()
@@ -80,9 +80,8 @@ class PretrainConfig:
     universal: DistillConfig = DistillConfig()
     """How the universal prompt is distilled from the teachers."""
     gain_rows: int = 32
-    """Number of validation examples of each source task on which the report shows how much the universal
-    prompt lowers the task's loss, and whether the task's gradient agrees with the other tasks'. 0: neither is
-    computed."""
+    """Number of validation examples per source task, on which the report shows how much the universal prompt
+    lowers the task's loss, and whether its gradient agrees with the other tasks'; 0: neither is computed."""
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
     """Seed of the initial values and of the order of the examples."""
