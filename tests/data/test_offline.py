@@ -126,7 +126,7 @@ def test_a_models_terms_are_told_of_before_jax_loads(capsys, tmp_path, monkeypat
         ),
         (
             "predict hf://owner/name",
-            "hf://owner/name: the hub did not return it: there is no network, and it is",
+            "hf://owner/name: the hub did not return it: there is no network, and it has not been downloaded",
         ),
     ],
 )
