@@ -2,8 +2,8 @@
 
     MPT_ACCEPT_TERMS=gemma3-270m python benchmarks/bos.py        ten minutes on one core
 
-Nothing is trained: a text alone, behind its task's instruction, and behind examples, each without the token,
-with it behind that prompt, in front of it, and at both places. Of 64 test rows, it prints the fraction of
+Nothing is trained: a text alone, after its task's instruction, and after examples, each without the token,
+with it after that prompt, before it, and at both places. Of 64 test rows, it prints the fraction of
 right answers and the mean negative log-probability of the right class, in nats.
 """
 
@@ -24,7 +24,7 @@ from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
 MODEL, TASK, ROWS, SHOWN, TOKENS = "gemma3-270m", "vader_tweets", 64, 8, 400
-PLACES = {"nowhere": (False, False), "behind": (False, True), "in front": (True, False), "both": (True, True)}
+PLACES = {"nowhere": (False, False), "after": (False, True), "before": (True, False), "both": (True, True)}
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def main() -> None:
     labels = np.array([row.label for row in asked])
     print("| prompt | token | accuracy | nats |\n|---|---|---|---|")
     for name, ids in prompts.items():
-        for place, (front, behind) in PLACES.items():
+        for place, (front, after) in PLACES.items():
             rows = [row._replace(inputs=begun(list(row.inputs), pretrained.bos)) for row in asked]
-            found = scores(begun(ids, pretrained.bos) if front else ids, rows if behind else asked)
+            found = scores(begun(ids, pretrained.bos) if front else ids, rows if after else asked)
             print(f"| {name} | {place} | {found[0]:.2f} | {found[1]:.2f} |", flush=True)
 
 

@@ -3,7 +3,7 @@
 python benchmarks/compiles.py quickstart --out DIR      (any command of mpt, with its arguments)
 
 The cache of compiled programs is empty at first, so a program that is compiled twice is counted twice or
-read back: both are told. Figures are printed as one line of JSON behind the command's own output.
+read back: both are told. Figures are printed as one line of JSON after the command's own output.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/feeding.py [--rows 10_000_000]
 
-Mixtures of packaged tasks as `mpt pretrain` reads them, no model behind; then a made-up JSONL file,
+Mixtures of packaged tasks as `mpt pretrain` reads them, without a model; then a made-up JSONL file,
 split by hash, tokenised and read once, with the peak memory of the process and its workers.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/int8.py [--rows 200]
 
-Perplexity is per token of news articles; accuracy is that of movie snippets' sentiment behind the
+Perplexity is per token of news articles; accuracy is that of movie snippets' sentiment after the
 task's hard prompt. Takes about five minutes on two cores.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     count = parser.parse_args().rows
     movies, news = find_task("movies"), find_task("bbc")
     snippets = list(movies.examples("test"))[:count]
-    # An article's lead is a free text to write behind its title.
+    # An article's lead is a free text to write after its title.
     articles = [
         Example("{title}.", example.fields, example.fields["lead"]) for example in news.examples("train")
     ][:count]

@@ -1,12 +1,12 @@
-"""mpt from Python: a backbone is loaded once, and runs come of it.
+"""The Python API of mpt: load a backbone once, and train, compare and use prompts on it.
 
     backbone = mpt.load_backbone("smollm2-135m")
     universal = mpt.pretrain(backbone, ["products", "vader_tweets"])
     prompt = mpt.adapt(universal, "movies", shots=16)
     prompt.predict(["The plot drags, but what a cast!"])
 
-The functions are the commands of the same names: they take the same options and leave the same run
-directories.
+The functions do the same as the commands of the same names: they take the same options and write the same
+run directories.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def load_backbone(
 
     Args:
         name: a packaged model, a Hugging Face folder, a GGUF file, or owner/name on the hub.
-        mesh: how several devices share the work; each has the whole model where left out.
+        mesh: how several devices share the work; by default, each has the whole model.
         **options: the other fields of ``mpt.ModelConfig``: ``dtype``, ``weights``, ...
 
     Raises:
-        UserError: nothing is there, or it is not a model that mpt can run.
+        UserError: there is no such model, or mpt does not support it.
     """
     config = from_plain(ModelConfig, to_plain({"name": name, **options}), "load_backbone")
     shared = from_plain(MeshConfig, to_plain(mesh or {}), "load_backbone", "mesh")
@@ -71,14 +71,14 @@ def load(run: str | AnyPath, backbone: LoadedBackbone | None = None) -> Run:
 
     Args:
         run: its directory, or hf://owner/name.
-        backbone: where it is in memory already; else the run's own is loaded.
+        backbone: the run's backbone, if it is in memory already; else it is loaded.
 
     Raises:
-        UserError: it is no run, has not finished, or was trained on another backbone.
+        UserError: it is not a run, has not finished, or was trained on another backbone.
     """
     path = finished_run(run)
     config, name = trained(path)
-    load_prompt(path, name)  # a missing prompt is told before the backbone is loaded
+    load_prompt(path, name)  # a missing prompt is reported before the backbone is loaded
     backbone = backbone or load_backbone(**to_plain(config))
     load_prompt(path, name, backbone.pretrained)
     return Run(path, backbone)
@@ -93,11 +93,11 @@ def pretrain(
 ) -> Run:
     """Trains teacher prompts for source tasks and distils them into a universal prompt.
 
-    The same call again gives the finished run, or goes on where it was interrupted.
+    The same call again gives the finished run, or resumes where it was interrupted.
 
     Args:
         tasks: two or more: names of `mpt tasks`, task files, ``mpt.Task`` objects, or rows as
-            ``mpt.make_task`` takes them. Tasks that only Python knows are written into the run.
+            ``mpt.make_task`` takes them. Tasks defined in Python are written into the run.
         out: the run directory; where left out, ``runs/pretrain-DIGEST``, whose name depends on
             everything that the run is made of.
         config: what ``options`` change: a config, or the name or file of one.
@@ -128,17 +128,17 @@ def adapt(
 ) -> Run:
     """Adapts a prompt to a new task from few examples, one prompt per seed.
 
-    The same call again gives the finished run, or goes on where it was interrupted.
+    The same call again gives the finished run, or resumes where it was interrupted.
 
     Args:
         start: the run of a universal prompt; or a backbone, with which the option ``prompt`` names a run or
             a bank's prompt, is "" for a start from scratch, or is left out, as on the command line.
         task: a name of `mpt tasks`, a task file, a ``mpt.Task``, or rows as ``mpt.make_task`` takes
-            them. A task that only Python knows is written into the run.
+            them. A task defined in Python is written into the run.
         out: the run directory; where left out, ``runs/TASK-DIGEST``, whose name depends on everything
             that the run is made of.
         config: what ``options`` change: a config, or the name or file of one, such as "few_shot".
-        also: more targets that learn together with the first.
+        also: further targets, trained together with the first.
         **options: fields of ``mpt.AdaptConfig``, such as ``shots=16, seeds=range(3)`` or
             ``train={"steps": 20}``.
 
@@ -169,7 +169,7 @@ def compare(
 ) -> ComparedRun:
     """Pretrains on source tasks, then runs every method on every held-out task, in one table.
 
-    The same call again gives the finished comparison, or goes on where it was interrupted.
+    The same call again gives the finished comparison, or resumes where it was interrupted.
 
     Args:
         tasks: source tasks, as ``pretrain`` takes them; none, where no method needs a universal prompt.
@@ -203,9 +203,9 @@ def continual(
     config: ContinualConfig | str | Path | None = None,
     **options: Any,
 ) -> SequenceRun:
-    """Learns tasks one after another by several methods, and measures what is kept and what is lost.
+    """Learns tasks one after another by several methods, and measures what is retained and what is forgotten.
 
-    The same call again gives the finished run, or goes on where it was interrupted.
+    The same call again gives the finished run, or resumes where it was interrupted.
 
     Args:
         start: the run of a universal prompt; or a backbone, with which the option ``prompt`` names one, or
@@ -240,14 +240,14 @@ def _config(
     options: Mapping[str, Any],
     given: Sequence[str] = (),
 ) -> Config:
-    """The config that a function was asked for, by options of its fields' names.
+    """The config of a function call, from the options by the names of its fields.
 
     Args:
-        given: what the function's first argument says, beside the model and its mesh.
+        given: what the first argument sets, beside the model and its mesh.
     """
     for name in ("model", "mesh", *given):
         if name in options:
-            raise UserError(f"{verb}: {name} is no option here: it comes with the first argument")
+            raise UserError(f"{verb}: {name} is not an option here: the first argument sets it")
     if isinstance(base, (str, Path)):
         base = load_config(kind, find_config(str(base)))
     return from_plain(kind, merged(to_plain(base or kind()), to_plain(options)), verb)
@@ -257,9 +257,9 @@ class Placed(NamedTuple):
     """A task on its way into a config.
 
     Attributes:
-        known: what a config calls it; empty for a task that only Python knows.
+        known: its name in a config; empty for a task defined in Python.
         title: its own name.
-        files: of a task that only Python knows: name -> content, to be written into the run.
+        files: of a task defined in Python: name -> content, to be written into the run.
     """
 
     known: str
@@ -272,7 +272,7 @@ class Placed(NamedTuple):
 
 
 def _check_backbone(verb: str, backbone: object, also: str = "") -> None:
-    """Refuses a first argument that is no loaded backbone.
+    """Refuses a first argument that is not a loaded backbone.
 
     Args:
         also: what else the function begins with.
@@ -306,7 +306,7 @@ def _placed(given: Sequence[Given]) -> list[Placed]:
             placed.append(Placed("", task.name, task_files(task)))
     titles = [each.title for each in placed]
     if twice := [title for title in titles if titles.count(title) > 1]:
-        raise UserError(f"two tasks are called '{twice[0]}'; give each a name of its own, see mpt.make_task")
+        raise UserError(f"two tasks are called '{twice[0]}'; give each a different name, see mpt.make_task")
     return placed
 
 
@@ -315,7 +315,7 @@ def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Seque
     if out is not None:
         folder = run_path(out)
         if is_remote(folder) and any(each.files for each in placed):
-            raise UserError(f"{folder}: tasks that only Python knows are written into the run; give a folder")
+            raise UserError(f"{folder}: tasks defined in Python are written into the run; give a folder")
         return folder
     made_of = [to_plain(replace(config, out="")), placed]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
@@ -323,10 +323,10 @@ def _folder(out: str | AnyPath | None, title: str, config: Config, placed: Seque
 
 
 def _write_tasks(config: Config, placed: Sequence[Placed], free: Collection[str] = ()) -> None:
-    """Writes the tasks that only Python knows into their run, or finds them there.
+    """Writes the tasks defined in Python into their run, or finds them there.
 
     Args:
-        free: options that may change from one time to the next.
+        free: options that may differ when a run is resumed.
 
     Raises:
         UserError: the run is another one, or was made of other rows.

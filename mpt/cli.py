@@ -23,7 +23,7 @@ from mpt.system.signals import STOPPED, Stopped, stops_on_sigterm
 if TYPE_CHECKING:
     from mpt.commands import Command
 
-GOES_ON = "; the same command goes on from the last checkpoint"
+GOES_ON = "; the same command resumes from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,7 +124,7 @@ def _status(run: Callable[[], object], interrupted: str = "") -> int:
         if not full and not error.filename:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        remedy = "with more room, the same command goes on" if full else "look at the path"
+        remedy = "with more free space, the same command resumes" if full else "check the path"
         tell(f"{place}{error.strerror}; {remedy}")
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""What is told to a person: faults to mend, in one clear line each, never a traceback.
+"""Messages for users: mistakes to correct, in one clear line each, never a traceback.
 
 On a terminal, lines break between words; elsewhere they stay whole.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake in what the user gave. Its text names the place and the remedy.
+    """A mistake of the user. Its text names the place and the remedy.
 
     Attributes:
         status: the exit status of a command that it ends.
@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 class PartlyDone(UserError):
-    """A mistake in some of what the user gave; the rest is done."""
+    """A mistake in a part of the user's input; the rest has been done."""
 
     status = 1
 
@@ -40,7 +40,7 @@ class _Words(TextWrapper):
 
 
 def tell(text: str) -> None:
-    """Says a line on standard error."""
+    """Prints a line on standard error."""
     print(broken(f"mpt: {text}", sys.stderr), file=sys.stderr, flush=True)
 
 
@@ -70,7 +70,7 @@ _said: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 
 def warn(text: str) -> None:
-    """Says, in one line, what may not be meant; the run goes on."""
+    """Warns, in one line, of something that may not be intended; the run continues."""
     said = _said.get()
     if said is None or text not in said:
         tell(f"warning: {text}")
@@ -80,7 +80,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def warnings_once() -> Iterator[None]:
-    """A context, or a decorator, in which each warning is said once, however many parts of a run give it."""
+    """A context, or a decorator, in which each warning is printed once, however often it is given."""
     token = _said.set(set() if _said.get() is None else _said.get())
     try:
         yield
@@ -89,7 +89,7 @@ def warnings_once() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, in one line.
+    """The first line of a library's error.
 
     >>> first_line(OSError("no route\\nto the host")), first_line(TimeoutError())
     ('no route', 'TimeoutError')
@@ -98,7 +98,7 @@ def first_line(error: Exception) -> str:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """All that a library's error says, as one line of at most ``limit`` letters.
+    """The whole text of a library's error, as one line of at most ``limit`` letters.
 
     >>> one_line(ValueError("field 'size':\\n    expected int"))
     "field 'size': expected int"
@@ -108,7 +108,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def install(extra: str) -> str:
-    """The command that brings what one of mpt's extras has, for an error's last words.
+    """The command that installs one of mpt's extras, for the end of an error.
 
     >>> install("gcs")
     "in mpt's source folder, `python -m pip install -e '.[gcs]'`"
@@ -117,7 +117,8 @@ def install(extra: str) -> str:
 
 
 def require(package: str, extra: str, what: str) -> None:
-    """Refuses what needs a package of an extra where it is not installed; it is not imported for that."""
+    """Refuses something that needs a package of an extra which is not installed; the package is not
+    imported."""
     if find_spec(package) is None:
         raise UserError(f"{what} needs the package {package}: {install(extra)}")
 

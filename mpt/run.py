@@ -1,4 +1,4 @@
-"""What Python holds of mpt: a backbone in memory, and finished runs behind it."""
+"""The Python objects of mpt: a backbone in memory, and finished runs that use it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from mpt.system.paths import AnyPath, run_path
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """A frozen language model in memory, for any number of runs; ``mpt.load_backbone`` makes it.
+    """A frozen language model in memory, for any number of runs; see ``mpt.load_backbone``.
 
     Attributes:
-        config: which it is, and in what precision.
+        config: its name and precision.
         mesh: how the devices share it.
         pretrained: its weights and its tokenizer.
     """
@@ -54,10 +54,10 @@ class LoadedBackbone:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: prompts on disk, and the backbone that reads them.
+    """A finished run: prompts on disk, and the backbone that they belong to.
 
-    It is what ``mpt.pretrain``, ``mpt.adapt`` and ``mpt.load`` give. The prompts of an adaptation are
-    one per seed, those of a pretraining one per source task.
+    ``mpt.pretrain``, ``mpt.adapt`` and ``mpt.load`` return it. An adaptation has one prompt per seed, a
+    pretraining one per source task.
 
     Attributes:
         path: the run directory.
@@ -73,16 +73,16 @@ class Run:
         task: str | Path | Task = "",
         index: int = 0,
     ) -> list[dict[str, Any]]:
-        """What the prompt makes of new texts.
+        """Predicts for new texts.
 
         Args:
             inputs: texts, or a single one; or mappings with the columns of the task's template, or a pandas
                 frame.
-            task: for a prompt that knows several, or a universal one that is to start on a new one.
+            task: needed if the prompt has several tasks, or if a universal prompt is used on a new one.
             index: which of an adaptation's prompts, one per seed.
 
         Returns:
-            Of each input ``{"prediction": label, "probabilities": {label: p, ...}}``; of a task without
+            For each input ``{"prediction": label, "probabilities": {label: p, ...}}``; for a task without
             classes ``{"prediction": text}``.
 
         Raises:
@@ -104,11 +104,11 @@ class Run:
         """The task's metrics on a labelled split.
 
         Args:
-            task: for a prompt that knows several; an adaptation's own where left out.
+            task: needed if the prompt has several tasks; by default an adaptation's own.
             split: "train", "validation" or "test".
-            rows: how many rows to take; 0 takes all.
+            rows: number of rows; 0: all.
             index: which of an adaptation's prompts, one per seed.
-            data: labelled rows to take in place of the split: mappings, (text, label) pairs, or a frame.
+            data: labelled rows instead of the split: mappings, (text, label) pairs, or a frame.
         """
         ready = self._ready(task, index)
         known = ready.task
@@ -134,11 +134,11 @@ class Run:
         return [[spelled(tokenizer, int(token)) for token in line] for line in near.ids]
 
     def inspect(self, rows: int = 64, targets: Sequence[str] = (), out: AnyPath | None = None) -> Findings:
-        """Looks into the prompts, as `mpt inspect` does, and writes a page of what it finds.
+        """Analyses the prompts, as `mpt inspect` does, and writes a page with the results.
 
         Args:
-            rows: of each task, to try the prompts on; 0 for what can be told without.
-            targets: names or files of more tasks to try them on.
+            rows: number of rows of each task to evaluate the prompts on; 0: only what needs no rows.
+            targets: names or files of further tasks to evaluate them on.
             out: the page; inspect.html inside the run where left out.
         """
         with use_mesh(self.backbone.mesh):
@@ -154,10 +154,10 @@ class Run:
         return export_run(self.path, format, out)
 
     def save(self, folder: str | Path) -> AnyPath:
-        """Copies what it takes to predict: the prompts and their cards, without checkpoints and data.
+        """Copies what prediction needs: the prompts and their cards, without checkpoints and data.
 
-        `mpt.load`, `mpt predict` and `mpt serve` take the folder as they take a run directory. Its README is
-        a model card, so that it can be uploaded to the Hugging Face hub as it is.
+        `mpt.load`, `mpt predict` and `mpt serve` accept the folder like a run directory. Its README is a
+        model card, so that it can be uploaded to the Hugging Face hub without changes.
         """
         saved = run_path(folder)
         with atomic_folder(saved) as copy:
@@ -172,12 +172,12 @@ class Run:
 
     @property
     def card(self) -> Card:
-        """What the prompts are: method, tasks, figures, versions."""
+        """The prompts' card: method, tasks, scores, versions."""
         return of_all_seeds(self.path)[2]
 
     @property
     def vectors(self) -> Float[np.ndarray, "J P D"]:
-        """The prompts themselves, as they stand in front of an embedded text."""
+        """The prompt vectors, as they are prepended to an embedded text."""
         _, prompt, card = of_all_seeds(self.path)
         prompt = in_front(prompt)
         if not isinstance(prompt, PlainPrompt):
@@ -188,7 +188,7 @@ class Run:
 
     @property
     def results(self) -> list[Result]:
-        """An adaptation's figures on held-out rows, one for each target; of other runs none."""
+        """An adaptation's scores on held-out rows, one for each target; empty for other runs."""
         return read_results(self.path)
 
     def _ready(self, task: str | Path | Task, index: int) -> Ready:
@@ -200,7 +200,7 @@ class Run:
         return self.card.markdown()
 
     def __repr__(self) -> str:
-        """What the prompts are, and an adaptation's scores on held-out rows."""
+        """A line with the kind of prompts, and an adaptation's scores on held-out rows."""
         try:
             scores, card = [_score(result) for result in self.results], self.card
         except UserError:  # an entry such as LoRA keeps no model, and a folder may be gone
@@ -211,11 +211,11 @@ class Run:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A finished comparison; ``mpt.compare`` gives it.
+    """A finished comparison; ``mpt.compare`` returns it.
 
     Attributes:
         path: the run directory, with ``results.md``, ``results.csv``, figures and ``report.html``.
-        config: what was compared.
+        config: the options of the comparison.
     """
 
     path: AnyPath
@@ -246,7 +246,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class SequenceRun:
-    """Tasks learned one after another; ``mpt.continual`` gives it.
+    """Tasks learned one after another; ``mpt.continual`` returns it.
 
     Attributes:
         path: the run directory, with ``results.md`` and ``report.html``.

@@ -63,7 +63,7 @@ class Output(NamedTuple):
 class ClassTree(NamedTuple):
     """The class words of a batch's rows as trees of tokens; ``mpt.data.class_tree`` makes it.
 
-    The inner nodes stand behind the text that the class words follow: a decoder's in ``Batch.tokens``, an
+    The inner nodes come after the text that the class words follow: a decoder's in ``Batch.tokens``, an
     encoder-decoder's in the decoder's text. That has T cells in each row, text and nodes together.
 
     Attributes:

@@ -38,7 +38,7 @@ class Meaning(NamedTuple):
         offset: its place in WordNet 3.0, which names it.
         file: number of the lexicographers' file.
         words: what it is called.
-        definition: without the examples behind it.
+        definition: without the examples after it.
     """
 
     offset: str

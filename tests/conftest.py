@@ -143,8 +143,8 @@ def plain_adapt(tiny_model, toy) -> dict:
         "train": stage(6),
         "shots": 4,
         "max_length": 24,
-        "probe_every": 3,
-        "probe_rows": 8,
+        "validate_every": 3,
+        "validation_rows": 8,
         "test_rows": 16,
         "baselines": False,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 FEW = ["--teachers.epochs", "0", "--teachers.steps", "1", "--universal.epochs", "0", "--universal.steps", "1"]
 TINY = ["--model.name", "smollm2-135m", "--tasks", "reviews.yaml", "my_task.yaml"]
-# Options behind a command that begins with these words; the longest beginning counts.
+# Options after a command that begins with these words; the longest beginning counts.
 OPTIONS: dict[str, list[str]] = {
     "adapt": ["--train.steps", "1", "--test-rows", "20", "--no-baselines"],
     "bank search": ["--steps", "1", "--shots", "2"],

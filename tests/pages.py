@@ -99,7 +99,7 @@ def filled_in(text: str) -> str:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The mpt commands of a page's blocks, as lists of words behind `mpt`; one behind `launch` is one too."""
+    """The mpt commands of a page's blocks, as lists of words after `mpt`; one after `launch` is one too."""
     for block in blocks(page):
         if block.is_shell and not block.why_not_run:
             for line in filled_in(re.sub(r"\\\n", "", block.text)).splitlines():
@@ -114,8 +114,8 @@ def _parts(words: list[str]) -> Iterator[list[str]]:
     for index, word in enumerate(words):
         if word in ("&&", "|", "<", "--"):
             yield words[:index]
-            behind = words[index + 1 :]
-            yield from _parts(["mpt", *behind] if word == "--" else [] if word == "<" else behind)
+            after = words[index + 1 :]
+            yield from _parts(["mpt", *after] if word == "--" else [] if word == "<" else after)
             return
     yield words
 

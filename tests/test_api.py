@@ -105,7 +105,7 @@ def test_what_is_printed_is_short_and_has_the_score(prompt, source, backbone, tm
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_too_few_rows_are_told_with_how_many_it_takes(backbone, tmp_path, count):
     rows = [(row["text"], row["label"]) for row in toy_rows("tone", count)]
-    with pytest.raises(mpt.UserError, match=r"split of .* is empty; .* it takes about \d+ until some are"):
+    with pytest.raises(mpt.UserError, match=r"split of .* is empty; .* it needs about \d+ rows"):
         mpt.adapt(backbone, rows, tmp_path / "run", **UNTRAINED)
 
 
@@ -266,7 +266,7 @@ def mistakes(backbone, source, toy, folder):
     yield "rows: it must be", lambda: source.evaluate("tone", rows=-1)
     yield "unknown key 'train.step'; did you mean", lambda: mpt.adapt(source, mood, train={"step": 4})
     yield "shots must be a whole number, not '4'", lambda: mpt.adapt(source, mood, shots="4")
-    yield "model is no option here", lambda: mpt.adapt(source, mood, model="gpt2")
+    yield "model is not an option here", lambda: mpt.adapt(source, mood, model="gpt2")
     yield "task 'moood' is unknown", lambda: mpt.adapt(source, "moood")
     yield "there are no rows", lambda: mpt.adapt(source, [])
     yield "neither a mapping nor a (text, label) pair", lambda: mpt.adapt(source, ["so glad"])

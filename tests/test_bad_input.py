@@ -74,7 +74,7 @@ def test_faulty_template(with_task, template):
 
 def test_wrong_number_of_fields(tmp_path, with_task):
     (tmp_path / "a.csv").write_text("text,label\na,yes\nb,c,no\n")
-    assert "a.csv:3: not 2 fields, as the header has; quote fields with commas" in with_task(source="a.csv")
+    assert "a.csv:3: not 2 fields like the header; quote fields with commas" in with_task(source="a.csv")
 
 
 def test_other_encoding(tmp_path, with_task):
@@ -89,7 +89,7 @@ def test_config_of_the_wrong_type(pretrain_with):
 
 def test_template_longer_than_the_limit(pretrain_with):
     error = pretrain_with(max_length=3)
-    assert "max_length is 3, and the template's own words take 4 tokens: nothing of a text is left" in error
+    assert "max_length is 3, and the template's own words take 4 tokens: no room is left for a text" in error
 
 
 def test_unknown_key(pretrain_with):
@@ -204,7 +204,7 @@ def test_folder_of_something_else_is_left_as_it_was(capsys, config_file, plain_p
     folder.mkdir()
     (folder / "chapter.tex").write_text("precious")
     error = refused(capsys, "pretrain", config_file(plain_pretrain | {"out": str(folder)}))
-    assert f"{folder} exists and is no run of mpt; give another folder with --out" in error
+    assert f"{folder} exists and is not a run of mpt; give another folder with --out" in error
     assert tree(folder) == {"chapter.tex": b"precious"}
 
 
@@ -243,7 +243,7 @@ def test_prompt_that_is_not_there(capsys, adapted):
 
 def test_option_of_the_wrong_type_is_refused_with_status_2(capsys, config_file, plain_pretrain):
     error = refused(capsys, "pretrain", config_file(plain_pretrain), "--teachers.steps", "many")
-    assert "--teachers.steps: 'many' is no whole number; see `mpt pretrain" in error
+    assert "--teachers.steps: 'many' is not a whole number; see `mpt pretrain" in error
 
 
 @pytest.mark.full
@@ -251,4 +251,4 @@ def test_process_ends_with_status_2_and_no_traceback():
     process = start_mpt("tasks", "show", "movie", cwd=ROOT)
     output, error = process.communicate(timeout=120)
     assert (process.returncode, output) == (2, "")
-    assert error == "mpt: task 'movie' is unknown; did you mean 'movies'? (one of your own is a .yaml file)\n"
+    assert error == "mpt: task 'movie' is unknown; did you mean 'movies'? (your own task is a .yaml file)\n"

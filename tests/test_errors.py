@@ -50,6 +50,6 @@ def test_classes_with_few_rows_are_told_in_one_line(counts, told, capsys):
     words = {str(i): f"w{i}" for i in range(len(counts))}
     labels = np.repeat(np.arange(len(counts)), counts)
     warn_of_few(Task("a", Rows({}), "{text}", words), labels, 8)
-    assert capsys.readouterr().err == f"mpt: warning: task a has {told}, not 8; all are taken\n"
+    assert capsys.readouterr().err == f"mpt: warning: task a has {told}, not 8; all are used\n"
     warn_of_few(Task("a", Rows({}), "{text}", words), labels, 1)
     assert not capsys.readouterr().err

@@ -19,7 +19,7 @@ def narrow(monkeypatch):
     monkeypatch.setattr(errors, "columns_of", lambda stream: COLUMNS)
 
 
-TEXT = "task mood has 3 training rows of 'glad', 12 of 'sad', not 16; all are taken"
+TEXT = "task mood has 3 training rows of 'glad', 12 of 'sad', not 16; all are used"
 
 
 def fail(text: str) -> None:

@@ -128,12 +128,12 @@ def write_t5(folder: Path) -> Path:
 
 
 def start_mpt(
-    *arguments: str, stdin=subprocess.DEVNULL, cwd=None, behind: Sequence[str] = ()
+    *arguments: str, stdin=subprocess.DEVNULL, cwd=None, after: Sequence[str] = ()
 ) -> subprocess.Popen:
-    """`mpt` as a process of its own, which the command ``behind`` may start."""
+    """`mpt` as a process of its own, which the command ``after`` may start."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        [*behind, sys.executable, "-m", "mpt.cli", *arguments],
+        [*after, sys.executable, "-m", "mpt.cli", *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdin=stdin,
         stdout=subprocess.PIPE,

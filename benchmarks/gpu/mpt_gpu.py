@@ -16,7 +16,7 @@ from duel import answer, typical_seconds
 from given import Rows
 from mpt.data.batches import collate, collate_microbatches
 from mpt.inference.evaluate import choice_probabilities
-from mpt.inference.generate import generate_behind_prompt
+from mpt.inference.generate import generate_after_prompt
 from mpt.loading.config_file import read_config
 from mpt.loading.converted import converted
 from mpt.loading.hf import open_folder, read_backbone
@@ -119,7 +119,7 @@ class Measures:
 
         def run() -> list[list[int]]:
             made = collate(rows, [0] * len(rows), self.backbone.layout)
-            return generate_behind_prompt(prompted, made, max_new_tokens=count, stop=())
+            return generate_after_prompt(prompted, made, max_new_tokens=count, stop=())
 
         np.save(evidence, np.array(run()))
         return {"rows/s": len(rows) / typical_seconds(run, 0, least=2)}

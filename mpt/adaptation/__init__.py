@@ -1,1 +1,1 @@
-"""One adaptation: its draws of examples, its jobs, and what they gave."""
+"""One adaptation: its draws of examples, its jobs, and their results."""

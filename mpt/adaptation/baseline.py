@@ -1,4 +1,4 @@
-"""Baselines on the rows of an adaptation: a run of one, or what each has beside a prompt."""
+"""Baselines on the rows of an adaptation: a run of one, or a comparison of all with a prompt."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from mpt.training.stage import Lengths
 from mpt.types import Layout, Row
 
 IN_CONTEXT = EXAMPLES.title
-MOST_READ = 60_000  # tokens, behind which in-context examples would take longer than the training
+MOST_READ = 60_000  # tokens, above which in-context examples would take longer than the training
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What baselines learn from: the drawn rows of each seed, whose texts are read again.
+    """What baselines are fitted to: the drawn rows of each seed, as texts.
 
     Attributes:
         frequencies: the number of rows of each class in the whole training split.
         train: the drawn rows of each seed.
-        states: the frozen model's; all seeds and all rows to answer share them.
+        states: the frozen model's hidden states of texts, which all seeds share.
     """
 
     task: Task
@@ -55,7 +55,7 @@ class Lessons:
         return cls(task, drawn.frequencies, train, states)
 
     def answers(self, baseline: Baseline, asked: HeldOut) -> Iterator[Answers]:
-        """A baseline's answers, those of each seed."""
+        """A baseline's predictions for each seed."""
         for train in self.train:
             yield baseline.answer(Lesson(self.task, self.frequencies, train, Labelled(*asked), self.states))
 
@@ -68,7 +68,7 @@ def run_baseline(
     states: States,
     run: RunDir,
 ) -> Job:
-    """Scores a baseline as ``run_job`` scores a method; its seconds are those of fitting and answering."""
+    """Scores a baseline as ``run_job`` scores a method; its seconds are those of fitting and predicting."""
     scores: dict[str, list[float]] = {task.name: [] for task in tasks}
     parts: dict[str, list[list[float]]] = {task.name: [] for task in tasks}
     began = time.monotonic()
@@ -93,19 +93,19 @@ def beside(
     states: States,
     seeds: Sequence[int],
 ) -> tuple[dict[str, float], list[str]]:
-    """What baselines and in-context examples have on the rows that a prompt is scored on.
+    """The scores of baselines and in-context examples on the rows that a prompt is scored on.
 
-    Which of them is better is told by validation rows, so that no choice rests on test rows.
+    Which of them is better than the prompt is decided on validation rows, so that no choice uses test rows.
 
     Args:
         title: what the prompt is called, or what was trained in its place.
         ours: the prompt's score on the scored rows.
-        checked: the prompts' scores on the validation rows, one per seed; none, where there are no such rows.
-        states: the frozen model's of texts, without a prompt.
+        checked: the prompts' scores on the validation rows, one per seed; empty if there are no such rows.
+        states: the frozen model's hidden states of texts without a prompt.
         seeds: of the draws.
 
     Returns:
-        The score of each one that applies, the mean over seeds; and one or two sentences.
+        The score of each one that applies, as the mean over seeds; and one or two sentences for the user.
     """
     if drawn.checked is None:
         return {}, []
@@ -125,8 +125,8 @@ def beside(
     remarks = [f"On the same rows: {told} %; {title} {100 * ours:.1f} %."]
     if read > MOST_READ:
         remarks.append(
-            f"In-context examples were left out, for they read {read:,} tokens of texts and class "
-            "words; `--method examples` measures them."
+            f"In-context examples were left out, because they take {read:,} tokens of texts and class "
+            "words; `--method examples` scores them."
         )
     best = max(found, key=lambda name: found[name][-1])
     if checked and (lead := found[best][-1] - float(np.mean(checked))) > 0:
@@ -141,7 +141,7 @@ def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -
     """The task's metric on each of several sets of rows, the mean over seeds.
 
     Args:
-        said: the answers of each seed to the rows of all sets, one set after another.
+        said: the predictions of each seed for the rows of all sets, one set after another.
     """
     ends = np.cumsum([len(each.examples) for each in asked])
     scores = [
@@ -155,7 +155,7 @@ def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -
 
 
 def tokens_read(rows: Sequence[Row], layout: Layout) -> int:
-    """About how many tokens a model reads to score the class words of rows, each behind its text.
+    """About how many tokens a model processes to score the class words of rows, each after its text.
 
     >>> tokens_read([Row([5, 6, 7], [8], choices=((8, 9), (8, 4)), label=0)] * 10, "decoder")
     40
@@ -167,7 +167,7 @@ def tokens_read(rows: Sequence[Row], layout: Layout) -> int:
 def _in_context(
     task: Task, drawn: Drawn, pretrained: Pretrained, seeds: Sequence[int], asked: HeldOut
 ) -> dict[str, list[Answers]]:
-    """The answers of the backbone that is shown each seed's examples; none, where not one example fits."""
+    """The backbone's predictions with each seed's examples in context; None if not one example fits."""
     try:
         prompts = [
             prompt_of_examples(task, rows, pretrained, ExamplesConfig().tokens, seed)

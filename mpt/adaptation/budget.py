@@ -1,4 +1,4 @@
-"""How long an adaptation trains and how fast, where that is left to it, and how its scores are weighed."""
+"""The number of steps and the learning rate of an adaptation, and the calibration of its scores."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from mpt.rundir.plain_json import json_text
 from mpt.training.stage import Lengths
 from mpt.types import Row
 
-FIXED_STEPS = 40  # where nothing is searched
-GENTLE = 0.25  # of the learning rates that were found, for the steps on all rows
+FIXED_STEPS = 40  # where there is no search
+GENTLE = 0.25  # factor on the learning rates that were found, for the steps on all rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Budget:
 
     Attributes:
         found: the outcome of the search, if there was one.
-        weighing: how the scores of a class head are weighed, if there is one.
+        weighing: the calibration of a class head's scores, if there is a class head.
     """
 
     found: Found | None = None
@@ -48,7 +48,7 @@ class Budget:
         return GENTLE * self.found.factor if self.found else 1.0
 
     def begun(self, start: Start) -> Start:
-        """What training goes on from: the outcome of the search, if there was one."""
+        """The model from which training continues: the outcome of the search, if there was one."""
         return start._replace(model=self.found.model) if self.found else start
 
     @property
@@ -65,16 +65,16 @@ class Budget:
         tried = ", ".join(f"{loss:.2f} at ×{factor:g}" for factor, loss in found.rates.items())
         least = f"{loss_at[found.steps]:.2f} nats after {found.steps} steps"
         more = f", then {found.more} steps on all rows" if found.more else ""
-        went = f"With ×{found.factor:g} it went down to {least}{more}."
+        went = f"With ×{found.factor:g} it fell to {least}{more}."
         rates = (
             f"Learning rates: held-out loss {begun}{tried}. "
-            f"{went if found.steps else 'Steps made it clearly more, and none was taken.'}"
+            f"{went if found.steps else 'Steps raised it clearly, so none was taken.'}"
         )
         starts = [told_of_starts(found.starts, found.start)] if found.starts else []
         return [*starts, rates, *([self.weighing.told()] if self.weighing else [])]
 
     def weighed(self, model: Prompted) -> Prompted:
-        """The model with scores as the held-out rows would have them, if it has a class head."""
+        """The model with calibrated scores, if it has a class head."""
         return self.weighing.applied(model) if self.weighing else model
 
 
@@ -82,10 +82,10 @@ def told_of_starts(losses: Mapping[str, float], taken: str) -> str:
     """Which start was taken, and the held-out loss of each at the first look.
 
     >>> told_of_starts({"runs/a": 0.9, "scratch": 0.8}, "runs/a")
-    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, for less may be chance.'
+    'Starts: held-out loss 0.90 from runs/a, 0.80 from scratch; runs/a was taken, as this may be chance.'
     """
     each = ", ".join(f"{loss:.2f} from {start}" for start, loss in losses.items())
-    why = "" if losses[taken] == min(losses.values()) else ", for less may be chance"
+    why = "" if losses[taken] == min(losses.values()) else ", as this may be chance"
     return f"Starts: held-out loss {each}; {taken} was taken{why}."
 
 
@@ -100,7 +100,7 @@ def with_budget(
 ) -> tuple[Setting, Budget]:
     """A job's setting with its number of steps, and its budget.
 
-    Prompts that share a part, and rows that are too few to hold any out, take a fixed number.
+    Prompts that share a part, and prompts with too few rows to hold any out, have a fixed number of steps.
     """
     if not setting.train.is_open or not METHODS[setting.method].trained:
         return setting, Budget()
@@ -116,7 +116,7 @@ def with_budget(
     search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     setting = ways[found.start]
-    if not found.steps:  # the halves of the rows had calibrated it
+    if not found.steps:  # it was calibrated on halves of the rows
         found = replace(found, model=calibrated_start(found.model, [training_rows(setting)]))
     budget = Budget(found, weighed(setting, splits, found, rows, states if options.probe else None))
     keep_search(run, name, budget)
@@ -124,10 +124,10 @@ def with_budget(
 
 
 def starts(setting: Setting, scratch: bool) -> list[Setting]:
-    """The setting, and the same without its source, if its prompt may as well start from scratch.
+    """The setting, and the same without its source, if its prompt can also start from scratch.
 
     Args:
-        scratch: whether it may.
+        scratch: whether to consider the start from scratch.
     """
     (task,), method = setting.tasks, METHODS[setting.method]
     given = {"instruction": task.instruction, "text": setting.vectors.text, "classes": task.choices}
@@ -136,7 +136,7 @@ def starts(setting: Setting, scratch: bool) -> list[Setting]:
 
 
 def begin_of(setting: Setting) -> Begin:
-    """How prompts begin side by side as the setting's only one does, each from rows of its own."""
+    """Makes the start of several prompts with the setting's method, each for its own training rows."""
 
     def begin(rows: Sequence[Sequence[Row]]) -> Start:
         tasks, seeds = (list(each) * len(rows) for each in (setting.tasks, setting.seeds))
@@ -152,10 +152,10 @@ def weighed(
     rows: Drawn,
     states: States | None,
 ) -> Weighing | None:
-    """How the scores of a class head are weighed; None where there is none.
+    """The calibration of a class head's scores; None without a class head.
 
     Args:
-        states: what linear probes beside it read of texts; None leaves them out.
+        states: the hidden states of texts for linear probes; None leaves probes out.
     """
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
@@ -164,7 +164,7 @@ def weighed(
 
 
 def is_searched(setting: Setting) -> bool:
-    """Whether the number of steps can be searched: prompts that share a part have none of their own."""
+    """Whether the number of steps can be searched: prompts that share a part cannot have different ones."""
     return len(setting.tasks) == 1
 
 
@@ -174,7 +174,7 @@ def with_steps(setting: Setting, steps: int, **others: float) -> Setting:
 
 
 def at_most(setting: Setting, options: SearchConfig) -> Setting:
-    """The setting with the most steps that can follow its search; for plans, which leave the search out."""
+    """The setting with the most steps that can follow its search; for plans, which do not search."""
     if not setting.train.is_open:
         return setting
     counts = [rows.rows or 0 for rows in setting.rows if isinstance(rows, Lengths)]
@@ -183,7 +183,7 @@ def at_most(setting: Setting, options: SearchConfig) -> Setting:
 
 
 def prior(setting: Setting, rows: Drawn) -> Float[np.ndarray, " C"]:
-    """The log of how much more frequent each class is in the user's data than among the rows drawn of it."""
+    """The log-ratio of each class's frequency in the user's data to that among the drawn rows."""
     classes = len(setting.tasks[0].choices)
     drawn = np.bincount([row.label for row in training_rows(setting)], minlength=classes) + 1.0
     frequency = rows.frequencies + 1.0

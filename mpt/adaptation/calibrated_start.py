@@ -1,7 +1,7 @@
-"""A class head that begins without a leaning towards some of the classes.
+"""A class head that starts without a bias towards some of the classes.
 
-The words of some classes are likelier than others' whatever the text says. Training would have to undo that
-first, with steps that are as large as those that learn the task.
+Some class words are more likely than others whatever the text says. Otherwise, training would have to correct
+this first, with steps as large as those that learn the task.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
-CALIBRATED = 128  # rows that tell a prompt's leaning
+CALIBRATED = 128  # rows from which a prompt's bias is estimated
 
 
 def calibrated_start(model: Prompted, learnt: Sequence[Sequence[Row]]) -> Prompted:
-    """The model with shifts of its classes' scores, so that all have one mean over the rows to learn from.
+    """The model with a bias per class, so that all classes have the same mean score over the training rows.
 
-    This is batch calibration (Zhou et al., ICLR 2024) on training rows, of which the classes count alike,
-    however frequent they are. A prompt without a class head stays as it is.
+    This is batch calibration (Zhou et al., ICLR 2024) on training rows. The classes have equal weight,
+    however frequent they are. A prompt without a class head is not changed.
 
     Args:
-        learnt: the rows that each prompt will learn from; prompts that share them must begin alike.
+        learnt: the training rows of each prompt; prompts with the same rows must have the same start.
     """
     if not isinstance(model.prompt, HeadedPrompt):
         return model
@@ -48,7 +48,7 @@ def calibrated_start(model: Prompted, learnt: Sequence[Sequence[Row]]) -> Prompt
 
 
 def leanings(scores: Scores) -> Float[np.ndarray, " C"]:
-    """Each class's mean score over rows, in which the classes of the rows count alike; their mean is 0.
+    """Each class's mean score over rows, with equal weight for the rows' classes; the scores' mean is 0.
 
     >>> half = np.log([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     >>> leanings(Scores(half, np.array([0, 1, 1]))).round(2)

@@ -1,4 +1,4 @@
-"""The prompts of a search, and their loss on the rows that each of them did not learn from."""
+"""The candidate prompts of a search, and their loss on their held-out rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mpt.types import Row
 
 
 class Candidate(NamedTuple):
-    """A prompt of a search.
+    """A candidate prompt of a search.
 
     Attributes:
-        factor: what its learning rates are multiplied by.
+        factor: the factor on its learning rates.
     """
 
     factor: float
@@ -28,14 +28,14 @@ class Candidate(NamedTuple):
 def held_out_losses(
     model: Prompted, candidates: Sequence[Candidate], factor: float
 ) -> Float[np.ndarray, " N"]:
-    """The losses of a rate's prompts on the rows that each of them did not learn from, in nats."""
+    """The losses of one rate's prompts on their held-out rows, in nats."""
     if candidates[0].split.held_out[0].choices:
         return held_out_scores(model, candidates, factor).tempered_losses()
     return text_losses(model, *_held_out(candidates, factor))
 
 
 def held_out_scores(model: Prompted, candidates: Sequence[Candidate], factor: float) -> Scores:
-    """The class scores of all held-out rows, each by the rate's prompt that did not learn from it."""
+    """The class scores of all held-out rows, each by the rate's prompt that was not trained on it."""
     return class_scores(model, *_held_out(candidates, factor))
 
 

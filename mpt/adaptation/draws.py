@@ -1,4 +1,4 @@
-"""What an adaptation reads: the training rows of each seed, and the rows that it is scored on."""
+"""The data of an adaptation: the training rows of each seed, and the rows that it is scored on."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ from mpt.methods import AdaptConfig
 from mpt.system.processes import is_multiprocess
 from mpt.types import Row
 
-CHECKED = 200  # validation rows on which a prompt is measured against baselines
+CHECKED = 200  # validation rows on which a prompt is compared with baselines
 MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
 TOLD = 5  # classes that one warning names
-MOST = 2000  # training rows of a seed beyond which it is not: to fit baselines would take long
+MOST = 2000  # training rows of a seed above which it is not: fitting baselines would take long
 
 
 class HeldOut(NamedTuple):
-    """What a task is scored on: examples, and the same ones tokenised."""
+    """Examples that a task is scored on, and the same ones tokenised."""
 
     examples: Sequence[Example]
     rows: Sequence[Row]
 
 
 class Drawn(NamedTuple):
-    """A task's training rows of each seed, and what all seeds are looked at and scored on.
+    """A task's training rows of each seed, and the rows that all seeds are evaluated and scored on.
 
     Attributes:
-        places: of the training rows, among all that the task has.
+        places: the indices of the training rows among all that the task has.
         frequencies: number of training rows of each class, among all that the task has; empty for free text.
-        validation: rows that a search may hold out.
-        checked: validation rows on which a prompt is measured against baselines; None: it is not.
+        validated: rows of the evaluations during training, see ``validate_every``.
+        validation: rows of the validation split that a search may hold out.
+        checked: validation rows on which a prompt is compared with baselines; None: it is not.
     """
 
     places: list[Sequence[int]]
     train: list[Sequence[Row]]
-    probed: HeldOut
+    validated: HeldOut
     scored: HeldOut
     frequencies: Int[np.ndarray, " C"]
     validation: HeldOut = HeldOut([], [])
@@ -60,10 +61,10 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     def scored(split: str, count: int) -> HeldOut:
         return held_out(task, split, count, length, pretrained)
 
-    probed = scored("validation", config.probe_rows) if config.probe_every else HeldOut([], [])
+    validated = scored("validation", config.validation_rows) if config.validate_every else HeldOut([], [])
     labels = _stored(task, length, pretrained).labels
     frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
-    drawn = Drawn(places, train, probed, scored(config.scored, config.test_rows), frequencies)
+    drawn = Drawn(places, train, validated, scored(config.scored, config.test_rows), frequencies)
     if config.train.is_open and min(map(len, train)) >= MANY:
         drawn = drawn._replace(validation=held_out_if_there(task, HELD_OUT, length, pretrained))
     if not is_measured(config, task) or max(map(len, train)) > MOST:
@@ -74,7 +75,7 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
 
 
 def held_out_if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
-    """``count`` rows of the validation split; none, where there is no such split, or none falls into it."""
+    """``count`` rows of the validation split; none if there is no such split, or it is empty."""
     source = task.source
     is_stored = "validation" in source.stored_splits
     if not source.has("validation") or (not is_stored and next(task.load("validation"), None) is None):
@@ -83,7 +84,7 @@ def held_out_if_there(task: Task, count: int, max_length: int, pretrained: Pretr
 
 
 def is_measured(config: AdaptConfig, task: Task) -> bool:
-    """Whether a prompt is measured against baselines: for class words, and where one process runs."""
+    """Whether a prompt is compared with baselines: only for class words, and only in one process."""
     return config.baselines and not config.baseline and bool(task.choices) and not is_multiprocess()
 
 
@@ -128,19 +129,22 @@ def _stored(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
 
 
 def warn_of_absent(task: Task, *draws: Int[np.ndarray, " _"]) -> None:
-    """Says which classes have no row in one of several draws of training rows, given by their labels."""
+    """Warns of classes that have no row in one of several draws of training rows, given by their labels."""
     names = [
         f"'{word}'" for label, word in enumerate(task.choices) if any(label not in each for each in draws)
     ]
     if names:
         more = f" and {len(names) - TOLD} more classes" if len(names) > TOLD else ""
-        warn(f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: nothing teaches them")
+        warn(
+            f"task {task.name} has 0 training rows of {', '.join(names[:TOLD])}{more}: these classes "
+            "cannot be learned"
+        )
 
 
 def warn_of_few(
     task: Task, labels: Int[np.ndarray, " R"], shots: int, per: Literal["class", "task"] = "class"
 ) -> None:
-    """Says which classes have fewer rows than are asked for; or that all together have."""
+    """Warns of classes that have fewer rows than requested, or of too few rows in total."""
     if per == "task":
         labels = np.full_like(labels, -1)
     few = [
@@ -152,4 +156,4 @@ def warn_of_few(
         (count, kind), *others = few
         told = "".join(f", {count}{kind}" for count, kind in others[: TOLD - 1])
         more = f", few of {len(others) - TOLD + 1} more classes" if len(others) >= TOLD else ""
-        warn(f"task {task.name} has {count} training rows{kind}{told}{more}, not {shots}; all are taken")
+        warn(f"task {task.name} has {count} training rows{kind}{told}{more}, not {shots}; all are used")

@@ -1,4 +1,4 @@
-"""What prompts make of rows that they did not learn from: class scores, their loss, and their calibration."""
+"""Prompts on rows that they were not trained on: class scores, their loss, and their calibration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scores(NamedTuple):
     labels: Int[np.ndarray, " N"]
 
     def loss(self, scale: float = 1.0, shift: Float[np.ndarray, " C"] | float = 0.0) -> float:
-        """The mean of -log p(label) in nats, with scores multiplied by ``scale`` and moved by ``shift``."""
+        """The mean of -log p(label) in nats, with scores multiplied by ``scale`` plus ``shift``."""
         return float(self.moved(scale, shift).losses().mean())
 
     def losses(self) -> Float[np.ndarray, " N"]:
@@ -37,12 +37,12 @@ class Scores(NamedTuple):
         return Scores(log_softmax(self.log_p * scale + shift, axis=1), self.labels)
 
     def tempered_losses(self) -> Float[np.ndarray, " N"]:
-        """The losses at the temperature of the least mean, for a prompt that is only too sure is no worse."""
+        """The losses at the temperature with the lowest mean, because overconfidence is corrected later."""
         return self.moved(min(TEMPERATURES, key=self.loss)).losses()
 
 
 class Calibration(NamedTuple):
-    """What scores of each kind are multiplied by before they are added, and what is added to each class's."""
+    """The scale of the scores of each kind before they are added, and the bias of each class."""
 
     scales: Float[np.ndarray, " kinds"]
     shift: Float[np.ndarray, " C"]
@@ -51,13 +51,12 @@ class Calibration(NamedTuple):
     def fit(
         cls, kinds: Sequence[Scores], scale_penalty: float = 0.005, shift_penalty: float = 0.5
     ) -> Calibration:
-        """The scales and shifts of the least loss on held-out rows, with a penalty on what they change.
+        """The scales and biases with the lowest loss on held-out rows, penalised by how much they change.
 
-        Supervised calibration (arXiv 2505.23783) fits a scale per class too; of few rows, no more than one
-        can be told.
+        Supervised calibration (arXiv 2505.23783) fits a scale per class too; few rows suffice only for one.
 
         Args:
-            kinds: the scores of the same rows by different means, say by a prompt and by a linear probe.
+            kinds: the scores of the same rows by different classifiers, such as a prompt and a linear probe.
             scale_penalty: on the squared logarithm of each scale, in nats.
             shift_penalty: on the mean squared shift.
         """
@@ -74,12 +73,12 @@ class Calibration(NamedTuple):
 
 
 def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Scores:
-    """The class scores of rows, each by the prompt of that index."""
+    """The class scores of rows, each with the prompt of that index."""
     probabilities = choice_probabilities(model, rows, prompts)
     return Scores(np.log(np.maximum(probabilities, TINY)), np.array([row.label for row in rows]))
 
 
 def text_losses(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Float[np.ndarray, " N"]:
-    """-log p of each row's target in nats by the prompt of that index; their mean is that of all tokens."""
+    """-log p of each row's target in nats with its prompt; their mean is that over all tokens."""
     per_row = sum(len(row.targets) for row in rows) / len(rows)
     return -target_log_p(model, rows, prompts) / per_row

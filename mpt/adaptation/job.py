@@ -29,32 +29,32 @@ from mpt.training.stage import Lengths, Stage, train_stage
 
 @dataclass(frozen=True)
 class Scoring:
-    """How prompts are measured.
+    """How prompts are evaluated.
 
     Attributes:
-        split: the split of the final figure.
-        calibrate: answers are calibrated by batch, see ``mpt.inference.evaluate.calibrated``.
-        probe_every: steps between validation passes; 0: there are none.
-        best: the prompt of the best validation pass is scored, not the last step's.
+        split: the split for the final score.
+        calibrate: predictions are calibrated by batch, see ``mpt.inference.evaluate.calibrated``.
+        validate_every: steps between evaluations on the validation split; 0: there are none.
+        best: the prompt of the best evaluation is scored, not the last step's.
     """
 
     split: str = "test"
     calibrate: bool = False
-    probe_every: int = 0
+    validate_every: int = 0
     best: bool = False
 
 
 class Job(NamedTuple):
-    """What a job gave.
+    """The result of a job.
 
     Attributes:
         scores: each task's, one per prompt.
-        parts: what they are made of, see ``pseudo_values``.
-        curves: the mean of each task at each validation pass, with the step.
+        parts: the pseudo-values of the scores, see ``pseudo_values``.
+        curves: the mean of each task at each evaluation on validation rows, with the step.
         parameters: trained numbers per prompt.
         seconds: spent in training steps.
-        checked: scores on the rows that baselines are measured on, each task's; see ``Drawn``.
-        remarks: how long it was trained and how fast, where that was found out.
+        checked: each task's scores on the rows for the comparison with baselines; see ``Drawn``.
+        remarks: sentences on the learning rate and the steps, if there was a search.
     """
 
     scores: dict[str, list[float]]
@@ -68,11 +68,11 @@ class Job(NamedTuple):
 
 
 def jobs(setting: Setting) -> dict[str, Setting]:
-    """An adaptation's jobs, by the ending of the names of their files.
+    """An adaptation's jobs, by the suffix of the names of their files.
 
-    Prompts of all seeds train side by side in one job, if the method allows it and no prompts of a seed
-    share a part; else each seed has a job, with its share of the rows of a step. Where the number of steps is
-    left open, each seed finds its own, in a job of its own.
+    Prompts of all seeds train side by side in one job, if the method allows it and no prompts of a seed share
+    a part; else each seed has a job, with its share of the rows of a step. If the number of steps is to be
+    found, each seed has a job too.
     """
     method, width = METHODS[setting.method], len({task.name for task in setting.tasks})
     count = len(setting.tasks) // width
@@ -120,28 +120,28 @@ def run_job(
     """Trains, scores and saves what trains side by side.
 
     Args:
-        name: the ending of the names of its files.
+        name: the suffix of the names of its files.
         drawn: each task's rows.
-        search_options: how the number of steps is found where it is not given.
-        limit: when that has to be through.
-        states: the frozen model's of texts, which baselines ask too.
+        search_options: how the number of steps is found if it is not given.
+        limit: when the job must be finished.
+        states: the frozen model's hidden states of texts, which baselines use too.
     """
     setting, budget = with_budget(setting, drawn, run, name, search_options, limit, states)
     begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
     titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
-    probed = {task: rows.probed for task, rows in drawn.items()}
+    validated = {task: rows.validated for task, rows in drawn.items()}
 
-    def probe(model: Prompted) -> dict[str, float]:
+    def validate(model: Prompted) -> dict[str, float]:
         scores: dict[str, list[float]] = {title: [] for title in titles.values()}
-        for task, _, (examples, _), said in answered(model, setting, probed, scoring.calibrate):
+        for task, _, (examples, _), said in answered(model, setting, validated, scoring.calibrate):
             scores[titles[task.name]].append(score(task, examples, said.texts))
         return {title: float(np.mean(each)) for title, each in scores.items()}
 
     model, seconds = begun.model, 0.0
     if stage.steps:
         model, seconds = train_stage(
-            stage, run, probe if scoring.probe_every else None, scoring.probe_every, scoring.best
+            stage, run, validate if scoring.validate_every else None, scoring.validate_every, scoring.best
         )
     model = budget.weighed(model)
     lines = run.metrics(stage.name).read()
@@ -172,7 +172,7 @@ def _on_checked(
     scores: dict[str, list[float]],
     calibrate: bool,
 ) -> dict[str, list[float]]:
-    """The scores on the rows that baselines are measured on; ``scores`` where those rows are the same."""
+    """The scores on the rows for the comparison with baselines; ``scores`` if those are the same rows."""
     checked = {task: list(scores[task]) for task, rows in drawn.items() if rows.checked is rows.scored}
     asked = {
         task: rows.checked
@@ -187,7 +187,7 @@ def _on_checked(
 def answered(
     model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut], calibrate: bool
 ) -> Iterator[tuple[Task, int, HeldOut, Answers]]:
-    """What each prompt makes of its task's rows: the task, the seed, the rows and the answers.
+    """Each prompt's predictions for its task's rows: the task, the seed, the rows and the predictions.
 
     Tasks without rows are left out.
     """
@@ -227,7 +227,7 @@ def save(
     run: RunDir,
     split: str,
 ) -> None:
-    """Saves what the method keeps of a trained model, with its card."""
+    """Saves the part of a trained model that the method keeps, with its card."""
     method, tasks = METHODS[setting.method], {task.name: task for task in setting.tasks}
     if method.keep is None:
         return

@@ -1,4 +1,4 @@
-"""A linear probe that stands beside a prompt's class scores."""
+"""A linear probe, whose scores are added to a prompt's class scores."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jaxtyping import Float, Int
 from mpt.baselines.linear_probe import probe
 
 STRENGTH = 0.01  # scikit-learn's C: the inverse of the regularisation
-UNSEEN = -20.0  # the score of a class of which no row was seen
+UNSEEN = -20.0  # the score of a class without training rows
 
 
 class Probe(NamedTuple):
-    """Score of class c: q·w_c + b_c, with a state q of a text."""
+    """Score of class c: q·w_c + b_c, with a hidden state q of a text."""
 
     weight: Float[np.ndarray, "C D"]
     bias: Float[np.ndarray, " C"]
 
     @classmethod
     def fit(cls, states: Float[np.ndarray, "R D"], labels: Int[np.ndarray, " R"], count: int) -> Probe:
-        """Logistic regression on the states of rows of ``count`` classes, of which some may have no row."""
+        """Logistic regression on the states of rows of ``count`` classes; some classes may have no row."""
         weight, bias = np.zeros((count, states.shape[1])), np.full(count, UNSEEN)
         seen = np.unique(labels)
         if len(seen) == 1:
@@ -36,10 +36,10 @@ class Probe(NamedTuple):
 
 
 def _in_units_of_states(fitted: Any) -> tuple[Float[np.ndarray, "C D"], Float[np.ndarray, " C"]]:
-    """The weights and biases of a fitted probe for states as they are, not standardised."""
+    """The weights and biases of a fitted probe for states that are not standardised."""
     scaler, regression = fitted
     weight, bias = regression.coef_, regression.intercept_
-    if len(weight) == 1:  # of two classes, the second's score is given, less the first's
+    if len(weight) == 1:  # for two classes, the second's score minus the first's is given
         weight, bias = np.concatenate([0 * weight, weight]), np.array([0.0, bias[0]])
     weight = weight / scaler.scale_
     return weight, bias - weight @ scaler.mean_

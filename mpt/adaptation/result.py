@@ -1,4 +1,4 @@
-"""What an adaptation gave."""
+"""The results of an adaptation."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from mpt.rundir.plain_json import json_text, with_nan
 from mpt.system.paths import AnyPath
 
 FILE = "results.json"
-OLD_FILE = "result.json"  # what a version before wrote where there was one target: its result alone
+OLD_FILE = "result.json"  # an older version wrote a single result if there was one target
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an adaptation gave for one task.
+    """The result of an adaptation for one task.
 
     Attributes:
         task: the target task; ``metric`` is its metric's name.
         scores: the metric on the scored rows, one per seed.
-        rows: scored rows; those of the test split, if the config does not say otherwise.
+        rows: number of scored rows, of the test split unless the config sets another.
         parameters: trained numbers per prompt.
         steps: training steps.
         seconds: spent in them, for all seeds together.
         curve: (step, mean metric over seeds on the validation rows).
-        parts: what each seed's score is made of, see ``pseudo_values``; empty in a run of before.
-        baselines: what each baseline has on the scored rows, the mean over seeds; see ``beside``.
+        parts: the pseudo-values of each seed's score, see ``pseudo_values``; empty in older runs.
+        baselines: each baseline's score on the scored rows, the mean over seeds; see ``beside``.
         remarks: sentences on how the scores compare with them.
     """
 
@@ -52,7 +52,7 @@ class Result:
 
 
 def read_results(run: AnyPath) -> list[Result]:
-    """The results of an adaptation, one for each target task; none where it has not finished."""
+    """The results of an adaptation, one for each target task; None if it has not finished."""
     for name in (FILE, OLD_FILE):
         if (run / name).exists():
             plain = with_nan((run / name).read_text())
@@ -61,19 +61,20 @@ def read_results(run: AnyPath) -> list[Result]:
 
 
 def write_results(run: AnyPath, results: Sequence[Result]) -> None:
-    """Writes the results of an adaptation, whose last file this is."""
+    """Writes the results of an adaptation; this file is written last."""
     write_atomic(run / FILE, json_text([asdict(result) for result in results], indent=2) + "\n")
 
 
 def undefined(metric: str, scores: Sequence[float]) -> list[str]:
-    """Sentences on the seeds whose answers have no value of a metric; none, where all have one.
+    """Sentences on the seeds for whose predictions the metric is undefined.
 
     >>> undefined("pearson", [0.5, math.nan])
-    ['1 of 2 seeds has no pearson: it is undefined for the answers to these rows.']
+    ['1 of 2 seeds has no pearson: it is undefined for the predictions on these rows.']
     """
     if not (count := sum(map(math.isnan, scores))):
         return []
     verb = "has" if count == 1 else "have"
     return [
-        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for the answers to these rows."
+        f"{count} of {len(scores)} seeds {verb} no {metric}: it is undefined for "
+        "the predictions on these rows."
     ]

@@ -1,12 +1,12 @@
-"""Chooses an adaptation's learning rate and number of steps on rows that its prompts do not learn from.
+"""Chooses an adaptation's learning rate and number of steps on held-out rows.
 
-Few rows are halved: one prompt learns from each half, and is scored on the other. Of more rows, a third is
-held out; of many none, where there is a validation split. Candidate learning rates train side by side in one
-job; where prompts may start in two ways, each way has such a job. After the first look the best of all goes
-on alone, as in successive halving, until nothing improves.
-Its prompt then learns from all rows, with those that were held out, for half as many steps again; gently, for
-the optimizer begins anew, and its first steps are as large as any, however little there is to gain. A start
-that is clearly better untrained stays as it is. Whole models do not fit side by side: their rates are tried
+Few rows are halved: a prompt is trained on each half, and evaluated on the other. Of more rows, a third is
+held out; of many none, if there is a validation split. Candidate learning rates train side by side in one
+job; if there are two starts to compare, each has such a job. After the first evaluation the best of all
+continues alone, as in successive halving, until nothing improves.
+Its prompt is then trained on all rows, with the held-out ones, for half as many steps; at a low rate, because
+the optimizer starts again, and its first steps are as large as any, however little there is to gain. A start
+that is clearly better untrained is not trained. Whole models do not fit side by side: their rates are tried
 one after another, each until nothing improves.
 """
 
@@ -37,13 +37,13 @@ from mpt.training.session import SCORE
 from mpt.training.stage import Stage, train_stage
 from mpt.types import Row
 
-# Makes the model before training, with a prompt for the rows of each list, which are those it learns from.
+# Makes the model before training, with a prompt for each list of training rows.
 Begin = Callable[[Sequence[Sequence[Row]]], Start]
 
 LOSS = "held-out loss"
-RISE = 4  # steps in which a stage's learning rates rise
+RISE = 4  # warm-up steps of a stage
 LEAST = 8  # steps on all rows, if there are any
-CLEARLY = 0.9  # of the least loss after steps; below it a start is kept, though more rows follow in the end
+CLEARLY = 0.9  # fraction of the lowest loss after steps; an untrained start below it is not trained
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Found:
     """The outcome of a search.
 
     Attributes:
-        factor: what the learning rates are multiplied by.
+        factor: the factor on the learning rates.
         steps: number of training steps.
         more: number of steps on all rows that are to follow.
         rates: factor -> the held-out loss when the rates were compared, in nats.
         curve: (step, held-out loss) with the chosen rate.
-        scores: the class scores of the held-out rows at the best look; None for free text.
-        model: the model at the best look, with one prompt.
+        scores: the class scores of the held-out rows at the best evaluation; None for free text.
+        model: the model at the best evaluation, with one prompt.
         seconds: spent in training steps.
         start: what the chosen prompt started from.
-        starts: start -> its least held-out loss at the first look; empty where they were not compared.
+        starts: start -> its lowest held-out loss at the first evaluation; empty if they were not compared.
     """
 
     factor: float
@@ -86,7 +86,7 @@ class Found:
         """The outcome of the candidates of one rate.
 
         Args:
-            model: at the best look, with a prompt for each candidate; the first one's is kept.
+            model: at the best evaluation, with a prompt for each candidate; the first one's is kept.
         """
         steps = min(curve, key=lambda at: at[1])[0]
         factor, split = candidates[0]
@@ -98,16 +98,16 @@ class Found:
 
 
 class FirstLook(NamedTuple):
-    """What the rates of one start came to at the first look.
+    """The results of one start's learning rates at the first evaluation.
 
     Attributes:
-        begun: the start, with all prompts as they are now.
-        untrained: the model with all prompts as they began.
+        begun: the start, with all prompts as trained so far.
+        untrained: the model with all prompts untrained.
         candidates: those prompts.
-        before: the held-out losses of prompts as they began, in nats.
-        rates: factor -> the held-out losses, in nats; of all rates, they are of the same rows.
+        before: the held-out losses of the untrained prompts, in nats.
+        rates: factor -> the held-out losses, in nats, on the same rows for all rates.
         seconds: spent in training steps.
-        others: seconds spent beside them, to compile and to look.
+        others: seconds spent on compilation and evaluation.
     """
 
     begun: Start
@@ -120,12 +120,12 @@ class FirstLook(NamedTuple):
 
     @property
     def least(self) -> Float[np.ndarray, " N"]:
-        """The held-out losses whose mean is the least so far."""
+        """The held-out losses with the lowest mean so far."""
         return min((self.before, *self.rates.values()), key=np.mean)
 
     @property
     def factor(self) -> float:
-        """The best rate; of equals the one that changes least."""
+        """The best factor; among equal ones, the one nearest to 1."""
         return min(self.rates, key=lambda factor: (self.rates[factor].mean(), abs(math.log(factor))))
 
     def best(self) -> FirstLook:
@@ -138,13 +138,13 @@ class FirstLook(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """Finds how fast and how long the prompt of one task learns from the rows of one seed.
+    """Finds the learning rate and the number of steps for the prompt of one task and one seed.
 
     Attributes:
-        splits: what prompts learn from and are scored on, see ``splits_of``.
-        begins: what prompts may start from -> how they begin; whole models take the first.
-        name: the ending of the names of its stages.
-        limit: when the adaptation has to be through.
+        splits: the rows that prompts are trained and evaluated on, see ``splits_of``.
+        begins: name of a start -> how prompts begin; whole models use the first.
+        name: the suffix of the names of its stages.
+        limit: when the adaptation must be finished.
     """
 
     setting: Setting
@@ -178,7 +178,7 @@ class Search:
         return replace(found, curve=untrained + curve, start=start, starts=compared)
 
     def first_look(self, start: str) -> FirstLook:
-        """Trains all learning rates from one start side by side, up to the first look."""
+        """Trains all learning rates from one start side by side, up to the first evaluation."""
         began, title = time.monotonic(), "rates" if start == next(iter(self.begins)) else "rates-scratch"
         candidates = [Candidate(factor, split) for factor in self.options.rates for split in self.splits]
         learnt = [candidate.split.learnt for candidate in candidates]
@@ -220,10 +220,10 @@ class Search:
         """Trains candidates of one rate until nothing improves.
 
         Args:
-            every: steps between looks at the held-out rows.
+            every: steps between evaluations on the held-out rows.
 
         Returns:
-            The model at the best look, (step, held-out loss) of each look, and the seconds of the steps.
+            The best model, (step, held-out loss) of each evaluation, and the seconds of the steps.
         """
         factor = candidates[0].factor
 
@@ -252,7 +252,7 @@ class Search:
             decay="constant",
             sampling="equal",
             shares=(),
-            save_every=steps,  # looks save what they see
+            save_every=steps,  # evaluations save checkpoints
         )
         return Stage(
             f"search-{title}{self.name}",
@@ -268,13 +268,13 @@ class Search:
 
     @property
     def looks_every(self) -> int:
-        """Steps between looks: a quarter of a pass over the rows, within bounds."""
+        """Steps between evaluations: a quarter of a pass over the rows, within bounds."""
         quarter = math.ceil(len(self.splits[0].learnt) / (4 * self.options.rows))
         return min(max(quarter, self.options.every), 4 * self.options.every)
 
     @property
     def most_steps(self) -> int:
-        """The most steps of a prompt: so many, or so many passes over many rows."""
+        """Maximum number of steps of a prompt: ``steps``, or ``epochs`` passes over many rows."""
         passes = self.options.epochs * len(self.splits[0].learnt) / self.options.rows
         return max(self.options.steps, math.ceil(passes))
 
@@ -286,10 +286,10 @@ class Search:
 
 
 def chosen(starts: Mapping[str, Float[np.ndarray, " N"]]) -> str:
-    """The first of several starts, unless another's loss is less by more than a standard error.
+    """The first of several starts, unless another's loss is lower by more than a standard error.
 
     Args:
-        starts: the losses of each on the same held-out rows, whose differences the error is of.
+        starts: the losses of each on the same held-out rows; the standard error is that of their differences.
 
     >>> close, apart = np.array([0.2, 0.9, 0.8]), np.array([0.2, 0.3, 0.2])
     >>> given = np.array([0.6, 0.7, 0.8])
@@ -310,5 +310,5 @@ def take(model: Prompted, indices: Sequence[int]) -> Prompted:
 
 
 def rising(steps: int) -> float:
-    """The part of a stage's steps in which its learning rates rise."""
+    """The warm-up as a fraction of a stage's steps."""
     return min(0.5, RISE / steps) if steps else 0.0

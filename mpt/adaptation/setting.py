@@ -1,4 +1,4 @@
-"""From the options of an adaptation to what its methods start from."""
+"""Turns the options of an adaptation into the setting from which its methods start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows an adaptation holds out while it finds out how long to train."""
+"""The rows that an adaptation holds out while it searches for the number of steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FEW = 48  # rows: fewer are halved
 
 
 class Split(NamedTuple):
-    """Rows to learn from, and rows that are held out.
+    """Rows to train on, and held-out rows.
 
     Attributes:
-        given_back: the held-out rows are training rows, to be learnt from in the end.
+        given_back: whether the held-out rows are training rows, which are trained on in the end.
     """
 
     learnt: Sequence[Row]
@@ -26,10 +26,10 @@ class Split(NamedTuple):
 
 
 def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list[Split]:
-    """The rows to learn from and to hold out, alike in their classes.
+    """The rows to train on and to hold out, with similar class frequencies.
 
     Args:
-        validation: rows of the validation split, which are held out where there are many training rows.
+        validation: rows of the validation split, which are held out if there are many training rows.
     """
     if len(rows) >= MANY and validation:
         return [Split(rows, validation, given_back=False)]

@@ -13,8 +13,8 @@ def start(setting: Setting) -> Start:
     """The model before training.
 
     Raises:
-        UserError: the method lacks something, or an option does not go with it, or its rows are longer than
-            the backbone's positions.
+        UserError: something that the method needs is missing, an option is not supported by it, or its rows
+            are longer than the backbone's positions.
     """
     method = METHODS[setting.method]
     if (setting.freeze_shared or setting.joint) and not method.has_shared_part:
@@ -23,14 +23,12 @@ def start(setting: Setting) -> Start:
     if layer and not method.late:
         *others, last = (name for name, each in METHODS.items() if each.late)
         raise UserError(
-            f"method {method.name}: its prompts enter before the first layer, not before layer {layer}; only "
-            f"{', '.join(others)} and {last} have vectors.layer"
+            f"method {method.name}: its prompts must be before the first layer, not before layer {layer}; "
+            f"only {', '.join(others)} and {last} support vectors.layer"
         )
     if setting.every_layer and not method.every_layer:
         able = " and ".join(name for name, each in METHODS.items() if each.every_layer)
-        raise UserError(
-            f"method {method.name}: it starts from vectors, and not from a prompt in every layer; {able} do"
-        )
+        raise UserError(f"method {method.name}: it cannot start from a prompt in every layer; {able} can")
     begun = method.start(setting)
     here = (row for rows in setting.rows if not isinstance(rows, Lengths) for row in rows)
     targets = (ids for row in here for ids in (row.targets, *row.choices))

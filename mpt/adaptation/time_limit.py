@@ -1,4 +1,4 @@
-"""When an adaptation has to be through, and how many steps that leaves."""
+"""When an adaptation must be finished, and how many steps this allows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ FORWARD = 1 / 3  # the part of a training step that a forward pass takes
 
 
 class Limit(NamedTuple):
-    """When an adaptation has to be through.
+    """When an adaptation must be finished.
 
     Attributes:
         at: the time by ``time.monotonic()``.
-        rows: number of rows that are read behind the training, to score the prompt.
+        rows: number of rows that are read after training, to score the prompt.
     """
 
     at: float = math.inf
@@ -31,15 +31,15 @@ class Limit(NamedTuple):
 
 
 def affordable(left: float, per_row: float, rows: int, held_out: int, every: int, rows_after: int) -> float:
-    """The number of steps behind the first look that are through in ``left`` seconds, at least one.
+    """The number of steps after the first evaluation that fit into ``left`` seconds, at least one.
 
-    Half as many steps on all rows follow.
+    The estimate includes half as many steps on all rows, which follow.
 
     Args:
         per_row: seconds that a step takes for each of its rows.
         rows: of a step, of all prompts together.
-        held_out: number of rows that a look reads.
-        every: steps between looks, and of the first one.
+        held_out: number of rows of an evaluation.
+        every: steps between evaluations, and before the first one.
         rows_after: of a step on all rows.
     """
     after = rows_after / 2

@@ -1,4 +1,4 @@
-"""How the scores of a trained class head are weighed, and those of linear probes beside them."""
+"""Calibration of a trained class head's scores, together with those of linear probes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ POSITIVE = ("f1", "multirc_f1")  # metrics of the positive class, the second of 
 
 
 class Weighing(NamedTuple):
-    """What becomes of the scores of a class head.
+    """The calibration of a class head's scores: a scale, a bias per class, and linear probes.
 
     Attributes:
-        scale: what they are multiplied by.
-        shift: what is added to each class's.
-        probe: linear probes on states of a text without the prompt, each multiplied by its own scale; None:
-            there are none.
+        scale: the factor on the class head's scores.
+        shift: the bias of each class.
+        probe: linear probes on hidden states of a text without the prompt, each multiplied by its scale;
+            None: there are none.
         probe_scales: the scale of each probe's scores.
-        held_out: the scores of the held-out rows as they are weighed.
+        held_out: the calibrated scores of the held-out rows.
     """
 
     scale: float
@@ -44,13 +44,13 @@ class Weighing(NamedTuple):
     def fit(
         cls, held_out: Scores, splits: Sequence[Split], rows: Sequence[Row], states: States | None
     ) -> Weighing:
-        """Weighs the scores by those of rows that they were not learned from.
+        """Fits the calibration on held-out rows.
 
         Args:
             held_out: the scores of the held-out rows of each split, one split after another.
-            rows: all training rows, which the probes are fitted to in the end.
-            states: the frozen model's states of a row, several of which have a probe each; None leaves
-                probes out.
+            rows: all training rows, to which the probes are finally fitted.
+            states: the frozen model's hidden states of a row, with a probe for each; None leaves probes
+                out.
         """
         if states is None:
             (scale,), shift = Calibration.fit([held_out])
@@ -72,14 +72,14 @@ class Weighing(NamedTuple):
         return cls(float(scale), shift + biases, held_out, weight, tuple(map(float, scales)))
 
     def suited(self, metric: str, prior: Float[np.ndarray, " C"]) -> Weighing:
-        """The same with the shifts that a metric rewards.
+        """The same with the biases that are best for a metric.
 
-        Accuracy counts every row alike, so its best answers are those for the frequencies of the user's data.
-        F1 rewards a positive class that is answered on less than an even chance. The mean of the classes' F1
-        counts every class alike, as the rows do that were drawn.
+        Accuracy weights all rows equally, so the class frequencies of the user's data are added. For F1, the
+        best threshold of the positive class is below 0.5. Macro F1 weights all classes equally, as do the
+        drawn rows.
 
         Args:
-            prior: the log of how much more frequent each class is in the user's data than among those rows.
+            prior: the log-ratio of each class's frequency in the user's data to that among the drawn rows.
         """
         if metric == "accuracy":
             return self._replace(shift=self.shift + prior)
@@ -90,19 +90,19 @@ class Weighing(NamedTuple):
         return self
 
     def applied(self, model: Prompted) -> Prompted:
-        """The model with its class head's scores as they are weighed."""
+        """The model with calibrated scores."""
         assert isinstance(model.prompt, HeadedPrompt)
         return Prompted(model.backbone, model.prompt.rescored(self.scale, self.shift, self.probe))
 
     def told(self) -> str:
         """The weights, in a sentence."""
         scales = ", ".join(f"×{scale:.2g}" for scale in self.probe_scales)
-        beside = f", those of three linear probes {scales}" if scales else ""
-        return f"By the held-out rows, the prompt's scores count ×{self.scale:.2g}{beside}."
+        probes = f", those of three linear probes {scales}" if scales else ""
+        return f"Weights fitted on held-out rows: the prompt's scores ×{self.scale:.2g}{probes}."
 
 
 def _probes(rows: Sequence[Row], states: States, count: int) -> list[Probe]:
-    """A probe on each state that is fitted to rows of ``count`` classes, at most the first ``MOST``."""
+    """A probe on each hidden state, fitted to rows of ``count`` classes, at most the first ``MOST``."""
     rows = [rows[i] for i in range(min(len(rows), MOST))]
     labels = np.array([row.label for row in rows])
     return [Probe.fit(each, labels, count) for each in np.moveaxis(states(rows), 1, 0)]

@@ -52,7 +52,7 @@ class Baseline:
     Attributes:
         name: its name as an option, and in tables.
         answer: its answers to the rows that a lesson asks.
-        merit: what it does without, or how, in a few words that stand behind its name in brackets.
+        merit: what it does without, or how, in a few words that follow its name in brackets.
         learns: it learns from the drawn rows; else its answers are the same for all draws.
     """
 

@@ -22,7 +22,7 @@ from mpt.errors import UserError, first_line, nearest
 
 MOST_CLASSES = 100
 
-# Columns that tell rows apart. In a template, they would put equal texts into two splits.
+# Columns that number rows. In a template, they would put equal texts into two splits.
 NUMBERS = ("id", "idx", "index", "guid", "uid", "uuid")
 
 # Rows: mappings from column names to values, pairs of a text and its label, or a pandas data frame.

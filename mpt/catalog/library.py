@@ -47,7 +47,7 @@ def find_task(name: str, others: Collection[str] = ()) -> Task:
     >>> find_task("movie")
     Traceback (most recent call last):
         ...
-    mpt.errors.UserError: task 'movie' is unknown; did you mean 'movies'? (one of your own is a .yaml file)
+    mpt.errors.UserError: task 'movie' is unknown; did you mean 'movies'? (your own task is a .yaml file)
     """
     name, _, template = name.partition(":")
     task = _find_task(name, others)
@@ -55,7 +55,7 @@ def find_task(name: str, others: Collection[str] = ()) -> Task:
 
 
 def find_tasks(command: str, names: Sequence[str], others: Collection[str] = ()) -> list[Task]:
-    """Finds the tasks that one command names, whose runs and figures are told apart by the tasks' names.
+    """Finds the tasks that one command names, whose runs and figures are distinguished by the tasks' names.
 
     Raises:
         UserError: there is no such task, a file has a mistake, or two different tasks have one name.
@@ -90,7 +90,7 @@ def in_folders(names: Sequence[str]) -> list[str]:
 def _files_in(folder: Path) -> list[str]:
     files = sorted(str(file) for file in folder.rglob("*") if is_task_file(file.name) and file.is_file())
     if not files:
-        raise UserError(f"{folder}: no task file is in this folder; one ends in .yaml, see `mpt tasks`")
+        raise UserError(f"{folder}: no task file in this folder; its name ends in .yaml, see `mpt tasks`")
     return files
 
 
@@ -147,7 +147,7 @@ def find_sequence(names: Sequence[str]) -> list[Task]:
         raise UserError(f"continual: tasks: name at least two, see `mpt tasks`, or one sequence of {known}")
     seen = [task.name for task in tasks]
     if twice := [name for name in seen if seen.count(name) > 1]:
-        raise UserError(f"continual: tasks: '{twice[0]}' stands in the sequence twice; name each task once")
+        raise UserError(f"continual: tasks: '{twice[0]}' is in the sequence twice; name each task once")
     return tasks
 
 
@@ -169,9 +169,9 @@ def _find_task(name: str, others: Collection[str] = ()) -> Task:
     if name not in packaged_tasks():
         if Path(name).is_file():
             raise UserError(
-                f"{name} is no task file: write one, such as {Path(name).with_suffix('.yaml')}, with the "
+                f"{name} is not a task file: write one, such as {Path(name).with_suffix('.yaml')}, with the "
                 f"lines source: {Path(name).name}, template: and label:"
             )
         hint = nearest(name, [*packaged_tasks(), *others], "`mpt tasks` lists them")
-        raise UserError(f"task '{name}' is unknown; {hint} (one of your own is a .yaml file)")
+        raise UserError(f"task '{name}' is unknown; {hint} (your own task is a .yaml file)")
     return packaged_tasks()[name]

@@ -1,7 +1,7 @@
-"""The commands of `mpt COMMAND`: each reads its options, and gives the work to be done with them.
+"""The commands of `mpt COMMAND`: each reads its options, and returns the work to be done with them.
 
-What a command is told is read and looked at without JAX, which takes seconds to load: a mistake is answered
-at once, and so is `mpt --help`. The work imports what it needs when it runs.
+Options are read and checked without JAX, which takes seconds to load, so that mistakes and `mpt --help` are
+answered at once. The work imports what it needs when it runs.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Work(NamedTuple):
 
     Attributes:
         run: does it.
-        about: what it is, for a line before the libraries load; empty where it is done at once.
+        about: its description, printed before the libraries load; empty if it is done at once.
     """
 
     run: Callable[[], object]

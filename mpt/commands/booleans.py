@@ -1,4 +1,4 @@
-"""True or false on the command line as people type it: `--train.balanced yes` beside `--train.balanced`."""
+"""Boolean options with or without a value: `--train.balanced yes` as well as `--train.balanced`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_flags(arguments: Sequence[str], names: Collection[str]) -> list[str]:
         if not given and left and not left[0].startswith("-"):
             given, word = " ", left.pop(0)
         if given and word.lower() not in WORDS:
-            raise UserError(f"{option}: it is true or false, not '{word}'")
+            raise UserError(f"{option}: it must be true or false, not '{word}'")
         flags.append(f"--{name if not given or WORDS[word.lower()] else _negated(name)}")
     return flags
 

@@ -1,4 +1,4 @@
-"""Help in plain lines that tells all of a command: what its parameters, docstrings and configs say."""
+"""The full help of a command in plain lines, from its parameters, docstrings and configs."""
 
 from __future__ import annotations
 

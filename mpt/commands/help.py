@@ -22,7 +22,7 @@ def overview(kind: type, order: type, command: str, about: str) -> str:
 
     Args:
         kind: the config's dataclass.
-        order: the dataclass of the command's options beside the config.
+        order: the dataclass of the command's options apart from the config.
     """
     return "\n".join(
         [
@@ -41,7 +41,7 @@ def overview(kind: type, order: type, command: str, about: str) -> str:
 
 
 def table(commands: Mapping[str, Command]) -> str:
-    """The names of commands, each beside what it does."""
+    """The names of commands, each with its description."""
     width = max(map(len, commands)) + 4
     return "\n".join(
         textwrap.fill(f"  {name:<{width - 2}}{command.__doc__}", WIDTH, subsequent_indent=" " * width)
@@ -64,7 +64,7 @@ def _lines(kind: type) -> Iterator[str]:
 
 
 def _line(name: str, text: str, end: str = "") -> str:
-    """An option with the first sentence that is said of it, or as many of its clauses as fit."""
+    """An option with the first sentence of its help, or as many clauses of it as fit."""
     sentence = re.split(r"\.(?:\s+(?=[A-Z])|$)", " ".join(text.split()))[0]
     left = WIDTH - NAMES - 4 - len(end)
     if len(sentence) > left and (clauses := re.match(r"(.{24,})(?:[,;:]| \()", sentence[: left + 1])):
@@ -74,7 +74,7 @@ def _line(name: str, text: str, end: str = "") -> str:
 
 
 def sentences(kind: type) -> dict[str, str]:
-    """What stands below each field of a dataclass, and of those that it extends."""
+    """The docstring below each field of a dataclass, and of those that it extends."""
     found: dict[str, str] = {}
     for each in filter(is_dataclass, reversed(kind.__mro__)):
         body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]

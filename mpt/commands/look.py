@@ -30,10 +30,10 @@ def inspect(rest: list[str]) -> Work:
 
         Args:
             run: run directory of `pretrain`, `adapt` or `import`.
-            rows: number of examples of each task to try the prompts on; with 0, everything that needs
+            rows: number of examples of each task to evaluate the prompts on; with 0, everything that needs
                 examples is left out.
-            targets: further tasks (names or files) to try all prompts on. Name a task of the run here if its
-                data is not on this machine.
+            targets: further tasks (names or files) to evaluate all prompts on. Name a task of the run here if
+                its data must be downloaded.
             out: the page to write; RUN/inspect.html if left out.
         """
         from mpt.catalog.library import find_tasks
@@ -57,10 +57,10 @@ def inspect(rest: list[str]) -> Work:
 
 
 def report(rest: list[str]) -> Work:
-    """Write a run's report.html anew, from what its directory holds by now."""
+    """Write a run's report.html again, from what its directory contains now."""
 
     def arguments(run: RunArgument) -> Work:
-        """Write a run's report.html anew, from what its directory holds by now.
+        """Write a run's report.html again, from what its directory contains now.
 
         Args:
             run: run directory of `pretrain`, `adapt`, `compare`, `continual` or `import`.
@@ -123,7 +123,7 @@ def _bank_list(rest: list[str]) -> Work:
 
         Args:
             bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name, or `packaged`, which comes
-                with mpt; if left out, the folder `bank`, where there is one, and `packaged`.
+                with mpt; if left out, the folder `bank`, if it exists, and `packaged`.
         """
         from mpt.rundir.found import check_bank, holds_prompts
         from mpt.system.paths import PACKAGED
@@ -161,7 +161,7 @@ def _bank_search(rest: list[str]) -> Work:
             task: task name or file.
             bank: a folder, or a URL such as gs://bucket/bank or hf://owner/name.
             model: the backbone; if left out, that of the bank's prompts.
-            shots: number of training examples per class to try prompts on; the examples are those that
+            shots: number of training examples per class to evaluate prompts on; they are those that
                 `mpt adapt` draws with the same seed.
             steps: number of steps of prompt tuning for the task's own prompt, with which the prompts of the
                 bank are compared.
@@ -221,8 +221,8 @@ def _tasks_show(rest: list[str]) -> Work:
             task: task name or file.
             split: the split to read.
             rows: number of examples to show.
-            model: show how this model reads each example: with special tokens, the prompt's place, and the
-                tokens that are learned; count tokens, and show what is cut.
+            model: show each example as this model's input: with special tokens, the prompt's place, the
+                tokens that carry loss, the number of tokens, and what is truncated.
             max_length: maximum number of tokens of an input, with --model.
         """
         from mpt.recipes.show import show_task
@@ -244,7 +244,7 @@ def _tasks_check(rest: list[str]) -> Work:
 
         Args:
             task: task file or name.
-            model: check also that this model can read the class words and tell them apart.
+            model: also check that this model's tokenizer can represent and distinguish the class words.
         """
         from mpt.recipes.check_task import check_task
 
@@ -255,7 +255,7 @@ def _tasks_check(rest: list[str]) -> Work:
 
 
 def _check_model(name: str) -> None:
-    """Refuses what can be no model, where one is named, before the libraries load."""
+    """Refuses a name that cannot be a model, before the libraries load."""
     from mpt.loading.located import check_model
 
     if name:

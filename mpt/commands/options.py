@@ -1,4 +1,4 @@
-"""The options of commands: types that several share, their names, and what is told where one is mistyped."""
+"""The options of commands: types that several share, their names, and the errors for mistyped ones."""
 
 from __future__ import annotations
 

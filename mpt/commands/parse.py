@@ -1,4 +1,4 @@
-"""Arguments are parsed by tyro, whose errors, boxes of several lines, are told in one."""
+"""Parses arguments with tyro, and turns its errors, boxes of several lines, into one line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mpt.config.ranges import refuse_outside
 from mpt.errors import UserError
 
 HELP = {"-h", "--help", "--help-all"}
-# What Python says of a value of the wrong kind, in words.
+# Python's errors for values of the wrong type, in plain words.
 CLEARER = {
     r"^Error parsing (\S+): ": r"\1: ",
-    r"invalid literal for int\(\) with base 10: ('.*')": r"\1 is no whole number",
-    r"could not convert string to float: ('.*')": r"\1 is no number",
+    r"invalid literal for int\(\) with base 10: ('.*')": r"\1 is not a whole number",
+    r"could not convert string to float: ('.*')": r"\1 is not a number",
     r"^Unrecognized options: (.*)": r"no option takes '\1'",
     r"^invalid choice ('.*') for argument '(.*)'\. Expected one of \((.*)\)": r"\2 is one of \3, not \1",
 }
@@ -53,7 +53,7 @@ def read(function: Callable[..., Read], arguments: Sequence[str], prog: str) -> 
 
 
 def parsed(kind: Callable[..., Any], arguments: Sequence[str], prog: str, **more: Any) -> Any:
-    """What tyro makes of arguments that do not ask for help.
+    """The values that tyro parses from arguments without --help.
 
     Raises:
         UserError: they cannot be read.

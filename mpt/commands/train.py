@@ -1,4 +1,4 @@
-"""Commands that take a config: they train, or say what training would cost."""
+"""Commands that take a config: they train, or predict what training would cost."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PlanOrder(Generic[Config]):
 
 
 def quickstart(rest: list[str]) -> Work:
-    """The main job on a real model and real texts: `compare` with the packaged config."""
+    """Run the main job on a real model and real texts: `compare` with the packaged config."""
     return compare(["quickstart", *rest])
 
 
@@ -104,9 +104,9 @@ def adapt(rest: list[str]) -> Work:
             for remark in result.remarks:
                 show(remark)
         if config.baseline:
-            show(f"Figures in {config.out}/results.json; a baseline is no prompt, and is not kept")
+            show(f"Figures in {config.out}/results.json; a baseline has no prompt to save")
         elif config.method in METHODS and METHODS[config.method].keep is None:
-            show(f"Figures in {config.out}/results.json; a model that is trained whole is not kept")
+            show(f"Figures in {config.out}/results.json; a fully fine-tuned model is not saved")
         else:
             print(f"Prompt in {config.out}/prompts")
             if suited(config.method, have_classes) == "classifier":
@@ -138,7 +138,7 @@ def compare(rest: list[str]) -> Work:
 
 
 def plan(rest: list[str]) -> Work:
-    """What a run takes on chips that need not be here: memory, time, the best mesh: --topology v5e:4x4."""
+    """Predict a run's memory, time and best mesh on TPU chips, without having any: --topology v5e:4x4."""
     from mpt.comparison.config import CompareConfig
     from mpt.config.continual import ContinualConfig
     from mpt.config.methods import AdaptConfig
@@ -170,7 +170,8 @@ def plan(rest: list[str]) -> Work:
 
 
 def continual(rest: list[str]) -> Work:
-    """Learn tasks one after another by several methods, and measure what is kept and what is lost."""
+    """Learn tasks one after another by several methods, and measure what is retained and what is
+    forgotten."""
     from mpt.config.continual import ContinualConfig
 
     order = _order(Order, ContinualConfig, "continual", rest)
@@ -184,7 +185,7 @@ def continual(rest: list[str]) -> Work:
         from mpt.render.console import print_table
 
         print_table(Console(), table(continual(config)))
-        show(f"Written to {config.out}/results.md, with pictures; each method's prompts are beside it.")
+        show(f"Written to {config.out}/results.md, with figures; each method's prompts are in that folder.")
 
     about = f"learning {_few(config.tasks)} one after another, in {config.out}"
     return _work(order, config, run, about)
@@ -196,7 +197,7 @@ def launch(rest: list[str]) -> Work:
     command = rest[separator + 1 :]
 
     def arguments(processes: int, devices_per_process: int = 0) -> Work:
-        """Run a command in several processes on this machine; it stands behind --.
+        """Run a command in several processes on this machine; write the command after `--`.
 
         Args:
             processes: number of processes; the devices of all of them form one mesh.
@@ -212,13 +213,13 @@ def launch(rest: list[str]) -> Work:
 
     if not command and not HELP & {*rest}:
         raise UserError(
-            "launch: no command; write it behind --, as in: mpt launch --processes 2 -- pretrain CONFIG"
+            "launch: no command; write it after --, as in: mpt launch --processes 2 -- pretrain CONFIG"
         )
     return read(arguments, rest[:separator], "mpt launch")
 
 
 def _work(order: Any, config: Any, run: Callable[[], None], about: str) -> Work:
-    """The work of a command that trains; with --dry-run, what it would take is printed.
+    """The work of a command that trains; with --dry-run, its cost is printed instead.
 
     Args:
         config: that of the order, as the run keeps it.
@@ -274,7 +275,9 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
         file = find_config(rest[0])
         if {"source", "template"} <= read_yaml(file).keys():
             option = next(name for name in ("--task", "--targets", "--tasks") if name in names(kind))
-            raise UserError(f"{command}: {rest[0]} is a task file, no config; give it as {option} {rest[0]}")
+            raise UserError(
+                f"{command}: {rest[0]} is a task file, not a config; give it as {option} {rest[0]}"
+            )
         base = load_config(kind, file)
     arguments = as_flags(rest[named:], ["dry_run", *booleans(kind)])
     prog += f" {rest[0] if named else '[CONFIG]'}"

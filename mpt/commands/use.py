@@ -48,7 +48,7 @@ def evaluate(rest: list[str]) -> Work:
             figures = evaluate(folder, task, split, rows, index)
             for name, value in figures.items():
                 if value != value:
-                    tell(f"{name} is undefined for the answers to these rows")
+                    tell(f"{name} is undefined for the predictions on these rows")
             print(json_text(figures))
 
         return Work(score, f"evaluating {run}")
@@ -95,11 +95,11 @@ def predict(rest: list[str]) -> Work:
             from mpt.system.said import say
 
             ready = open_run(folder, task, index)
-            if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are told of with their line
+            if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 are reported with their line
                 sys.stdin.reconfigure(encoding=ENCODING, errors="surrogateescape")
             typed = not input and sys.stdin.isatty()
             if typed:
-                say("type an input and Enter, Ctrl-D behind the last")
+                say("type an input and press Enter; press Ctrl-D after the last one")
             lines = predict(ready, sys.stdin, "standard input", strict, 1 if typed else CHUNK)
             for line in predict_file(ready, input, strict) if input else lines:
                 print(line, flush=True)
@@ -110,13 +110,13 @@ def predict(rest: list[str]) -> Work:
 
 
 def serve(rest: list[str]) -> Work:
-    """Answer over HTTP for the prompts of runs: completions, classes, health and metrics."""
+    """Serve the prompts of runs over HTTP: completions, classification, health and metrics."""
 
     def arguments(
         run: RunArguments,
         options: Annotated[ServeOptions, tyro.conf.arg(name="")] = ServeOptions(),  # noqa: B008, it is frozen
     ) -> Work:
-        """Answer over HTTP for the prompts of runs, which share one backbone.
+        """Serve the prompts of runs over HTTP; they must share one backbone.
 
         Args:
             run: run directories of `adapt`, `pretrain` or `import`, or hf://owner/name.
@@ -192,8 +192,8 @@ def import_(rest: list[str]) -> Work:
             task: task name or file; for a multitask prompt, one for each of its tasks in their order.
             out: the run directory to write.
             max_length: maximum number of tokens of an input.
-            bos: whether texts begin with the beginning-of-text token, behind the prompt; "auto" does as the
-                tokenizer does, and as PEFT's users do who call it without further options.
+            bos: whether texts begin with the beginning-of-text token, after the prompt; "auto" follows the
+                tokenizer's default, as in PEFT.
         """
         from mpt.catalog.library import find_tasks
         from mpt.loading.located import check_model

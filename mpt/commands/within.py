@@ -1,4 +1,4 @@
-"""Commands that stand behind another, such as `mpt bank add`."""
+"""Commands of a command, such as `mpt bank add`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpt.errors import UserError, nearest
 def within(
     command: str, about: str, commands: Mapping[str, Command], rest: list[str], default: str = ""
 ) -> Work:
-    """The work of the command that the arguments name.
+    """The work of the subcommand that the arguments name.
 
     Args:
         about: what the outer command does, for its help.

@@ -14,10 +14,10 @@ from mpt.config.pretrain import PretrainConfig
 from mpt.config.ranges import check_ranges
 from mpt.errors import UserError, nearest
 
-# What is shown, not how it is made: whatever of it is in the run directory serves any of these.
+# Options of what is shown, not of how it is made: a run directory can be reused if only these change.
 SHOWN = ("methods", "targets", "shots", "reference", "goal")
 
-# The names of all entries, which are described where the methods' code is: that needs JAX.
+# The names of all entries. Their definitions are in `entries.py`, which needs JAX.
 ENTRY_NAMES = (
     "hard prompt",
     "hard prompt, calibrated",
@@ -44,13 +44,13 @@ ENTRY_NAMES = (
     "copy the input",
 )
 
-# Those that are the universal prompt as the pretraining left it.
+# The universal prompt as pretraining left it.
 AS_PRETRAINED = ("universal prompt, not adapted", "universal prompt, not adapted, calibrated")
 
-# Those that start from the source tasks' own prompts.
+# Entries that start from the source tasks' own prompts.
 FROM_TEACHERS = ("SPoT", "ATTEMPT")
 
-# Those that start from the pretraining: the universal prompt, or the prompts of the source tasks.
+# Entries that need the pretraining: its universal prompt, or the prompts of its source tasks.
 FROM_PRETRAINING = (
     *AS_PRETRAINED,
     "universal prompt, adapted",
@@ -60,7 +60,7 @@ FROM_PRETRAINING = (
 
 
 def check_methods(names: Sequence[str]) -> None:
-    """Refuses what is no entry of a comparison, and a comparison without any."""
+    """Refuses unknown entries of a comparison, and a comparison without any."""
     if unknown := [name for name in names if name not in ENTRY_NAMES]:
         raise UserError(f"compare: methods: no method '{unknown[0]}'; {nearest(unknown[0], ENTRY_NAMES)}")
     if not names:
@@ -68,15 +68,15 @@ def check_methods(names: Sequence[str]) -> None:
 
 
 def check_applicable(methods: Sequence[str], classes: Sequence[bool]) -> None:
-    """Refuses a comparison of baselines alone none of which can answer a target.
+    """Refuses a comparison that has only baselines of which none can answer any target.
 
     Args:
-        classes: of each target, whether it has class words.
+        classes: for each target, whether it has class words.
     """
     baselines: Sequence[Any] = [name for name in methods if name in get_args(BaselineName)]
     fits = any(answers(name, each) for name in baselines for each in classes)
     if len(baselines) == len(methods) and not fits:
-        raise UserError("compare: methods: none of them applies to a target")
+        raise UserError("compare: methods: no method here can answer any of the targets")
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,18 @@ class TuneConfig:
     """How a comparison tunes learning rates: each trained method tries the same factors on the same tasks."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks to tune on, none of them a target of the comparison. Where one is a source task, the trials have
-    a universal prompt of their own, pretrained without it."""
+    """Tasks to tune on; no target of the comparison may be among them. If one is a source task, the trials
+    use another universal prompt, pretrained without it."""
     factors: tuple[float, ...] = ()
-    """Factors that each method's peak learning rates are multiplied by, say 0.3, 1 and 3; without any,
-    nothing is tuned."""
+    """Factors to try on each method's peak learning rates, such as 0.3, 1 and 3; without any, nothing is
+    tuned."""
     shots: int = 16
-    """Number of training examples per class of a trial; the chosen factor serves every number of examples."""
+    """Number of training examples per class in a trial; the chosen factor is used for every value of
+    `shots`."""
     rows: int = 500
-    """Number of validation examples that a trial is scored on; 0 takes all."""
+    """Number of validation examples that a trial is scored on; 0: all."""
     seeds: int = 0
-    """How many of the comparison's seeds each trial runs, the first ones; 0 takes all."""
+    """Number of seeds of each trial: the first ones of the comparison; 0: all."""
 
     def __post_init__(self):
         if self.factors and not self.tasks:
@@ -109,17 +110,17 @@ class CompareConfig:
     """Directory of the run; each adaptation has a run directory inside it."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     source: str = ""
-    """Run directory of the pretraining, for comparisons that share one; if left out, it is inside `out`. Or a
-    universal prompt of a bank, BANK/NAME, such as `packaged/smollm2-135m`: then nothing is pretrained."""
+    """Run directory of the pretraining, so that several comparisons can share one; if left out, it is inside
+    `out`. Or a universal prompt of a bank, BANK/NAME, such as `packaged/smollm2-135m`: then nothing is
+    pretrained."""
     targets: tuple[str, ...] = ()
-    """Held-out tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
-    them."""
+    """Target tasks: names from `mpt tasks`, task files, or folders with task files."""
     held_out: bool = True
-    """Whether to refuse a target that is also a source task; four of the paper's GLUE tasks are both."""
+    """Whether to refuse a target that is also a source task. Four of the paper's GLUE tasks are both."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
-    """Options of each adaptation; its task, prompt, method and run directory are filled in."""
+    """Options of each adaptation. The comparison sets its task, prompt, method and run directory."""
     scratch_rate: float = 0.01
-    """Adam's peak learning rate of prompts that start from scratch: these have further to move."""
+    """Adam's peak learning rate for prompts that start from scratch, which have further to move."""
     methods: tuple[str, ...] = (
         "hard prompt",
         "universal prompt, not adapted",
@@ -131,17 +132,17 @@ class CompareConfig:
         "linear probe",
         "copy the input",
     )
-    """Entries of the table. The last four are baselines; one that does not apply to a target has no figure
-    there. The others are: hard prompt, calibrated; universal prompt, not adapted, calibrated; universal
-    prompt, factors adapted; the same, not pretrained; and each other method by its title, such as SPoT or
-    LoRA. An unknown one is refused with the list of all."""
+    """Entries of the table. The last four of the default are baselines; one that cannot answer a target has
+    no figure there. Further entries: hard prompt, calibrated; universal prompt, not adapted, calibrated;
+    universal prompt, factors adapted; the same, not pretrained; and each other method by its title, such as
+    SPoT or LoRA. The error about an unknown entry lists all."""
     reference: str = "universal prompt, adapted"
-    """The entry that tables and figures show others beside: each one's difference from it, with its interval,
-    where both are in the table."""
+    """The entry that all others are compared with: tables and figures show each one's difference from it,
+    with an interval, if it is in the table."""
     goal: float = 0.8
-    """Accuracy to reach: the table shows at which step each method first reaches it."""
+    """Target accuracy: the table shows the step at which each method first reaches it."""
     shots: tuple[int, ...] = ()
-    """Numbers of training examples per class, one table each; if left out, `adapt.shots` alone."""
+    """Numbers of training examples per class, with a table for each; if left out, only `adapt.shots`."""
     tune: TuneConfig = TuneConfig()
     track: tuple[TrackerName, ...] = ()
     """Services that receive the metrics of the pretraining and of each adaptation; replaces their `track`."""
@@ -149,21 +150,21 @@ class CompareConfig:
     def __post_init__(self):
         check_ranges(self)
         if len(set(self.shots)) < len(self.shots):
-            raise UserError(f"shots: each must stand once, not {list(self.shots)}")
+            raise UserError(f"shots: each number may appear once, not {list(self.shots)}")
 
     @property
     def model(self) -> ModelConfig:
-        """The pretraining's: one backbone serves all."""
+        """The model of the pretraining, which all adaptations use too."""
         return self.pretrain.model
 
     @property
     def mesh(self) -> MeshConfig:
-        """The pretraining's: all runs in one process have one mesh."""
+        """The mesh of the pretraining, which all adaptations use too."""
         return self.pretrain.mesh
 
 
 def check_tuning(config: CompareConfig) -> None:
-    """Refuses tuning on what is scored.
+    """Refuses tuning on tasks that are targets.
 
     Raises:
         UserError: a tune task is a target, or too few source tasks are left without it.
@@ -174,7 +175,7 @@ def check_tuning(config: CompareConfig) -> None:
     adapted = {*config.methods} & {*FROM_PRETRAINING} - {*AS_PRETRAINED}
     if config.tune.factors and adapted and len(without(config.pretrain, config.tune.tasks).tasks) < 2:
         raise UserError(
-            "compare: tune.tasks: leave two source tasks or more for the trials' universal prompt"
+            "compare: tune.tasks: at least two source tasks must be left for the trials' universal prompt"
         )
 
 
@@ -193,7 +194,7 @@ def without(config: PretrainConfig, names: tuple[str, ...]) -> PretrainConfig:
     )
 
 
-# What a command takes that trains.
+# The config of any command that trains.
 AnyConfig = PretrainConfig | AdaptConfig | CompareConfig | ContinualConfig
 
 
@@ -201,7 +202,7 @@ def splits_read(config: AnyConfig, part: str) -> list[str]:
     """The splits that a run reads of its tasks.
 
     Args:
-        part: theirs in it: "source", "target", "sequence", or "tune" for those that rates are tuned on.
+        part: the tasks' part in it: "source", "target", "sequence", or "tune" if rates are tuned on them.
     """
     if part == "source":
         return ["train"]
@@ -210,4 +211,4 @@ def splits_read(config: AnyConfig, part: str) -> list[str]:
     adapt = config.adapt if isinstance(config, CompareConfig) else config
     if not isinstance(adapt, AdaptConfig):
         return ["train", "test"]
-    return ["train", *(["validation"] if adapt.probe_every else []), adapt.scored]
+    return ["train", *(["validation"] if adapt.validate_every else []), adapt.scored]

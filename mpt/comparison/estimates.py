@@ -26,7 +26,7 @@ class Comparison:
         targets: as the config names them.
         shots: numbers of examples from few to many, whatever ran first; one table each.
         reference: the method that others' differences are taken from.
-        goal: the accuracy whose first step is told.
+        goal: the accuracy for which the first step that reaches it is shown.
         weights: the backbone's parameters.
         shots_per: what a number of shots counts, see ``AdaptConfig``.
     """

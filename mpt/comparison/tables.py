@@ -32,7 +32,7 @@ def k(shots: int) -> str:
 
 
 def in_percent(estimate: Estimate | None, digits: int = 1) -> str:
-    """A figure with its interval, or with those of its few draws; these have ``digits`` behind the point."""
+    """A figure with its interval, or with those of its few draws; these have ``digits`` after the point."""
     if estimate is None:
         return ""
     if np.isnan(estimate.mean):
@@ -149,11 +149,11 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 _OPEN = (
-    " In parentheses stands what each draw has, where they differ by more than their rows explain and are "
+    " In parentheses are the scores of the draws, where these differ by more than their rows explain and are "
     "too few for an interval."
 )
 _GOAL = (
-    " Steps to the goal are read off validation rows, 0 being before training; "
+    " Steps to the goal are measured on validation rows, 0 being before training; "
     f"{NEVER} means never within the budget."
 )
 

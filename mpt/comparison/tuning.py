@@ -17,7 +17,7 @@ from mpt.rundir.plain_json import json_text
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a method's trials gave.
+    """The results of a method's trials.
 
     Attributes:
         trials: factor -> tune task -> the metric on validation rows, the mean over seeds.
@@ -50,7 +50,7 @@ def trial_base(config: CompareConfig, cell: Cell) -> AdaptConfig:
     base, seeds = cell.base(config), trial_seeds(config)
     train = replace(base.train, batch_size=base.train.batch_size * len(seeds) // len(base.seeds))
     trial = replace(base, seeds=seeds, train=train, scored="validation", test_rows=config.tune.rows)
-    return replace(trial, probe_every=0, track=())
+    return replace(trial, validate_every=0, track=())
 
 
 def as_json(config: CompareConfig, tuned: Mapping[str, Tuned]) -> str:

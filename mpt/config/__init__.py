@@ -1,1 +1,1 @@
-"""What a run is told: the options, and the YAML files that hold them."""
+"""The options of runs, and the YAML files that contain them."""

@@ -1,4 +1,4 @@
-"""The options of `mpt adapt` that all methods share, and those of its search for rate and steps."""
+"""The options of `mpt adapt` that all methods share, and those of its search for learning rate and steps."""
 
 from __future__ import annotations
 
@@ -23,33 +23,36 @@ def answers(baseline: BaselineName, classes: bool) -> bool:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How an adaptation whose steps are not given finds its learning rate and its number of steps.
+    """How an adaptation without `train.steps` finds its learning rate and its number of steps.
 
-    Every rate has prompts that learn from a part of the examples and are scored on the others.
+    For every candidate rate, prompts are trained on a part of the examples and evaluated on the others, the
+    held-out examples.
     """
 
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Factors on the learning rates of `train` and of the method. All are tried side by side up to the first
-    look, and the best one goes on."""
+    """Candidate factors for the learning rates of `train` and of the method. All are trained side by side up
+    to the first evaluation on held-out examples; the best one continues."""
     rows: int = 8
-    """Examples per step of each prompt."""
+    """Number of examples per step, for each prompt."""
     every: int = 8
-    """Steps between looks at the least; with many examples, a look comes every quarter of an epoch, or every
-    four times as many steps."""
+    """Minimum number of steps between evaluations on held-out examples; with many examples, a quarter of an
+    epoch, but at most four times this."""
     patience: int = 2
-    """After so many looks in a row without a better one, training ends."""
+    """Number of evaluations in a row without improvement after which training stops."""
     gain: float = 0.02
-    """A look is better if its loss is lower by more than this fraction."""
+    """Minimum relative decrease of the held-out loss that counts as an improvement."""
     steps: int = 64
-    """The most steps; with many examples, `epochs` passes over them."""
+    """Maximum number of steps; with many examples, `epochs` passes over them if that is more."""
     epochs: float = 4.0
-    """The most passes over many examples."""
+    """Maximum number of passes over the examples, where that is more than `steps` steps."""
     probe: bool = True
-    """Whether linear probes on the frozen model's states of a text without the prompt are added to the scores
-    of a class head, weighed by the held-out examples. Each text to answer is then read twice."""
+    """Whether to add the scores of linear probes (logistic regression on the frozen model's hidden states of
+    the text without the prompt) to those of a class head. Their weights are fitted on the held-out examples.
+    Prediction then takes two forward passes per text."""
     scratch: bool = True
-    """Whether a prompt that starts from another one (`--prompt`) is compared at the first look with one that
-    starts as `vectors` says, and gives way to it where the held-out examples say so."""
+    """Whether a prompt that starts from another one (`--prompt`) is compared at the first evaluation with one
+    from scratch (see `vectors`). It is replaced by it if that one's held-out loss is clearly lower, by more
+    than a standard error."""
 
     def __post_init__(self):
         if self.steps <= self.every:
@@ -68,69 +71,69 @@ class AdaptOptions:
     task: str = ""
     """The target task: a name from `mpt tasks`, or a task file."""
     also: tuple[str, ...] = ()
-    """Further target tasks, trained at the same time; from a universal prompt, all use the same shared
-    part."""
+    """Further target tasks, trained at the same time. If they start from a universal prompt, all of them
+    share its shared part."""
     prompt: str = "auto"
     """The universal prompt to start from: a run directory, or BANK/NAME. SPoT and ATTEMPT use the teachers of
-    that run. "auto" is the one that comes with mpt for the model (`mpt bank list`), if there is one, the task
-    has class words, up to 8 examples of each, and neither `train.steps` nor `vectors` is given; it is
-    compared with a start from scratch. Without one, or with "", the prompt starts as `vectors` says."""
+    that run. "auto" takes the universal prompt that comes with mpt for the model (`mpt bank list`), if the
+    task has class words with up to 8 examples each, and neither `train.steps` nor `vectors` is given; it is
+    compared with a start from scratch. With "", or where "auto" finds none, the prompt starts from scratch,
+    as set by `vectors`."""
     method: str = "auto"
-    """The adaptation method. "prompt" is prompt tuning, which trains the prompt itself (of a universal
-    prompt, also the task's factors), "classifier" the same with a class head; "auto" takes the classifier for
-    tasks with class words. Each other method has a section of options with its name."""
+    """The adaptation method. Prompt tuning, "prompt", trains the prompt itself and, of a universal prompt,
+    the task's factors; "classifier" is the same with a class head. The default, "auto", is "classifier" for
+    tasks with class words, else "prompt". The options of a method are in the section of its name."""
     baseline: Literal["", BaselineName] = ""
-    """A baseline to score in place of a method: nothing of the model is trained, and no prompt is saved."""
+    """A baseline to score instead of a method: no prompt is trained or saved."""
     baselines: bool = True
-    """Whether to tell what each baseline reaches on the same rows, where a task has class words; see
-    `baseline` for a run of one."""
+    """Whether to report the baselines' scores on the same rows, for tasks with class words. To run a single
+    one, use `baseline`."""
     freeze_shared: bool = False
-    """For a universal prompt: whether to keep its shared part fixed and train only the task's factors u and
-    v, and the instruction embedding if there is one."""
+    """For a universal prompt: freeze its shared part, and train only the task's factors u and v, and the
+    instruction embedding if there is one."""
     vectors: PromptConfig = PromptConfig(length=32)
-    """The prompt's shape and initial value, if it does not start from a universal prompt."""
+    """Shape and initial value of a prompt that does not start from a universal prompt."""
     instruction: int = 0
-    """Length of an instruction embedding that follows a prompt made from `vectors`; it has its own learning
-    rate, as it does after a universal prompt. 0 leaves it out, -1 takes the instruction's own length."""
+    """Number of instruction tokens after the prompt, if it starts from scratch (see `vectors`). They are
+    embedded and trained with the learning rate `train.word_rate`. 0: none; -1: all of the instruction's."""
     train: TrainConfig = TrainConfig(
         steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
     )
-    """How the target task is trained; with steps of -1, until nothing improves."""
+    """Training on the target task. With `steps: -1`, it stops when the held-out loss no longer improves."""
     search: SearchConfig = SearchConfig()
-    """How the steps are found where they are not given."""
+    """Search for the learning rate and the number of steps, for `train.steps: -1`."""
     minutes: float = 0.0
-    """The most minutes until the prompt is saved, where the steps are not given: the search has fewer steps,
-    judged by the speed of its first ones, but no less than one look. 0 does not bound it. The same machine
-    may then train differently another time."""
+    """Maximum number of minutes until the prompt is saved, for `train.steps: -1`. The search takes fewer
+    steps, estimated from the speed of its first ones, but at least one evaluation is made. 0: no limit. With
+    a limit, results are not reproducible, since the number of steps depends on the machine's speed."""
     shots: int = 16
-    """Number of training examples per class (for free text, per task); 0 takes all."""
+    """Number of training examples per class (for free text, per task); 0: all."""
     shots_per: Literal["class", "task"] = "class"
-    """Whether `shots` counts the examples of each class, or those of the whole task whatever their
-    classes."""
+    """What `shots` counts: the examples of each class, or those of the whole task, whatever their classes."""
     seeds: tuple[int, ...] = (0,)
-    """Random seeds; each draws its own training examples and trains its own prompt."""
+    """Random seeds. For each, training examples are drawn and a prompt is trained."""
     max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
-    probe_every: int = 0
-    """Steps between validation passes; 0 turns validation off."""
-    probe_rows: int = 64
-    """Number of examples in a validation pass."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
+    validate_every: int = 0
+    """Steps between evaluations on the validation split; 0 turns them off."""
+    validation_rows: int = 64
+    """Number of validation examples for these evaluations."""
     keep: Literal["last", "best"] = "last"
-    """Which prompt is scored and saved: that of the last step, or that of the best validation pass (early
-    stopping). With several seeds or tasks, the pass that is best on average."""
+    """Which prompt is scored and saved: that of the last step, or that of the best evaluation on the
+    validation split. With several seeds or tasks, the evaluation that is best on average."""
     test_rows: int = 500
-    """Number of examples that the final score is computed on; 0 takes all."""
+    """Number of examples for the final score; 0: all."""
     scored: Literal["test", "validation"] = "test"
-    """The split of the final score. Use "validation" while hyperparameters are still being chosen, so that no
-    test example is read."""
+    """Split for the final score. Use "validation" while you still choose hyperparameters, so that no test
+    example is read."""
     calibrate: bool = False
-    """Whether to apply batch calibration (Zhou et al. 2024), which removes the model's bias towards some
-    classes. It uses the scored examples without their labels."""
+    """Whether to apply batch calibration (Zhou et al. 2024) to the scored examples, which removes the model's
+    bias towards some classes. It uses their texts, not their labels."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Trackers to send metrics to, in addition to metrics.jsonl and TensorBoard's event files."""
 
     def __post_init__(self):
         check_ranges(self)
-        if self.keep == "best" and not self.probe_every:
-            raise UserError("keep: the best is told by looks at validation rows; set probe_every too")
+        if self.keep == "best" and not self.validate_every:
+            raise UserError("keep: the best prompt is chosen on validation rows; set validate_every too")

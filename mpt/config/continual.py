@@ -22,17 +22,19 @@ class ContinualConfig:
     """Directory of the run; each method has a directory of its own inside it."""
     model: ModelConfig = ModelConfig()
     tasks: tuple[str, ...] = ()
-    """The tasks in the order in which they are learned: names from `mpt tasks`, task files, or a sequence
-    from the literature by its name, such as four_1."""
+    """The tasks in the order in which they are learned: names from `mpt tasks`, task files, or the name of a
+    sequence from the literature, such as four_1."""
     prompt: str = ""
-    """Run directory of the universal prompt that all methods start from; if left out, prompts start as
-    `vectors` says."""
+    """Run directory of the universal prompt that all methods start from; if left out, prompts start from
+    scratch, as set by `vectors`."""
     methods: tuple[ContinualMethod, ...] = ()
-    """The methods to run; by default all that apply. "factors" and "shared" need a universal prompt."""
+    """The methods to run; by default all that can be. "factors" (freezes the shared prompt) and "shared"
+    (distils earlier tasks) need a universal prompt; "progressive" adds vectors for each task; "naive" trains
+    one prompt on all tasks."""
     vectors: PromptConfig = PromptConfig()
-    """The prompts' shape and initial value, if they do not start from a universal prompt."""
+    """Shape and initial value of prompts that do not start from a universal prompt."""
     train: TrainConfig = TrainConfig(steps=24, batch_size=24)
-    """How each task is trained."""
+    """Training on each task."""
     kl_weight: float = 1.0
     """For the method "shared": coefficient of KL(teacher || student), with the prompts of earlier tasks as
     teachers; the task loss has coefficient 1."""
@@ -40,13 +42,13 @@ class ContinualConfig:
     """For the method "shared": coefficient of the mean squared error between the hidden states of teacher and
     student. If this and `kl_weight` are both 0, nothing protects the earlier tasks."""
     shots: int = 16
-    """Number of training examples per class (for free text, per task); 0 takes all."""
+    """Number of training examples per class (for free text, per task); 0: all."""
     seed: int = 0
-    """Random seed of the training examples and their order."""
+    """Random seed for the choice and the order of the training examples."""
     max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
     test_rows: int = 200
-    """Number of test examples per task, on which every prompt is scored; 0 takes all."""
+    """Number of test examples per task, on which every prompt is scored; 0: all."""
     mesh: MeshConfig = MeshConfig()
     track: tuple[TrackerName, ...] = ()
     """Trackers to send each method's metrics to, in addition to metrics.jsonl and TensorBoard's event

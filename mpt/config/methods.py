@@ -1,4 +1,4 @@
-"""The options of `mpt adapt` and of each method, which are read without the methods' code: that needs JAX."""
+"""The options of `mpt adapt` and of each method. They are read without the methods' code, which needs JAX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from mpt.config.adapt import AdaptOptions
 
-AUTO = "auto"  # the method, or the prompt to start from, that suits the tasks
+AUTO = "auto"  # the method, or the initial prompt, is chosen by the tasks
 
 # Each but the first is the name of a file in `mpt/methods`.
 MethodName = Literal[
@@ -30,54 +30,56 @@ Matrices = Literal["attention", "all"]
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Prompt tuning with a class head, a linear map from the backbone's final states to the classes."""
+    """Prompt tuning with a class head, a linear map from the backbone's final hidden states to the
+    classes."""
 
     rate: float = 0.002
-    """Adam's peak learning rate for the head."""
+    """Adam's peak learning rate for the class head."""
 
 
 @dataclass(frozen=True)
 class SpotConfig:
-    """SPoT: the start is the source task's prompt that is most like the target's."""
+    """SPoT: starts from the prompt of the source task that is most similar to the target."""
 
     source: str = ""
-    """The source task; chosen by similarity where left out."""
+    """The source task to start from; if left out, the most similar one."""
     steps: int = 8
-    """Steps of prompt tuning that make the target's prompt to compare with."""
+    """Number of prompt-tuning steps for the target's prompt that the source prompts are compared with."""
 
 
 @dataclass(frozen=True)
 class AttemptConfig:
-    """ATTEMPT: each input attends over the source prompts and the target's own."""
+    """ATTEMPT: each input attends over the source prompts and the target's own prompt."""
 
     width: int = 100
-    """Hidden units of the network that makes the query of an input."""
+    """Number of hidden units of the network that computes an input's attention query."""
     rate: float = 0.001
-    """Adam's peak learning rate for that network."""
+    """Adam's peak learning rate for the attention network."""
 
 
 @dataclass(frozen=True)
 class UlptConfig:
-    """ULPT: a prompt of few dimensions, projected up by a frozen random matrix."""
+    """ULPT: a low-dimensional prompt, projected to the model's width by a frozen random matrix."""
 
     rank: int = 64
-    """The dimensions that are trained of each vector."""
+    """Number of trained dimensions per prompt vector."""
     seed: int = 0
     """Seed of the random matrix."""
     shared_only: bool = False
-    """With a universal prompt: only its shared part gets few dimensions; its factors train as they are."""
+    """With a universal prompt: only its shared part is low-dimensional; the task's factors are trained as
+    usual."""
 
 
 @dataclass(frozen=True)
 class DeptConfig:
-    """DePT: a shorter prompt, and input embeddings that are shifted by a low-rank matrix."""
+    """DePT: a shorter prompt, and a low-rank matrix that is added to the input embeddings."""
 
     length: int = 0
-    """Number of prompt vectors, 40 of 100 in the paper; 0 takes that of `vectors`."""
+    """Number of prompt vectors (the paper: 40 in place of 100). 0: `vectors.length`."""
     rank: int = 8
-    """Rank of the matrix of shifts; the paper's is 45."""
+    """Rank of the matrix that is added; 45 in the paper."""
     rate: float = 0.001
-    """Adam's peak learning rate for that matrix's factors."""
+    """Adam's peak learning rate for that matrix's two factors."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ class AdeptConfig:
     """ADePT: a soft prompt, and a small network that shifts the embedding of each input token."""
 
     length: int = 0
-    """Number of prompt vectors; 0 takes that of `vectors`."""
+    """Number of prompt vectors. 0: `vectors.length`."""
     width: int = 16
-    """Hidden units of the network."""
+    """Number of hidden units of the network."""
     rate: float = 0.001
     """Adam's peak learning rate for the network."""
 
@@ -97,50 +99,52 @@ class PrefixConfig:
     """Prefix tuning: trained keys and values in front of the text, in every layer."""
 
     start: Literal["vectors", "examples", "random"] = "vectors"
-    """The initial keys and values: those that the layers make of a prompt's initial vectors (see `vectors`;
-    of a universal prompt, where one is given), those of training examples, or random numbers."""
+    """Initial keys and values. "vectors": those that the layers compute from a prompt's initial vectors (see
+    `vectors`), or from the universal prompt given with `prompt`. "examples": those of training examples in
+    context. "random": random numbers."""
     length: int = 0
-    """Positions of the prefix; 0 takes the length of `vectors`. With `start: examples`, it has theirs."""
+    """Number of positions of the prefix. 0: `vectors.length`. With `start: examples`, it is the length of
+    these in tokens."""
     tokens: int = 128
-    """With `start: examples`: the most tokens that the instruction and the examples take."""
+    """With `start: examples`: maximum number of tokens of the instruction and the examples."""
     rate: float = 0.03
-    """Adam's peak learning rate for keys and values, whose numbers are far larger than an embedding's."""
+    """Adam's peak learning rate for keys and values, which are far larger numbers than embeddings."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """LoRA: low-rank updates of the backbone's matrices."""
+    """LoRA: low-rank updates of the backbone's weight matrices."""
 
     rank: int = 8
     """Rank of each update."""
     matrices: Matrices = "attention"
-    """Which matrices have an update: those of attention, or those of the feed-forward layers as well."""
+    """Which weight matrices are updated: those of attention, or also those of the feed-forward layers."""
     rate: float = 0.0005
-    """Adam's peak learning rate."""
+    """Adam's peak learning rate for the updates."""
 
 
 @dataclass(frozen=True)
 class FullConfig:
-    """Full fine-tuning: every weight of the backbone, in float32. The trained model is scored, and not kept.
+    """Full fine-tuning: trains every weight of the backbone, in float32. The model is scored, but not saved.
 
-    While it runs, its checkpoints are three times the model's size.
+    While it runs, its checkpoints take three times the model's size on disk.
     """
 
     rate: float = 2e-5
-    """Adam's peak learning rate."""
+    """Adam's peak learning rate for the weights."""
 
 
 @dataclass(frozen=True)
 class ExamplesConfig:
-    """In-context examples: training examples in front of each input; nothing is trained."""
+    """In-context examples: training examples before each input; nothing is trained."""
 
     tokens: int = 512
-    """The most tokens that the instruction and the examples take: as many examples as fit are shown."""
+    """Maximum number of tokens of the instruction and the examples: as many examples as fit are used."""
 
 
 @dataclass(frozen=True)
 class AdaptConfig(AdaptOptions):
-    """`mpt adapt`: new tasks from few examples; each seed draws its own examples."""
+    """`mpt adapt`: learns new tasks from few examples; each seed draws its own examples."""
 
     method: MethodName = AUTO
     classifier: ClassifierConfig = ClassifierConfig()
@@ -156,7 +160,7 @@ class AdaptConfig(AdaptOptions):
 
 
 def suited(method: MethodName, have_classes: bool) -> MethodName:
-    """The method itself, or the one that suits the tasks: a class head, if all of them have class words."""
+    """The method that "auto" stands for: with a class head, if all tasks have class words."""
     if method != AUTO:
         return method
     return "classifier" if have_classes else "prompt"
@@ -165,7 +169,7 @@ def suited(method: MethodName, have_classes: bool) -> MethodName:
 def idle_options(method: MethodName) -> Sequence[str]:
     """The options of ``AdaptConfig`` that make no difference to a run of a method.
 
-    They are what other methods would be told, and what is measured beside it.
+    These are the options of other methods, and the choice of baselines to compare with.
 
     >>> idle_options("prompt")[:3], "lora" in idle_options("lora")
     (['baselines', 'classifier', 'spot'], False)

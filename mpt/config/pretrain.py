@@ -16,31 +16,32 @@ class DistillConfig(TrainConfig):
 
     sampling: Literal["equal", "proportional", "stochastic"] = "stochastic"
     kl_weight: float = 0.9
-    """Coefficient of KL(teacher || student); the task loss has coefficient 1. If this and `hidden_weight` are
-    both 0, no teacher is used."""
+    """Coefficient of KL(teacher || student) in the loss; the task loss has coefficient 1. If this and
+    `hidden_weight` are both 0, no teacher is used."""
     hidden_weight: float = 0.9
-    """Coefficient of the mean squared error between the hidden states of teacher and student."""
+    """Coefficient, in the loss, of the mean squared error between the hidden states of teacher and
+    student."""
     instruction: int = 0
-    """Length of the instruction embedding: vectors of the task's instruction between the universal prompt and
-    the input, which tell the model what the task is and are trained for a new task. A shorter instruction is
-    repeated; of a longer one the end is kept. 0 leaves it out, as in MPT; -1 takes the longest instruction's
-    own length."""
+    """Number of embedded instruction tokens between the universal prompt and the input. They tell the model
+    which task it is; `mpt adapt` trains them for a new task. A shorter instruction is repeated; a longer one
+    loses its beginning. 0: none, as in MPT; -1: as many as the longest instruction has."""
     wordings: int = 0
-    """Number of wordings in which each example is read: behind its instruction and its classes in any order,
-    behind a part of these, or with arbitrary words for the classes that the text explains. The prompt then
-    learns to read what is asked, and new tasks have their whole instruction behind it. Teachers read other
-    texts, so `kl_weight` and `hidden_weight` must be 0. 0 reads each example as it stands."""
+    """Number of different wordings of each example. Each is drawn at random: the instruction and the class
+    words in random order before the text, only a part of these, or arbitrary words as classes, explained in
+    the text. The prompt thus learns to follow instructions; a new task has its whole instruction after the
+    prompt. Teachers were trained on other texts, so `kl_weight` and `hidden_weight` must be 0. 0: each
+    example has only its template's wording."""
     interpolation: float = 1.0
-    """How far the universal prompt is taken from its start to where training ends: 0.5 is half of the way, 1
-    all of it. Less can suit tasks better that are no source task: what the model could do before is changed
-    less (as of whole models: Wortsman et al., CVPR 2022)."""
+    """Linear interpolation between the initial (0) and the trained (1) universal prompt: 0.5 saves their
+    mean. Values below 1 can be better for tasks unlike the source tasks, because the model's behaviour
+    changes less (Wortsman et al., CVPR 2022, for the weights of whole models)."""
     cache_teachers: bool = False
-    """Whether to compute the teachers' outputs once per example and keep them on disk, at about (vocabulary +
-    length x width) x 4 bytes each. Faster if examples are read more than once."""
+    """Whether to compute the teachers' outputs once per example and store them on disk, about (vocabulary +
+    text length x model width) x 4 bytes each. Faster if examples are read more than once."""
 
     @property
     def distils(self) -> bool:
-        """Whether teachers are read."""
+        """Whether the loss has a term with the teachers."""
         return self.kl_weight > 0 or self.hidden_weight > 0
 
     def __post_init__(self):
@@ -48,10 +49,14 @@ class DistillConfig(TrainConfig):
         if not self.wordings:
             return
         if self.distils:
-            raise UserError("wordings: teachers read other texts; set kl_weight and hidden_weight to 0")
+            raise UserError(
+                "wordings: teachers were trained on other texts; set kl_weight and hidden_weight to 0"
+            )
         if self.instruction > 0 or self.balanced:
             name = "balanced" if self.balanced else "instruction"
-            raise UserError(f"wordings: they have instructions and classes of their own; leave out {name}")
+            raise UserError(
+                f"wordings: they choose the instructions and the classes of each example; leave out {name}"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,18 @@ class PretrainConfig:
     """Directory of the run, for its config, checkpoints, prompts and metrics."""
     model: ModelConfig = ModelConfig()
     tasks: tuple[str, ...] = ()
-    """Source tasks: names from `mpt tasks`, task files, or folders, which stand for all task files in
-    them."""
+    """Source tasks: names from `mpt tasks`, task files, or folders with task files."""
     max_length: int = 128
-    """Maximum number of tokens of an input; a longer one loses the end of its longest field."""
+    """Maximum number of tokens of an input; a longer one is cut at the end of its longest field."""
     vectors: PromptConfig = PromptConfig()
-    """The shape of the teachers and the universal prompt, and their initial value."""
+    """Shape and initial value of the teachers and of the universal prompt."""
     teachers: TrainConfig = TrainConfig()
     """How the teachers are trained, all at the same time."""
     universal: DistillConfig = DistillConfig()
     """How the universal prompt is distilled from the teachers."""
     gain_rows: int = 32
-    """Number of validation examples of each source task on which the report tells what the task gained, and
-    whether it pulls with the others; 0 leaves this out."""
+    """Number of validation examples per source task, on which the report shows how much the universal prompt
+    lowers the task's loss, and whether its gradient agrees with the other tasks'; 0: neither is computed."""
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
     """Seed of the initial values and of the order of the examples."""
@@ -89,6 +93,6 @@ class PretrainConfig:
         refuse_open(teachers=self.teachers, universal=self.universal)
         if self.vectors.every_layer and (self.vectors.rank or not self.universal.wordings):
             raise UserError(
-                "vectors.every_layer: what is in every layer is shared whole; set vectors.rank to 0, and "
-                "universal.wordings, so that each text says what its task is"
+                "vectors.every_layer: all tasks share the keys and values; set vectors.rank to 0, and "
+                "universal.wordings, so that each text states its task"
             )

@@ -10,14 +10,14 @@ from mpt.errors import UserError
 
 
 class Range(NamedTuple):
-    """The numbers from ``least`` to ``most``; without ``least`` itself, if that is ``open``."""
+    """The numbers from ``least`` to ``most``; without ``least`` itself if ``open``."""
 
     least: float = 0
     most: float = math.inf
     open: bool = False
 
     def holds(self, number: float) -> bool:
-        """Whether a number is one of them; what is not finite never is."""
+        """Whether a number is in the range; a number that is not finite never is."""
         above = number > self.least if self.open else number >= self.least
         return math.isfinite(number) and above and number <= self.most
 
@@ -27,13 +27,13 @@ class Range(NamedTuple):
 
 
 AT_LEAST_1, ABOVE_0 = Range(1), Range(open=True)
-SEED = Range(0, 2**32 - 1)  # what the readers of rows take
+SEED = Range(0, 2**32 - 1)  # the seeds that the data loader accepts
 
-# Every other number is 0 or more. An option of a section has its own range in the section's name, if at all.
+# Every other number is 0 or more. "section.name" takes precedence over "name".
 RANGES: dict[str, Range] = {
     "batch_size": AT_LEAST_1,
     "max_length": AT_LEAST_1,
-    "probe_rows": AT_LEAST_1,
+    "validation_rows": AT_LEAST_1,
     "share_cap": AT_LEAST_1,
     "parts": AT_LEAST_1,
     "processes": AT_LEAST_1,
@@ -60,7 +60,7 @@ RANGES: dict[str, Range] = {
     "prefix.tokens": AT_LEAST_1,
     "ulpt.rank": AT_LEAST_1,
     "instruction": Range(-1),  # -1: the instruction's own length
-    "steps": Range(-1),  # -1: until nothing improves
+    "steps": Range(-1),  # -1: until the held-out loss no longer improves
     "data": Range(-1),  # -1: the devices that other axes leave
     "fsdp": Range(-1),
     "tensor": Range(-1),

@@ -18,6 +18,9 @@ from mpt.system.paths import AnyPath, missing
 
 Config = TypeVar("Config")
 
+# Options of runs that an older version has made, and their names now.
+RENAMED = {"probe_every": "validate_every", "probe_rows": "validation_rows"}
+
 
 def find_config(name: str, folder: Path = Path()) -> Path:
     """The path of a config: a packaged one by its name, or a file by its path relative to ``folder``.
@@ -51,7 +54,7 @@ def load_config(kind: type[Config], path: AnyPath, heirs: tuple[AnyPath, ...] = 
     """
     files = (*heirs, path)
     if path.resolve() in [file.resolve() for file in heirs]:
-        raise UserError(f"{heirs[-1]}: base: it goes in a circle: {' -> '.join(map(str, files))}")
+        raise UserError(f"{heirs[-1]}: base: the configs form a circle: {' -> '.join(map(str, files))}")
     return from_plain(kind, _with_bases(kind, read_yaml(path), files), str(path))
 
 
@@ -142,7 +145,8 @@ def from_plain(
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_of = get_type_hints(kind)
     built = {}
-    for name, item in value.items():
+    for given, item in value.items():
+        name = RENAMED.get(given, given)
         full = f"{key}.{name}" if key else str(name)
         if name not in fields:
             raise UserError(f"{where}: unknown key '{full}'; {_meant(str(name), kind)}")

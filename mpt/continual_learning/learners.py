@@ -42,7 +42,7 @@ class Learner(ABC):
     @property
     @abstractmethod
     def known(self) -> Sequence[Float[Array, "P D"]]:
-        """A prompt for each learned task, as it is now."""
+        """The current prompt of each learned task."""
 
     @abstractmethod
     def lesson(self, index: int) -> Lesson:
@@ -88,13 +88,13 @@ class FactorLearner(Learner):
 
 @dataclass(frozen=True)
 class SharedLearner(Learner):
-    """The same, but the shared prompt goes on learning, and earlier tasks' prompts are distilled.
+    """The same, but the shared prompt is trained further, and earlier tasks' prompts are distilled.
 
     A teacher is a task's prompt as it was when it had just been learned. Earlier components train too,
     so that they can make up for what moves in the shared prompt.
 
     Attributes:
-        universal: the shared prompt as it is now, and the source tasks' components.
+        universal: the current shared prompt, and the source tasks' components.
         tasks: the learned tasks' components, in order; None before the first.
         teachers: the learned tasks' prompts, as they were then.
     """
@@ -156,7 +156,7 @@ class NaiveLearner(Learner):
     """One prompt for all tasks, tuned on one after the other: what is lost when nothing is kept.
 
     Attributes:
-        vectors: the prompt as it is now.
+        vectors: the current prompt.
         count: how many tasks it has been tuned on.
     """
 
@@ -175,6 +175,6 @@ class NaiveLearner(Learner):
 
 
 def with_components(shared: Float[Array, "1 P D"], *prompts: MultitaskPrompt) -> MultitaskPrompt:
-    """The components of several prompts, beside one shared prompt."""
+    """The components of several prompts with one shared prompt."""
     u, v = (jnp.concatenate(parts) for parts in zip(*((p.u[...], p.v[...]) for p in prompts)))
     return MultitaskPrompt(shared, u, v)

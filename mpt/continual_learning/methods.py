@@ -18,7 +18,7 @@ def checked_methods(config: ContinualConfig) -> tuple[ContinualMethod, ...]:
     """
     if config.model.decoder_prompt:
         raise UserError(
-            "continual: model.decoder_prompt: a prompt that grows has no end of its own; leave it out"
+            "continual: model.decoder_prompt: prompts that become longer cannot have it; leave it out"
         )
     lacking = () if config.prompt else NEED_UNIVERSAL
     if not config.methods:

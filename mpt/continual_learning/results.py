@@ -1,4 +1,4 @@
-"""What continual learning came to: figures, tables and pictures."""
+"""The results of continual learning: scores, tables and figures."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ def _lines(results: Results) -> list[list[str]]:
 
 def _caption(results: Results) -> str:
     return (
-        f"In percent, of {' → '.join(results.tasks)}. Without its task's name, a row's task is guessed: "
-        f"rightly for {100 * np.mean(results.identified):.1f}%."
+        f"In percent, of {' → '.join(results.tasks)}. Task-agnostic: each row's task is inferred, "
+        f"correctly for {100 * np.mean(results.identified):.1f}%."
     )
 
 

@@ -115,7 +115,7 @@ def lesson_stage(
 
 
 def save_outcome(course: Course, outcome: Outcome) -> None:
-    """Saves each task's prompt as it is now, as an adaptation's seeds are: by number, in order."""
+    """Saves each task's current prompt, like the seeds of an adaptation: by number, in order."""
     for place, (task, lesson) in enumerate(zip(course.tasks, course.lessons)):
         figures = {
             f"test {task.metric}": outcome.matrix[-1][place],

@@ -43,7 +43,7 @@ def beginners(
         UserError: the source is no universal prompt, or one that learners cannot keep.
     """
     if layer := source.prompt()[0].layer if source else vectors.layer:
-        raise UserError(f"continual: learners put prompts before the first layer, not before layer {layer}")
+        raise UserError(f"continual: prompts must be before the first layer, not before layer {layer}")
     if source is None:
         starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
         return [beginner(method, None, starts) for method in methods]
@@ -52,8 +52,8 @@ def beginners(
         raise UserError(f"continual: prompt: {source.name} is of one task; name a universal prompt")
     if isinstance(universal, UniversalPrefix) or universal.words is not None:
         raise UserError(
-            f"continual: {source.name}: its tasks are told by their instructions, which learners do "
-            "not keep; pretrain a prompt without universal.instruction and universal.wordings"
+            f"continual: {source.name}: it needs the tasks' instructions, which continual methods do "
+            "not have; pretrain a prompt without universal.instruction and universal.wordings"
         )
     warn_of_sources(tasks, names)
     starts = universal.for_targets(len(tasks)).compose()

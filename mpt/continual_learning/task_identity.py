@@ -76,7 +76,7 @@ class TaskStatistics:
 
 
 def plain_text(example: Example) -> str:
-    """An example's text without its template, whose words would tell the task."""
+    """An example's text without its template, whose words would reveal the task."""
     return " ".join(example.fields.values())
 
 

@@ -58,12 +58,12 @@ class Sizes(NamedTuple):
 
 
 def group_sizes(rows: Sequence[Row], groups: int, layout: Layout, classes: bool) -> Sizes:
-    """The sizes of rows that are dealt out to groups, in turn; all groups have the same."""
+    """The sizes of rows that are distributed evenly over groups; all groups have the same sizes."""
     return Sizes.largest([Sizes.of(rows[group::groups], layout, classes) for group in range(groups)])
 
 
 def _rounded(tree: TreeSizes, rows: int) -> TreeSizes:
-    """The lengths of a class tree's axes after padding; nodes cost much, the rest costs next to nothing."""
+    """The lengths of a class tree's axes after padding; nodes are expensive, the rest is cheap."""
     if not tree.classes:
         return tree
     nodes = tree.branches - rows
@@ -80,7 +80,7 @@ def as_read(rows: Sequence[Row], classes: bool) -> Sequence[Row]:
 
 
 def _nodes(row: Row, layout: Layout, tree: TreeSizes) -> Ids:
-    """The tokens of a row's class tree that stand behind its text."""
+    """The tokens of a row's class tree that come after its text."""
     return Trie.of(row.choices).tokens if tree.classes and layout == "decoder" else ()
 
 
@@ -98,7 +98,7 @@ def read_length(row: Row, layout: Layout, classes: bool) -> int:
 
 
 def check_texts(rows: Sequence[Row], layout: Layout, name: str) -> None:
-    """Refuses an input without tokens where a decoder would have nothing to go on from.
+    """Refuses an input without tokens, because a decoder could not predict anything from it.
 
     Args:
         name: what the rows are called in the error.
@@ -185,7 +185,7 @@ def collate_microbatches(
         shards: if given, each microbatch is split further into shards, and every array has a second axis
             for those shards that this process reads.
         classes: whether to score the rows' class words; see ``Sizes.of``.
-        least: the least sizes of the arrays.
+        least: the minimum sizes of the arrays.
     """
     shard_count = shards.count if shards else 1
     groups = microbatches * shard_count

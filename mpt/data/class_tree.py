@@ -1,8 +1,8 @@
 """Class words as trees of tokens, so that a text is read once however many classes it may have.
 
-The inner nodes of a row's tree stand behind its text, and each attends to the text and to its ancestors. So
-the output at a node is that of the text followed by the node's tokens, and log p(word | text) is the sum of
-log p(token | parent) over the edges from the root, the end of the text, to the word. Leaves are not read.
+The inner nodes of a row's tree come after its text, and each attends to the text and to its ancestors. So the
+output at a node is that of the text followed by the node's tokens, and log p(word | text) is the sum of log
+p(token | parent) over the edges from the root, the end of the text, to the word. Leaves are not processed.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ NO_TREE = TreeSizes()
 
 
 class Lines(NamedTuple):
-    """Where the texts are that class words follow: in each row's line of cells, the inner nodes behind them.
+    """The positions of the texts before class words: in each row's cells, the inner nodes come after them.
 
     Attributes:
         width: number of cells in a line.

@@ -1,4 +1,4 @@
-"""Whether a model can read a task's words and tell its classes apart, once a tokenizer has spelled them."""
+"""Checks that a tokenizer can represent a task's words, and that its classes have different tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mpt.data.tokenise import begins_another, beyond, class_tokens, spell
 from mpt.errors import UserError
 from mpt.types import Layout
 
-MOST = 5  # faults that are told
+MOST = 5  # faults that are reported
 BLANK_TOKENS = "▁Ġ "  # how tokenizers write a blank
 
 
 def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, vocab: int) -> None:
-    """Refuses a task whose class words, or whose template, a model cannot read as they are meant.
+    """Refuses a task whose class words or template the tokenizer cannot represent.
 
     Args:
         layout: whether the model is a decoder or an encoder-decoder.
@@ -39,7 +39,7 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
     if not faults:
         faults += _alike(spelled)
     if not faults and begins_another(list(scored.values())):
-        faults.append("a class word has the end-of-text token within; leave it out")
+        faults.append("a class word contains the end-of-text token; leave it out")
     for where, ids in [*((f"class '{word}'", scored[word]) for word in words), _template(task, tokenizer)]:
         if fault := beyond(ids, tokenizer, vocab):
             faults.append(f"{where}: {fault}")
@@ -49,25 +49,25 @@ def check_words(task: Task, tokenizer: PreTrainedTokenizerBase, layout: Layout, 
 
 
 def _unknown(spelled: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """What is told of words in which the tokenizer knows nothing but blanks."""
+    """The fault of words that consist of unknown tokens and blanks."""
     for word, ids in spelled.items():
         tokens: Any = tokenizer.convert_ids_to_tokens([i for i in ids if i != tokenizer.unk_token_id])
         if not any(token.strip(BLANK_TOKENS) for token in tokens):
-            yield f"class '{word}' is nothing but unknown tokens to this tokenizer; give it another word"
+            yield f"class '{word}' has only unknown tokens in this tokenizer; give it another word"
 
 
 def _alike(spelled: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """What is told of words with the same tokens."""
+    """The fault of words with the same tokens."""
     by_tokens = defaultdict(list)
     for word, ids in spelled.items():
         by_tokens[tuple(ids)].append(f"'{word}'")
     for alike in by_tokens.values():
         if len(alike) > 1:
             names = " and ".join(alike)
-            yield f"classes {names} are the same tokens to this tokenizer; give them other words"
+            yield f"classes {names} have the same tokens in this tokenizer; give them other words"
 
 
 def _template(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Sequence[int]]:
-    """The words of a task's template, as what is checked of it."""
+    """The words of a task's template, which are checked."""
     text = task.template.format_map(dict.fromkeys(task.columns, " "))
     return "the template", tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -72,7 +72,7 @@ def _read(name: str, read: Callable[[IOBase], Iterator[T]]) -> Iterator[T | Faul
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file's name says that it holds rows with named columns, and not lines of text.
+    """Whether a file contains rows with named columns, by its name, and not lines of text.
 
     >>> is_table("rows.csv.gz"), is_table("rows.txt")
     (True, False)
@@ -94,7 +94,7 @@ def _ending(path: str) -> tuple[str | None, str | None]:
 def _reader(path: str) -> Reader:
     plain, zipped = _ending(path)
     if plain == ".json":
-        raise Fault("unreadable file", path, "make it JSONL: a .jsonl file with one object a line")
+        raise Fault("unreadable file", path, "make it JSONL: a .jsonl file with one object per line")
     if plain not in READERS or (zipped and plain == ".parquet"):
         shown = (plain or "") + (zipped or "")
         raise Fault(
@@ -178,12 +178,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key '{twice}' comes twice")
+        raise ValueError(f"key '{twice}' occurs twice")
     return row
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number; write null or a text")
+    raise ValueError(f"{name} is not a JSON number; write null or a text")
 
 
 def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
@@ -191,7 +191,7 @@ def _read_csv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
 
 
 def _read_tsv(path: str, file: IOBase) -> Iterator[Record | Fault | Blank]:
-    """Reads tab-separated lines, most of which know no quotes; where the header has some, all rows may."""
+    """Reads tab-separated lines; quotes are ordinary characters there, unless the header is quoted."""
     lines = _lines(path, file, newline="")
     first = next(lines, "")
     is_quoted, lines = first.startswith('"'), chain([first] if first else [], lines)
@@ -215,14 +215,14 @@ def _table(rows: Iterator[tuple[str, Cells | Fault]], remedy: str) -> Iterator[R
             header = cells
             yield from header_faults(where, header)
         elif len(cells) != len(header):
-            reason = f"not {len(header)} fields, as the header has; {remedy}"
+            reason = f"not {len(header)} fields like the header; {remedy}"
             yield Fault("wrong number of fields", where, reason)
         else:
             yield Record(where, dict(zip(header, cells)))
 
 
 def _tabbed_rows(path: str, lines: Iterator[str]) -> Iterator[tuple[str, Cells | Fault]]:
-    """Yields each line's cells, none for a blank line; a quote is a character like others.
+    """Yields each line's cells, none for a blank line; a quote is an ordinary character.
 
     Spreadsheets quote some cells as a whole: these lose their quotes, and may hold tabs.
     """

@@ -36,7 +36,7 @@ class Hub(Source):
         return tuple(self.splits)
 
     def has(self, split: str) -> bool:
-        """Whether there is such a split; one by its own name may be a guess, so the hub is asked."""
+        """Whether there is such a split; a split's own name may be a guess, so the hub is queried."""
         known = _hub_splits(self.name, self.config) if self.splits.get(split) == split else ()
         return super().has(split) and (not known or split in known)
 
@@ -113,7 +113,7 @@ def _library() -> Any:
 
 
 def _hub() -> Any:
-    """The library; without a network, it is told to look into its cache alone, and not to try for long."""
+    """The library; without a network, it uses only its cache, so that it does not wait long."""
     datasets = _library()
     if not is_online(hub()):
         import huggingface_hub.constants
@@ -123,10 +123,10 @@ def _hub() -> Any:
 
 
 def _hub_splits(name: str, config: str) -> tuple[str, ...]:
-    """The splits that a data set says it has; none, where it does not say, or cannot be reached."""
+    """The splits that a data set declares; none if it declares none, or cannot be reached."""
     try:
         return tuple(_hub().load_dataset_builder(name, config or None).info.splits or ())
-    except Exception:  # of many types; whoever loads the split is told
+    except Exception:  # of many types; the error is reported when the split is loaded
         return ()
 
 

@@ -31,7 +31,7 @@ def training_batches(
 ) -> grain.MapDataset[Batch]:
     """The batches of a training stage, each split into ``config.parts`` microbatches.
 
-    Batch ``i`` depends on nothing but the arguments and ``i``.
+    Batch ``i`` depends only on the arguments and ``i``.
 
     Args:
         rows: the rows of each task; task ``j`` uses prompt ``j``.
@@ -44,7 +44,7 @@ def training_batches(
     weights, size = shares(list(map(len, rows)), config), config.batch_size
     if shards and size % (groups := config.parts * shards.count):
         raise UserError(
-            f"batch_size: {size} rows cannot be dealt out to {config.parts} parts × {shards.count} shards "
+            f"batch_size: {size} rows cannot be divided into {config.parts} parts × {shards.count} shards "
             f"(data × fsdp of the mesh); make it a multiple of {groups}, or choose another mesh"
         )
     in_turn = config.sampling == "equal"
@@ -81,7 +81,7 @@ def training_batches(
 
 
 def _order(rows: Sequence[Row], seed: int, balanced: bool) -> Any:
-    """An endless stream of row indices, shuffled in each epoch; ``balanced`` takes the classes in turn."""
+    """An endless stream of row indices, shuffled in each epoch; ``balanced`` alternates classes."""
     if not balanced:
         return grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
     labels = rows.labels if isinstance(rows, StoredRows) else np.array([row.label for row in rows])

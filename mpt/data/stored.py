@@ -81,7 +81,7 @@ class StoredRows(Sequence[Row]):
 
     @property
     def lost(self) -> Int[np.ndarray, " R"]:
-        """The number of tokens that each of the R rows lost where it was cut."""
+        """The number of tokens that each of the R rows lost by truncation."""
         return self._rows[:, 4]
 
 
@@ -94,13 +94,13 @@ def stored_rows(
     vocab: int | None = None,
     bos: int | None = None,
 ) -> StoredRows:
-    """The rows of a split, tokenised unless they are in the cache already; says how many are cut.
+    """The rows of a split, tokenised unless they are in the cache already; warns of truncated ones.
 
     The cache folder holds them under a hash of everything that they depend on. If the source does not know
     its version, the files are deleted when this process no longer reads them.
 
     Args:
-        vocab: number of rows of the model's embedding; None where there is no model.
+        vocab: number of rows of the model's embedding; None if there is no model.
         bos: the token that every input begins with; see ``encode``.
 
     Raises:

@@ -21,11 +21,11 @@ from mpt.metrics import METRICS, NEEDS
 # Which of the assistant's turns in a conversation are learned.
 Turns = Literal["last", "all"]
 
-# Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
+# With this many rows, a split by hash is not empty in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
 LONGEST_TEXT = 128  # tokens
-CHAT = "chat"  # a task's name with ":chat" behind it is the task as a chat
-FEW = 6  # classes that are named where a task is printed
+CHAT = "chat"  # a task's name with ":chat" at its end is the task as a chat
+FEW = 6  # number of classes that are shown when a task is printed
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Task:
                     "write {column} with a plain name, and {{ }} for braces"
                 )
         if not self.columns:
-            raise UserError(f"task {self.name}: template: it names no {{column}} of the data")
+            raise UserError(f"task {self.name}: template: it contains no {{column}} of the data")
         if self.scoring not in get_args(Scoring):
             raise UserError(f"task {self.name}: scoring is '{self.scoring}'; sum and mean are known")
         if self.max_new_tokens < 1:
@@ -147,7 +147,7 @@ class Task:
 
     @property
     def hard_prompt(self) -> str:
-        """The instruction as it stands in front of a text: on a line of its own if it ends in no blank."""
+        """The instruction before a text; it gets a line of its own unless it ends with white space."""
         parted = not self.instruction or self.instruction[-1].isspace()
         return self.instruction if parted else f"{self.instruction}\n"
 
@@ -184,7 +184,7 @@ class Task:
 
     @property
     def hashed(self) -> Columns:
-        """The columns that decide on the splits of the rows, where the source does not."""
+        """The columns that determine the splits of the rows, if the source does not."""
         if self.reads_conversations:
             return Columns(ASKED)
         of_each = [version.columns for version in self.versions]
@@ -192,12 +192,12 @@ class Task:
         return Columns(self.columns, tuple(sorted(shared)))
 
     def load(self, split: str) -> Iterator[Record]:
-        """Yields the records of a split; see ``Source.load``. Of conversations, one for each learned turn."""
+        """Yields the records of a split; see ``Source.load``; conversations give one per learned turn."""
         records = self.source.load(split, self.hashed)
         return chain.from_iterable(map(by_reply, records)) if self.learned == "all" else records
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Yields the examples of a split, "train", "validation" or "test"; says how many have no text.
+        """Yields the examples of a split, "train", "validation" or "test"; warns of those without text.
 
         Raises:
             UserError: the split is empty, or a record lacks a column or has an unknown label.
@@ -216,13 +216,13 @@ class Task:
 
     def _empty(self, split: str) -> str:
         """Why a split has no rows, and what helps."""
-        enough = f"it takes about {ENOUGH[split]} until some are in it"
+        enough = f"it needs about {ENOUGH[split]} rows"
         if split in self.source.stored_splits:
             place = self.source.place(split)
-            return f"the {split} split of {place} is empty; give it rows; where a hash chose them, {enough}"
+            return f"the {split} split of {place} is empty; give it rows; if a hash chose them, {enough}"
         return (
-            f"the {split} split of {self.source} is empty; where a hash of their texts splits the rows, "
-            f"{enough}: give more, or splits"
+            f"the {split} split of {self.source} is empty; as a hash of their texts splits the rows, "
+            f"{enough}: give more rows, or files for all splits"
         )
 
     def sample(self, split: str, count: int, seed: int = 0) -> list[Example]:
@@ -246,7 +246,7 @@ class Task:
         )
 
     def _reply(self, record: Record, target: str | None) -> Example:
-        """The reply that ends a conversation, or that is to; each turn in front of it is a field."""
+        """The example of a conversation: the target is its last reply; each turn before it is a field."""
         turns, reply = answered(record) if target is None else (asked(record), target)
         group = self.text(record, self.group) if self.group and target is None else ""
         turns = self.with_system(turns)
@@ -256,7 +256,7 @@ class Task:
         return Example(template, fields, reply, (), (reply,), group, self.scoring, kept)
 
     def with_system(self, turns: Sequence[Turn], escaped: bool = False) -> list[Turn]:
-        """A conversation with the task's system text in front, where it has no other.
+        """A conversation that begins with the task's system text, unless it has its own.
 
         Args:
             escaped: whether placeholders will be filled in, so that braces are written twice.

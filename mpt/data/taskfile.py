@@ -104,7 +104,7 @@ def _holds_conversations(path: Path, content: Mapping[Any, Any]) -> bool:
         source = _source(content["source"], "label", path)
         first = next(source.rows(source.stored_splits[0])) if source.is_local else None
     except (UserError, KeyError, IndexError, TypeError, AttributeError, StopIteration):
-        return False  # whatever is wrong there is told where the source is checked, or read
+        return False  # any fault is reported when the source is checked or read
     return isinstance(first, Record) and is_conversation(first.columns)
 
 
@@ -148,7 +148,7 @@ def _faults(name: str, content: Mapping[Any, Any]) -> Iterator[Faulty]:
 
 
 def _needed(content: Mapping[Any, Any]) -> tuple[str, ...]:
-    """The keys that must be there: conversations have no template."""
+    """The required keys: conversations need no template."""
     return ("source",) if content.get("chat") is True else ("source", "template")
 
 
@@ -164,7 +164,7 @@ def _refused(name: str, keys: tuple[Any, ...], **attribute: Any) -> Iterator[Fau
 def _template_faults(name: str, value: str | dict[Any, Any]) -> Iterator[Faulty]:
     templates = value if isinstance(value, dict) else {"": value}
     if not templates:
-        yield ("template",), "template: it names none"
+        yield ("template",), "template: it is empty"
     for key, template in templates.items():
         if isinstance(template, str):
             yield from _refused(name, ("template", key), template=template)
@@ -175,7 +175,7 @@ def _template_faults(name: str, value: str | dict[Any, Any]) -> Iterator[Faulty]
 def _metric_faults(name: str, value: str | list[Any]) -> Iterator[Faulty]:
     metrics = value if isinstance(value, list) else [value]
     if not metrics:
-        yield ("metric",), "metric: it names none"
+        yield ("metric",), "metric: it is empty"
     for metric in map(str, metrics):
         if metric not in METRICS:
             yield ("metric",), f"metric '{metric}' is unknown; {nearest(metric, METRICS)}"

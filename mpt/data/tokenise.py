@@ -108,10 +108,10 @@ def first_token(tokenizer: PreTrainedTokenizerBase, rule: BosRule) -> int | None
 
 
 def input_end(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end an encoder's text: those that the tokenizer adds behind one.
+    """The tokens that end an encoder's text: those that the tokenizer adds at its end.
 
     Those of T5 add the end-of-text token, those of T5Gemma none. Where a tokenizer adds nothing at all, in
-    front or behind, it does not say how texts end, and they do as T5's.
+    front or at the end, it does not define how texts end, and they end as T5's.
 
     Raises:
         UserError: there is no end-of-text token.
@@ -133,15 +133,15 @@ def begun(ids: list[int], bos: int | None) -> list[int]:
 def spell(
     words: Sequence[str], tokenizer: PreTrainedTokenizerBase, layout: Layout, chat: bool = False
 ) -> list[list[int]]:
-    """The tokens of words as they follow a text: behind one blank in a decoder's, else as texts of their own.
+    """The tokens of words as they follow a text: after one space in a decoder's, else as texts of their own.
 
     Blanks around a word do not count, and a tokenizer that begins every text with a blank gets no second one.
     In a chat, they follow the opening of the assistant's turn as its template has it.
     """
     if chat:
         return reply_tokens(words, tokenizer)
-    behind, colon, alone = token_ids(tokenizer, [": a", ":", "a"])
-    blank = "" if layout == "encoder-decoder" or behind == colon + alone else " "
+    after, colon, alone = token_ids(tokenizer, [": a", ":", "a"])
+    blank = "" if layout == "encoder-decoder" or after == colon + alone else " "
     return token_ids(tokenizer, [blank + word.strip() for word in words])
 
 
@@ -165,7 +165,7 @@ def begins_another(words: Sequence[Sequence[int]]) -> bool:
     >>> begins_another([[5, 6], [7], [5]]), begins_another([[5, 6], [7], [6]])
     (True, False)
     """
-    # In alphabetical order, whatever a sequence begins stands right behind it.
+    # In alphabetical order, sequences that begin with a sequence follow right after it.
     return any(second[: len(first)] == first for first, second in pairwise(sorted(map(list, words))))
 
 
@@ -249,7 +249,8 @@ def warn_of_cut(name: str, lost: Sequence[int] | Int[np.ndarray, " R"], max_leng
     if cut := [int(count) for count in lost if count]:
         mean = round(sum(cut) / len(cut))
         warn(
-            f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are cut: "
+            f"{len(cut)} of {len(lost)} {name} are longer than max_length, {max_length} tokens, and are "
+            "truncated: "
             f"they lose {mean} tokens on average, {max(cut)} at most"
         )
 
@@ -281,8 +282,8 @@ def _shortened(
     bare = len(read([empty])[0])
     if bare >= room:
         raise UserError(
-            f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: nothing "
-            f"of a text is left; raise max_length, or shorten the template {example.template!r:.60}"
+            f"max_length is {max_length}, and the template's own words take {bare + ending} tokens: no room "
+            f"is left for a text; raise max_length, or shorten the template {example.template!r:.60}"
         )
     while True:
         inputs = read([replace(example, fields=fields)])[0]

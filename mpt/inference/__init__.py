@@ -1,1 +1,1 @@
-"""A prompted backbone at work: probabilities, texts, scores."""
+"""Inference with a prompted backbone: probabilities, texts, scores."""

@@ -1,4 +1,4 @@
-"""Saves the answers to scored examples in the run, and reads them again."""
+"""Saves the predictions for scored examples in the run, and reads them again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = 500  # examples per prompt: about a hundred kilobytes, and enough to see 
 
 @dataclass(frozen=True)
 class Answered:
-    """The answer to one scored example.
+    """The prediction for one scored example.
 
     Attributes:
         task: the name of the task.
@@ -38,7 +38,7 @@ class Answered:
 
     @property
     def is_correct(self) -> bool:
-        """Whether the answer is correct; free text may differ in case, articles and punctuation."""
+        """Whether the prediction is correct; free text may differ in case, articles and punctuation."""
         if self.probabilities:
             return self.prediction == self.targets[0]
         return any(same_content(text, self.prediction) for text in self.targets)
@@ -50,7 +50,7 @@ class Answered:
 
 
 def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example], answers: Answers) -> None:
-    """Writes the answers to the first examples to predictions/TASK-seedN.jsonl in the run."""
+    """Writes the predictions for the first examples to predictions/TASK-seedN.jsonl in the run."""
     lines = [
         Answered(
             task.name,
@@ -70,7 +70,7 @@ def keep_answers(run: AnyPath, task: Task, seed: int, examples: Sequence[Example
 
 
 def kept_answers(run: AnyPath) -> dict[str, dict[int, list[Answered]]]:
-    """Reads the saved answers of a run, by task and seed."""
+    """Reads the saved predictions of a run, by task and seed."""
     by_task: dict[str, dict[int, list[Answered]]] = {}
     for file in sorted((run / "predictions").glob("*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():

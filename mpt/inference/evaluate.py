@@ -1,4 +1,4 @@
-"""Answers of a prompted backbone: the probabilities of a row's choices, or a generated text."""
+"""Predictions of a prompted backbone: the probabilities of a row's classes, or a generated text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mpt.data.batches import Sizes, collate
 from mpt.data.task import Example, Task
 from mpt.data.tokenise import decoded
 from mpt.errors import UserError
-from mpt.inference.generate import generate_behind_prompt
+from mpt.inference.generate import generate_after_prompt
 from mpt.metrics import METRICS, Truth
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
@@ -93,7 +93,7 @@ def _class_scores(graph: nnx.GraphDef, state: nnx.State, batch: Batch) -> Float[
 def target_log_p(
     model: Prompted, rows: Sequence[Row], prompts: Sequence[int], batch_size: int = BATCH
 ) -> Float[np.ndarray, " R"]:
-    """The log-probability of each row's target behind the prompt of that index, summed over its tokens."""
+    """The log-probability of each row's target with the prompt of that index, summed over its tokens."""
     graph, state = nnx.split(model)
     found = np.zeros(len(rows))
     for indices, batch in in_batches(rows, prompts, batch_size, model.backbone.layout):
@@ -126,7 +126,7 @@ def written(
     inputs = [row._replace(targets=[end]) for row in rows]  # the last target is not read
     texts = [""] * len(rows)
     for indices, batch in in_batches(inputs, [prompt] * len(rows), BATCH, model.backbone.layout):
-        generated = generate_behind_prompt(model, batch, max_new_tokens=task.max_new_tokens, stop=ends)
+        generated = generate_after_prompt(model, batch, max_new_tokens=task.max_new_tokens, stop=ends)
         for index, ids in zip(indices, generated):
             texts[index] = decoded(tokenizer, ids).strip()
     return texts

@@ -98,14 +98,14 @@ def generate(
     prefix_kv: KV | None = None,
     layer: int = 0,
 ) -> list[list[int]]:
-    """Generates a text behind each row's prompt and inputs.
+    """Generates a text after each row's prompt and inputs.
 
     Args:
         backbone: the frozen model.
         batch: the rows' inputs, padded on the right; a decoder's text must end where generation begins.
-        prompts: the distinct prompts; ``batch.prompt_index`` says which of them each row has.
-        max_new_tokens: the largest number of new tokens of a row; where positions are learned, a text ends at
-            the last of them all the same.
+        prompts: the distinct prompts; ``batch.prompt_index`` has the index of each row's prompt.
+        max_new_tokens: the largest number of new tokens of a row; if positions are learned, a text also ends
+            at the last one.
         stop: tokens that end a text.
         method: how the next token is chosen.
         shift: added to the embeddings of the inputs.
@@ -135,12 +135,12 @@ def positions_left(
     """The most new tokens that each row has positions for; None where these are not learned."""
     if not backbone.positions:
         return None
-    # The last new token needs no position, for nothing is read behind it.
+    # The last new token needs no position, because no token follows it.
     lengths = np.sum(batch.filled, axis=1)
     return np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
 
 
-def generate_behind_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
+def generate_after_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:
     """Generates a text for each row of ``batch`` with the model's prompt in front of its inputs.
 
     Args:
@@ -191,7 +191,7 @@ class Draft(NamedTuple):
         done: True at rows that have stopped.
         limit: the number of tokens at which each row stops.
         scores: the log probabilities of the tokens, if they are wanted.
-        state: the state that decoding goes on from.
+        state: the state from which decoding continues.
     """
 
     length: Int[Array, ""]
@@ -211,7 +211,7 @@ def first_draft(
     method: Greedy | Sample | SamplingParams,
     room: Int[Array, " B"] | None,
 ) -> Draft:
-    """The empty text of each row behind its prefill; ``room`` is the most tokens of each."""
+    """The empty text of each row after its prefill; ``room`` is the most tokens of each."""
     rows, vocab = logits.shape
     each = isinstance(method, SamplingParams)
     limit = jnp.broadcast_to(jnp.asarray(method.max_new_tokens if each else max_new_tokens), rows)
@@ -302,7 +302,7 @@ class Search(NamedTuple):
         finished: the best finished text; nothing but stop tokens while there is none.
         finished_score: its log probability over its length to the power of the penalty.
         logits: the logits of the unfinished texts' next tokens.
-        state: the state that decoding goes on from, W rows to a row.
+        state: the state from which decoding continues, W rows to a row.
     """
 
     length: Int[Array, ""]

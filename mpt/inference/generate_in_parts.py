@@ -1,4 +1,4 @@
-"""Generation that is seen while it goes on: a few tokens of every row, then a look, and so on."""
+"""Generation in parts: a few tokens of every row at a time, so that progress can be seen and stopped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 def generate_in_parts(
     model: Prompted, batch: Batch, *, max_new_tokens: int, stop: Sequence[int], method: SamplingParams
 ) -> Iterator[Part]:
-    """Generates what ``generate_behind_prompt`` does, and yields it after every few tokens.
+    """Generates what ``generate_after_prompt`` does, and yields it after every few tokens.
 
     Its programs are compiled for the shapes of the batch and ``max_new_tokens``, whatever the rows ask for.
 
@@ -54,8 +54,8 @@ def generate_in_parts(
     room = positions_left(model.backbone, batch, prefix.vectors, prefix.kv)
     graph, weights = nnx.split(model.backbone)
     ends, length = tuple(stop), 0
-    behind = prefix.vectors, prefix.shift, prefix.kv, prefix.layer
-    draft = _begun(graph, weights, batch, *behind, max_new_tokens, ends, method, room)
+    given = prefix.vectors, prefix.shift, prefix.kv, prefix.layer
+    draft = _begun(graph, weights, batch, *given, max_new_tokens, ends, method, room)
     over = np.array(draft.done)
     while not length or (length < max_new_tokens and not over.all()):
         length = min(length + TOKENS, max_new_tokens)

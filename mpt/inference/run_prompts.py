@@ -26,7 +26,7 @@ def prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, 
     """The name of the file that holds a run's prompt, and the prompt's index within it."""
     method = METHODS.get(config.get("method", ""))
     if method and method.keep is None:
-        raise UserError(f"{run}: {method.title} keeps no model; its figures are in results.json")
+        raise UserError(f"{run}: {method.title} saves no model; its figures are in results.json")
     alone = len(list((run / "prompts").glob("adapted-*.safetensors")))
     if has_prompt(run, "adapted") or not alone:
         return "adapted" if has_prompt(run, "adapted") else "universal", index

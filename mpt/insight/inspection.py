@@ -181,9 +181,9 @@ def _attention(findings: Findings) -> Section:
     blocks = [
         paragraph(
             "The share of attention that goes to each vector, by layer: from the positions that predict the "
-            "label and, in an encoder, from the text; the mean over heads, positions and rows. What is "
-            "missing to 1 goes to the text. Much attention is not much influence: compare it with the "
-            "losses above."
+            "label and, in an encoder, from the text; the mean over heads, positions and rows. The rest "
+            "goes to the text. Much attention does not mean much influence: compare it with the losses "
+            "above."
         )
     ]
     for study in findings.studies:
@@ -226,5 +226,5 @@ def _transfer(findings: Findings) -> Section:
     drawn, axes = figure(2.6 + 0.8 * len(targets), 1.4 + 0.3 * len(scores))
     names = [subject.name for subject in findings.subjects]
     heat_map(axes, 100 * scores, names, targets)
-    caption = "The metric of each task's rows, times 100, behind each prompt as it is. Compare down a column."
+    caption = "The metric of each task's rows, times 100, with each prompt, untrained. Compare down a column."
     return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)])

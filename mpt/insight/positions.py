@@ -38,7 +38,7 @@ def ablation(
     done: Callable[[], object] = lambda: None,
     layer: int = 0,
 ) -> Ablation:
-    """Measures the loss without each vector of a prompt in turn.
+    """Measures the loss without each vector of a prompt, one at a time.
 
     The prompt is then one vector shorter, and the vectors after it move up by one position. (Masking the
     vector would leave a gap, which no prompt in use has.)

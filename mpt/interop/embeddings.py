@@ -16,7 +16,7 @@ from mpt.prompts.saved import Card
 def write_embeddings(
     folder: Path, prompts: Mapping[str, Float[np.ndarray, "P D"]], card: Card, reads: Reads
 ) -> None:
-    """Writes each prompt as ``NAME.safetensors`` and ``NAME.npy``, and a README.md beside them."""
+    """Writes each prompt as ``NAME.safetensors`` and ``NAME.npy``, and a README.md in the same folder."""
     for name, vectors in prompts.items():
         save_file({"prompt": vectors}, folder / f"{name}.safetensors")
         np.save(folder / f"{name}.npy", vectors)

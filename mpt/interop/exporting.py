@@ -47,7 +47,7 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
     model, prompt, card = of_all_seeds(run)
     if model.decoder_prompt:
         raise UserError(
-            f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
+            f"{run}: the last vectors of its prompts go to the decoder (model.decoder_prompt is "
             f"{model.decoder_prompt}), which no other library reads when it generates; train without it"
         )
     if not isinstance(prompt, PlainPrompt | PrefixPrompt):
@@ -87,9 +87,7 @@ def _unread_sizes(name: str, layout: Layout) -> dict[str, int]:
 def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
     """Raises an error where a format has no place for a prefix in every layer."""
     if format == "embeddings":
-        raise UserError(
-            f"{run}: it holds keys and values of every layer, which are no embeddings; give --format peft"
-        )
+        raise UserError(f"{run}: it holds keys and values of every layer, not embeddings; give --format peft")
     if layout == "encoder-decoder":
         raise UserError(
             f"{run}: PEFT gives an encoder-decoder's layers each other's keys and values, so that no file of "

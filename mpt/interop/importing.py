@@ -126,12 +126,12 @@ def _remarks(adapter: Adapter, pretrained: Pretrained) -> list[str]:
     if weights and weights != pretrained.hash:
         remarks.append(
             f"it was trained on '{name}' with weights {weights[:12]}, and '{pretrained.name}' has "
-            f"{pretrained.hash[:12]}: on other weights a prompt is noise"
+            f"{pretrained.hash[:12]}: with other weights a prompt does not work"
         )
     if not weights and name != pretrained.name:
         remarks.append(
             f"its config says that it was trained on '{name}', not on '{pretrained.name}': "
-            "on other weights a prompt is noise, so be sure that they are the same"
+            "with other weights a prompt does not work, so be sure that they are the same"
         )
     if adapter.left_out:
         remarks.append(

@@ -32,7 +32,7 @@ from mpt.types import Layout
 
 CONFIG, VECTORS = "adapter_config.json", "adapter_model.safetensors"
 # Of the tensors' metadata, as the config has no place for them: of which weights the prompt is, and whether
-# texts begin with the beginning-of-text token behind it.
+# texts begin with the beginning-of-text token after it.
 WEIGHTS, BOS = "backbone_sha256", "texts_begin_with_bos"
 
 # PEFT's name of a method -> the tensors of its file. Where a method trains a network (P-tuning, and prefix
@@ -61,7 +61,7 @@ class Adapter(NamedTuple):
         backbone: the name of the backbone that it was trained on; may be empty.
         left_out: number of vectors of a decoder's prompt, which are not in ``prompt``.
         weights: the SHA-256 of that backbone's files; empty where it is not known, as in what PEFT writes.
-        bos: whether texts begin with the beginning-of-text token behind it; "auto" where that is not known.
+        bos: whether texts begin with the beginning-of-text token after it; "auto" if that is not known.
     """
 
     method: str
@@ -281,4 +281,4 @@ def _check_tensor(folder: Path, name: str, value: np.ndarray, shape: tuple[int, 
         fault = f"{name} is {value.shape}, {CONFIG} says {shape}"
         raise UserError(f"{folder / VECTORS}: {fault}; save the adapter again")
     if not jnp.issubdtype(value.dtype, jnp.floating) or not np.isfinite(value.astype(np.float32)).all():
-        raise UserError(f"{folder / VECTORS}: {name} is not all finite numbers; it is damaged")
+        raise UserError(f"{folder / VECTORS}: {name} has values that are not finite; it is damaged")

@@ -47,9 +47,9 @@ $write
 PEFT_DECODER = """\
 tokens = []
 while len(tokens) < 20 and tokenizer.eos_token_id not in tokens:
-    behind = torch.cat([ids, torch.tensor([tokens], dtype=ids.dtype)], dim=1)
+    after = torch.cat([ids, torch.tensor([tokens], dtype=ids.dtype)], dim=1)
     with torch.no_grad():  # not `generate`, which can contradict this in PEFT 0.21
-        logits = model(input_ids=behind, attention_mask=torch.ones_like(behind)).logits
+        logits = model(input_ids=after, attention_mask=torch.ones_like(after)).logits
     tokens.append(int(logits[0, -1].argmax()))
 print(tokenizer.decode(tokens, skip_special_tokens=True))"""
 PEFT_BOTH_SIDES = """\
@@ -115,7 +115,7 @@ print(done[0].outputs[0].text)
 
 
 class Reads(NamedTuple):
-    """How a model reads a text, which other libraries must be told.
+    """How a model's inputs are made, which users of other libraries must know.
 
     Attributes:
         layout: whether it is a decoder or an encoder-decoder.
@@ -134,7 +134,7 @@ class Reads(NamedTuple):
 
 
 def of_peft(names: Sequence[str], length: int, card: Card, reads: Reads, multitask: bool) -> str:
-    """The README beside folders of PEFT.
+    """The README for folders of PEFT.
 
     Args:
         names: the folders, one for each of the card's prompts.
@@ -148,7 +148,7 @@ def of_peft(names: Sequence[str], length: int, card: Card, reads: Reads, multita
 
 
 def of_embeddings(shapes: Mapping[str, str], card: Card, reads: Reads) -> str:
-    """The README beside plain arrays, whose names and shapes are given."""
+    """The README for plain arrays of these names and shapes."""
     vllm = VLLM.substitute(model=repr(base_model(card).name)) if reads.layout == "decoder" else ""
     return EMBEDDINGS.substitute(_facts(shapes, card, reads), vllm=vllm)
 

@@ -190,7 +190,7 @@ def _layers(config: PreTrainedConfig, where: Path) -> list[PreTrainedConfig]:
     differing = {name for layer in config.to_dict().get("per_layer_config", {}).values() for name in layer}
     if differing - DIFFERING.get(config.model_type, frozenset()):
         raise UserError(
-            f"{where}: per_layer_config makes layers differ, which mpt does not compute; take another model"
+            f"{where}: per_layer_config makes layers differ, which mpt does not support; take another model"
         )
     return list(config.per_layer_config)
 

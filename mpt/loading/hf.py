@@ -107,7 +107,7 @@ def load_pretrained(
         name: a packaged model's name, a folder or file on disk, or a model's name on the hub.
         dtype: data type of the weights and activations. On a CPU, activations are float32 in any case, and
             rounded where bfloat16 weights multiply them; see ``mpt.models.layers.product``.
-        weights: "int8" rounds the frozen matrices to 8 bits; "full" leaves them as they are.
+        weights: "int8" rounds the frozen matrices to 8 bits; "full" does not change them.
         remat: what the backward pass recomputes; see ``REMAT``.
         decoder_prompt: for encoder-decoders: how many of each prompt's vectors, its last ones, are put before
             the decoder's text instead of the encoder's.
@@ -122,7 +122,7 @@ def load_pretrained(
     say(f"reading the model {name}")
     config, tokenizer, tensors = _open(path)
     if decoder_prompt and FAMILIES[config.model_type].module.layout == "decoder":
-        raise UserError(f"model '{name}' has no encoder, so a decoder_prompt means nothing; leave it out")
+        raise UserError(f"model '{name}' has no encoder, so decoder_prompt has no effect; leave it out")
     backbone = read_backbone(config, tensors, path, dtype, remat, decoder_prompt, shardings=shardings)
     if weights == "int8":
         quantize(backbone)

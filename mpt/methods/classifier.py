@@ -20,7 +20,7 @@ from mpt.prompts.prompted import Prompted
 
 
 def start(setting: Setting) -> Start:
-    """The start of prompt tuning, behind it a head that answers as the class words do.
+    """The start of prompt tuning, with a class head that gives the scores of the class words.
 
     Raises:
         UserError: a task has no class words.
@@ -52,7 +52,7 @@ def _embeddings(task: Task, pretrained: Pretrained) -> Float[Array, "C D"]:
 
 
 def keep(model: Prompted) -> HeadedPrompt:
-    """The prompt, composed, and its head."""
+    """The composed prompt and its class head."""
     assert isinstance(model.prompt, HeadedPrompt)
     return model.prompt.composed()
 

@@ -1,4 +1,4 @@
-"""From the options of an adaptation to its method, and that method's own options."""
+"""Chooses the method of an adaptation, and finds that method's own options."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mpt.methods.record import Method
 from mpt.rundir.found import VECTORS
 from mpt.system.paths import PACKAGED, bank_path
 
-FEW = 8  # examples per class; of 16, the packaged prompt was no better a start (docs/universal.md)
+FEW = 8  # examples per class; with 16, the packaged prompt was no better (docs/universal.md)
 
 
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
-    """The config with the method, and the prompt to start from, that suit its tasks where it names none."""
+    """The config with "auto" replaced by the method and the initial prompt that are chosen for its tasks."""
     config = replace(config, method=suited(config.method, all(task.choices for task in tasks)))
     return replace(config, prompt=_packaged_start(config)) if config.prompt == AUTO else config
 
 
 def _packaged_start(config: AdaptConfig) -> str:
-    """The universal prompt that comes with mpt for the model; "" where there is none, or it does not help.
+    """The universal prompt that comes with mpt for the model; "" if there is none, or it does not help.
 
-    It helps with few examples, and does no harm where a search compares it with a start from scratch.
+    It helps with few examples, and does no harm if a search compares it with a start from scratch.
     """
     few = 0 < config.shots <= FEW and config.shots_per == "class"
     is_compared = config.train.is_open and config.search.scratch and not (config.also or config.freeze_shared)
@@ -37,5 +37,5 @@ def _packaged_start(config: AdaptConfig) -> str:
 
 
 def options_of(config: AdaptConfig, method: Method) -> Any:
-    """A method's own options; None where it has none."""
+    """A method's own options; None if it has none."""
     return getattr(config, method.name) if method.options else None

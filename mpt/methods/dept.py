@@ -35,7 +35,7 @@ class DecomposedPrompt(nnx.Module):
 
     @classmethod
     def start(cls, vectors: Float[Array, "J P D"], longest: int, rank: int, key: Array) -> DecomposedPrompt:
-        """Embeddings start where they are: A is random, so small that its rows' sums are about 1, B zero."""
+        """The initial shift is 0: A is random, so small that its rows' sums are about 1, and B is zero."""
         count, _, width = vectors.shape
         a = jax.random.normal(key, (count, longest, rank)) / rank
         return cls(vectors, a, jnp.zeros((count, rank, width)))

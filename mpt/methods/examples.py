@@ -32,12 +32,12 @@ def in_context(
 ) -> list[int]:
     """The instruction and, in random order, as many examples as fit: inputs, targets, an empty line.
 
-    They read as token ids in front of every input do, so they are a hard prompt. Of a chat, each is a
-    conversation, closed as its template closes the assistant's turn.
+    They act as token ids before every input, so they are a hard prompt. In a chat, each is a conversation,
+    which ends with its template's end of the assistant's turn.
 
     Args:
-        tokens: how many ids there may be.
-        bos: the token that begins every row, and the text behind the examples; it is none of an example.
+        tokens: the maximum number of ids.
+        bos: the token that begins every row, and the text after the examples; an example has none.
 
     Raises:
         UserError: not one example fits.
@@ -59,7 +59,7 @@ def in_context(
 
 
 def _shown(row: Row, task: Task, tokenizer: PreTrainedTokenizerBase, bos: int | None) -> list[int]:
-    """An example's tokens, without what begins and ends a text."""
+    """An example's tokens, without the tokens that begin and end a text."""
     if not task.chat:
         return [int(i) for i in (*row.inputs, *row.targets) if i not in (tokenizer.eos_token_id, bos)]
     # Within a conversation, the end of a text may also be the end of a turn.

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the backbone is trained. The model is scored, and not kept."""
+"""Full fine-tuning: every weight of the backbone is trained. The model is scored, but not saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mpt.prompts.prompted import Prompted
 
 
 def start(setting: Setting) -> Start:
-    """The backbone as it is, behind the task's instruction."""
+    """The unchanged backbone, with the task's instruction before the text."""
     backbone = setting.pretrained.backbone
     if is_quantized(backbone):
         raise UserError("method full: 8-bit weights cannot be trained; leave out --model.weights")

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., ICLR 2022): W becomes W + A B, with trained low-rank A and B beside each frozen matrix."""
+"""LoRA (Hu et al., ICLR 2022): W becomes W + A B, with trained low-rank A and B for each frozen matrix."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mpt.prompts.saved import saved_as
 
 
 class LoraParam(nnx.Variable):
-    """A trained factor beside a frozen matrix."""
+    """A trained low-rank factor for a frozen matrix."""
 
 
 @saved_as("lora")
 class Lora(nnx.Module):
     """The factors of one task, and the frozen prompt in front of its rows.
 
-    A matrix W becomes W + A B. LoRA's scale alpha/rank is left out: with Adam it is a factor on B's
-    learning rate, and no more.
+    A matrix W becomes W + A B. LoRA's scale alpha/rank is left out: with Adam it only rescales B's
+    learning rate.
 
     Args:
         vectors: a frozen prompt in front of the texts; its length may be 0.
@@ -42,7 +42,7 @@ class Lora(nnx.Module):
 
     @classmethod
     def of(cls, backbone: Backbone, vectors: Float[Array, "1 P D"]) -> Lora:
-        """The factors of a backbone, as a module of their own."""
+        """The factors of a backbone, as a separate module."""
         factors = {
             f"{name}.{matrix}": weight[...]
             for name, stack in stacks(backbone).items()
@@ -52,7 +52,7 @@ class Lora(nnx.Module):
         return cls(vectors, **factors)
 
     def beside(self, backbone: Backbone) -> Prompted:
-        """The backbone with these factors beside its matrices, and the frozen prompt in front."""
+        """The backbone with these factors added to its matrices, and the frozen prompt before the text."""
         changed = shallow(backbone)
         for path, factor in self.factors.items():
             stack, name = path.split(".")
@@ -61,14 +61,14 @@ class Lora(nnx.Module):
 
 
 def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Backbone:
-    """A copy of the backbone with factors of ``rank`` beside its matrices: A random, B zero.
+    """A copy of the backbone with factors of ``rank`` for its matrices: A random, B zero.
 
     Raises:
         UserError: its feed-forwards are experts, which have no such factors.
     """
     changed = shallow(backbone)
     if among == "all" and any("router" in stack for stack in stacks(changed).values()):
-        raise UserError("method lora: experts have no updates; set matrices to attention")
+        raise UserError("method lora: experts cannot be updated; set lora.matrices to attention")
     for stack in stacks(changed).values():
         for name, inputs in matrices(stack, ALL if among == "all" else ATTENTION | CROSS).items():
             key, key_of_a = jax.random.split(key)
@@ -81,12 +81,12 @@ def with_lora(backbone: Backbone, rank: int, among: Matrices, key: Array) -> Bac
 
 
 def shallow(backbone: Backbone) -> Backbone:
-    """A copy whose weights can be replaced without changing the original; both share their arrays."""
+    """A copy whose weights can be replaced without changing the original; until then they share arrays."""
     return nnx.merge(*nnx.split(backbone))
 
 
 def start(setting: Setting) -> Start:
-    """A random, B zero: the backbone starts as it is, behind the task's instruction."""
+    """A random, B zero: the backbone starts unchanged, with the task's instruction before the text."""
     options: LoraConfig = setting.options
     backbone = with_lora(setting.pretrained.backbone, options.rank, options.matrices, setting.key)
     return Start(Prompted(backbone, setting.frozen_prompt()), "the backbone", LoraParam, options.rate)

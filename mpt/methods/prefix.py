@@ -5,10 +5,10 @@ With X the states of a row of task j that enter layer l, the layer's attention b
     softmax(X Wq [K_jl; X Wk]' / sqrt(H)) [V_jl; X Wv]
 
 where K_jl and V_jl, P rows each, are trained; positions of the text begin at P. A soft prompt is the special
-case in which they are what the frozen layers make of P vectors. The paper computes them by a network while
-it trains; here they are trained directly, as PEFT does without ``prefix_projection``.
+case in which the frozen layers compute them from P vectors. The paper computes them by a network during
+training; here they are trained directly, as PEFT does without ``prefix_projection``.
 
-Keys are stored as a KV cache has them: behind the norm of keys and the rotary embedding, where a model has
+Keys are stored as in a KV cache: after the norm of keys and the rotary embedding, where a model has
 these. A layer with a window attends to the part of the prefix that is within it. With ``vectors.layer``, only
 the layers from that one on have a prefix.
 """
@@ -41,7 +41,7 @@ from mpt.types import Batch
 
 @saved_as("prefix")
 class PrefixPrompt(nnx.Module):
-    """The keys and values of a prefix in every layer from one on, one prefix per task.
+    """The keys and values of a prefix in every layer from ``layer`` on, one prefix per task.
 
     An encoder-decoder has them in its decoder's self-attention.
 
@@ -59,7 +59,7 @@ class PrefixPrompt(nnx.Module):
 
     @classmethod
     def from_vectors(cls, backbone: Backbone, vectors: Float[Array, "J P D"], layer: int = 0) -> PrefixPrompt:
-        """A prefix that acts exactly as soft prompts do: the keys and values that the layers make of them.
+        """A prefix that is equivalent to soft prompts: the keys and values that the layers compute from them.
 
         The prompts enter before ``layer``.
 
@@ -71,9 +71,9 @@ class PrefixPrompt(nnx.Module):
 
     @classmethod
     def from_tokens(cls, backbone: Backbone, ids: Int[Array, "J P"], layer: int = 0) -> PrefixPrompt:
-        """A prefix that acts exactly as tokens in front of the text do: instructions or examples.
+        """A prefix that is equivalent to tokens before the text, such as instructions or examples.
 
-        From a later layer on, it acts as their hidden states there.
+        From a later layer on, it is equivalent to their hidden states there.
 
         Raises:
             UserError: the backbone is an encoder-decoder.
@@ -97,13 +97,13 @@ class PrefixPrompt(nnx.Module):
         return Prefix(vectors, batch.prompt_index, kv=kv, layer=self.layer)
 
     def extent(self, rows: int) -> tuple[int, int]:
-        """The number of prefixes and their length; costs take them for vectors, which cost a little more."""
+        """The number of prefixes and their length; costs are those of vectors, a little more."""
         prompts, _, length, _, _ = self.keys.shape
         return prompts, length
 
 
 def start(setting: Setting) -> Start:
-    """The prefix acts as the text does that it starts from, until it is trained.
+    """The untrained prefix is equivalent to the text that it starts from.
 
     Raises:
         UserError: the backbone has no such layer, or is an encoder-decoder, whose prefix is in every layer.

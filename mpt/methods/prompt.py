@@ -27,7 +27,7 @@ def start(setting: Setting) -> Start:
 
 
 def _from_scratch(setting: Setting) -> Startable:
-    """Plain vectors; in every layer, or with an instruction behind them, the start that pretraining has."""
+    """Plain vectors; in every layer or with an instruction after them, the same start as in pretraining."""
     vectors, layer, pretrained = setting.new_vectors(), setting.vectors.layer, setting.pretrained
     words = None
     if setting.instruction:

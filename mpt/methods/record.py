@@ -1,4 +1,4 @@
-"""The record of a method: all that the rest of mpt knows of it."""
+"""The record of a method: everything that the rest of mpt uses of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Start(NamedTuple):
 
 
 def kept_prompt(model: Prompted) -> nnx.Module:
-    """What is saved of a trained prompt: plain vectors, if it does not depend on the text."""
+    """The saved form of a trained prompt: plain vectors, if it does not depend on the text."""
     prompt = model.prompt
     if isinstance(prompt, PlainPrompt):
         return SoftPrompt(prompt.compose(), prompt.layer)
@@ -45,19 +45,20 @@ class Method:
     Attributes:
         name: its name as an option: `--method NAME`.
         title: its name in tables and on cards.
-        start: makes the model before training, and says what of it is trained.
+        start: makes the model before training, with a filter for its trained parameters.
         options: the dataclass of its own options, which are given as `--NAME.OPTION`; None: it has none.
-        learning_rates: those of its options that are peak learning rates; tuning multiplies them.
+        learning_rates: the names of its options that are peak learning rates; tuning multiplies them.
         side_by_side: the prompts of all seeds train in one job; else each seed has a job of its own.
-        trained: it is trained by gradient steps; else it is ready as it starts.
+        trained: it is trained by gradient steps; else it is used without training.
         needs_teachers: it starts from the source tasks' own prompts.
-        new_vectors: beside a source's prompts, it trains vectors that start from scratch.
-        has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared.
+        new_vectors: in addition to a source's prompts, it trains vectors that start from scratch.
+        has_shared_part: with a universal prompt, it trains the shared part, which can be frozen or shared by
+            several tasks.
         late: its prompts can enter before a later layer than the first.
         every_layer: its prompts can be keys and values in every layer.
-        keep: what is saved of a trained model; None: it is scored, and nothing is saved.
-        compared: it is an entry of `mpt compare` under its title, one of its ENTRY_NAMES; else entries there
-            say how it starts.
+        keep: returns what is saved of a trained model; None: it is scored, and nothing is saved.
+        compared: it is an entry of `mpt compare` under its title, one of ENTRY_NAMES; else there are entries
+            for its different starts.
     """
 
     name: str

@@ -32,12 +32,12 @@ class Setting:
         pretrained: the frozen backbone.
         tasks: the task of each prompt.
         seeds: the seed of each prompt, which drew its rows.
-        rows: the training rows of each prompt; where nothing will be trained, their lengths are enough.
+        rows: the training rows of each prompt; if nothing will be trained, their lengths are enough.
         vectors: shape and initial values of prompts that start from scratch.
         train: the training stage.
         max_length: the most tokens of an input.
         source: the prompts to start from; None starts from scratch.
-        instruction: vectors of the task's instruction behind a start from scratch.
+        instruction: number of vectors of the task's instruction after a prompt from scratch.
         joint: the prompts of one seed share the shared part of a universal prompt.
         freeze_shared: the shared part of a universal prompt is not trained.
         train_stage: trains a stage that must come before the method's own training.
@@ -70,7 +70,7 @@ class Setting:
 
     @property
     def layer(self) -> int:
-        """The layer before which the prompts enter: that of the source's, where they start from it."""
+        """The layer before which the prompts are inserted: the source's, if they start from one."""
         return self.source.prompt()[0].layer if self.source else self.vectors.layer
 
     @property
@@ -89,7 +89,7 @@ class Setting:
         return self._vectors_of_source() if self.source else self.new_vectors(length)
 
     def new_vectors(self, length: int = 0) -> Float[Array, "J P D"]:
-        """Vectors that start from scratch, whatever source there is."""
+        """Vectors from scratch, even if there is a source."""
         vectors = replace(self.vectors, length=length or self.vectors.length)
         return starting_vectors(vectors, self.tasks, self.seeds, self.pretrained)
 
@@ -99,7 +99,7 @@ class Setting:
         return start.compose()
 
     def start_of_source(self) -> Startable:
-        """The source's prompt, as each target starts from it.
+        """The source's prompt in the form from which targets start.
 
         Raises:
             UserError: it is damaged, of another backbone, or holds several plain prompts.
@@ -117,7 +117,7 @@ class Setting:
         """The source tasks' own prompts, and the names of those tasks.
 
         Raises:
-            UserError: no run that has them is named.
+            UserError: no run with such prompts is given.
         """
         teachers = self.source.teachers() if self.source else None
         if teachers is None:
@@ -128,7 +128,7 @@ class Setting:
         return teachers
 
     def frozen_prompt(self) -> SoftPrompt:
-        """What stands, frozen, in front of texts whose backbone is trained: the instruction, if any."""
+        """The frozen prompt before texts whose backbone is trained: the instruction, if any."""
         (task,) = self.tasks
         if self.source:
             return SoftPrompt(self._vectors_of_source())
@@ -139,11 +139,11 @@ class Setting:
 
 
 def no_shared_part(option: str) -> UserError:
-    """The error where an option is about the shared part of a universal prompt, and there is none."""
+    """The error for an option about the shared part of a universal prompt, if there is none."""
     return UserError(f"{option}: only a universal prompt has a shared part; name one with --prompt")
 
 
 def warn_of_sources(tasks: Sequence[Task], sources: Sequence[str]) -> None:
-    """Says which of the tasks are not new to the prompt."""
+    """Warns of tasks that the prompt was already trained on."""
     for name in {task.name: True for task in tasks if task.name in sources}:
         warn(f"'{name}' is one of the source tasks: its figures do not show how prompts transfer")

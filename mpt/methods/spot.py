@@ -25,14 +25,14 @@ def similarities(
     targets: Float[Array, "J P D"] | Float[np.ndarray, "J P D"],
     sources: Float[Array, "K Q D"] | Float[np.ndarray, "K Q D"],
 ) -> Float[np.ndarray, "J K"]:
-    """How alike tasks are: the cosine of their prompts' mean vectors."""
+    """The similarity of tasks: the cosine of their prompts' mean vectors."""
     means = [np.asarray(prompts, np.float64).mean(axis=1) for prompts in (targets, sources)]
     target, source = (mean / np.linalg.norm(mean, axis=-1, keepdims=True) for mean in means)
     return target @ source.T
 
 
 def start(setting: Setting) -> Start:
-    """Prompt tuning from the most similar source prompt, or from the one that is named."""
+    """Prompt tuning from the most similar source prompt, or from the one of the option ``source``."""
     options: SpotConfig = setting.options
     sources, names = setting.teachers()
     if not options.source:

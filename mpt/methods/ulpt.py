@@ -1,4 +1,4 @@
-"""Ultra-low-dimensional prompt tuning (ULPT, 2025): a prompt of few dimensions, projected up."""
+"""Ultra-low-dimensional prompt tuning (ULPT, 2025): a low-dimensional prompt, projected up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpt.prompts.soft import PromptParam
 class UltraLowPrompt(PlainPrompt):
     """P_j = (Z_j M) ∘ s_j + b_j, with a frozen random M [R, D] that all prompts share.
 
-    M follows from its seed, so it need not be kept; a trained prompt is a plain one.
+    M is generated from its seed, so it is not saved; a trained prompt is a plain one.
 
     Args:
         low: Z, [J, P, R].
@@ -37,7 +37,7 @@ class UltraLowPrompt(PlainPrompt):
 
     @classmethod
     def start(cls, vectors: Float[Array, "J P D"], rank: int, seed: int) -> UltraLowPrompt:
-        """As near to ``vectors`` as a prompt of ``rank`` dimensions comes: their mean, and least squares."""
+        """The prompt of ``rank`` dimensions nearest to ``vectors``: their mean, and least squares."""
         count, _, width = vectors.shape
         shift = vectors.mean(axis=1)
         projection = random_projection(rank, width, seed)
@@ -50,12 +50,12 @@ class UltraLowPrompt(PlainPrompt):
 
 
 def random_projection(rank: int, width: int, seed: int) -> Float[Array, "R D"]:
-    """Normal with variance 1/R: a dimension of what comes out has the scale of one of what goes in."""
+    """Normal with variance 1/R, so that output dimensions have the scale of input dimensions."""
     return jax.random.normal(jax.random.key(seed), (rank, width)) / jnp.sqrt(rank)
 
 
 def start(setting: Setting) -> Start:
-    """As near to the starting vectors as a prompt of few dimensions comes."""
+    """The low-dimensional prompt nearest to the starting vectors."""
     options: UlptConfig = setting.options
     if options.shared_only:
         prompt = _shared_only(setting, options)
@@ -65,12 +65,12 @@ def start(setting: Setting) -> Start:
 
 
 def _shared_only(setting: Setting, options: UlptConfig) -> ModulatedPrompt:
-    """A universal prompt whose shared part alone has few dimensions."""
+    """A universal prompt of which only the shared part is low-dimensional."""
     universal = setting.start_of_source() if setting.source else None
     if not isinstance(universal, MultitaskPrompt):
         raise no_shared_part("ulpt.shared_only")
     if universal.words is not None:
-        raise UserError("ulpt.shared_only: this universal prompt has instructions behind it; leave it out")
+        raise UserError("ulpt.shared_only: this universal prompt has instructions after it; leave it out")
     base = UltraLowPrompt.start(universal.shared[...], options.rank, options.seed)
     return ModulatedPrompt(base, universal.u[...], universal.v[...])
 

@@ -1,7 +1,7 @@
 """Softmax attention with grouped query heads, and the KV cache.
 
 Masks follow from positions alone: a query attends to the keys at or before its own position, within the
-layer's window. An empty slot of a cache has the position ``NOWHERE``, which is behind every query.
+layer's window. An empty slot of a cache has the position ``NOWHERE``, which is after every query.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpt.sharding import on_one_device
 NOWHERE = 2**30
 LEAST = jnp.finfo(jnp.float32).min
 
-# How texts attend behind their prompts: by the formulas of this file, or in one fused call, which keeps no
+# How texts after prompts attend: by the formulas of this file, or in one fused call, which keeps no
 # scores: that of XLA, which any device has, or that of cuDNN.
 Fused = Literal["xla", "cudnn"]
 Kernel = Literal["plain"] | Fused
@@ -91,8 +91,8 @@ class KVCache(NamedTuple):
         return KVCache(kv, positions)
 
 
-def _slots(before: int, behind: int) -> list[tuple[int, int]]:
-    return [(0, 0), (0, 0), (before, behind), (0, 0), (0, 0)]
+def _slots(before: int, after: int) -> list[tuple[int, int]]:
+    return [(0, 0), (0, 0), (before, after), (0, 0), (0, 0)]
 
 
 def take_rows(x: Float[Array, ...], index: Int[Array, " B"], axis: int) -> Float[Array, ...]:
@@ -103,7 +103,7 @@ def take_rows(x: Float[Array, ...], index: Int[Array, " B"], axis: int) -> Float
 
 
 def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> Int[Array, "#B S+T"]:
-    """The positions of two runs of keys, one behind the other, in every row."""
+    """The positions of two consecutive runs of keys, in every row."""
     rows = max(len(first), len(second))
     return jnp.concatenate(
         [jnp.broadcast_to(part, (rows, part.shape[1])) for part in (first, second)], axis=1
@@ -113,7 +113,7 @@ def concat_positions(first: Int[Array, "#B S"], second: Int[Array, "#B T"]) -> I
 def concat_masks(
     first: Bool[Array, "#B 1 #T S"], second: Bool[Array, "#B 1 #T R"]
 ) -> Bool[Array, "#B 1 #T S+R"]:
-    """The masks of the same queries to two runs of keys, one behind the other."""
+    """The masks of the same queries to two consecutive runs of keys."""
     queries = np.broadcast_shapes(first.shape[:-1], second.shape[:-1])
     return jnp.concatenate(
         [jnp.broadcast_to(part, (*queries, part.shape[-1])) for part in (first, second)], -1
@@ -198,7 +198,7 @@ def fused_by(kernel: Kernel, dtype: DTypeLike, head_dim: int) -> Fused | None:
     return kernel if kernel == "xla" or cudnn else None
 
 
-def attend_behind(
+def attend_after(
     q: Float[Array, "B T N H"],
     front: KV,
     text: KV,
@@ -213,7 +213,7 @@ def attend_behind(
 
     Args:
         front: each row's keys and values in front of its text, [B, P, K, H].
-        lengths: the length of each row's text; the outputs behind it are zeros.
+        lengths: the length of each row's text; the outputs after it are zeros.
     """
     before = front.k.shape[1]
     q = jnp.pad(q, [(0, 0), (before, 0), (0, 0), (0, 0)])
@@ -238,7 +238,7 @@ def attend_within(
     Args:
         scale: with ``bias`` and ``cap``, that of ``attend``.
         kernel: how rows attend where there is neither a cap nor a reach.
-        reach: how many positions each one attends to up to its own, and how many behind; None: all.
+        reach: how many positions each one attends to up to its own, and how many after; None: all.
     """
     plain = cap is not None or reach is not None
     if fused := None if plain else fused_by(kernel, q.dtype, q.shape[-1]):
@@ -281,7 +281,7 @@ def _attend_fused(
     bias: Float[Array, "1 N T T"] | None = None,
     is_causal: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """Self-attention of rows, padded behind ``lengths``, in one call.
+    """Self-attention of rows, padded after ``lengths``, in one call.
 
     cuDNN takes no odd number of positions, and a bias in the type of the queries alone.
     """

@@ -175,12 +175,12 @@ class Backbone(Protocol):
             spare_slots: number of empty slots in the cache, for the tokens to be decoded.
 
         Returns:
-            The logits of each row's first new token, and the state that decoding goes on from.
+            The logits of each row's first new token, and the state from which decoding continues.
         """
         ...
 
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
-        """Runs one more token of each row; the logits of the next one, and the state behind it."""
+        """Runs one more token of each row; the logits of the next one, and the state after it."""
         ...

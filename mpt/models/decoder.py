@@ -1,6 +1,6 @@
 """The decoder-only backbone: frozen, pure, and without knowledge of tasks and losses.
 
-Under a causal mask a prompt's activations do not depend on the text behind it. So each distinct
+Under a causal mask a prompt's activations do not depend on the text after it. So each distinct
 prompt of a batch runs once, and all its rows attend to its keys and values: the result and the
 gradient are those of the prompt repeated in front of every row, at a fraction of the cost. Only
 attention is computed row by row: all else runs over the texts end to end, without padding.
@@ -35,7 +35,7 @@ from mpt.models.layers import (
 )
 from mpt.models.stack.delta_rule import DeltaState
 from mpt.models.stack.memories import Memories
-from mpt.models.stack.mixings import Together, among_vectors, behind_cache, within_texts
+from mpt.models.stack.mixings import Together, after_cache, among_vectors, within_texts
 from mpt.models.stack.per_layer import layer_inputs
 from mpt.models.stack.run import run_layers
 from mpt.models.stack.texts import Texts
@@ -55,7 +55,7 @@ class Decoder(nnx.Module):
         remat: what the backward pass recomputes, a key of ``REMAT``.
 
     Attributes:
-        kernel: how texts attend behind their prompts; a fused call leaves windows, capped scores, sinks and
+        kernel: how texts after prompts attend; a fused call leaves windows, capped scores, sinks and
             class words of several tokens to the plain formulas.
     """
 
@@ -144,7 +144,7 @@ class Decoder(nnx.Module):
         prefix_kv: KV | None = None,
         layer: int = 0,
     ) -> Output:
-        """Runs each row's text behind the row's prompt; logits at the label positions only."""
+        """Runs each row's text after the row's prompt; logits at the label positions only."""
         text = batch.states if layer else None
         if text is None:
             text = self.lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
@@ -188,9 +188,9 @@ class Decoder(nnx.Module):
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
-        """Runs one more token of each row; the logits of the next one, and the state behind it."""
+        """Runs one more token of each row; the logits of the next one, and the state after it."""
         positions = state.position[:, None]
-        mixing = behind_cache(state.cache.positions, positions)
+        mixing = after_cache(state.cache.positions, positions)
         first = state.first or dict.fromkeys(state.cache.kv)
         past = {kind: (kv, first[kind]) for kind, kv in state.cache.kv.items()} | state.deltas
         x = self.embed(tokens[:, None])
@@ -255,7 +255,7 @@ class Decoder(nnx.Module):
         layer: int,
     ) -> tuple[Float[Array, "N D"], KVCache, KVCache, dict[str, DeltaState]]:
         """The final hidden states of the texts, the KV caches of the prompts and of the texts, and the states
-        of delta rules behind the texts.
+        of delta rules after the texts.
 
         ``text`` are the states before ``layer``, and ``own`` what layers have of their own; what is kept is
         of the layers from it on.
@@ -285,7 +285,7 @@ class Decoder(nnx.Module):
         if prefix_kv:
             prompt_kv["layers"] = prefix_kv.concat(prompt_kv["layers"])
         prompt = KVCache(prompt_kv, jnp.tile(together.prompt_at, (count, 1)))
-        # Tokens decoded later must not attend to the padding behind a short text.
+        # Tokens decoded later must not attend to the padding after a short text.
         text_at = jnp.where(batch.filled, together.text_at, NOWHERE)
         return x[together.prompt_tokens :], prompt, KVCache(text_kv, text_at), memories.deltas
 

@@ -78,7 +78,7 @@ def block(
 ) -> tuple[Float[Array, "*rows D"], Any, KV | None]:
     """Runs one layer; its output, what is kept of it, and its keys and values of ``x`` if it has some.
 
-    Of a layer that reads an encoder's output behind its own attention, what is kept of the two is a pair.
+    For a layer that attends to an encoder's output after its self-attention, the two caches are a pair.
 
     Args:
         angles: the rotations at the positions of ``x``; None where there are none.
@@ -102,7 +102,7 @@ def block(
 
 
 def mlp(spec: DecoderSpec, w: Layer, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """The feed-forward of a layer, or its experts, or both; in front of the norm behind them."""
+    """The feed-forward of a layer, or its experts, or both; before the norm after them."""
     h = norm(spec, w, "mlp_norm", x) if spec.pre_norms else x
     if not spec.experts:
         return feed_forward(w, h, spec.activation)

@@ -26,7 +26,7 @@ class DecoderSpec:
         ropes: each layer's rotary embedding; empty where positions are learned.
         windows: how many positions each layer attends to; empty where all attend to every earlier one.
         ahead: how many later positions each layer attends to, in an encoder; empty where it sees none.
-        crosses: width of the encoder's output that each layer attends to behind its own attention; 0: there
+        crosses: width of the encoder's output that each layer attends to after its self-attention; 0: there
             is none.
         positions: rows of the learned position table; 0 where there are rotary embeddings.
         norm: root-mean-square or layer norm.
@@ -38,7 +38,7 @@ class DecoderSpec:
         experts: feed-forwards of each layer, among which a router chooses for each token; 0: there is one.
         experts_per_token: how many it chooses.
         experts_weighed: the weights of those chosen are divided by their sum.
-        dense_d_ff: units of a feed-forward that every token has beside its experts; 0: there is none.
+        dense_d_ff: units of a feed-forward that every token has in addition to its experts; 0: there is none.
         biases: names of the linear maps that have a bias.
         embed_scale: factor on token embeddings, but not on prompts.
         input_scale: factor on all that enters the first layer, prompts and tokens alike.

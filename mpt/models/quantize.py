@@ -1,7 +1,7 @@
 """Quantisation of frozen weights to 8 bits: a quarter of float32's memory, half of bfloat16's.
 
 Each output channel of a matrix, and each row of a token table, is rounded to 255 even steps about zero.
-Its step size, in float32, is stored beside it under the suffix ``_scale`` and multiplies the output. Norms,
+Its step size, in float32, is stored with it under the suffix ``_scale`` and multiplies the output. Norms,
 biases and position tables are not quantised.
 """
 
@@ -29,7 +29,7 @@ def quantize(backbone: Decoder | EncoderDecoder) -> None:
         for name, inputs in matrices(stack).items():
             _replace(stack, name, tuple(range(1, 1 + inputs)))
         for name in [f"expert_{name}" for name in FEED_FORWARD if f"expert_{name}" in stack]:
-            _replace(stack, name, (2,))  # behind the layer and the expert
+            _replace(stack, name, (2,))  # after the axes of layer and expert
     for name in TABLES:
         if name in backbone.ends:
             _replace(backbone.ends, name, (1,))

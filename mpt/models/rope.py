@@ -50,7 +50,7 @@ class Llama3:
 
 @dataclass(frozen=True)
 class Yarn:
-    """Stretches the pairs behind the one that turns ``slow`` times, those before ``fast`` times not at all.
+    """Stretches the pairs after the one that turns ``slow`` times, those before ``fast`` times not at all.
 
     In between, the share rises from pair to pair (Peng et al., ICLR 2024).
 

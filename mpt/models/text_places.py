@@ -1,4 +1,4 @@
-"""Where the tokens of texts stand behind their prompts, and which of them see one another."""
+"""The positions of the tokens of texts after their prompts, and which of them attend to which."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpt.types import Batch
 
 
 class TextPlaces(NamedTuple):
-    """Where the tokens of a batch stand in their rows' texts, behind whatever is in front of these.
+    """The positions of a batch's tokens in their rows' texts, counted without what precedes these.
 
     Attributes:
         columns: the place of each cell of the grid; of an inner node of a class tree, where it would stand if

@@ -27,7 +27,7 @@ def dry_run(config: AnyConfig, tflops: Sequence[float] = ()) -> None:
     """Prints the tasks and stages of a run, with FLOPs and times.
 
     Args:
-        tflops: rates of other machines, in TFLOP/s, to tell the times at beside this one's.
+        tflops: rates of other machines, in TFLOP/s, for which to print the times too.
 
     Raises:
         UserError: the run itself would be refused.
@@ -170,4 +170,4 @@ def _notes(
     if any(read.counted for read in reads):
         yield f"Tokens, of input + target, are means of {SAMPLE} training rows."
     if not all(read.counted for read in reads):
-        yield "Tokens with ≤ are max_length and a guess: the model's tokenizer or the rows are not here."
+        yield "Tokens with ≤ are max_length and an estimate: the model's tokenizer or the rows are not here."

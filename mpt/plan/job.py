@@ -78,7 +78,7 @@ class Estimate:
         seconds: of a step.
         basis: where ``seconds`` is from.
         compiling: seconds that the compiler took.
-        fault: why there is no such step; then at most ``memory`` is told.
+        fault: why there is no such step; then at most ``memory`` is known.
     """
 
     weights: float = 0

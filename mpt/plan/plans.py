@@ -17,7 +17,7 @@ class StagePlan:
     """A training stage on the mesh that is suggested.
 
     Attributes:
-        rows: that it reads in all of its runs; None where that cannot be told.
+        rows: that it reads in all of its runs; None if it is not known.
         step: its step, with its config's rows.
     """
 

@@ -57,7 +57,7 @@ class Reading:
     """A task as a model reads it.
 
     Attributes:
-        rows: split -> number of its rows; None where that cannot be told.
+        rows: split -> number of its rows; None if it is not known.
         inputs: tokens of a row's input; ``labels`` of its target.
         counted: True: measured means over rows; False: upper bounds.
         nodes: mean inner nodes of the tree of class words, without the root; None for free text.
@@ -106,7 +106,7 @@ class Reading:
 
 
 def reworded(reading: Reading, wordings: int, pretrained: Pretrained) -> Lengths:
-    """The lengths of a task's rows in other wordings, at the most: behind its instruction and its classes."""
+    """The lengths of a task's rows in other wordings, at most: after its instruction and its classes."""
     ids: Any = pretrained.tokenizer(reading.task.hard_prompt)["input_ids"]
     asked = len(ids) + min(len(reading.task.choices), MOST) * (reading.labels + 1)
     rows = reading.rows["train"]
@@ -122,7 +122,7 @@ def _count(task: Task, split: str) -> int | None:
 
 
 def drawn(reading: Reading, shots: int, per: Literal["class", "task"] = "class") -> int | None:
-    """The training rows that few shots leave of a task's; None where they cannot be told."""
+    """The training rows that few shots leave of a task's; None if they are not known."""
     rows = reading.rows["train"]
     classes = max(len(reading.task.choices), 1) if per == "class" else 1
     return min(rows, shots * classes) if shots and rows is not None else rows

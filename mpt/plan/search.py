@@ -78,7 +78,7 @@ def guess(job: Job, facts: Facts) -> float:
     """Seconds per row, if arithmetic ran at the peak, and all that is sent over the links came on top.
 
     Sent are, in each pass, the weights' other parts to where they come together, and under ``tensor``
-    the sums behind attention and feed-forward of every layer, both ways.
+    the sums after attention and feed-forward of every layer, in both directions.
     """
     mesh, chip = job.mesh, job.chip
     passes = 3 if job.distilled else 2

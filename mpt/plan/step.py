@@ -1,4 +1,4 @@
-"""A train step of shapes alone: the real one, with no memory behind its arrays."""
+"""A train step of shapes alone: the real one, without memory for its arrays."""
 
 from __future__ import annotations
 

@@ -86,16 +86,16 @@ def _whole(plan: Plan) -> Table:
 def _notes(plan: Plan) -> Iterator[str]:
     if plan.left_out:
         yield f"Not compiled, as they train more than a prompt's vectors: {', '.join(plan.left_out)}."
-    yield f"Tried is the largest stage, {plan.stage}: {plan.parameters:,} frozen parameters."
+    yield f"The largest stage was tried, {plan.stage}: {plan.parameters:,} frozen parameters."
     if (suggested := best(plan.tried)) is None:
-        yield "Nothing fits: take more chips, more parts, --model.dtype bfloat16 or --model.weights int8."
+        yield "Nothing fits: use more chips, more parts, --model.dtype bfloat16 or --model.weights int8."
         return
     for stage in plan.stages:
         if stage.step.found.fault:
             yield f"{stage.name}: {stage.step.found.fault}."
     if any(one.step.job.train.parts > 1 for one in plan.stages):
         yield "Rows in parts: with the stage's `parts` set so, the same step takes less memory."
-    yield f"Time is {BASES[suggested.found.basis]}; what chips send each other comes on top, at full speed."
+    yield f"Time is {BASES[suggested.found.basis]}; communication between chips is added, at full speed."
     yield "Every row is counted at max_length, so that nothing can take more memory; shorter rows are faster."
     yield "FLOPs are the necessary ones, without recomputation. Evaluation is not counted."
 

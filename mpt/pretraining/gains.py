@@ -1,6 +1,6 @@
-"""What each source task gained from pretraining, and whether it pulls with the others.
+"""What each source task gained from pretraining, and whether its gradient agrees with the others'.
 
-All of it is measured on examples of the tasks' validation splits, which no prompt learns from.
+All of it is measured on examples of the tasks' validation splits, which no prompt is trained on.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ Which = Literal["start", "teacher", "universal"]
 
 
 class Gain(NamedTuple):
-    """What came of one source task.
+    """What one source task gained.
 
     Attributes:
         task: its name.
         rows: the number of held-out examples.
-        start: their mean loss in nats, behind the prompt that the task's teacher starts from.
-        universal: the same behind the universal prompt with the task's component.
-        pull: the cosine of the task's gradient on the shared vectors, where the universal prompt starts, with
-            the mean of the other tasks'. Below zero, a step that is good for this task is bad for the others.
-        teacher: the mean loss behind the task's teacher prompt, if it has one.
+        start: their mean loss in nats with the initial prompt of the task's teacher.
+        universal: the same with the universal prompt and the task's factors.
+        cosine: of the task's gradient with respect to the shared vectors, at their initial values, and the
+            mean of the other tasks' gradients. Below zero, a step that lowers this task's loss raises the
+            others'.
+        teacher: the mean loss with the task's teacher prompt, if it has one.
     """
 
     task: str
     rows: int
     start: float
     universal: float
-    pull: float
+    cosine: float
     teacher: float | None = None
 
 
@@ -74,19 +75,24 @@ def gains(
     there = [index for index, each in enumerate(rows) if len(each)]
     if not there:
         return []
-    pulls = cosines(gradients(Prompted(backbone, begun), {index: rows[index] for index in there}))
+    agreements = cosines(gradients(Prompted(backbone, begun), {index: rows[index] for index in there}))
     held_out = {index: rows[index] for index in there}
     losses = {which: mean_losses(Prompted(backbone, prompt), held_out) for which, prompt in prompts.items()}
     return [
-        Gain(names[index], len(rows[index]), **{which: each[i] for which, each in losses.items()}, pull=pull)
-        for i, (index, pull) in enumerate(zip(there, pulls))
+        Gain(
+            names[index],
+            len(rows[index]),
+            **{which: each[i] for which, each in losses.items()},
+            cosine=cosine,
+        )
+        for i, (index, cosine) in enumerate(zip(there, agreements))
     ]
 
 
 def mean_losses(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[float]:
-    """The mean loss of each task's rows behind its prompt: among its classes, or over the vocabulary.
+    """The mean loss of each task's rows with its prompt: among its classes, or over the vocabulary.
 
-    The rows of all tasks are read together: batches of each task alone would all be compiled for.
+    The rows of all tasks share batches: batches of each task alone would need a compiled program each.
 
     Args:
         rows: those of each task, by the index of its prompt.
@@ -110,10 +116,11 @@ def _unzipped(pairs: Iterable[tuple[Row, int]]) -> tuple[list[Row], list[int]]:
 
 
 def gradients(model: Prompted, rows: Mapping[int, Sequence[Row]]) -> list[Float[Array, " shared"]]:
-    """The gradient of each task's mean loss on all that is shared.
+    """The gradient of each task's mean loss with respect to all shared parameters.
 
     Args:
-        rows: those of each task, by the index of its prompt. Fewer are repeated: one program reads all.
+        rows: those of each task, by the index of its prompt. Tasks with fewer rows repeat them, so that one
+            compiled program serves all.
     """
     layout, most = model.backbone.layout, max(map(len, rows.values()))
     filled = {index: [each[i % len(each)] for i in range(most)] for index, each in rows.items()}
@@ -137,7 +144,7 @@ def _gradient(
 
 
 def cosines(gradients: Sequence[Float[Array, " shared"]] | Float[np.ndarray, "J shared"]) -> list[float]:
-    """The cosine of each gradient with the mean of the others; 0 where one of both is zero.
+    """The cosine of each gradient with the mean of the others; 0 where either is zero.
 
     >>> cosines(np.array([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]]))
     [1.0, 0.0, -1.0]
@@ -156,4 +163,7 @@ def keep_gains(run: AnyPath, found: Sequence[Gain]) -> None:
 def kept_gains(run: AnyPath) -> list[Gain] | None:
     """What each task gained in a run; None where it was not measured."""
     file = run / FILE
-    return [Gain(**each) for each in json.loads(file.read_text())] if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text().replace('"pull":', '"cosine":'))  # its name in older runs
+    return [Gain(**each) for each in found]

@@ -32,7 +32,7 @@ class RewordedRows(Sequence[Row]):
     ):
         if task.chat:
             raise UserError(
-                f"universal.wordings: {task.name} is a chat, whose text stands as it is; leave it out"
+                f"universal.wordings: {task.name} is a chat, which cannot be reworded; leave it out"
             )
         self._instruction = task.instruction.strip()
         self._examples, self._wordings, self._seed, self._tokenised = examples, wordings, seed, tokenised

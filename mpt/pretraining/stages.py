@@ -86,7 +86,7 @@ def universal_start(
 
     Args:
         shape: gives the rank of the tasks' components, and the layer.
-        config: says how long each task's instruction behind them is; where the rows have it in their texts,
+        config: has the length of each task's instruction after them; where the rows have it in their texts,
             it has no vectors.
     """
     words = None

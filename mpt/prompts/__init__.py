@@ -1,8 +1,8 @@
-"""What is trained: prompts of many methods, behind one method, ``prefix``.
+"""The trained modules: prompts of many methods, with one interface, ``prefix``.
 
-A prompt module's parameters are the only thing that training changes. ``prefix`` gives a batch's
-prompts, [J, P, D], and which of them each row reads; joining them to the input is the backbone's
-business. Plain prompts, which look at no text, have ``compose`` as well: one prompt per task.
+Training changes only a prompt module's parameters. ``prefix`` gives a batch's prompts, [J, P, D], and the
+index of each row's prompt; the backbone joins them to the input. Plain prompts, which do not depend on the
+text, have ``compose`` as well: one prompt per task.
 """
 
 from mpt.prompts.initial import text_rows, vocabulary_rows

@@ -1,7 +1,7 @@
 """A bank: a folder of prompts, here or in a remote store, from which new tasks start.
 
-A prompt has three files, as in a run: NAME.safetensors, and its card as NAME.json and NAME.md. Names end
-with a hash of the content, so that one never stands for two prompts, whoever adds at the same time.
+A prompt has three files, as in a run: NAME.safetensors, and its card as NAME.json and NAME.md. Names end with
+a hash of the content, so that two prompts never have the same name, even if they are added at the same time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Bank:
         return sorted(name.removesuffix(VECTORS) for name in found)
 
     def add(self, name: str, prompt: nnx.Module, card: Card) -> tuple[str, bool]:
-        """Puts a prompt in.
+        """Adds a prompt.
 
         Returns:
             Its name, which is ``name`` and a hash, and whether it is new here.
@@ -61,7 +61,7 @@ class Bank:
             UserError: it cannot be written, or the bank is the packaged one.
         """
         if self.path == PACKAGED:
-            raise UserError(f"{PACKAGED}: this bank comes with mpt, and is only read; give another --bank")
+            raise UserError(f"{PACKAGED}: this bank comes with mpt and is read-only; give another --bank")
         files = files_of(prompt, card)
         digest = hashlib.sha256(files[".json"] + files[VECTORS]).hexdigest()
         name = f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{digest[:8]}"
@@ -91,7 +91,7 @@ class Bank:
             )
 
     def added(self, name: str) -> datetime:
-        """When a prompt was put in."""
+        """The time when a prompt was added."""
         with self._store_speaks():
             return self._store.modified(self._file(name, VECTORS))
 
@@ -99,7 +99,7 @@ class Bank:
         return f"{self._folder}/{name}{ending}"
 
     def _write(self, file: str, content: bytes) -> None:
-        """A remote store shows a file once all of it is there."""
+        """Writes a file; a remote store shows it once it is complete."""
         if self._remote:
             self._store.pipe_file(file, content)
         else:
@@ -107,7 +107,7 @@ class Bank:
 
     @contextmanager
     def _store_speaks(self) -> Iterator[None]:
-        """What goes wrong in a store, in one line: each store's client raises kinds of its own."""
+        """Turns a store's errors into one line: each store's client raises its own types."""
         try:
             yield
         except UserError:

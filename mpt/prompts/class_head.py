@@ -1,11 +1,11 @@
 """A prompt with a class head: linear maps from the backbone's final states to the scores of the classes.
 
-The head starts as the output embeddings of the class words, so that an untrained one answers as the words
-do; what is trained is added to them. It reads two states of a text: the last one, from which the model would
-go on, and the mean over the input. A text is read once, however many classes there are and however long their
-words.
+The head starts as the output embeddings of the class words, so that an untrained head gives the words'
+scores; the trained parameters are added to them. Its inputs are two hidden states of a text: the last one,
+from which the model would predict the next token, and the mean over the input. It takes one forward pass per
+text, however many classes there are and however long their words.
 
-Linear probes may be added to it, which read the text without the prompt, in a second pass.
+Linear probes may be added to it; they need a second forward pass, without the prompt.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from mpt.prompts.soft import PromptParam, SoftPrompt
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.types import Batch, Output, Row
 
-Front = PlainPrompt | UniversalPrefix  # what a class head can stand behind
+Front = PlainPrompt | UniversalPrefix  # the prompts that can have a class head
 
 
 @saved_as("class head")
 class HeadedPrompt(nnx.Module):
     """Score of class c: x·(w_c + a_c) + m·b_c + s_c + Σ_i q_i·p_ic.
 
-    x is the last state of a text and m its mean state; q_i are states of the text without the prompt, see
+    x is the last hidden state of a text and m the mean one; q_i are hidden states without the prompt, see
     ``mpt.prompts.pooled.bare_states``.
 
     Args:
@@ -43,7 +43,7 @@ class HeadedPrompt(nnx.Module):
         mean: b, trained, [J, C, D].
         bias: s, trained, [J, C].
         layer: the layer before which the prompts enter.
-        probe: p, fitted behind the training, [J, C, 3, D]; None: texts are not read without the prompt.
+        probe: p, fitted after training, [J, C, 3, D]; None: texts are not processed without the prompt.
         prompt: the prompts: ``vectors`` [J, P, D], or the ``keys``, ``values`` and ``words`` of a universal
             prefix.
     """
@@ -67,23 +67,23 @@ class HeadedPrompt(nnx.Module):
 
     @classmethod
     def start(cls, prompt: Front, classes: Float[Array, "J C D"]) -> HeadedPrompt:
-        """A prompt whose head answers as the class words do."""
+        """A prompt whose head gives the scores of the class words."""
         zeros = jnp.zeros_like(classes)
         headed = cls(classes, zeros, zeros, zeros[..., 0], prompt.layer, **tensors(prompt))
         headed.prompt = prompt
         return headed
 
     def composed(self) -> HeadedPrompt:
-        """The same with plain vectors, whatever they were composed of."""
+        """The same with plain vectors in place of their components."""
         return self.rescored(1.0, 0.0)
 
     def rescored(
         self, scale: float, shift: Float[ArrayLike, "*C"], probe: Float[ArrayLike, "C 3 D"] | None = None
     ) -> HeadedPrompt:
-        """The same with plain vectors, scores multiplied by ``scale`` and moved by ``shift``, and a probe.
+        """The same with plain vectors, scores multiplied by ``scale`` plus ``shift``, and probes.
 
         Args:
-            probe: is added to every prompt's scores as it is; None leaves what there is, scaled.
+            probe: added to every prompt's scores, not scaled; with None, existing probes are scaled.
         """
         classes, last, mean, bias = (
             scale * part[...] for part in (self.classes, self.last, self.mean, self.bias)
@@ -97,10 +97,11 @@ class HeadedPrompt(nnx.Module):
 
     @classmethod
     def side_by_side(cls, prompts: Sequence[HeadedPrompt], indices: Sequence[int]) -> HeadedPrompt:
-        """One prompt of each of several plain ones, which have one length and layer, and all a probe or none.
+        """Combines one prompt of each of several plain ones, which must have the same length and layer, and
+        either all or none of them probes.
 
         Args:
-            indices: which one of each. Those with fewer classes than others are filled up with zeros.
+            indices: the index of the prompt of each. Prompts with fewer classes are padded with zeros.
         """
         width = max(prompt.bias.shape[1] for prompt in prompts)
 
@@ -139,19 +140,19 @@ class HeadedPrompt(nnx.Module):
 
 
 def tensors(prompt: Front) -> dict[str, Array]:
-    """What a prompt is made of, by its names: plain vectors, whatever they were composed of, or a prefix."""
+    """The arrays of a prompt by their names: plain vectors, composed, or a prefix."""
     if isinstance(prompt, PlainPrompt):
         return {"vectors": prompt.compose()}
     return {"keys": prompt.keys[...], "values": prompt.values[...], "words": prompt.words[...]}
 
 
 def in_front(prompt: object) -> object:
-    """What stands in front of texts: of a prompt with a class head, its vectors without the head."""
+    """The prompt before texts: for a prompt with a class head, its vectors without the head."""
     return prompt.prompt if isinstance(prompt, HeadedPrompt) else prompt
 
 
 def headed(prompt: object, rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows as a prompt reads them: without the words of the classes, where it has a class head."""
+    """Rows as a prompt needs them: without the class words, if it has a class head."""
     if not isinstance(prompt, HeadedPrompt):
         return rows
     return rows.without_words() if isinstance(rows, StoredRows) else [row.without_words() for row in rows]

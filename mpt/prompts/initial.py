@@ -1,7 +1,7 @@
 """Initial values of prompts: embedded tokens of a text or of the vocabulary, or random numbers.
 
-A prompt that enters before a later layer starts from the hidden states of the same tokens there: they run
-through the layers below by themselves, from the first position on.
+A late prompt starts from the hidden states of the same tokens at its layer: the earlier layers process these
+tokens alone, from the first position on.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mpt.models.backbone import Backbone
 from mpt.models.decoder import Decoder
 from mpt.models.encoder_decoder.base import EncoderDecoder
 
-# ATTEMPT's choice (Asai et al., EMNLP 2022): the commonest words of a frequency-ordered vocabulary.
+# ATTEMPT's choice (Asai et al., EMNLP 2022): the most frequent words of a frequency-ordered vocabulary.
 COMMON_ROWS = 5_000
 
 
 def vocabulary_rows(vocab: int, length: int, seed: int) -> Int[np.ndarray, " P"]:
-    """``length`` distinct token ids among the vocabulary's commonest; refuses more than there are."""
+    """``length`` distinct token ids among the vocabulary's most frequent; refuses more than there are."""
     most = min(COMMON_ROWS, vocab)
     if length > most:
         raise UserError(f"vectors.length: it must be at most {most}, the words to start from, not {length}")
@@ -45,7 +45,7 @@ def starting_vectors(
 ) -> Float[Array, "J P D"]:
     """One starting prompt per (task, seed), as embedded tokens, exactly; or uniform random numbers.
 
-    A length of 0 stands for the instruction's own: the hard prompt, word for word.
+    With a length of 0 it has the instruction's length: the hard prompt, word for word.
 
     Raises:
         UserError: a task has no instruction, or no class words, to start from; or the backbone has no such
@@ -79,19 +79,17 @@ def states(vectors: Float[Array, "J P D"], layer: int, backbone: Backbone) -> Fl
 
 
 def check_layer(layer: int, backbone: Backbone) -> None:
-    """Refuses a layer that a prompt cannot enter.
+    """Refuses a layer before which a prompt cannot be inserted.
 
     Raises:
         UserError: the backbone has no such layer, or its prompts have a part in another stack.
     """
     if layer >= (depth := backbone.depth):
         lenders = isinstance(backbone, Decoder) and depth < backbone.spec.layers
-        why = "as later layers read keys and values of lower ones" if lenders else "the number of layers"
+        why = "as later layers use the keys and values of earlier ones" if lenders else "the number of layers"
         raise UserError(f"vectors.layer: it must be below {depth}, {why}, not {layer}")
     if layer and isinstance(backbone, EncoderDecoder) and backbone.spec.decoder_prompt:
-        raise UserError(
-            "vectors.layer: the decoder's part of a prompt has none; leave out model.decoder_prompt"
-        )
+        raise UserError("vectors.layer: it cannot be used with model.decoder_prompt; leave one of them out")
 
 
 def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Float[Array, "P D"]:
@@ -109,10 +107,10 @@ def _classes(task: Task, length: int, seed: int, pretrained: Pretrained) -> Floa
 def instruction_words(
     tasks: Sequence[Task], length: int, pretrained: Pretrained, layer: int = 0
 ) -> Float[Array, "J Q D"]:
-    """The instruction of each task before a layer: its end stands last, in front of a text.
+    """The hidden states of each task's instruction before a layer; its end is kept, next to the text.
 
     Args:
-        length: the number of vectors; ``WHOLE`` takes that of the longest one, and repeats the others.
+        length: the number of vectors; ``WHOLE`` is the length of the longest one; the others are repeated.
     """
     config = PromptConfig(start="instruction")
     tokens = [_tokens(config, task, pretrained) for task in tasks]
@@ -128,8 +126,8 @@ def _tokens(config: PromptConfig, task: Task, pretrained: Pretrained) -> list[in
         remedy = "write vectors.text" if config.start == "text" else "write one, or set vectors.start"
         raise UserError(f"task {task.name} has no instruction to start its prompt from; {remedy}")
     ids: Any = pretrained.tokenizer(text)["input_ids"]
-    if ids[:1] == [pretrained.bos]:  # it stands behind the prompt, in front of the text
+    if ids[:1] == [pretrained.bos]:  # it comes after the prompt, before the text
         ids = ids[1:]
     vocab = pretrained.backbone.embedding.shape[0]
-    check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: what its prompt starts from")
+    check_ids(ids, pretrained.tokenizer, vocab, f"task {task.name}: the text that its prompt starts from")
     return ids

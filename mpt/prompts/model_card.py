@@ -1,4 +1,4 @@
-"""The metadata in front of a card, by which the Hugging Face hub finds and shows a prompt."""
+"""The metadata at the beginning of a card, which the Hugging Face hub uses to find and show a prompt."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def metadata(
 
     Args:
         title: what the prompt is, in a few words.
-        backbone: the name that others know it by; it is the base model where it is one of the hub's.
-        templates: task -> how its records read, as a card has it.
-        datasets: task -> the hub's data set that it was trained on, where it was.
-        figures: what was found on held-out rows, as a card has it.
+        backbone: its public name; it is the base model if it is on the hub.
+        templates: task -> its template, as in a card.
+        datasets: task -> the hub's data set that it was trained on, if any.
+        figures: scores on held-out rows, as in a card.
         library: the library that loads the prompt.
     """
     results = list(_results(templates, datasets, figures))
@@ -46,7 +46,7 @@ def metadata(
 
 
 def pipeline(templates: Sequence[Mapping[str, Any]]) -> str:
-    """What the hub calls the work of a prompt: that of all its tasks, or writing text.
+    """The hub's name for what a prompt does: that of all its tasks, or text generation.
 
     >>> pipeline([{"verbalizer": {"no": "bad", "yes": "good"}}]), pipeline([{"verbalizer": None}])
     ('text-classification', 'text-generation')

@@ -10,22 +10,22 @@ from jaxtyping import Array, Float
 from mpt.prompts.prefix import PlainPrompt
 from mpt.prompts.soft import PromptParam
 
-# What each task has for itself of a shared prompt: u and v.
+# The task-specific parts of a universal prompt.
 FACTORS = nnx.All(PromptParam, nnx.Not(nnx.PathContains("shared")))
 
 
 class Words(nnx.Variable):
-    """A task's own words, embedded: frozen while source tasks are learned, trained with a target."""
+    """Embedded words of a task: frozen in pretraining, trained in an adaptation."""
 
 
 class MultitaskPrompt(PlainPrompt):
     """A shared prompt times a low-rank component per task: P_j = P* ∘ Σ_r u_jr v_jrᵀ.
 
-    The paper has rank 1. ``shared`` has a leading axis of one for the source stage, where all
-    tasks share it, or of J for targets adapted side by side, each with a copy of its own.
+    The paper has rank 1. ``shared`` has a leading axis of 1 in pretraining, where all tasks share
+    it, or of J for targets adapted side by side, each with its own copy.
 
-    Words of each task's own may stand behind P_j, such as its instruction: a new task is then told what it
-    is, and what is shared need not hold it (not in the paper).
+    P_j may be followed by words of each task, such as its instruction: they tell the
+    model what the task is, so that the shared part need not contain it (not in the paper).
 
     Args:
         shared: P*, [1, P, D] or [J, P, D].
@@ -60,8 +60,8 @@ class MultitaskPrompt(PlainPrompt):
         """Every task's prompt starts equal to ``shared``.
 
         The first component is all ones; each further one has u = 0 and a random v, as in LoRA, so
-        that it is free to grow in its own direction and adds nothing before it does. Rank 0, where tasks
-        share the prompt whole, has that first component too.
+        that it adds nothing before training and can grow in its own direction. Rank 0, where all tasks have
+        the same prompt, has that first component too.
 
         >>> prompt = MultitaskPrompt.start(jnp.ones((4, 8)), tasks=3, rank=2, key=jax.random.key(0))
         >>> prompt.compose().shape, bool((prompt.compose() == 1).all())
@@ -77,8 +77,8 @@ class MultitaskPrompt(PlainPrompt):
     ) -> MultitaskPrompt:
         """The start of ``targets`` new tasks: P* kept, u and v the mean of the source tasks'.
 
-        Each target has its own copy of P* (section 3.3), or all ``together`` have one; behind it stand its
-        own ``words``.
+        Each target has its own copy of P* (section 3.3), or with ``together`` all share one; it is followed
+        by its own ``words``.
         """
 
         def mean(part: PromptParam, count: int = targets) -> Array:
@@ -88,7 +88,7 @@ class MultitaskPrompt(PlainPrompt):
         return MultitaskPrompt(shared, mean(self.u), mean(self.v), words, self.layer)
 
     def with_words(self, words: Float[Array, "J Q D"]) -> MultitaskPrompt:
-        """The same prompts with other words behind them."""
+        """The same prompts followed by other words."""
         return MultitaskPrompt(self.shared[...], self.u[...], self.v[...], words, self.layer)
 
     def compose(self) -> Float[Array, "J S D"]:
@@ -97,7 +97,7 @@ class MultitaskPrompt(PlainPrompt):
 
 
 class ModulatedPrompt(PlainPrompt):
-    """The same with another plain prompt in P*'s place, such as one of few dimensions.
+    """The same with another plain prompt in place of P*, such as a low-dimensional one.
 
     Args:
         base: composes to [1, P, D] or [J, P, D].

@@ -1,6 +1,6 @@
-"""What a frozen backbone makes of a text alone, without a prompt, as one or two vectors of each row.
+"""Hidden states of texts in the frozen backbone, without a prompt, pooled to a vector or a few per row.
 
-An encoder-decoder's states are its encoder's.
+For an encoder-decoder, they are the encoder's.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def last_state(batch: Batch, states: Float[Array, "N D"], backbone: Backbone) ->
 
 
 def bare_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 3 D"]:
-    """Three states of each row's input: its mean two thirds up the layers, the final mean and the final last.
+    """Three states of each row's input: the mean after two thirds of the layers, the final mean, and the last
+    token's final state.
 
-    Which of them tells classes best depends on the task.
+    Which of them separates classes best depends on the task.
     """
     middle, alone = 2 * backbone.depth // 3, _alone(batch)
     inner = backbone.lower(alone, middle, prompt_length=0)
@@ -52,5 +53,5 @@ def bare_states(batch: Batch, backbone: Backbone) -> Float[Array, "B 3 D"]:
 
 
 def _alone(batch: Batch) -> Batch:
-    """A batch whose rows have no prompt, and no words of classes behind them."""
+    """A batch whose rows have no prompt, and no class words after them."""
     return batch._replace(prompt_index=jnp.zeros_like(batch.prompt_index), classes=None, states=None)

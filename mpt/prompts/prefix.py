@@ -1,4 +1,4 @@
-"""The interface of prompts: what stands in front of a batch's texts, or is added to them."""
+"""The interface of prompts: vectors, or keys and values, before a batch's texts, or shifts of these."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Prompt(Protocol):
 
 
 class PlainPrompt(nnx.Module):
-    """A prompt that does not depend on the text: vectors in front of it, however they are composed.
+    """A prompt that does not depend on the text: vectors before it, composed in any way.
 
-    They are put in front of the text's hidden states before ``layer``; 0 puts them among its embeddings.
+    They are prepended to the text's hidden states before ``layer``; 0: to its embeddings.
     """
 
     layer: int = 0
@@ -78,7 +78,7 @@ def places(batch: Batch) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
 
 
 def of_inputs(batch: Batch, backbone: Backbone) -> Bool[Array, " N"]:
-    """True at the tokens of the inputs; a decoder's targets are behind them, and no prompt may use those."""
+    """True at the tokens of the inputs; a decoder's targets come after them, and no prompt may use those."""
     if backbone.layout == "encoder-decoder":
         return batch.text
     last = jnp.asarray(batch.positions)[places(batch)[0], 0]

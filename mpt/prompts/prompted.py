@@ -1,4 +1,4 @@
-"""A backbone together with the prompt that stands in front of its texts."""
+"""A backbone together with the prompt before its texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpt.types import Batch, Output
 
 
 class Prompted(nnx.Module):
-    """A frozen backbone with a trained prompt in front of every row."""
+    """A frozen backbone with a trained prompt before every row."""
 
     def __init__(self, backbone: Backbone, prompt: Prompt):
         self.backbone, self.prompt = backbone, prompt
@@ -36,7 +36,7 @@ class Prompted(nnx.Module):
 class Distilled(Prompted):
     """A student with its teachers: the same backbone with other, frozen prompts, one per task.
 
-    All prompts enter before the same layer.
+    All prompts are inserted before the same layer.
     """
 
     def __init__(self, backbone: Backbone, prompt: Prompt, teachers: Float[Array, "J P D"]):
@@ -49,7 +49,7 @@ class Distilled(Prompted):
 
 
 def take_prompts(prompt: Prompt, indices: Sequence[int] | Int[np.ndarray, " prompts"]) -> Prompt:
-    """Some of the prompts that stand side by side: every array has one for each along its first axis."""
+    """Selects some of several prompts: every array has one for each along its first axis."""
     assert isinstance(prompt, nnx.Module)
     graph, state = nnx.split(prompt)
     return nnx.merge(graph, jax.tree.map(lambda array: array[np.array(indices)], state))
@@ -57,15 +57,15 @@ def take_prompts(prompt: Prompt, indices: Sequence[int] | Int[np.ndarray, " prom
 
 @runtime_checkable
 class Beside(Protocol):
-    """What is saved of a method that changes the backbone too."""
+    """The saved form of a method that also changes the backbone."""
 
     def beside(self, backbone: Backbone) -> Prompted:
-        """The changed backbone, with the prompt in front of its texts."""
+        """The changed backbone, with the prompt before its texts."""
         ...
 
 
 def joined(saved: nnx.Module, backbone: Backbone) -> Prompted:
-    """A backbone together with what was saved for it: a prompt, or also changes of its matrices."""
+    """Combines a backbone with what was saved for it: a prompt, or also changes of its matrices."""
     if isinstance(saved, Beside):
         return saved.beside(backbone)
     assert isinstance(saved, Prompt)

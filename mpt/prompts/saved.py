@@ -39,7 +39,7 @@ Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
 CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
 TEXT_PARTS = ("max_new_tokens",)  # of free text alone; older cards have none
-BOS_NOTE = "Every text begins with the beginning-of-text token, once, behind the prompt.\n\n"
+BOS_NOTE = "Every text begins with the beginning-of-text token, once, after the prompt.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -75,7 +75,7 @@ class Card:
         layer: the layer before which the prompts enter; older cards do not have it.
         datasets: task -> the Hugging Face hub's data set that it comes from, where it does; older cards do
             not have it.
-        bos: whether the texts behind the prompts begin with the beginning-of-text token; older cards do not
+        bos: whether the texts after the prompts begin with the beginning-of-text token; older cards do not
             have it, and their texts did not.
     """
 
@@ -156,7 +156,7 @@ class Card:
 
     @property
     def bos_rule(self) -> BosRule:
-        """How texts behind the prompts begin; see ``mpt.data.tokenise.first_token``."""
+        """How texts after the prompts begin; see ``mpt.data.tokenise.first_token``."""
         return "true" if self.bos else "false"
 
     @property

@@ -29,7 +29,7 @@ class Source(Protocol):
     """The prompts that new tasks start from.
 
     Attributes:
-        name: what the user calls them: a run directory, or a prompt of a bank.
+        name: as the user gave it: a run directory, or a prompt of a bank.
     """
 
     @property
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def teachers(self) -> tuple[Float[Array, "K P D"], list[str]] | None:
-        """The source tasks' own prompts, and the names of those tasks; None where none were kept."""
+        """The source tasks' own prompts, and the names of those tasks; None if none were saved."""
         ...
 
 
@@ -62,7 +62,7 @@ class SavedSource:
 
     @property
     def bos_rule(self) -> BosRule:
-        """How the texts began that the prompts were trained on."""
+        """Whether the texts that the prompts were trained on began with the beginning-of-text token."""
         run = None if in_bank(self.name) else finished_run(self.name)
         if run and not has_prompt(run, "universal") and has_prompt(run, "teachers"):
             return load_prompt(run, "teachers", self.pretrained)[1].bos_rule
@@ -83,11 +83,11 @@ class SavedSource:
 
 
 def as_trained(pretrained: Pretrained, source: str, rule: BosRule) -> Pretrained:
-    """A backbone whose texts begin as those did that the prompts to start from were trained on.
+    """The backbone with the beginning-of-text rule of the texts that the initial prompts were trained on.
 
     Args:
-        source: what the user calls these prompts; empty where there are none.
-        rule: the run's own, which counts where it is not left open.
+        source: these prompts' name as the user gave it; empty if there are none.
+        rule: the run's own rule, which takes precedence unless it is "auto".
     """
     if not source or rule != "auto":
         return pretrained
@@ -100,7 +100,7 @@ def for_tasks(
     pretrained: Pretrained,
     together: bool = False,
 ) -> MultitaskPrompt | UniversalPrefix:
-    """The start of new tasks, with their instructions where the source tasks had theirs."""
+    """The start of new tasks, with their instructions if the source tasks had theirs."""
     if isinstance(universal, UniversalPrefix):  # its texts had their instructions
         return universal.for_targets(instruction_words(tasks, WHOLE, pretrained))
     words, instructions = universal.words, None
@@ -111,7 +111,7 @@ def for_tasks(
 
 
 def reads_instructions(prompt: object) -> bool:
-    """Whether each text that a universal prompt learned from had its instruction in front of it."""
+    """Whether each text that a universal prompt was trained on began with its instruction."""
     words = prompt.words if isinstance(prompt, MultitaskPrompt | UniversalPrefix) else None
     return words is not None and not words.shape[1]
 
@@ -133,8 +133,12 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Starta
     else:
         run = finished_run(path)
         if path.startswith(HUB) and not has_prompt(run, "universal"):
-            raise UserError(f"{path}: no universal prompt in it; of a bank, name the prompt too: {path}/NAME")
+            raise UserError(
+                f"{path}: no universal prompt in it; for a bank, name the prompt too: {path}/NAME"
+            )
         prompt, card = load_prompt(run, "universal", pretrained)
     if not isinstance(prompt, Startable):
-        raise UserError(f"{path}: it is more than a prompt ({card.kind}), which nothing else can start from")
+        raise UserError(
+            f"{path}: it is more than a prompt ({card.kind}), and no other prompt can start from it"
+        )
     return prompt, card

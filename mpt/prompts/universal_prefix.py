@@ -1,8 +1,8 @@
 """A universal prefix: keys and values in every layer, which tasks share (Li & Liang, ACL 2021).
 
-Vectors in front of the embeddings reach the later layers only through what the frozen ones make of them.
-Keys and values in every layer have more room, and learn many tasks in fewer steps. Each task's own words
-stand behind them, as they do behind a universal prompt.
+Vectors before the embeddings affect the later layers only through the frozen layers.
+Keys and values in every layer have more parameters, and learn many tasks in fewer steps. Each task's own
+words follow them, as they follow a universal prompt.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mpt.types import Batch
 
 @saved_as("universal prefix")
 class UniversalPrefix(nnx.Module):
-    """Keys and values of every layer, and behind them the embedded words of each task.
+    """Keys and values of every layer, followed by the embedded words of each task.
 
     The source tasks share one prefix; targets adapted side by side have a copy each.
 
     Args:
-        keys: [1, layers, P, K, H] or [J, layers, P, K, H], behind the rotary embedding, as a cache has them.
+        keys: [1, layers, P, K, H] or [J, layers, P, K, H], after the rotary embedding, as in a KV cache.
         values: of the same shape.
         words: [J, Q, D]; while source tasks are learned Q is 0, since their texts have the instructions.
     """
@@ -50,7 +50,7 @@ class UniversalPrefix(nnx.Module):
     def start(
         cls, backbone: Backbone, vectors: Float[Array, "#J P D"], words: Float[Array, "J Q D"]
     ) -> UniversalPrefix:
-        """A prefix that acts exactly as vectors in front of the words do, until it is trained."""
+        """A prefix that, untrained, is equivalent to vectors before the words."""
         return cls(*keys_and_values(backbone, vectors), words)
 
     def for_targets(self, words: Float[Array, "J Q D"]) -> UniversalPrefix:
@@ -60,18 +60,18 @@ class UniversalPrefix(nnx.Module):
         return UniversalPrefix(keys, values, words)
 
     def with_words(self, words: Float[Array, "J Q D"]) -> UniversalPrefix:
-        """The same with other words behind it."""
+        """The same followed by other words."""
         return UniversalPrefix(self.keys[...], self.values[...], words)
 
     def prefix(self, batch: Batch, backbone: Backbone) -> Prefix:
         kv, words, index = (self.keys[...], self.values[...]), self.words[...], batch.prompt_index
-        if words.shape[1] == 0 and len(kv[0]) == 1:  # then all rows read the same, whatever their task
+        if words.shape[1] == 0 and len(kv[0]) == 1:  # then all rows have the same prompt, whatever their task
             words, index = words[:1], jnp.zeros_like(index)
         each = (jnp.broadcast_to(part, (len(words), *part.shape[1:])) for part in kv)
         return Prefix(words, index, kv=KV(*(jnp.moveaxis(part, 0, 1) for part in each)))
 
     def extent(self, rows: int) -> tuple[int, int]:
-        """The number of prompts and their length; costs take keys and values for vectors."""
+        """The number of prompts and their length; costs are computed as for vectors."""
         prompts, length, _ = self.words.shape
         return (prompts if length else len(self.keys[...])), self.keys.shape[2] + length
 
@@ -79,7 +79,7 @@ class UniversalPrefix(nnx.Module):
 def keys_and_values(
     backbone: Backbone, vectors: Float[Array, "J P D"], layer: int = 0
 ) -> tuple[Float[Array, "J layers P K H"], Float[Array, "J layers P K H"]]:
-    """What the layers from one on make of vectors that enter before it, as attention reads them.
+    """The keys and values that the layers from ``layer`` on compute from vectors inserted before it.
 
     Raises:
         UserError: the backbone is an encoder-decoder, whose decoder has no such keys and values, or has

@@ -45,7 +45,7 @@ def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:
 def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list[Result]:
     """Trains the method's model for the target tasks, once per seed, and scores it on held-out rows.
 
-    A run that was interrupted goes on where it was; a finished one is read back.
+    A run that was interrupted resumes where it was; a finished one is read back.
     """
     began = time.monotonic()
     tasks = check_adapt(config)
@@ -65,7 +65,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         check_positions(backbone, 0, config.max_length)
     drawn = {task.name: draw(config, task, pretrained) for task in tasks}
     source = SavedSource(config.prompt, pretrained) if config.prompt else None
-    if source and not config.baseline:  # whatever it lacks is told before anything is written
+    if source and not config.baseline:  # missing prompts are reported before anything is written
         _ = source.teachers() if METHODS[config.method].needs_teachers else source.prompt()
     run.begin()
     if config.shots:
@@ -83,8 +83,8 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
 
 
 def _conclude(config: AdaptConfig, run: RunDir, results: Sequence[Result]) -> None:
-    """What comes behind the results: trackers have the figures, and the report is written, last of all."""
-    if METHODS[config.method].keep is None:  # a whole model is no small thing, and nothing goes on from it
+    """Sends the figures to the trackers and writes the report, which comes last."""
+    if METHODS[config.method].keep is None:  # a whole model is large, and nothing resumes from it
         _remove_checkpoints(run)
     run.conclude(
         {f"{config.scored} {each.metric} of {each.task}": float(np.mean(each.scores)) for each in results}
@@ -113,13 +113,13 @@ def _trained(
 
     rows = {name: each.train for name, each in drawn.items()}
     setting = setting_of(config, pretrained, tasks, rows, source, train_first)
-    scoring = Scoring(config.scored, config.calibrate, config.probe_every, config.keep == "best")
+    scoring = Scoring(config.scored, config.calibrate, config.validate_every, config.keep == "best")
     parts = jobs(setting)
     scored = [rows for each in drawn.values() for rows in (each.scored, each.checked) if rows]
     read = sum(len(each.rows) for each in scored)
 
     def limit(place: int) -> Limit:
-        """Each job ends when its part of the time is over."""
+        """Each job must end when its part of the time is over."""
         end = began + 60 * config.minutes * (place + 1) / len(parts)
         return Limit(end, read) if config.minutes else Limit()
 
@@ -165,7 +165,7 @@ def _beside(
     pretrained: Pretrained,
     states: States,
 ) -> Result:
-    """The result of a task, with what baselines have on the same rows."""
+    """The result of a task, with the scores of baselines on the same rows."""
     result = _result(task, drawn, done)
     checked = [score for job in done for score in job.checked.get(task.name, [])]
     title = "this prompt" if config.method == "prompt" else METHODS[config.method].title

@@ -1,4 +1,4 @@
-"""Prompts go into a bank, and what is in it is listed."""
+"""Adds prompts to a bank, and lists its prompts."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _offered(run: AnyPath) -> Iterator[Entry]:
     model, file = trained(run)
     if model.decoder_prompt:
         raise UserError(
-            f"{run}: the end of its prompts goes to the decoder (model.decoder_prompt is "
-            f"{model.decoder_prompt}), which a bank does not know of; train without it"
+            f"{run}: the last vectors of its prompts go to the decoder (model.decoder_prompt is "
+            f"{model.decoder_prompt}), which a bank does not support; train without it"
         )
     prompt, card = _plain(run, file)
     if isinstance(prompt, UniversalPrefix):
@@ -92,7 +92,7 @@ def _first_seeds(run: AnyPath) -> dict[str, float]:
 
 
 def entries(bank: Bank) -> Iterator[Entry]:
-    """The prompts of a bank; one that cannot be read is told of and left out."""
+    """The prompts of a bank; one that cannot be read is reported and left out."""
     for name in bank.names():
         try:
             prompt, card = bank.read(name)
@@ -104,7 +104,7 @@ def entries(bank: Bank) -> Iterator[Entry]:
 
 
 def print_list(bank: Bank) -> None:
-    """Prints a bank's prompts as a table; what all of them share stands below it."""
+    """Prints a bank's prompts as a table; values that all of them share are below it."""
     columns = {
         "prompt": Column("prompt", no_wrap=True),
         "tasks": Column("tasks"),
@@ -131,7 +131,7 @@ def print_list(bank: Bank) -> None:
 
 
 def _line(name: str, prompt: Startable, card: Card, bank: Bank) -> dict[str, str | PathText]:
-    """What is told of a prompt, by column."""
+    """The cells of a prompt's line, by column."""
     figures = [f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure]
     return {
         "prompt": name,

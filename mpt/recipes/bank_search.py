@@ -1,4 +1,5 @@
-"""Which prompt of a bank a new task starts from: by likeness to its own, and by a trial on few rows."""
+"""Ranks a bank's prompts as starts for a new task: by similarity to its own prompt, and by a trial on few
+rows."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         similarity: the cosine of its mean vector with that of the task's own, briefly tuned prompt.
-        trial: on the task's few rows, as it is.
+        trial: its scores on the task's few rows, without training.
         rank: among all; 1 is the best.
     """
 
@@ -98,7 +99,7 @@ def search(
     task, held = find_task(name), list(entries(bank))
     if held and all(isinstance(entry.prompt, UniversalPrefix) for entry in held):
         raise UserError(
-            f"{bank.path}: its prompts stand in every layer, and have no vectors to compare; "
+            f"{bank.path}: its prompts are in every layer, and have no vectors to compare; "
             f"start from one as it is: --prompt {bank.path}/{held[0].name}"
         )
     pretrained = load_pretrained(model or _backbone(bank, held))
@@ -154,7 +155,7 @@ def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[
     misfits, width = defaultdict(list), pretrained.backbone.embedding.shape[-1]
     for entry in held:
         if isinstance(entry.prompt, UniversalPrefix):
-            misfits["it stands in every layer, and has no vectors to compare"].append(entry)
+            misfits["it is in every layer, and has no vectors to compare"].append(entry)
             continue
         its_width = entry.prompt.compose().shape[-1]
         fault = (
@@ -224,7 +225,7 @@ def print_found(bank: Bank, name: str, ranking: Ranking) -> None:
         Column("similarity", justify="right"),
         Column("loss", justify="right"),
         Column("accuracy", justify="right"),
-        title=f"Starts for {ranking.task.name}; tried on {ranking.rows} training rows",
+        title=f"Starts for {ranking.task.name}; evaluated on {ranking.rows} training rows",
         box=SIMPLE,
         pad_edge=False,
     )

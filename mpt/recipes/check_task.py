@@ -1,4 +1,4 @@
-"""A task and its data, checked as a whole: every fault, and what the rows are like."""
+"""Checks a whole task and its data: reports every fault, and statistics of the rows."""
 
 from __future__ import annotations
 
@@ -94,13 +94,14 @@ class Faults:
 
 @dataclass
 class Survey:
-    """What the rows of a split are like.
+    """Statistics of the rows of a split.
 
     Attributes:
         rows: those without faults.
         classes: target -> rows.
         blank: column -> rows in which it is empty.
-        met: split -> rows whose text stood there before; in this split, those of the same label: duplicates.
+        met: split -> rows whose text occurred there before; in this split, those with the same label:
+            duplicates.
         longest: the characters of the longest input, and where it stands.
     """
 
@@ -152,7 +153,7 @@ def check_task(name: str, model: str = "") -> None:
 
 
 def _word_faults(task: Task, model: str) -> Iterator[Fault]:
-    """What keeps a model from reading the words of a task's templates and classes."""
+    """Faults that keep a model from reading the words of a task's templates and classes."""
     from mpt.data.class_words import check_words  # these bring JAX, which takes seconds
     from mpt.loading.hf import load_tokenizer
     from mpt.loading.shapes import abstract_backbone
@@ -166,7 +167,7 @@ def _word_faults(task: Task, model: str) -> Iterator[Fault]:
 
 
 class Surveys(NamedTuple):
-    """What a task's rows are like.
+    """Statistics of a task's rows.
 
     Attributes:
         splits: a survey of each split that has rows.
@@ -273,16 +274,16 @@ def _table(surveys: dict[str, Survey]) -> Table:
 
 
 def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
-    """What is no fault and yet good to know."""
+    """Remarks that are not faults."""
     splits, dropped, conflicts = surveys
     if "train" in splits:
         for word in task.choices:
             if not splits["train"].classes[word]:
-                yield f"Warning: 0 training rows of '{word}': nothing teaches this class."
+                yield f"Warning: 0 training rows of '{word}': this class cannot be learned."
     if count := conflicts.rows:
         row = "1 row has" if count == 1 else f"{count:,} rows have"
         stays = (
-            "; where a hash makes the splits, the first stays" if "all" in task.source.stored_splits else ""
+            "; if a hash makes the splits, the first is kept" if "all" in task.source.stored_splits else ""
         )
         yield f"Warning: {row} the text of an earlier one and another label{stays}."
         yield from conflicts.lines()
@@ -292,6 +293,6 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
         yield f"The longest {split} input is that of {survey.longest[1]}."
         for other, count in survey.met.items():
             if other != split:
-                yield f"{count:,} {split} rows have a text that stands in {other} too."
+                yield f"{count:,} {split} rows have a text that is in {other} too."
         for column, count in survey.blank.items():
             yield f"Column '{column}' is empty in {count:,} {split} rows."

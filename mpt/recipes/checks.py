@@ -1,4 +1,4 @@
-"""What a run needs, checked by its options alone: before JAX is loaded, and before anything is written."""
+"""Checks a run by its options alone: before JAX is loaded, and before anything is written."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def check_sources(config: PretrainConfig) -> None:
         raise UserError("pretrain: tasks: name at least two source tasks, see `mpt tasks`")
     if config.universal.cache_teachers and is_remote(config.out):
         raise UserError(
-            "universal.cache_teachers: it takes a folder, no bucket; leave it out, or give another --out"
+            "universal.cache_teachers: it needs a local folder, not a bucket; leave it out, or give "
+            "another --out"
         )
 
 
@@ -182,7 +183,7 @@ def check_prompt(run: AnyPath, task: str, index: int) -> str:
     """
     cards: dict[str, tuple[list[str], list[str]]] = {}  # the tasks whose words are known, and one per prompt
     for file in (run / "prompts").glob("*.json"):
-        with suppress(ValueError, TypeError, KeyError):  # a damaged card is told of where it is read
+        with suppress(ValueError, TypeError, KeyError):  # a damaged card is reported when it is read
             card = json.loads(file.read_text(encoding="utf-8"))
             cards[file.stem] = [*card["templates"]], [*card["prompts"]]
     names = {name for templates, _ in cards.values() for name in templates}
@@ -208,14 +209,14 @@ def check_scored(run: AnyPath, task: str, split: str) -> None:
         run: the run that is scored on the task.
         task: its name or file, as ``check_prompt`` returns it.
     """
-    if task:  # a damaged run is told of where it is read
+    if task:  # a damaged run is reported when it is read
         found = task_of_run(run, task)
         _check_rows(found, [split])
         found.source.check_reachable()
 
 
 def check_reachable(config: AnyConfig, tasks: Parts) -> None:
-    """Refuses tasks that would have to be fetched, without a network."""
+    """Refuses tasks that must be downloaded, without a network."""
     for of_part in _to_read(config, tasks).values():
         for task in of_part:
             task.source.check_reachable()
@@ -225,7 +226,7 @@ def check_files(config: AnyConfig, tasks: Parts) -> None:
     """Refuses tasks whose files on this machine do not fit them.
 
     The first row of each split that the run reads is read: that a file is not there, or a column has another
-    name, is then told at once.
+    name, is then reported at once.
 
     Raises:
         UserError: a split is missing or empty, or its first row is no example.
@@ -263,7 +264,7 @@ def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
 
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:
-    """Refuses a prompt to start from that cannot be meant."""
+    """Refuses a prompt to start from that cannot exist."""
     named = config.prompt not in ("", AUTO)
     if named and not run_path(config.out).exists():  # a finished run is read back without it
         check_start(config.prompt)

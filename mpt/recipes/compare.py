@@ -1,4 +1,4 @@
-"""Every method on every held-out task from every number of examples: tables and figures."""
+"""Runs every method on every held-out task with every number of examples; writes tables and figures."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from mpt.system.paths import AnyPath
 def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Pretrains if need be, tunes, adapts by every method, and returns the run directory.
 
-    A comparison that was interrupted goes on where it was, and one of other methods, targets or numbers of
-    shots takes what is there. Its tables are written anew behind each adaptation, so they can be read before
-    it is through.
+    A comparison that was interrupted resumes where it was; with other methods, targets or numbers of shots,
+    it reuses the results that exist. Its tables are written again after each adaptation, so that they can be
+    read before it has finished.
     """
     check_compare(config)
     run, console = RunDir.look(config.out, config, SHOWN), Console()
@@ -84,12 +84,12 @@ def compare(config: CompareConfig, pretrained: Pretrained | None = None) -> AnyP
     _write(run.path, comparison, [*notes(), *_draw(run.path, comparison)])
     finish(run.path)
     _print(console, config, comparison, caption=notes()[0])
-    show(f"Written to {run.path}/results.md and report.html; each method's run is beside them.")
+    show(f"Written to {run.path}/results.md and report.html; each method's run is in that folder.")
     return run.path
 
 
 def _line(config: CompareConfig, cell: Cell, result: Result) -> str:
-    """What is said of an adaptation when it is through."""
+    """The line about a finished adaptation."""
     at = f" at {tables.k(cell.shots)}" if config.shots and cell.shots is not None else ""
     return f"{result.task}, {cell.method}: {tables.in_percent(interval(result))} {result.metric}{at}"
 
@@ -126,11 +126,11 @@ def _tune(
 ) -> dict[str, tuning.Tuned]:
     """Runs the trials of every method that has a rate, each of every factor on every tune task.
 
-    A universal prompt that has seen a trial's task would need no adapting: where one of them is a source
-    task, the trials have a prompt of their own, trained without it. Test rows are not read.
+    A universal prompt that was trained on a trial's task would need little adaptation: if one of them is a
+    source task, the trials have another prompt, trained without it. Test rows are not read.
 
     Args:
-        folder: for the runs, each of which goes on or is read back.
+        folder: for the runs, each of which resumes or is read back.
         prompt: run directory of the comparison's universal prompt, if it has one.
     """
     methods, source = tuning.tuned_methods(config), without(config.pretrain, config.tune.tasks)

@@ -35,9 +35,9 @@ TEXTS = 1000  # the most training texts of a task that its statistics are made o
 @warnings_once()
 @on_mesh
 def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> Results:
-    """Learns the tasks in order by every method, and measures what each then knows of all of them.
+    """Learns the tasks in order by every method, and scores each method on all of them.
 
-    A run that was interrupted goes on where it was; a finished one is read back.
+    A run that was interrupted resumes where it was; a finished one is read back.
     """
     tasks, methods = check_continual(config), checked_methods(config)
     run = RunDir.look(config.out, config, digests=digests_of(tasks))
@@ -97,7 +97,7 @@ def _concluded(
 
     Args:
         before: the figures of the learner before the first task.
-        inferred: the task that each test row is taken for.
+        inferred: the inferred task of each test row.
     """
     outcome = Outcome(
         before=list(before.values()),

@@ -28,7 +28,7 @@ from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 from mpt.system.progress import Progress
 
-NEAREST = 5  # tokens told of each vector
+NEAREST = 5  # number of tokens shown for each vector
 # What the prompts of a pretraining's files are called.
 STAGES = {"teachers": "teacher", "universal": "universal"}
 
@@ -44,8 +44,9 @@ def inspect(
 
     Args:
         run: the run directory of `pretrain`, `adapt` or `import`.
-        rows: of each task, to try the prompts on; 0 for what can be told without.
-        targets: more tasks to try all prompts on; or one of the run's own, where its data is now.
+        rows: number of rows of each task to evaluate the prompts on; 0: only what needs no rows.
+        targets: further tasks to evaluate all prompts on; or one of the run's own, with the place of its
+            data.
         out: the page; inspect.html inside the run where left out.
         pretrained: the run's backbone, where it is loaded already.
 
@@ -53,9 +54,9 @@ def inspect(
         UserError: the run has no prompts, or ones that are more than vectors in front of a text.
     """
     if rows < 0:
-        raise UserError(f"inspect: --rows is {rows}; 0 or more can be tried")
+        raise UserError(f"inspect: --rows is {rows}; it must be 0 or more")
     model, _ = trained(run)
-    found = _prompts(run, None)  # what cannot be inspected is told before the backbone is loaded
+    found = _prompts(run, None)  # prompts that cannot be inspected are refused before the backbone is loaded
     more = [find_task(name) for name in targets]
     pretrained = pretrained or load_pretrained(**asdict(model))
     found = _prompts(run, pretrained)
@@ -65,7 +66,7 @@ def inspect(
         longest = max(card.max_length for _, card in found.values())
         _try(findings, _held(findings, run, more, rows, longest, pretrained), pretrained, _layer(found))
     else:
-        findings.missing.append("What needs rows of the tasks was not asked for (--rows 0).")
+        findings.missing.append("Parts that need rows of the tasks were left out (--rows 0).")
     if layer := _layer(found):
         findings.missing.append(
             f"The prompts enter before layer {layer}: their norms and nearest tokens compare hidden states "
@@ -83,7 +84,7 @@ def _layer(found: Mapping[str, tuple[PlainPrompt, Card]]) -> int:
 def without_rows(
     run: AnyPath, found: dict[str, tuple[PlainPrompt, Card]], pretrained: Pretrained
 ) -> Findings:
-    """What the vectors alone tell."""
+    """The results that need only the vectors."""
     backbone = pretrained.backbone
     subjects = [
         subject for file, (prompt, card) in found.items() for subject in _subjects(file, prompt, card)
@@ -112,7 +113,7 @@ def without_rows(
 def _prompts(run: AnyPath, pretrained: Pretrained | None) -> dict[str, tuple[PlainPrompt, Card]]:
     """All prompts of a run, by the names of their files: teachers before the universal prompt.
 
-    Of a prompt with a class head, its vectors.
+    Of a prompt with a class head, only its vectors.
     """
     names = sorted(path.stem for path in (run / "prompts").glob("*.safetensors")) or ["universal"]
     found: dict[str, tuple[nnx.Module, Card]] = {name: load_prompt(run, name, pretrained) for name in names}
@@ -170,11 +171,11 @@ def _held(
         try:
             task = find_task(str(name))
             if task.name not in named and not task.source.is_local:
-                raise UserError("its data is not on this machine; --targets with its name fetches it")
+                raise UserError("its data is not on this machine; --targets with its name downloads it")
             if task.name not in named:
                 held[task.name] = _rows(task, rows, max_length, pretrained)
         except UserError as error:
-            missing.append(f"Nothing was tried on rows of {name}: {error}.")
+            missing.append(f"No prompt was evaluated on rows of {name}: {error}.")
     held |= {task.name: _rows(task, rows, max_length, pretrained) for task in more}
     if any(subject.task not in held for subject in findings.subjects):
         findings.missing += missing
@@ -190,7 +191,7 @@ def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> La
 
 
 def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained, layer: int) -> None:
-    """What prompts do on rows: those that the run ends with on their own tasks, and all on all tasks."""
+    """Evaluates prompts on rows: the run's final prompts on their own tasks, and all prompts on all tasks."""
     if not held:
         return
     subjects = findings.subjects

@@ -1,4 +1,4 @@
-"""What a run would take on chips that need not be here, and on which mesh it is fastest."""
+"""Predicts a run's cost on chips that need not be at hand, and the fastest mesh."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(
     patience: float = 600.0,
     file: Path | None = None,
 ) -> Plan:
-    """Compiles the train steps of a run for some chips, prints what they take, and returns it.
+    """Compiles the training steps of a run for some chips, prints their cost, and returns it.
 
     Args:
         topology: kind and number of TPU chips, such as "v5e:4x4"; the devices at hand where left out.
@@ -59,7 +59,7 @@ def plan(
     jobs = [(one, job_of(one, model, chip, topology)) for one in stages(config, pretrained)[1]]
     compilable = [(one, job) for one, job in jobs if job]
     if not compilable:
-        raise UserError("plan: it compiles the training of prompts; this config trains something else")
+        raise UserError("plan: it supports only the training of prompts; this config trains something else")
     largest, job = max(compilable, key=lambda pair: pair[0].stage.flops)
 
     @functools.cache

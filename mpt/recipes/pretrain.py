@@ -46,7 +46,7 @@ TITLES = {"teachers": "Teacher prompts", "universal": "Universal prompt"}
 def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> AnyPath:
     """Trains the teachers, distils them into a universal prompt, and returns the run directory.
 
-    A run that was interrupted goes on where it was.
+    A run that was interrupted resumes where it was.
     """
     tasks = check_pretrain(config)
     if config.universal.cache_teachers and is_multiprocess():
@@ -65,7 +65,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
     run.begin()
 
     def trained(stage: Stage) -> Prompted:
-        """What a stage makes; its prompt is saved, and read back where an earlier run has made it."""
+        """Trains a stage and saves its prompt, which is read back if an earlier run has trained it."""
         if not has_prompt(run.path, stage.name):
             targets = (ids for each in rows for row in each for ids in (row.targets, *row.choices))
             prompt = stage.model.prompt.extent(1)[1]
@@ -156,7 +156,7 @@ def _gains(
     begun = universal_start(
         pretrained, tasks, taught.compose() if taught else starts, vectors, config.universal, seed
     )
-    if config.universal.wordings:  # these rows stand as they are: their instruction stands behind the prompt
+    if config.universal.wordings:  # these rows have no wordings: their instruction follows the prompt
         words = instruction_words(tasks, WHOLE, pretrained, vectors.layer)
         begun, universal = begun.with_words(words), universal.with_words(words)
     prompts: dict[Which, Prompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}

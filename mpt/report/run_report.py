@@ -153,7 +153,7 @@ def _comparison(run_facts: Facts, config: CompareConfig) -> tuple[str, list[Sect
     state = (
         "finished"
         if len(results) == len(runs)
-        else f"not finished: {len(results)} of {len(runs)} adaptations are there"
+        else f"not finished: {len(results)} of {len(runs)} adaptations are finished"
     )
     methods = list(dict.fromkeys(cell.method for cell in runs))  # without those that apply to no target
     targets = ", ".join(map(name_of, config.targets))
@@ -264,12 +264,10 @@ def _transfer(results: continual_report.Results) -> Iterator[Section]:
         drawing(
             inline(continual_report.matrix_picture(title, results.tasks, outcome), title),
             f"{title}: each task's metric, in percent, before anything and after each task of the sequence. "
-            "What is left of the line is learned by then.",
+            "Tasks left of the line have been learned by then.",
         )
         for method, outcome in results.outcomes.items()
         for title in [continual_report.TITLES[method]]
     ]
-    caption = (
-        "Each method's mean over the tasks that it has learned so far: what falls was forgotten, or hard."
-    )
+    caption = "Each method's mean over the tasks learned so far; it falls by forgetting, or by a hard task."
     yield Section("What is kept", [drawing(course, caption), grid(pictures)])

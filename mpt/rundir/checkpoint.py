@@ -45,7 +45,7 @@ class Checkpoints:
     """The latest checkpoints of a training stage and the best one, saved in the background.
 
     They never contain the frozen backbone. Each has a checksum, so that damage is detected. A checkpoint gets
-    its name once it is complete; what a crash leaves behind is removed.
+    its name once it is complete; what a crash leaves is removed.
 
     Args:
         folder: the folder of the checkpoints.
@@ -159,7 +159,7 @@ class Checkpoints:
         last = f"the last good one is of step {max(complete)}" if complete else "there is none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({first_line(error)}); {last}. "
-            "With room on the disk, the same command goes on"
+            "With free disk space, the same command resumes"
         )
 
 

@@ -29,7 +29,7 @@ FLUSH_EVERY = 30.0  # seconds between writes of the events to the disk, which ar
 class RunDir:
     """The folder of one run.
 
-    Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events beside it, STAGE/checkpoints/,
+    Layout: config.yaml, STAGE/metrics.jsonl with TensorBoard events in the same folder, STAGE/checkpoints/,
     prompts/, predictions/ and report.html.
 
     Args:

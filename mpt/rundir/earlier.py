@@ -1,4 +1,4 @@
-"""What an earlier command has left in a run directory, and whether a run may begin or go on there."""
+"""What an earlier command has left in a run directory, and whether a run may start or resume there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Earlier(NamedTuple):
 
     Attributes:
         same: its config is written there already, word for word.
-        left_over: the files of a failed command, which give way.
+        left_over: the files of a failed command, which are removed.
     """
 
     same: bool
@@ -34,7 +34,7 @@ def earlier(
 ) -> Earlier:
     """Looks into the folder of a run; nothing is written, and JAX is not loaded.
 
-    A run of another config that has trained no step, as a mistyped command leaves it, gives way.
+    A run of another config that has trained no step, as a mistyped command leaves it, is removed.
 
     Args:
         config: the options of the run.
@@ -103,7 +103,7 @@ def _check_folder(path: str | AnyPath) -> None:
     if file := next((parent for parent in above if parent.is_file()), None):
         raise UserError(f"{folder} is below {file}, which is a file; give another folder with --out")
     if folder.exists() and not (folder / "config.yaml").exists() and not _is_empty(folder):
-        raise UserError(f"{folder} exists and is no run of mpt; give another folder with --out")
+        raise UserError(f"{folder} exists and is not a run of mpt; give another folder with --out")
 
 
 def _is_empty(folder: AnyPath) -> bool:

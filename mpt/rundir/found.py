@@ -1,4 +1,4 @@
-"""What is in a run directory, looked up before anything is loaded, and what is said where it is not there."""
+"""Finds what a run directory contains, before anything is loaded, and reports what is missing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
 
 
 def is_finished(run: str) -> bool:
-    """Whether a run directory on this machine is that of a run which is through."""
+    """Whether a run directory on this machine is that of a finished run."""
     return Path(run, REPORT).is_file()
 
 
@@ -74,7 +74,7 @@ def _inside(run: AnyPath, prompt: str) -> list[AnyPath]:
 
 def _lacking(run: AnyPath) -> str:
     """Why a folder is no run directory, and which one is, or what makes one."""
-    makes = "`mpt pretrain` and `mpt adapt` make one, where --out says"
+    makes = "`mpt pretrain` and `mpt adapt` create one at --out"
     if not run.exists():
         return missing(run, "folder", makes)
     inside = sorted(path.parent for path in run.glob("*/config.yaml"))
@@ -82,7 +82,8 @@ def _lacking(run: AnyPath) -> str:
 
 
 def in_bank(path: str) -> bool:
-    """Whether a prompt of a bank is meant; what is neither that nor a run is told as a missing run."""
+    """Whether a prompt of a bank is meant; anything that is neither that nor a run is reported as a missing
+    run."""
     if path.startswith(HUB):  # hf://owner/name is a run, hf://owner/name/NAME a prompt of a bank
         return path.removeprefix(HUB).rstrip("/").count("/") > 1
     if is_remote(path):

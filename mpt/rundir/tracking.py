@@ -141,7 +141,7 @@ TRACKERS: dict[TrackerName, Callable[[AnyPath, Mapping[str, Any], str], Tracker]
 class Trackers:
     """The trackers of a run, which start with its first figures.
 
-    A tracker that fails is dropped with a warning, and training goes on.
+    A tracker that fails is dropped with a warning, and training continues.
 
     Args:
         names: the trackers to use.
@@ -188,7 +188,7 @@ class Trackers:
             use()
         except Exception as error:  # of many types, from the tracker's code or its server
             self._open.pop(name, None)
-            warn(f"track: {name} is given up, and the run goes on without it: {first_line(error)}")
+            warn(f"track: {name} has failed, and the run continues without it: {first_line(error)}")
 
     def _end(self, finished: bool) -> None:
         self._each(lambda tracker: tracker.close(finished))

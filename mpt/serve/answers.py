@@ -27,7 +27,7 @@ class Reply:
     Args:
         model: the name of the task.
         chat: whether they are those of chat completions.
-        scored: whether the tokens' log probabilities are told.
+        scored: whether the tokens' log probabilities are returned.
     """
 
     def __init__(self, model: str, chat: bool, scored: bool):
@@ -45,7 +45,7 @@ class Reply:
         return self._head | {"choices": choices, "usage": usage(texts)}
 
     def event(self, index: int, before: GeneratedText, text: GeneratedText) -> dict[str, Any]:
-        """The event that tells by what a text has grown, or that it has ended."""
+        """The event with what a text has grown by, or with its end."""
         return self._event(choices=[self._choice(index, before, text, "delta")])
 
     def last_event(self, texts: Sequence[GeneratedText]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Reply:
         told = shown(text)[len(shown(before)) :]
         tokens = text.tokens[len(before.tokens) :]
         scores = (_chat_scores if self._chat else _scores)(tokens, _margin(text)) if self._scored else None
-        # Who speaks is told once.
+        # The role is sent once.
         said = {"content": told} if before.text else {"role": "assistant", "content": told}
         return {
             "index": index,
@@ -122,11 +122,11 @@ def usage(answers: Sequence[GeneratedText | ClassProbabilities]) -> dict[str, in
 
 
 class EventStream(StreamingResponse):
-    """Sends each event as a line of JSON, and [DONE] behind the last one.
+    """Sends each event as a line of JSON, and [DONE] after the last one.
 
     Args:
         events: the events.
-        refusal: turns what goes wrong on the way into the refusal that is told as the last event.
+        refusal: turns a failure during the stream into the refusal that is sent as the last event.
 
     Attributes:
         on_end: is called at the end with the status that the answer would have had as a whole.

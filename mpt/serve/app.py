@@ -77,7 +77,7 @@ class Service:
             self._route("/health/ready", self._ready, "GET", protected=False),
         ]
         app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
-        app.router.redirect_slashes = False  # a path that is wrong is told, like every other mistake
+        app.router.redirect_slashes = False  # a wrong path is an error, like every other mistake
         return app
 
     def _route(self, path: str, handler: Handler, method: str, protected: bool = True) -> Route:
@@ -157,7 +157,7 @@ class Service:
         served = self._find(request.task)
         task = served.ready.task
         if not task.choices:
-            raise UserError(f"task '{task.name}' has no classes; ask /v1/completions")
+            raise UserError(f"task '{task.name}' has no classes; use /v1/completions")
         rows = [Request(served, served.ready.unlabelled(record)) for record in task.records("inputs", inputs)]
         return self._respond(classification(task, await whole(self._growing(http_request, rows))))
 
@@ -222,12 +222,12 @@ class Service:
                     if len(body) > limit:
                         raise too_long
         except TimeoutError:
-            raise Refusal(408, "invalid_request_error", "the request did not come in time") from None
+            raise Refusal(408, "invalid_request_error", "the request did not arrive in time") from None
         return bytes(body)
 
 
 def _refusal(error: Exception) -> Refusal:
-    """What a client is told of an error; details of the server's own go to its log alone."""
+    """The error that a client gets; details of the server go only to its log."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, UserError):

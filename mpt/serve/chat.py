@@ -13,7 +13,7 @@ from mpt.types import Row
 
 
 def row_of(messages: Sequence[Turn], ready: Ready) -> Row:
-    """Messages as the backbone reads them, with the opening of the assistant's turn behind them.
+    """Messages as the backbone reads them, followed by the opening of the assistant's turn.
 
     Raises:
         UserError: the tokenizer has no template, its template does not take these messages, or they are too
@@ -21,7 +21,7 @@ def row_of(messages: Sequence[Turn], ready: Ready) -> Row:
     """
     tokenizer = ready.pretrained.tokenizer
     if not tokenizer.chat_template:
-        raise UserError("the model's tokenizer has no chat template; ask /v1/completions")
+        raise UserError("the model's tokenizer has no chat template; use /v1/completions")
     text = opened(ready.task.with_system(messages), tokenizer)
     ids = begun(token_ids(tokenizer, [text])[0], ready.pretrained.bos)
     check_ids(ids, tokenizer, ready.pretrained.backbone.embedding.shape[0], "messages")

@@ -30,7 +30,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # whatever the client does not read is told of
+        transport.set_write_buffer_limits(0)  # data that the client does not read is noticed
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -74,7 +74,7 @@ class Request:
 
     Attributes:
         example: the example, or its tokens.
-        listen: is told the text as it grows, whenever it has, and says whether it is still wanted.
+        listen: is called with the text whenever it has grown, and returns whether it is still wanted.
     """
 
     served: ServedTask

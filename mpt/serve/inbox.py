@@ -22,7 +22,7 @@ Answers = AsyncGenerator[tuple[int, Any], None]  # the index of a row, and its a
 
 
 class Inbox:
-    """What one request is told of its rows, in the order of events."""
+    """The events of one request's rows, in their order."""
 
     def __init__(self):
         self._loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ async def growing(
                 waiting -= {index} if is_whole(answer) else set()
                 yield index, answer
     except TimeoutError:
-        raise Refusal(503, "server_error", "it took too long; come again", "timeout", RETRY) from None
+        raise Refusal(503, "server_error", "it took too long; try again later", "timeout", RETRY) from None
     finally:
         inbox.close()
         disconnected.cancel()
@@ -129,7 +129,9 @@ def _put(batcher: Batcher, rows: Sequence[Request]) -> list[Future[Any]]:
     try:
         return batcher.put(rows)
     except Full:
-        raise Refusal(429, "rate_limit_error", "too many wait; come again", "queue_full", RETRY) from None
+        raise Refusal(
+            429, "rate_limit_error", "the queue is full; try again later", "queue_full", RETRY
+        ) from None
     except Closed:
         raise not_open() from None
 

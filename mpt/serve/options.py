@@ -55,7 +55,7 @@ class ServeOptions:
         ):
             if not Range(minimum.get(name, 1)).holds(getattr(self, name)):
                 option = f"--{name.replace('_', '-')}"
-                why = " (--max-rows, or such a request could never be let in)" if name == "queue" else ""
+                why = " (--max-rows, or such a request could never be accepted)" if name == "queue" else ""
                 raise UserError(
                     f"{option} is {getattr(self, name)}; it must be {minimum.get(name, 1)} or more{why}"
                 )

@@ -98,8 +98,8 @@ class Completion(Generation):
     """A request to continue texts.
 
     Attributes:
-        logprobs: for how many of the likeliest tokens in each one's place the log probability is told; none
-            is, where it is left out.
+        logprobs: for how many of the likeliest tokens in each one's place the log probability is returned;
+            none is, where it is left out.
     """
 
     logprobs: int = -1
@@ -114,8 +114,8 @@ class Chat(Generation):
     """A request to reply to messages.
 
     Attributes:
-        logprobs: whether the log probability of each token is told.
-        top_logprobs: for how many of the likeliest tokens in each one's place it is told, too.
+        logprobs: whether the log probability of each token is returned.
+        top_logprobs: for how many of the most likely tokens at each position it is returned, too.
         max_completion_tokens: OpenAI's newer name of max_tokens.
     """
 

@@ -64,7 +64,10 @@ def serve(runs: Sequence[AnyPath], options: ServeOptions) -> None:
     """
     token = options.token()
     if not options.local and not token:
-        warn(f"{options.host}: everyone who reaches this address can ask; set {TOKEN} or --token-file")
+        warn(
+            f"{options.host}: everyone who can reach this address can send requests; "
+            f"set {TOKEN} or --token-file"
+        )
     with _listening(options) as listener:
         engine = Engine(runs, options.max_batch, options.max_tokens)
         service = Service(engine, options, token)

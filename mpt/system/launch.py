@@ -15,7 +15,7 @@ from mpt.errors import UserError
 # The number of processes and the number of this one, for hosts that no cluster manager numbers. They are told
 # of the first one's address by JAX's own variable. `mpt launch` sets all three.
 PROCESSES, PROCESS, COORDINATOR = "MPT_PROCESSES", "MPT_PROCESS", "JAX_COORDINATOR_ADDRESS"
-PATIENCE = 5  # seconds until a process that was told to stop is killed
+PATIENCE = 5  # seconds until a process that was asked to stop is killed
 
 
 def launch(arguments: Sequence[str], processes: int, devices: int = 0) -> None:

@@ -72,9 +72,9 @@ def run_path(name: str | AnyPath) -> AnyPath:
     if not is_remote(name):
         return Path(name)
     if str(name).startswith(HUB):
-        raise UserError(f"{name}: a run of the hub is only read; give a folder, and upload it: hf upload")
+        raise UserError(f"{name}: a run on the hub is read-only; give a folder, and upload it: hf upload")
     if not str(name).startswith("gs://"):
-        raise UserError(f"{name}: a run lies in a folder or under gs://, and nowhere else")
+        raise UserError(f"{name}: a run must be in a folder or at gs://")
     check_store(name)
     path = epath.Path(name)
     try:
@@ -103,8 +103,8 @@ def finished_run(name: str | AnyPath) -> AnyPath:
             )
         )
     except Exception as error:  # the hub's client raises many types; all mean that the download failed
-        reason = "there is no network, and it is not here yet" if here_alone else one_line(error)
-        raise UserError(f"{name}: the hub did not give it: {reason}") from None
+        reason = "there is no network, and it has not been downloaded" if here_alone else one_line(error)
+        raise UserError(f"{name}: the hub did not return it: {reason}") from None
 
 
 def run_title(run: AnyPath) -> str:

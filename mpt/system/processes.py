@@ -91,8 +91,8 @@ def _numbered() -> dict[str, Any]:
         count, number = 0, 0
     if not 0 <= number < count or ":" not in os.environ.get(COORDINATOR, ""):
         raise UserError(
-            f"{PROCESS} is the number of a process, from 0 on; with it, {PROCESSES} must say how many there "
-            f"are, and {COORDINATOR} where the first one is, as host:port"
+            f"{PROCESS} is the number of a process, from 0 on; with it, {PROCESSES} must be the number of "
+            f"processes, and {COORDINATOR} the address of the first one, as host:port"
         )
     return {"num_processes": count, "process_id": number, "cluster_detection_method": "deactivate"}
 

@@ -13,7 +13,7 @@ from mpt.system.processes import is_primary
 from mpt.system.quantities import duration
 from mpt.system.said import LINE_EVERY
 
-BAR, FIGURES = 4, 50  # columns that a bar needs, and those of what stands behind it
+BAR, FIGURES = 4, 50  # columns that a bar needs, and those of the text after it
 DRAWN_EVERY = 0.5  # seconds between updates in a notebook
 
 
@@ -60,7 +60,7 @@ class Progress:
         self._bars.stop()
 
     def step(self, figures: str) -> None:
-        """Counts one more step; ``figures`` is a text that is shown beside the bar."""
+        """Counts one more step; ``figures`` is a text that is shown after the bar."""
         self._done += 1
         self._bars.update(self._bar, advance=1, figures=figures)
         now, last = time.monotonic(), self._done == self._total
@@ -75,7 +75,7 @@ class Progress:
         self._first = self._first or (now, self._done)
 
     def _left(self, now: float) -> str:
-        """How long the rest takes, by the steps behind the first; empty where that cannot be told."""
+        """The estimated time for the rest, from the steps after the first; empty if it is not known yet."""
         if self._first is None or self._done == self._total:
             return ""
         since, first = self._first

@@ -25,7 +25,7 @@ class Stopped(SystemExit):
 
 def _stop(number: int, _) -> None:
     look_later(number)
-    raise Stopped("stopped as asked (SIGTERM); the same command goes on with what is not finished")
+    raise Stopped("stopped as requested (SIGTERM); the same command continues with what is not finished")
 
 
 @contextmanager
@@ -102,8 +102,8 @@ def _answer(reader: int, over: threading.Event) -> None:
         if number[0] not in (signal.SIGINT, signal.SIGTERM):
             continue
         if not asked:
-            say("stopping behind this step; a second Ctrl-C stops at once")
+            say("stopping after this step; a second Ctrl-C stops at once")
         elif number[0] == signal.SIGINT and not over.wait(GRACE):
-            say("interrupted; the same command goes on from the last checkpoint")
+            say("interrupted; the same command resumes from the last checkpoint")
             os._exit(STATUS)
         asked = True

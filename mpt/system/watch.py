@@ -1,4 +1,4 @@
-"""Watches the other processes of a run, so that the loss of one is told by its name, everywhere.
+"""Watches the other processes of a run, so that all of them report the loss of one by its name.
 
 Every process keeps a connection to the first one and says nothing over it until its work is done. The
 operating systems look after the connections: they notice a host that no longer answers, however busy its
@@ -50,7 +50,8 @@ class Watch:
         self._send(DONE)
 
     def settle(self) -> None:
-        """Waits a moment after an error, in case it comes of the loss of a process, which is told instead."""
+        """Waits a moment after an error, in case it is due to the loss of a process, which is then reported
+        instead."""
         if self._lost.wait(GRACE):
             time.sleep(3 * GRACE)  # this process ends in that time
 
@@ -99,7 +100,7 @@ class Watch:
         for option, value in PROBES.items():
             if hasattr(socket, option):
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        said, why = "", "has ended before its work was done; its own output says why"
+        said, why = "", "ended before its work was done; see its own output"
         try:
             said = lines.readline().strip()
         except OSError as error:
@@ -116,7 +117,7 @@ class Watch:
             self._lost.set()
             self._send(loss)
             time.sleep(GRACE)
-            remedy = "the same command goes on from the last checkpoint, on the hosts that are left too"
+            remedy = "the same command resumes from the last checkpoint, on the hosts that are left too"
             tell(f"{loss}; {remedy}")
             os._exit(1)
 

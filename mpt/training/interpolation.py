@@ -1,7 +1,7 @@
-"""A model between two others: where training began, and where it ended (Wortsman et al., CVPR 2022).
+"""Interpolates between a model before and after training (Wortsman et al., CVPR 2022).
 
-Part of the way keeps more of what the frozen model could do before, and other tasks than those that were
-learnt may gain by it.
+A model in between keeps more of the frozen model's abilities, which can help with tasks unlike the training
+tasks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mpt.sharding import replicated_over_mesh
 
 
 def between(start: Prompted, end: Prompted, part: float, trained: Filter) -> Prompted:
-    """The model whose trained parameters are ``part`` of the way from ``start`` to ``end``.
+    """The model with the trained parameters ``(1 - part) · start + part · end``.
 
     Args:
-        trained: which parameters are, an NNX filter; the others are those of ``end``.
+        trained: an NNX filter for the trained parameters; the others are those of ``end``.
     """
     graph, first, _ = nnx.split(start, trained, ...)
     _, last, others = nnx.split(end, trained, ...)

@@ -1,7 +1,7 @@
-"""Hidden states of the training rows below a prompt that enters late: computed once, kept in memory.
+"""Hidden states of the training rows before the layer of a late prompt: computed once, kept in memory.
 
-Nothing there depends on what is trained, so that a step which is given them runs, forward and backward, the
-layers above alone.
+They do not depend on what is trained, so that with them a step runs only the later layers, forward and
+backward.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class KeptStates:
 
     Args:
         backbone: the frozen model.
-        rows: the rows of each task, as ``training_batches`` is given them.
+        rows: the rows of each task, as for ``training_batches``.
         layer: the layer before which the prompts enter.
-        prompt_length: positions that they take.
+        prompt_length: number of positions of the prompts.
         classes: whether the class words of rows are scored in place of their targets.
     """
 
@@ -66,7 +66,7 @@ class KeptStates:
         row, column = np.divmod(batch.cells, batch.grid.shape[-1])
         is_text = row < batch.grid.shape[-2]
         numbers = np.take_along_axis(np.asarray(batch.numbers), np.where(is_text, row, 0), axis=-1)
-        # Nothing reads the states of padding: any will do.
+        # The states of padding are never used, so any values will do.
         places = np.where(is_text, self._starts[numbers] + column, 0)
         return batch._replace(states=self._states[places])  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The one training loop: what happens around a step, in the order in which it happens."""
+"""The training loop: everything that happens around a step, in this order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mpt.training.session import SCORE, Session
 from mpt.training.step import StepSpec, TrainState, train_step
 from mpt.types import Batch
 
-Probe = Callable[[Prompted], dict[str, float]]
+Validation = Callable[[Prompted], dict[str, float]]
 
 
 class Trained(NamedTuple):
@@ -34,11 +34,11 @@ class Trained(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """When nothing improves any more.
+    """Decides when training no longer improves.
 
     Attributes:
-        passes: that many validation passes in a row are not better.
-        gain: how much higher a better pass's score is.
+        passes: this many evaluations in a row are not better.
+        gain: how much higher the score of a better evaluation is.
     """
 
     passes: int
@@ -70,8 +70,8 @@ def fit(
     trainable: Filter = PromptParam,
     weight_rate: float | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
-    probe: Probe | None = None,
-    probe_every: int = 1,
+    validate: Validation | None = None,
+    validate_every: int = 1,
     best: bool = False,
     patience: Patience | None = None,
     rate_scale: Sequence[float] = (),
@@ -82,23 +82,23 @@ def fit(
         objective: the loss terms of a batch; ``weights`` are their coefficients, by name.
         stage: the folder of the run where metrics and checkpoints go.
         tasks: task name of each prompt, for metrics and error messages.
-        trainable: what is trained, an NNX filter; by default the prompt. The model itself stays as it is.
-        weight_rate: Adam's peak learning rate for weights, where any are trained.
+        trainable: an NNX filter for the trained parameters; by default the prompt. ``model`` is not changed.
+        weight_rate: Adam's peak learning rate for weights, if any are trained.
         prepare: completes each batch before its step.
-        probe: a validation pass, which returns figures by name. It comes before the first step, every
-            ``probe_every`` steps and after the last one; its time does not count as training.
-        best: returns the model at the validation pass with the highest mean figure, not after the last step.
-        patience: when validation passes end the stage; None: they never do.
-        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
+        validate: evaluates the model and returns figures by name. It is called before the first step, every
+            ``validate_every`` steps and after the last one; its time does not count as training.
+        best: returns the model at the evaluation with the highest mean figure, not after the last step.
+        patience: when evaluations end the stage; None: they never do.
+        rate_scale: the factor on each prompt's learning rates; by default, all have the same.
 
     Raises:
         UserError: a checkpoint cannot be written, or too many steps in a row, or all, are not finite.
-        Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the step under way is saved.
+        Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the current step is saved.
     """
     optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
     graph, params, frozen = nnx.split(model, trainable, ...)
     if config.steps and is_primary() and are_still(params, learning_rates):
-        warn(f"{run.name}/{stage}: the learning rate of all that is trained is 0, so nothing is learnt")
+        warn(f"{run.name}/{stage}: all learning rates are 0, so nothing is learned")
     frozen = replicated_over_mesh(frozen)
     coefficients = {name: np.float32(weight) for name, weight in weights.items()}
     with Session(
@@ -112,16 +112,16 @@ def fit(
         max_nonfinite=config.bad_steps,
     ) as session:
         spec = StepSpec(graph, objective, optimizer, len(tasks), shardings_of(session.state))
-        if probe and session.step == 0:
-            session.write(_with_score(probe(model)))
+        if validate and session.step == 0:
+            session.write(_with_score(validate(model)))
         for batch in session.batches():
             if patience and patience.is_over(session.scores()):
                 break
             batch = global_batch(prepare(batch) if prepare else batch)
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
             score = None
-            if probe and session.is_due(probe_every):
-                figures = _with_score(probe(nnx.merge(graph, session.state.trainable, frozen)))
+            if validate and session.is_due(validate_every):
+                figures = _with_score(validate(nnx.merge(graph, session.state.trainable, frozen)))
                 session.write(figures)
                 score = figures[SCORE] if best else None
             stop = session.stop_signal()
@@ -137,7 +137,7 @@ def fit(
 
 
 def _with_score(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of a validation pass, and the score that it is ranked by: their mean, if they have none."""
+    """The figures of an evaluation, and the score that it is ranked by: their mean, if they have none."""
     return {SCORE: float(np.mean(list(figures.values())))} | figures
 
 
@@ -148,7 +148,7 @@ def optimizer_of(
 
     Args:
         weight_rate: the peak learning rate of weights, if any are trained.
-        rate_scale: what each prompt's learning rates are multiplied by.
+        rate_scale: the factor on each prompt's learning rates.
     """
     peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     peak |= {} if weight_rate is None else {"weights": weight_rate}

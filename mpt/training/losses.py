@@ -1,6 +1,6 @@
 """Losses as sums and weights, so that the mean is taken once, over all rows, microbatches and devices.
 
-A batch says what each of its rows is to be compared on: its classes, or its target among the vocabulary.
+A batch determines the loss of each of its rows: over its classes, or over the vocabulary.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def kl_divergence(
 
 
 def class_cross_entropy(scores: Float[Array, "B C"], tree: ClassTree) -> Term:
-    """The task loss of each row that has classes: -log p(class) in nats, normalised over its classes."""
+    """The task loss of each row that has classes: -log p(class) in nats, over the row's own classes."""
     own = jnp.maximum(tree.labels, 0)[:, None]
     taken = jnp.take_along_axis(_class_log_p(scores), own, axis=1)[:, 0]
     there = jnp.any(tree.real, axis=1)
@@ -96,7 +96,7 @@ def class_kl_divergence(student: Float[Array, "B C"], teacher: Float[Array, "B C
 
 
 def _class_log_p(scores: Float[Array, "B C"]) -> Float[Array, "B C"]:
-    """Normalises scores over the classes. Those of no class become finite, for -inf has no gradient."""
+    """Normalises scores over the classes; those beyond a row's become finite, as -inf has no gradient."""
     return jax.nn.log_softmax(jnp.maximum(scores, NO_CLASS))
 
 
@@ -118,7 +118,7 @@ def _task_terms(model: Prompted, batch: Batch) -> dict[str, Term]:
 
 
 def _task(output: Output, batch: Batch) -> Term:
-    """The cross-entropy of each row's target: among its classes if these are scored, or the vocabulary."""
+    """The cross-entropy of each row's target, over its classes if these are scored, or the vocabulary."""
     term = cross_entropy(output.logits, batch.targets, batch.labelled)
     if batch.classes is None or output.classes is None:
         return term
@@ -126,13 +126,13 @@ def _task(output: Output, batch: Batch) -> Term:
 
 
 def _distillation_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
-    """The task, and how far each row's student is from its teacher, whose outputs may come with the batch."""
+    """The task loss, and each student's distance from its teacher, whose outputs the batch may contain."""
     student, teacher = model(batch), batch.taught or model.teach(batch)
     return {"task": _task(student, batch), **_distance(student, teacher, batch)}
 
 
 def _retention_terms(model: Distilled, batch: Batch) -> dict[str, Term]:
-    """The task, and how far the earlier tasks' prompts are from what they were: row i reads one of them."""
+    """The task loss, and how much the earlier tasks' prompts have changed: row i uses one of these."""
     earlier = (batch.numbers[0] + jnp.arange(len(batch.numbers))) % model.teachers.shape[0]
     student = model(batch._replace(prompt_index=1 + earlier))
     teacher = model.teach(batch._replace(prompt_index=earlier))
@@ -180,5 +180,5 @@ retention_loss = Objective(_retention_terms, _distillation_weights)
 
 This is Learning without Forgetting (Li & Hoiem, ECCV 2016, section 3), which needs no rows of earlier tasks.
 Prompt 0 is that of the new task; prompt 1 + k is compared with teacher k, its copy from before the new task.
-The rows of a batch go through the earlier prompts in turn, starting at the number of the first row.
+The rows of a batch cycle through the earlier prompts, starting at the number of the first row.
 """

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: they change nothing, are counted, and too many end the run."""
+"""Steps whose loss or gradient is not finite: they change nothing and are counted; too many end the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NonFiniteSteps:
 
     Args:
         tasks: the task name of each prompt.
-        limit: the run ends at so many such steps in a row.
+        limit: the run ends after this many such steps in a row.
         total: such steps in the part of the run before an interruption.
 
     Attributes:
@@ -79,8 +79,8 @@ class NonFiniteSteps:
             last_checkpoint: the step of the newest checkpoint from before these steps; None without one.
         """
         last = f"the last good state is that of step {last_checkpoint}"
-        last = "no state before was good" if last_checkpoint is None else last
+        last = "there is no good state before" if last_checkpoint is None else last
         return UserError(
             f"{stage}: loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {step} "
-            f"({self.affected}); {last}. Lower the learning rate or look at the rows, with another --out"
+            f"({self.affected}); {last}. Lower the learning rate or check the rows, and give another --out"
         )

@@ -20,8 +20,8 @@ from mpt.prompts.soft import PromptParam
 
 # From a parameter's name to its group, whose members share a learning rate. Prompt vectors have the scale of
 # embeddings, about 0.1; keys and values have scale 1, as have the factors that multiply vectors; weights of a
-# small net or of a backbone need the smallest steps. An instruction embedding ("words") has all of a new task
-# to learn, beside vectors that know most of it.
+# small net or of a backbone need the smallest steps. An instruction embedding ("words") has to learn all of a
+# new task, while the shared vectors change little.
 GROUPS = {
     **dict.fromkeys(("vectors", "shared", "low", "shift", "target"), "vectors"),
     **dict.fromkeys(("u", "v", "scale", "keys", "values"), "factors"),

@@ -1,4 +1,4 @@
-"""Says when a training stage has learnt nothing, so that no figure passes for a trained prompt's."""
+"""Reports that a stage has learned nothing, so that its figures are not taken for a trained prompt's."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def refuse_all_left_out(stage: str, steps: int, left_out: int) -> None:
     """
     if steps and left_out >= steps:
         raise UserError(
-            f"{stage}: loss or gradient was not finite in any of its {steps} steps, so nothing was learnt; "
-            "lower the learning rate or look at the rows, with another --out"
+            f"{stage}: loss or gradient was not finite in any of its {steps} steps, so nothing was learned; "
+            "lower the learning rate or check the rows, and give another --out"
         )
 
 
 def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
     """Warns if a stage's loss rose by more than chance: its last steps' mean is above that of its first ones.
 
-    Steps read different rows, so the means of a fifth of the steps each, or of four where that is more, are
-    told apart by Welch's t-test (a t above 2). A rise of less than a hundredth says nothing.
+    Steps have different rows, so the means of the first and the last fifth of the steps (at least four each)
+    are compared by Welch's t-test (t above 2). A rise of less than a hundredth is ignored.
     """
     part = min(max(len(losses) // 5, 4), len(losses) // 2)
     if not part:
@@ -45,7 +45,7 @@ def warn_of_rising(stage: str, losses: Sequence[float]) -> None:
 
 
 def warn_of_few_rows(tasks: Sequence[str], rows: int, batch_size: int) -> None:
-    """Warns if a step has more rows than there are: in the same words for every method that reads them."""
+    """Warns if a step has more rows than there are: with the same text for every method that uses them."""
     if rows < batch_size:
         of = f" of {', '.join(dict.fromkeys(tasks))}" if tasks else ""
         warn(f"{rows} training rows{of}, fewer than the {batch_size} of a step, which reads some twice")

@@ -27,7 +27,7 @@ from mpt.training.outcome import refuse_all_left_out, warn_of_rising
 from mpt.training.step import Stepped, TrainState
 from mpt.types import Batch
 
-SCORE = "score"  # the name of what a validation pass is ranked by, among its figures
+SCORE = "score"  # the name of the figure by which evaluations are ranked
 
 
 class Session:
@@ -44,11 +44,11 @@ class Session:
         tasks: the task name of each prompt.
         steps: number of steps of the stage.
         batch_size: rows of a step.
-        max_nonfinite: at so many non-finite steps in a row the run ends.
+        max_nonfinite: the run ends after this many non-finite steps in a row.
 
     Attributes:
         state: parameters and optimizer state after the last recorded step.
-        step: number of the step under way, or of the last one done.
+        step: number of the current step, or of the last one done.
         seconds: time spent in steps, also before an interruption.
     """
 
@@ -90,7 +90,7 @@ class Session:
         self._resources.__exit__(kind, error, trace)
 
     def batches(self) -> Iterator[Batch]:
-        """The batch of each step that is left. From here on signals wait until the end of a step."""
+        """The batch of each remaining step. From here on, signals are handled at the end of a step."""
         self._progress = self._resources.enter_context(Progress(self._title, self._steps, self.step))
         self._signal: Callable[[], int] = self._resources.enter_context(deferred())
         if self.step < self._steps:
@@ -100,7 +100,7 @@ class Session:
             yield next(self._reader)
 
     def record(self, done: Stepped) -> None:
-        """Takes over the state after a step, and writes down the step's losses and speed.
+        """Keeps the state after a step, and records the step's losses and speed.
 
         Raises:
             UserError: too many steps in a row are not finite.
@@ -114,7 +114,7 @@ class Session:
         self.write({**losses, **nonfinite, "rows_per_second": speed})
         self._progress.step(f"loss {losses['loss']:.3f}, {speed:.1f} rows/s")
         if self._nonfinite.too_many:
-            # The update before the first of them may be what spoilt the state.
+            # The update before the first of them may have damaged the state.
             kept = self._checkpoints.forget_after(self.step - self._nonfinite.in_a_row - 1)
             raise self._nonfinite.error(self._folder, self.step, kept)
 
@@ -123,12 +123,12 @@ class Session:
         self._metrics.write(self.step, figures)
 
     def scores(self) -> list[float]:
-        """The score of each validation pass so far, also of those before an interruption."""
+        """The score of each evaluation so far, also of those before an interruption."""
         self._metrics.flush()
         return [line[SCORE] for line in self._metrics.read() if SCORE in line]
 
     def start_was_best(self) -> bool:
-        """Whether no validation pass was as good as that before the first step, of which none is saved."""
+        """Whether no evaluation was as good as that before the first step, which has no checkpoint."""
         start, *later = self.scores() or [-np.inf]
         return start > max(later, default=-np.inf)
 
@@ -155,8 +155,8 @@ class Session:
     def _tell_of_another_mesh(self, before: Mapping[str, int] | None) -> None:
         if before and before != sizes_in_use() and is_primary():
             warn(
-                f"{self._folder}: goes on from step {self.step} on a mesh of {mesh_name(sizes_in_use())}, "
-                f"where it was {mesh_name(before)}: with the same rows, but sums are rounded in another "
+                f"{self._folder}: resumes from step {self.step} on a mesh of {mesh_name(sizes_in_use())}, "
+                f"where it was {mesh_name(before)}: with the same rows, but sums are rounded in a different "
                 "order, so that its prompts are not bit for bit those of the other mesh"
             )
 
@@ -170,12 +170,12 @@ class Session:
         if number == signal.SIGINT:
             return KeyboardInterrupt()
         return Stopped(
-            f"{self._title}: stopped at step {self.step} of {self._steps} as asked (SIGTERM); "
-            "the same command goes on from there"
+            f"{self._title}: stopped at step {self.step} of {self._steps} as requested (SIGTERM); "
+            "the same command resumes from there"
         )
 
     def conclude(self) -> None:
-        """Says if the stage has learnt nothing.
+        """Warns if the stage has learned nothing.
 
         Raises:
             UserError: not one of its steps was finite.
@@ -186,7 +186,7 @@ class Session:
             warn_of_rising(self._folder, [line["loss"] for line in self._metrics.read() if "loss" in line])
 
     def best_state(self) -> TrainState:
-        """The state of the checkpoint with the highest score; of the newest one, where none has a score."""
+        """The state of the checkpoint with the highest score; of the newest one if none has a score."""
         resumed = self._checkpoints.restore(self.state, best=True)
         return resumed.arrays if resumed else self.state
 

@@ -1,4 +1,4 @@
-"""What the steps of a training stage take: told before the first one, and kept beside its metrics."""
+"""The cost of a training stage: computed before its first step, and stored with its metrics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FILE = "cost.json"
 
 @dataclass(frozen=True)
 class Spending:
-    """What a stage takes.
+    """The cost of a stage.
 
     Attributes:
         prompts: how many are trained side by side.
-        trained: numbers that are trained, of all of them.
-        backbone: the backbone's numbers, and ``bytes`` what they take in memory.
+        trained: number of trained parameters, of all prompts together.
+        backbone: the number of the backbone's parameters, and ``bytes`` their size in memory.
         rows: of a step, over all prompts.
         flops: necessary FLOPs of a step on rows of the mean length, see ``mpt.models.cost``.
         finetuning: those of a step that reads the same rows without a prompt and trains every weight.
@@ -36,11 +36,11 @@ class Spending:
 
 
 def keep_spending(folder: AnyPath, spending: Spending) -> None:
-    """Writes what a stage will take into its folder."""
+    """Writes the cost of a stage into its folder."""
     write_atomic(folder / FILE, json_text(asdict(spending), indent=2) + "\n")
 
 
 def kept_spending(folder: AnyPath) -> Spending | None:
-    """What was written; None where nothing was."""
+    """The stored cost; None if there is none."""
     file = folder / FILE
     return Spending(**json.loads(file.read_text())) if file.exists() else None

@@ -24,7 +24,7 @@ from mpt.sharding import local_shards
 from mpt.system.processes import is_multiprocess, is_primary
 from mpt.training.interpolation import between
 from mpt.training.kept_states import KeptStates
-from mpt.training.loop import Patience, Probe, Trained, fit
+from mpt.training.loop import Patience, Trained, Validation, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
 from mpt.training.outcome import warn_of_few_rows
 from mpt.training.spending import Spending, keep_spending
@@ -39,7 +39,7 @@ class Lengths:
     """The number of a prompt's training rows, and their lengths in tokens.
 
     Attributes:
-        rows: number of rows; None where it is not known before the data is read.
+        rows: number of rows; None if it is not known before the data is read.
         text: mean number of tokens that the model reads of a row.
         labels: mean number of tokens that it predicts.
         longest: the most tokens that an input has.
@@ -63,7 +63,7 @@ class Lengths:
         return cls(len(rows), text, labels, max(len(row.inputs) for row in sample), nodes)
 
     def scored(self, layout: Layout) -> Lengths:
-        """The lengths where the class words are read in place of the target; the same for free text."""
+        """The lengths if the class words are scored in place of the target; the same for free text."""
         if self.nodes is None:
             return self
         text = self.text - (self.labels - 1) + self.nodes if layout == "decoder" else self.text
@@ -81,12 +81,12 @@ class Stage:
         train: steps, batch size, sampling and learning rates.
         objective: the loss terms of a batch; ``weights`` are their coefficients.
         tasks: the task name of each prompt.
-        trainable: what is trained of the model, an NNX filter.
-        weight_rate: Adam's peak learning rate for weights, where any are trained.
-        rate_scale: what each prompt's learning rates are multiplied by; by default, all have the same.
+        trainable: an NNX filter for the trained parameters.
+        weight_rate: Adam's peak learning rate for weights, if any are trained.
+        rate_scale: the factor on each prompt's learning rates; by default, all have the same.
         seed: random seed of the batches.
         prepare: completes each batch before its step.
-        interpolation: how far the trained parameters are taken from their start to where training ends.
+        interpolation: the weight of the trained parameters; the initial ones have the rest.
     """
 
     name: str
@@ -135,14 +135,14 @@ class Stage:
             return cost.finetuning
         if not isinstance(self.model, Distilled):
             return cost.step
-        # Retention reads the rows for the task, and once more behind the earlier tasks' prompts.
+        # Retention reads the rows for the task, and once more with the earlier tasks' prompts.
         return cost.distillation + (cost.step if self.objective is retention_loss else 0.0)
 
     @cached_property
     def keeps_states(self) -> bool:
-        """Whether the rows' states below a late prompt are computed once and kept.
+        """Whether the rows' hidden states before a late prompt's layer are computed once and kept.
 
-        They are where only the prompt is trained, every row is read, and all fit into ``MOST_KEPT`` bytes.
+        They are if only the prompt is trained, every row is used, and all fit into ``MOST_KEPT`` bytes.
         """
         model, counts = self.model, [lengths.rows for lengths in self.lengths if lengths.rows is not None]
         trained = nnx.to_flat_state(nnx.state(model, self.trainable))
@@ -151,7 +151,7 @@ class Stage:
             return False
         _, length = model.prompt.extent(self.train.batch_size)
         if isinstance(model, Distilled) and model.teachers.shape[1] != length:
-            return False  # the texts stand elsewhere behind the teachers
+            return False  # longer or shorter teachers move the texts to other positions
         tokens = sum(count * lengths.text for count, lengths in zip(counts, self.lengths))
         is_read = sum(counts) <= (self.steps or 0) * self.train.batch_size
         return is_read and 4 * tokens * model.backbone.embedding.shape[-1] <= MOST_KEPT
@@ -173,7 +173,7 @@ class Stage:
         return self._cost(0, 0).finetuning
 
     def _cost(self, prompts: int, length: int) -> Cost:
-        """The cost of a step whose rows all have the mean length over the tasks, as sampling weighs them."""
+        """The cost of a step whose rows all have the mean length over the tasks, weighted as in sampling."""
         counts = [lengths.rows for lengths in self.lengths if lengths.rows is not None]
         alike = self.train.sampling == "equal" or len(counts) < len(self.lengths)
         task_shares = None if alike else shares(counts, self.train)
@@ -204,12 +204,12 @@ Train = Callable[[Stage], Prompted]  # trains a stage; a plan records it instead
 def train_stage(
     stage: Stage,
     run: RunDir,
-    probe: Probe | None = None,
-    probe_every: int = 1,
+    validate: Validation | None = None,
+    validate_every: int = 1,
     best: bool = False,
     patience: Patience | None = None,
 ) -> Trained:
-    """Trains a stage, or continues it where it was interrupted; see ``fit`` for the other arguments.
+    """Trains a stage, or resumes it where it was interrupted; see ``fit`` for the other arguments.
 
     Args:
         run: the run directory, whose folder of the stage receives its cost, metrics and checkpoints.
@@ -231,8 +231,8 @@ def train_stage(
         trainable=stage.trainable,
         weight_rate=stage.weight_rate,
         prepare=stage.prepared(rows),
-        probe=probe,
-        probe_every=probe_every,
+        validate=validate,
+        validate_every=validate_every,
         best=best,
         patience=patience,
         rate_scale=stage.rate_scale,

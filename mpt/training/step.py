@@ -23,7 +23,7 @@ from mpt.types import Batch, Layout
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What a step is compiled for, beside the shapes of its arrays: equal ones share a compiled program.
+    """The static arguments of a step: steps with equal ones, and arrays of the same shapes, share a program.
 
     Attributes:
         graph: the model without its arrays.
@@ -42,7 +42,7 @@ class StepSpec:
 
 
 class TrainState(NamedTuple):
-    """What a step replaces.
+    """The state that a step replaces.
 
     Attributes:
         trainable: the parameters that are trained.
@@ -56,7 +56,7 @@ class TrainState(NamedTuple):
     def initial(cls, trainable: nnx.State, optimizer: optax.GradientTransformation) -> TrainState:
         """The state before the first step, on the mesh in use.
 
-        It holds copies of the parameters: a step uses its arrays up, and those of the model stay as they are.
+        It has copies of the parameters: a step donates its arrays, and those of the model must not change.
         """
         copies = jax.tree.map(jnp.copy, trainable)
         return replicated_over_mesh(cls(copies, optimizer.init(copies)))
@@ -99,7 +99,7 @@ def train_step(
         batch: a stack of microbatches, whose gradients are added up. On a mesh each of them is a stack of
             shards: every device adds up the gradients of its own, and only the sums cross the network, once
             a step.
-        coefficients: what each loss term's mean is multiplied by, by name.
+        coefficients: the factor on each loss term's mean, by name.
     """
     layout = nnx.merge(spec.graph, trainable, frozen).backbone.layout
     total_weights, prompt_weights = _total_weights(spec.objective, batch, layout, spec.prompts)
@@ -130,7 +130,7 @@ def train_step(
 def _total_weights(
     objective: Objective, batch: Batch, layout: Layout, prompts: int
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, " J"]]:
-    """What the sums of a whole batch are divided by: of each loss term, and of each prompt's task loss.
+    """The divisors of a whole batch's sums: for each loss term, and for each prompt's task loss.
 
     Microbatches share them, so that the sum of their losses is the mean over all rows of the batch.
     """

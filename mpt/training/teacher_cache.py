@@ -1,7 +1,8 @@
 """Disk cache of the teachers' logits and hidden states.
 
 Teachers are frozen, so in every epoch after the first their forward pass can be read from disk. A row's
-outputs are those computed in its first batch, also after an interruption: a resumed run stays the same run.
+outputs are those computed in its first batch, also after an interruption: a resumed run gives the same
+result.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from mpt.types import Batch, Output, Row
 
 
 class TeacherCache:
-    """What its task's teacher prompt makes of every row: label logits or class scores, and hidden states.
+    """The outputs of each row with its task's teacher prompt: label logits or class scores, and hidden
+    states.
 
     Args:
         folder: holds the files, (targets · V + classes + text length · D) float32 values per row.
         backbone: the frozen model.
         teachers: a prompt for each task.
-        rows: the rows of each task, as ``training_batches`` is given them.
+        rows: the rows of each task, as for ``training_batches``.
         classes: whether the class words of rows are scored in place of their targets.
         layer: the layer before which the prompts enter.
     """
@@ -65,7 +67,7 @@ class TeacherCache:
         self._known = memory_map("known", dtype=np.bool_)
 
     def attach(self, batch: Batch) -> Batch:
-        """The batch with the teachers' outputs of its rows, which are computed where they are not stored yet.
+        """The batch with the teachers' outputs of its rows, which are computed if they are not stored yet.
 
         Args:
             batch: one batch, a stack of microbatches, or on a mesh a stack of stacks of shards.

@@ -32,7 +32,7 @@ def few_choices(monkeypatch):
 @pytest.fixture
 def config(plain_adapt, tmp_path, toy) -> AdaptConfig:
     """An adaptation without a step, whose prompt knows nothing."""
-    plain = plain_adapt | {"out": str(tmp_path / "run"), "task": toy["tone"], "probe_every": 0, "shots": 2}
+    plain = plain_adapt | {"out": str(tmp_path / "run"), "task": toy["tone"], "validate_every": 0, "shots": 2}
     plain |= {"train": {"steps": 0, "batch_size": 8}, "seeds": [0, 1]}
     return from_plain(AdaptConfig, plain, "test")
 
@@ -156,4 +156,4 @@ def test_a_baseline_that_applies_to_no_target_has_no_line(free, capsys, compare_
     config = CompareConfig(targets=(free,), methods=("hard prompt", "linear probe"))
     assert [cell.method for cell in cells(config)] == ["hard prompt"]
     error = refused(capsys, "compare", str(compare_file), "--targets", free, "--methods", "linear probe")
-    assert error == "mpt: compare: methods: none of them applies to a target\n"
+    assert error == "mpt: compare: methods: no method here can answer any of the targets\n"

@@ -27,7 +27,9 @@ def run(tiny_model, tmp_path, monkeypatch):
 def test_undefined_metric_is_null_and_told(run, capsys):
     (plain,) = json.loads((run.path / "results.json").read_text(), parse_constant=pytest.fail)
     assert plain["scores"] == [0.5, None]
-    assert "1 of 2 seeds has no accuracy: it is undefined for the answers to these rows." in plain["remarks"]
+    assert (
+        "1 of 2 seeds has no accuracy: it is undefined for the predictions on these rows." in plain["remarks"]
+    )
     for file in run.path.rglob("*.json"):
         json.loads(file.read_text(), parse_constant=pytest.fail)
     np.testing.assert_equal(run.results[0].scores, [0.5, np.nan])
@@ -45,7 +47,7 @@ def test_undefined_metric_is_null_and_told(run, capsys):
     assert cli.main(["evaluate", str(run.path)]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out, parse_constant=pytest.fail)["accuracy"] is None
-    assert "mpt: accuracy is undefined for the answers to these rows" in said.err
+    assert "mpt: accuracy is undefined for the predictions on these rows" in said.err
 
 
 def test_figures_are_read_as_they_were_written():

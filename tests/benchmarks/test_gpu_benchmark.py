@@ -104,7 +104,7 @@ def test_a_profile_names_what_takes_the_longest_on_the_device(tmp_path):
     assert second == {"share": 0.25, "operation": "copy"}
 
 
-def test_a_step_has_rows_of_just_so_many_tokens_and_the_token_behind_each():
+def test_a_step_has_rows_of_just_so_many_tokens_and_the_token_after_each():
     from cases import Step
     from given import Rows
 

@@ -70,7 +70,7 @@ def test_a_folder_stands_for_its_task_files(two, tmp_path):
     (tmp_path / "movies").mkdir()
     assert in_folders(["movies", ""]) == ["movies", ""]  # the packaged task, and what is no name
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: no task file is in this folder"):
+    with pytest.raises(UserError, match="empty: no task file in this folder"):
         in_folders(["empty"])
 
 
@@ -104,5 +104,5 @@ def test_file_of_a_tasks_name_does_not_stand_in_its_way(tmp_path, monkeypatch):
     for name in ("movies", "films.csv"):
         (tmp_path / name).touch()
     assert find_task("movies").name == "movies"
-    with pytest.raises(UserError, match=r"films.csv is no task file: write one, such as films.yaml"):
+    with pytest.raises(UserError, match=r"films.csv is not a task file: write one, such as films.yaml"):
         find_task("films.csv")

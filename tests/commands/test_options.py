@@ -81,10 +81,10 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("adapt --task xyzzy", "task 'xyzzy' is unknown; `mpt tasks` lists them"),
         (
             "adapt --task movies --prompt gone",
-            "gone: no such folder; `mpt pretrain` and `mpt adapt` make",
+            "gone: no such folder; `mpt pretrain` and `mpt adapt` create",
         ),
-        ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` make"),
-        ("adapt --task mpt/tasks/offline.py", "mpt/tasks/offline.py is no task file: write one, such as"),
+        ("predict gone", "gone: no such folder; `mpt pretrain` and `mpt adapt` create"),
+        ("adapt --task mpt/tasks/offline.py", "mpt/tasks/offline.py is not a task file: write one, such as"),
         ("adapt --task movies --prompt testz", "testz: no such folder; did you mean tests?"),
         (
             "compare --targets movies --methods LoAR",
@@ -109,9 +109,9 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("import tests", "import: --model and --task are missing; see `mpt import --help`"),
         ("evaluate a b", "evaluate: no option takes 'b'"),
         ("adapt few_shot movies", "adapt few_shot: no option takes 'movies'"),
-        ("evaluate a --rows few", "evaluate: --rows: 'few' is no whole number"),
-        ("serve a --wait-ms long", "serve: --wait-ms: 'long' is no number"),
-        ("adapt --task movies --train.steps many", "adapt: --train.steps: 'many' is no whole number"),
+        ("evaluate a --rows few", "evaluate: --rows: 'few' is not a whole number"),
+        ("serve a --wait-ms long", "serve: --wait-ms: 'long' is not a number"),
+        ("adapt --task movies --train.steps many", "adapt: --train.steps: 'many' is not a whole number"),
         (
             "evaluate a --split tst",
             "evaluate: --split is one of 'train', 'validation', 'test', not 'tst'; see",
@@ -127,7 +127,7 @@ def test_what_is_missing_is_named(capsys, arguments, message):
     [
         ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
         ("evaluate a b", "evaluate: no option takes 'b'; see `mpt evaluate --help`"),
-        ("evaluate a --rows few", "evaluate: --rows: 'few' is no whole number; see `mpt evaluate --help`"),
+        ("evaluate a --rows few", "evaluate: --rows: 'few' is not a whole number; see `mpt evaluate --help`"),
         ("export a --format onnx", "export: --format is one of 'peft', 'embeddings', not 'onnx'; see"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_cannot_be_parsed_is_one_plain_line_on_a_terminal_too(capsys, monke
 def test_a_task_file_in_a_configs_place_is_told_from_a_config(capsys, tmp_path, command, option):
     file = write_task(tmp_path, "tone")
     error = refused(capsys, command, str(file))
-    assert error == f"mpt: {command}: {file} is a task file, no config; give it as {option} {file}\n"
+    assert error == f"mpt: {command}: {file} is a task file, not a config; give it as {option} {file}\n"
 
 
 @pytest.mark.parametrize(

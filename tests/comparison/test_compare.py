@@ -71,7 +71,7 @@ def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
     """Every method draws the same few rows and reads some twice; the next run tells it anew."""
     few = write_task(tmp_path, "few", toy_rows("mood", 20))
     options = ("--targets", str(few), "--adapt.shots", "30", "--adapt.seeds", "0")
-    options += ("--adapt.train.batch-size", "64", "--adapt.train.steps", "1", "--adapt.probe-every", "0")
+    options += ("--adapt.train.batch-size", "64", "--adapt.train.steps", "1", "--adapt.validate-every", "0")
     trained = ("prompt tuning from instruction", "prompt tuning from vocabulary")
     methods = ("--methods", "in-context examples", "largest class", *trained)
     for name in ("a", "b"):
@@ -81,7 +81,7 @@ def test_a_warning_is_said_once_per_run(tmp_path, compare_file, capsys):
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning: ")]
         assert len(told) == 2
         assert told[0].startswith("mpt: warning: task few has ")
-        assert told[0].endswith(" of 'bad', not 30; all are taken")
+        assert told[0].endswith(" of 'bad', not 30; all are used")
         assert "training rows of few, fewer than the 64 of a step" in told[1]
 
 
@@ -164,7 +164,7 @@ def several(tmp_path, plain_pretrain, plain_adapt, toy) -> CompareConfig:
         "out": str(tmp_path / "run"),
         "pretrain": plain_pretrain | pretrain,
         "targets": [toy["mood"]],
-        "adapt": adapt | {"train": stage(2), "probe_every": 1, "seeds": [0, 1]},
+        "adapt": adapt | {"train": stage(2), "validate_every": 1, "seeds": [0, 1]},
         "methods": ["hard prompt", "universal prompt, adapted", "prompt tuning from instruction"],
         "shots": [2, 4],
         "tune": {"tasks": [str(third)], "factors": [0.5, 2], "shots": 3, "rows": 12},
@@ -299,7 +299,7 @@ def test_ties_go_to_the_factor_nearest_to_1():
     [
         ("mood", "mood.yaml' is a target; rates are tuned on other tasks"),
         ("moody", "task 'moody'"),
-        ("tone", "tune.tasks: leave two source tasks or more"),
+        ("tone", "tune.tasks: at least two source tasks must be left"),
     ],
 )
 def test_tuning_on_what_is_scored_or_seen_is_refused(task, message, toy, tmp_path):

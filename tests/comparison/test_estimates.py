@@ -104,7 +104,7 @@ def test_tables_and_pictures_show_two_draws_that_are_far_apart():
     assert lora["low"] and lora["difference"] == "-4.9500" and lora["difference_low"] == ""
     page = tables.as_markdown(found, [tables.caption(found, None)])
     assert "| 65.0 (45.0, 85.0) |" in page and "-5.0 (15.0, -24.9)" in page
-    assert "In parentheses stands what each draw has" in page
+    assert "In parentheses are the scores of the draws" in page
     calm = Comparison.of(config, 10**6, {cell: two_draws(0.6, 0.601) for cell in there})
     assert "parentheses" not in tables.caption(calm, None)
     assert len(list(figures(found))) == 3

@@ -72,10 +72,10 @@ def test_keys_left_out_keep_their_defaults(load):
         (TrainConfig, "sampling: eqal", r"sampling is 'eqal'; did you mean 'equal'\?"),
         (TrainConfig, "sampling: [equal]", r"sampling"),
         (AdaptConfig, "train: {steps: -2}", r"train.steps: it must be -1 or more, not -2"),
-        (PretrainConfig, "teachers: {steps: -1}", r"teachers.steps: only `mpt adapt` finds out how many"),
-        (ContinualConfig, "train: {steps: -1}", r"train.steps: only `mpt adapt` finds out how many"),
-        (TrainConfig, "parts: 5", r"parts: 5 equal parts cannot be made of 24 rows"),
-        (AdaptConfig, "train: {parts: 0}", r"train.parts: 0 equal parts"),
+        (PretrainConfig, "teachers: {steps: -1}", r"teachers.steps: only `mpt adapt` can find the number"),
+        (ContinualConfig, "train: {steps: -1}", r"train.steps: only `mpt adapt` can find the number"),
+        (TrainConfig, "parts: 5", r"parts: 24 rows cannot be split into 5 equal parts"),
+        (AdaptConfig, "train: {parts: 0}", r"train.parts: 16 rows cannot be split into 0"),
         (AdaptConfig, "train: {epochs: -1}", r"train.epochs: it must be 0 or more, not -1"),
         (PretrainConfig, "universal: {clip: -0.5}", r"universal.clip: it must be 0 or more"),
         (TrainConfig, "bach_size: 3", r"unknown key 'bach_size'; did you mean 'batch_size'\?"),
@@ -147,16 +147,16 @@ def test_base_by_name_is_packaged(write):
     [
         ({"run": "base: quikstart"}, r"run.yaml: base: config 'quikstart': .* did you mean 'quickstart'\?"),
         ({"run": "pretrain: {base: 3}"}, r"run.yaml: pretrain.base must be a config's name or path, not 3"),
-        ({"run": "base: run.yaml"}, r"run.yaml: base: it goes in a circle: .*run.yaml -> .*run.yaml"),
+        ({"run": "base: run.yaml"}, r"run.yaml: base: the configs form a circle: .*run.yaml -> .*run.yaml"),
         (
             {"run": "base: b.yaml", "b": "base: c.yaml", "c": "base: b.yaml"},
-            r"c.yaml: base: it goes in a circle: .*run.yaml -> .*b.yaml -> .*c.yaml -> .*b.yaml",
+            r"c.yaml: base: the configs form a circle: .*run.yaml -> .*b.yaml -> .*c.yaml -> .*b.yaml",
         ),
         ({"run": "base: b.yaml", "b": "gaol: 3"}, r"b.yaml: unknown key 'gaol'; did you mean 'goal'\?"),
         ({"run": "base: b.yaml\ngaol: 3", "b": "goal: 0.5"}, r"run.yaml: unknown key 'gaol'"),
         (
             {"run": "base: b.yaml\nadapt: {train: {parts: 5}}", "b": "adapt: {train: {batch_size: 8}}"},
-            r"run.yaml: adapt.train.parts: 5 equal parts cannot be made of 8 rows",
+            r"run.yaml: adapt.train.parts: 8 rows cannot be split into 5 equal parts",
         ),
         ({"run": "adapt: {base: b.yaml}", "b": "targets: [a]"}, r"b.yaml: unknown key 'targets'"),
     ],
@@ -193,3 +193,8 @@ def test_configs_are_frozen(kind):
 def test_every_field_has_a_default_of_its_own_type():
     for kind in (ModelConfig, PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig):
         assert from_plain(kind, to_plain(kind()), "defaults") == kind()
+
+
+def test_options_of_older_runs_keep_their_values():
+    found = from_plain(AdaptConfig, {"probe_every": 3, "probe_rows": 5}, "config.yaml")
+    assert (found.validate_every, found.validation_rows) == (3, 5)

@@ -225,7 +225,7 @@ def continual_with(tmp_path, config_file, plain, capsys):
 
 def test_task_that_stands_there_twice(continual_with, files):
     error = continual_with(tasks=[*files.values(), files["hue"]])
-    assert "continual: tasks: 'hue' stands in the sequence twice; name each task once" in error
+    assert "continual: tasks: 'hue' is in the sequence twice; name each task once" in error
 
 
 def test_too_few_tasks(continual_with, files):
@@ -292,9 +292,9 @@ def test_classes_with_fewer_rows_than_asked_for_are_told(tmp_path, plain, pretra
     keys = {"out": str(tmp_path / "run"), "tasks": [files["hue"], str(few)], "shots": 20}
     continual(from_plain(ContinualConfig, plain | keys | {"methods": ["naive"]}, "test"), pretrained)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mpt: warning")]
-    assert [line for line in lines if "task few has" in line and "not 20; all are taken" in line]
+    assert [line for line in lines if "task few has" in line and "not 20; all are used" in line]
 
 
 def test_end_that_goes_to_a_decoder(continual_with, tiny_model):
     error = continual_with(model={"name": str(tiny_model), "decoder_prompt": 2})
-    assert "continual: model.decoder_prompt: a prompt that grows has no end of its own" in error
+    assert "continual: model.decoder_prompt: prompts that become longer cannot have it" in error

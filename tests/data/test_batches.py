@@ -84,9 +84,7 @@ def test_template_without_room_for_a_text_is_refused(tokenizer, layout):
     words = "Read this review with great care: {a}\nSo:"
     bare = len(tokenizer(words.format(a=""))["input_ids"]) + (layout == "encoder-decoder")
     for max_length in (1, bare // 2, bare):
-        with pytest.raises(
-            UserError, match=rf"max_length is {max_length}, .* take {bare} tokens: nothing of a"
-        ):
+        with pytest.raises(UserError, match=rf"max_length is {max_length}, .* take {bare} tokens: no room"):
             encode([example(words, a="so good")], tokenizer, max_length, layout)
     (row,) = encode([example(words, a="so good")], tokenizer, bare + 1, layout)
     assert str(tokenizer.decode(row.inputs)).startswith(words.format(a="s"))
@@ -99,7 +97,8 @@ def test_cut_rows_are_told_of_once(capsys, tokenizer):
     with warnings_once():
         for _ in range(2):
             warn_of_cut("train rows of task toy", lost, 16)
-    told = "mpt: warning: 2 of 3 train rows of task toy are longer than max_length, 16 tokens, and are cut: "
+    which = "mpt: warning: 2 of 3 train rows of task toy"
+    told = f"{which} are longer than max_length, 16 tokens, and are truncated: "
     average = round((lost[1] + lost[2]) / 2)
     assert capsys.readouterr().err == f"{told}they lose {average} tokens on average, {lost[2]} at most\n"
     warn_of_cut("train rows of task other", [0, 0], 16)

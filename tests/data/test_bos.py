@@ -27,7 +27,7 @@ def idle_tokenizer():
 
 
 def closing_tokenizer():
-    """It adds the token, and one behind the text."""
+    """It adds the token, and one after the text."""
     tokenizer = beginning_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<pad> $A <eos>", pair="$A $B", special_tokens=[("<pad>", 1), ("<eos>", 0)]
@@ -36,7 +36,7 @@ def closing_tokenizer():
 
 
 def ending_tokenizer():
-    """It has the token, and adds another one behind the text alone."""
+    """It has the token, and adds another one after the text alone."""
     tokenizer = idle_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <pad>", pair="$A $B", special_tokens=[("<pad>", 1)]

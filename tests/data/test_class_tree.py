@@ -37,7 +37,7 @@ def test_path_of_a_word_spells_it_from_the_root(words):
     assert len(tree.tokens) == len(beginnings)
 
 
-def test_nodes_stand_behind_the_text_of_their_row():
+def test_nodes_stand_after_the_text_of_their_row():
     batch = scored(ROWS)
     of_row = [batch.tokens[batch.grid[i][batch.grid[i] < batch.tokens.size]].tolist() for i in range(3)]
     assert of_row == [[3, 4, 5, 21, 22, 24], [6, 30, 31], [7, 8]]

@@ -121,7 +121,7 @@ def test_cells_that_a_spreadsheet_has_quoted_lose_their_quotes(tmp_path):
 @pytest.mark.parametrize("content", [b'text\tlabel\n"a\nb"\t1\n', b'label\ttext\n1\t"a\nb"\n'])
 def test_line_end_within_a_cell_of_tabs_is_a_fault(tmp_path, content):
     (found,) = faults(write(tmp_path / "a.tsv", content))
-    assert "not 2 fields, as the header has; " in found
+    assert "not 2 fields like the header; " in found
     assert found.endswith("give texts with line ends in a .csv or .jsonl file")
 
 
@@ -195,14 +195,14 @@ JSON_ROW = b'{"text": "x"}\n'
         ("a.jsonl", JSON_ROW + b"null\n", "a.jsonl:2: null; it must be an object, {...}"),
         ("a.jsonl", JSON_ROW + b'{"text": "\xff"}\n', "a.jsonl:2: not UTF-8 (byte 0xff); save it as UTF-8"),
         ("a.jsonl", b'{"text": "\0"}\n' + JSON_ROW, "a.jsonl:1: a NUL character; save it as UTF-8"),
-        ("a.jsonl", b'{"a": 1, "b": 2, "b": 3}', "a.jsonl:1: not JSON: key 'b' comes twice"),
-        ("a.jsonl", b'{"a": {"b": 2, "b": 2}}', "a.jsonl:1: not JSON: key 'b' comes twice"),
-        ("a.jsonl", b'{"a": -Infinity}', "a.jsonl:1: not JSON: -Infinity is no JSON number; write null"),
-        ("a.jsonl", b'{"a": NaN}\n' + JSON_ROW, "a.jsonl:1: not JSON: NaN is no JSON number; write null"),
+        ("a.jsonl", b'{"a": 1, "b": 2, "b": 3}', "a.jsonl:1: not JSON: key 'b' occurs twice"),
+        ("a.jsonl", b'{"a": {"b": 2, "b": 2}}', "a.jsonl:1: not JSON: key 'b' occurs twice"),
+        ("a.jsonl", b'{"a": -Infinity}', "a.jsonl:1: not JSON: -Infinity is not a JSON number; write null"),
+        ("a.jsonl", b'{"a": NaN}\n' + JSON_ROW, "a.jsonl:1: not JSON: NaN is not a JSON number; write null"),
         ("a.jsonl", b'{"a": "\\ud800"}', "a.jsonl:1: half a surrogate pair (\\ud800 to"),
-        ("a.csv", b"text,label\na,b\nc\nd,e\n", "a.csv:3: not 2 fields, as the header has"),
-        ("a.csv", b'text,label\n"a\n\nb",b\nc,d,e\n', "a.csv:5: not 2 fields, as the header has"),
-        ("a.tsv", b"text\tlabel\na\n", "a.tsv:2: not 2 fields, as the header has; quote fields with tabs"),
+        ("a.csv", b"text,label\na,b\nc\nd,e\n", "a.csv:3: not 2 fields like the header"),
+        ("a.csv", b'text,label\n"a\n\nb",b\nc,d,e\n', "a.csv:5: not 2 fields like the header"),
+        ("a.tsv", b"text\tlabel\na\n", "a.tsv:2: not 2 fields like the header; quote fields with tabs"),
         ("a.csv", b"text,label\n\xff,b\nc,d\n", "a.csv:2: not UTF-8 (byte 0xff); save it as UTF-8"),
         ("a.csv", b"text,label\na\0,b\nc,d\n", "a.csv:2: a NUL character; save it as UTF-8"),
         ("a.csv", b"text,text,label\na,b,c\n", "a.csv:1: two columns are named 'text'; rename one"),
@@ -211,7 +211,7 @@ JSON_ROW = b'{"text": "x"}\n'
         ("a.csv", b'text,label\n"a"b,c\nd,e\n', "a.csv:2: ',' expected after '\"'; look for a quote"),
         ("a.csv", b'text,label\na,b\n"a,b\n', "a.csv:3: unexpected end of data; look for a quote"),
         ("a.parquet", b"text,label\n" * 9, "a.parquet: not a whole Parquet file: "),
-        ("a.json", b'[{"text": "a"}]', "a.json: make it JSONL: a .jsonl file with one object a line"),
+        ("a.json", b'[{"text": "a"}]', "a.json: make it JSONL: a .jsonl file with one object per line"),
         ("a.txt", b"text\n", "a.txt: cannot read '.txt' files; give .jsonl, .csv, .tsv or .parquet"),
         ("data", b"text\n", "data: cannot read '' files; give .jsonl, .csv, .tsv or .parquet"),
     ],
@@ -223,7 +223,7 @@ def test_fault_is_named_with_its_line(tmp_path, name, content, message):
     assert "\n" not in found
 
 
-def test_reading_goes_on_behind_each_fault(tmp_path):
+def test_reading_goes_on_after_each_fault(tmp_path):
     path = write(tmp_path / "a.csv", b'text,label\na,b\nc\n\xff,d\n"e"f,g\nh,i\n')
     kinds = [row.kind if isinstance(row, Fault) else row.columns["text"] for row in read_file(path)]
     assert kinds == ["a", "wrong number of fields", "not UTF-8", "faulty quotes", "h"]

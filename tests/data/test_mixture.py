@@ -87,7 +87,7 @@ def test_processes_share_each_batch_without_overlap(sampling, processes):
 
 
 def test_rows_that_cannot_be_dealt_out_equally_are_refused():
-    with pytest.raises(UserError, match="12 rows cannot be dealt out to 1 parts × 5 shards"):
+    with pytest.raises(UserError, match="12 rows cannot be divided into 1 parts × 5 shards"):
         batches(shards=Shards((0,), 5))
 
 

@@ -101,7 +101,7 @@ def test_what_packages_bring_is_refused_before_jax_loads(
     monkeypatch.setattr("mpt.system.assets.subprocess.run", lambda *_, **__: NO_NETWORK)
     monkeypatch.setattr("mpt.system.quiet.quiet", lambda: pytest.fail("the libraries load"))
     assert cli.main(arguments.split()) == 2
-    told = capsys.readouterr().err.splitlines()[-1]  # behind what is being fetched
+    told = capsys.readouterr().err.splitlines()[-1]  # after what is being fetched
     assert told.startswith("mpt: cannot fetch ") and named in told
     assert f"put that file into {tmp_path / 'cache' / 'downloads'} and run again." in told
     assert f"The data of these tasks is here: {is_here}" in told if is_here else "of these tasks" not in told
@@ -121,12 +121,12 @@ def test_a_models_terms_are_told_of_before_jax_loads(capsys, tmp_path, monkeypat
     [
         (
             "adapt --task movies --model.name owner/name",
-            "model 'owner/name': not a folder here, and the hub did not give it: there is no network; name a "
-            "folder with its files, or take gemma3-270m",
+            "model 'owner/name': not a folder here, and the hub did not return it: there is no network; "
+            "name a folder with its files, or take gemma3-270m",
         ),
         (
             "predict hf://owner/name",
-            "hf://owner/name: the hub did not give it: there is no network, and it is",
+            "hf://owner/name: the hub did not return it: there is no network, and it has not been downloaded",
         ),
     ],
 )

@@ -59,13 +59,13 @@ def test_rows_keep_groups_together():
 
 
 def test_iterator_that_is_read_once_is_refused():
-    with pytest.raises(UserError, match="train rows: an iterator is read once only; give a list"):
+    with pytest.raises(UserError, match="train rows: an iterator can be read only once; give a list"):
         Rows({"train": iter([{"text": "a"}])})
 
 
 @pytest.mark.parametrize("row", ["a text", {1: "a"}, None])
 def test_row_that_is_no_mapping_is_named(row):
-    with pytest.raises(UserError, match=r"train row 1: .* is no mapping from columns' names"):
+    with pytest.raises(UserError, match=r"train row 1: .* is not a mapping from column names"):
         list(Rows({"train": lambda: iter([{"text": "a"}, row])}).load("train"))
 
 

@@ -59,7 +59,7 @@ def test_cut_rows_are_told_of_when_they_are_read_again(tmp_path, tokenizer, caps
         assert [row.lost for row in found] == found.lost.tolist()
         cut = sum(found.lost > 0)
         assert 0 < cut < 9
-        told = f"{cut} of 9 train rows of task toy are longer than max_length, 12 tokens, and are cut: "
+        told = f"{cut} of 9 train rows of task toy are longer than max_length, 12 tokens, and are truncated: "
         assert told in capsys.readouterr().err
 
 

@@ -47,7 +47,7 @@ def test_target_may_be_given():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"template": "no place"}, r"task toy: template: it names no \{column\} of the data"),
+        ({"template": "no place"}, r"task toy: template: it contains no \{column\} of the data"),
         ({"template": "{text"}, r"task toy: template: .*; write \{\{ \}\} for braces"),
         ({"template": "{}"}, r"task toy: template: '\{\}' is not a column name"),
         ({"template": "{0}"}, r"task toy: template: '\{0\}' is not a column name"),

@@ -84,7 +84,7 @@ def model_of(family: str) -> hf.PreTrainedModel:
 
 
 def _batch(layout: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Padded ids, the mask of real tokens, and labels; a decoder's ids have the targets behind them."""
+    """Padded ids, the mask of real tokens, and labels; a decoder's ids have the targets after them."""
     both, rows = layout == "decoder", ROWS[layout]
     texts = [torch.tensor([*row.inputs, *(row.targets if both else ())]) for row in rows]
     labels = [torch.tensor([-100] * len(row.inputs) * both + list(row.targets)) for row in rows]
@@ -92,7 +92,7 @@ def _batch(layout: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return pad_sequence(texts, batch_first=True), mask, pad_sequence(labels, True, -100)
 
 
-def _behind(model: hf.PreTrainedModel, vectors: np.ndarray, ids: torch.Tensor) -> torch.Tensor:
+def _after(model: hf.PreTrainedModel, vectors: np.ndarray, ids: torch.Tensor) -> torch.Tensor:
     """Embedded ids, with a prompt of each row's own in front."""
     return torch.cat([torch.tensor(vectors), model.get_input_embeddings()(ids)], dim=1)
 
@@ -153,12 +153,12 @@ def _dimensions(model: hf.PreTrainedModel) -> dict[str, int]:
 
 @arrays(*tiny.DECODERS)
 def decoders(family: str) -> Arrays:
-    """Without a prompt and behind one each row's own: at what predicts a target, and at what is read."""
+    """Without a prompt and after one each row's own: at what predicts a target, and at what is read."""
     model, rows = model_of(family), ROWS["decoder"]
     ids, mask, _ = _batch("decoder")
     answers: Arrays = {}
     for length, quantity in ((0, ""), (PROMPT, "prompted ")):
-        embedded = _behind(model, prompts(2, length)[INDEX], ids)
+        embedded = _after(model, prompts(2, length)[INDEX], ids)
         longer = pad(mask, (length, 0), value=1)
         own = _own_inputs(model, ids, length)
         with torch.no_grad():
@@ -178,7 +178,7 @@ def encoder_decoders(family: str) -> Arrays:
     ids, mask, labels = _batch("encoder-decoder")
     answers: Arrays = {}
     for length, quantity in ((0, ""), (PROMPT, "prompted ")):
-        embedded = _behind(model, prompts(2, length)[INDEX], ids)
+        embedded = _after(model, prompts(2, length)[INDEX], ids)
         longer = pad(mask, (length, 0), value=1)
         with torch.no_grad():
             found = model(
@@ -274,7 +274,7 @@ def greedy(family: str) -> Arrays:
         if _own_inputs(model, torch.tensor([ids]), PROMPT):
             answers[str(i)] = _stopped(_one_by_one(model, ids, which), inputs.STOP)
             continue
-        embedded = _behind(model, prompts(2)[[which]], torch.tensor([ids]))
+        embedded = _after(model, prompts(2)[[which]], torch.tensor([ids]))
         tokens = model.generate(
             inputs_embeds=embedded,
             attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long),
@@ -293,7 +293,7 @@ def _one_by_one(model: hf.PreTrainedModel, ids: list[int], which: int) -> list[i
     while len(text) < inputs.MOST:
         row = torch.tensor([[*ids, *text]])
         with torch.no_grad():
-            embedded = _behind(model, prompts(2)[[which]], row)
+            embedded = _after(model, prompts(2)[[which]], row)
             logits = model(inputs_embeds=embedded, **_own_inputs(model, row, PROMPT)).logits
         text.append(int(logits[0, -1].argmax()))
     return text
@@ -303,7 +303,7 @@ def _stopped(tokens: list[int], stop: list[int]) -> np.ndarray:
     return np.array(list(itertools.takewhile(lambda token: token not in stop, tokens)), int)
 
 
-# Where each family keeps the norm before its head. A scale or a bound behind it changes no order.
+# Where each family keeps the norm before its head. A scale or a bound after it changes no order.
 NORMS = {
     "llama": lambda model: model.model.norm,
     "gemma2": lambda model: model.model.norm,
@@ -328,7 +328,7 @@ def attention(family: str) -> Arrays:
     model, found = model_of(family), {"text": [], "labels": []}
     for row, which in zip(inputs.SEEN, INDEX):
         ids = list(row.inputs) + list(row.targets[:-1]) * (_layout(family) == "decoder")
-        embedded = _behind(model, prompts(2)[[which]], torch.tensor([ids]))
+        embedded = _after(model, prompts(2)[[which]], torch.tensor([ids]))
         text, count = slice(PROMPT, None), len(row.targets)
         with torch.no_grad():
             if _layout(family) == "decoder":
@@ -424,7 +424,7 @@ def _exports(layout: str) -> Path:
 
 @arrays("llama", "gemma3_text", "gpt2", "t5-1.1", "umt5")
 def prompted_by_peft(family: str) -> Arrays:
-    """The logits at all targets, and greedy texts, behind each exported prompt.
+    """The logits at all targets, and greedy texts, after each exported prompt.
 
     The multitask adapter has two, which are also there as plain ones.
     """

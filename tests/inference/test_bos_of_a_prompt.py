@@ -141,7 +141,7 @@ def words_start(task, pretrained):
     return starting_vectors(PromptConfig(start="instruction", length=0), [task], [0], pretrained)
 
 
-def test_examples_in_context_leave_it_to_the_text_behind_them(tmp_path, beginning_model):
+def test_examples_in_context_leave_it_to_the_text_after_them(tmp_path, beginning_model):
     task, pretrained = find_task(str(write_task(tmp_path, "tone"))), load_pretrained(str(beginning_model))
     examples = task.sample("train", 3)
     rows, bare = (encode(examples, pretrained.tokenizer, 24, bos=bos) for bos in (1, None))

@@ -34,7 +34,7 @@ def test_texts_may_differ_in_what_squad_lets_pass(tmp_path):
         (False, 0.0),
     ]
     (section,) = answer_sections({name: by_seed})  # no classes: no confusion
-    assert section.title == "Mistakes" and "1 of 3 rows were missed" in "".join(section.blocks)
+    assert section.title == "Mistakes" and "1 of 3 rows were predicted wrongly" in "".join(section.blocks)
 
 
 def test_only_the_first_rows_are_kept(tmp_path):
@@ -44,7 +44,7 @@ def test_only_the_first_rows_are_kept(tmp_path):
     keep_answers(tmp_path, task, 0, examples, Answers(["good"] * len(examples), shares))
     kept = kept_answers(tmp_path)["tone"][0]
     assert len(kept) == KEPT and kept[0].probabilities == {"bad": 0.25, "good": 0.75}
-    assert "none of 500 rows was missed" in "".join([*answer_sections({"tone": {0: kept}})][1].blocks)
+    assert "no wrong prediction in 500 rows" in "".join([*answer_sections({"tone": {0: kept}})][1].blocks)
 
 
 def test_confusion_counts_right_words_down():
@@ -58,7 +58,7 @@ def test_too_many_classes_are_told_as_pairs():
     confusion, _ = answer_sections({"topic": {0: rows(words, [(word, word) for word in words] + wrong)}})
     text = "".join(confusion.blocks)
     assert "<svg" not in text
-    assert text.index("class 7") < text.index("class 2") and "81.2 % of 16 answers are right" in text
+    assert text.index("class 7") < text.index("class 2") and "81.2 % of 16 predictions are correct" in text
 
 
 def test_worst_mistakes_come_first():
@@ -67,6 +67,6 @@ def test_worst_mistakes_come_first():
     first = rows(words, [("a", "b"), ("a", "b"), ("a", "a"), ("a", "b")])
     second = rows(words, [("a", "b"), ("a", "a"), ("a", "a"), ("a", "a")], seed=1)
     text = "".join([*answer_sections({"topic": {0: first, 1: second}})][1].blocks)
-    assert "3 of 4 rows were missed by at least one of 2 seeds" in text
+    assert "3 of 4 rows were predicted wrongly by at least one of 2 seeds" in text
     assert text.index("row 0") < text.index("row 3") < text.index("row 1")
     assert "row 2" not in text

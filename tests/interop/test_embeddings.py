@@ -17,7 +17,7 @@ from toys import tiny_tokenizer
 from mpt.data.batches import collate
 from mpt.data.records import Record
 from mpt.data.tokenise import encode
-from mpt.inference.generate import generate_behind_prompt
+from mpt.inference.generate import generate_after_prompt
 from mpt.inference.predict import open_run
 from mpt.interop.base_model import base_model
 from mpt.interop.exporting import export_run
@@ -40,7 +40,7 @@ def prefix_run(tmp_path, model):
 
 
 def written_here(folder, run) -> str:
-    """What mpt writes behind a run's prompt and the text of a README's example."""
+    """What mpt writes after a run's prompt and the text of a README's example."""
     model = open_run(run, "", 0).model
     pretrained, card = load_pretrained(str(folder)), load_prompt(run, "adapted")[1]
     end = pretrained.tokenizer.eos_token_id
@@ -48,7 +48,7 @@ def written_here(folder, run) -> str:
     layout, bos = pretrained.backbone.layout, pretrained.bos
     (row,) = encode([example], pretrained.tokenizer, 64, layout, bos=bos)
     batch = collate([row._replace(targets=[end])], [0], layout)
-    (ids,) = generate_behind_prompt(model, batch, max_new_tokens=20, stop=[end])
+    (ids,) = generate_after_prompt(model, batch, max_new_tokens=20, stop=[end])
     assert len(ids) > 3
     return pretrained.tokenizer.decode(ids, skip_special_tokens=True)
 

@@ -80,7 +80,7 @@ def test_a_prefix_comes_back_bit_for_bit_and_is_evaluated(prefix_run, tmp_path, 
 
 def test_a_prefix_that_does_not_fit_is_refused(prefix_run, tmp_path, tiny_model, toy, capsys):
     error = refused(capsys, "export", str(prefix_run), "--format", "embeddings")
-    assert "keys and values of every layer, which are no embeddings; give --format peft" in error
+    assert "keys and values of every layer, not embeddings; give --format peft" in error
     write_prefix(tmp_path / "deep", *np.ones((2, 5, 3, 2, 8), np.float32), "")
     rest = ("--model", str(tiny_model), "--task", toy["tone"], "--out", str(tmp_path / "out"))
     error = refused(capsys, "import", str(tmp_path / "deep"), *rest)
@@ -107,7 +107,7 @@ def test_an_imported_prompt_is_evaluated_predicted_with_and_adapted(
     run("predict", back, "--input", lines)
     assert json.loads(capsys.readouterr().out)["prediction"] in ("yes", "no")
     config = config_file(
-        plain_adapt | {"prompt": str(back), "out": str(tmp_path / "adapted"), "probe_every": 0}
+        plain_adapt | {"prompt": str(back), "out": str(tmp_path / "adapted"), "validate_every": 0}
     )
     run("adapt", config)
     card = json.loads((back / "prompts" / "universal.json").read_text())
@@ -134,7 +134,7 @@ def test_other_weights_are_told_of_by_what_an_export_says_of_them(tmp_path, tiny
     run("import", tmp_path / "out" / "0-tone", "--model", others, *rest, "--out", tmp_path / "other")
     (line,) = capsys.readouterr().err.splitlines()
     assert f"it was trained on '{tiny_model.name}' with weights " in line
-    assert "on other weights a prompt is noise" in line
+    assert "with other weights a prompt does not work" in line
 
 
 def test_left_out_vectors_are_told(tmp_path, tiny_t5, toy, capsys):
@@ -176,4 +176,4 @@ def test_nothing_is_written_over(tmp_path, tiny_model, toy, capsys, plain, unive
 def test_a_decoders_prompt_is_not_exported(tmp_path, tiny_t5, capsys):
     made = universal_run(tmp_path / "a", tiny_t5, decoder_prompt=1)
     error = refused(capsys, "export", str(made), "--format", "peft")
-    assert "the end of its prompts goes to the decoder (model.decoder_prompt is 1)" in error
+    assert "the last vectors of its prompts go to the decoder (model.decoder_prompt is 1)" in error

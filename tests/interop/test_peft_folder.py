@@ -114,7 +114,10 @@ def test_a_foreign_or_wrong_config_is_told(folder, key, value, message):
     [
         (lambda tensors: tensors.pop("prefix_task_rows"), "'prefix_task_rows' is missing"),
         (lambda tensors: tensors.update(head=vectors(2)), "'head' is no part of a prompt"),
-        (lambda tensors: tensors["prefix_task_cols"].fill(np.nan), "prefix_task_cols is not all finite"),
+        (
+            lambda tensors: tensors["prefix_task_cols"].fill(np.nan),
+            "prefix_task_cols has values that are not finite",
+        ),
     ],
 )
 def test_wrong_tensors_are_told(folder, change, message):

@@ -28,7 +28,7 @@ def broken(tmp_path):
     return broken
 
 
-def test_a_fused_matrix_is_its_parts_one_behind_another(tmp_path):
+def test_a_fused_matrix_is_its_parts_one_after_another(tmp_path):
     tensors, layers = tiny.weights("phi3"), load_pretrained(str(tiny.save("phi3", tmp_path))).backbone.layers
     fused = tensors["model.layers.1.self_attn.qkv_proj.weight"].reshape(8, 8, 32)  # 4 heads, then 2 and 2
     for name, part in {"q": fused[:4], "k": fused[4:6], "v": fused[6:]}.items():

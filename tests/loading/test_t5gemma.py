@@ -78,7 +78,7 @@ def test_what_is_not_computed_is_refused_by_its_name(folder_with, family, name, 
     [("t5gemma", (NOWHERE, 5), (NOWHERE - 1, 4)), ("t5gemma2", (NOWHERE, 2), (NOWHERE, 2))],
 )
 def test_an_encoders_window_is_on_both_sides(family, windows, ahead):
-    """T5Gemma's of 4 is of as many before and as many behind, T5Gemma 2's of both and the position itself."""
+    """T5Gemma's of 4 is of as many before and as many after, T5Gemma 2's of both and the position itself."""
     from transformers import AutoConfig
 
     from mpt.loading.families import FAMILIES
@@ -131,4 +131,4 @@ def test_the_names_of_older_checkpoints_are_read_and_images_are_left_aside_once(
         save_file(older, folder / "model.safetensors")
         old = load_pretrained(str(folder)).backbone
     np.testing.assert_array_equal(new.embedding[...], old.embedding[...])
-    assert capsys.readouterr().err.count("tensors that read images are left aside") == 1
+    assert capsys.readouterr().err.count("tensors for images are ignored") == 1

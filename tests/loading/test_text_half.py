@@ -53,7 +53,7 @@ def test_what_is_left_aside_is_said_once(gemma, capsys):
     with warnings_once():
         load_pretrained(str(gemma)), load_pretrained(str(gemma))
     said = capsys.readouterr().err
-    assert said.count("tensors that read images are left aside") == 1 and str(gemma) in said
+    assert said.count("tensors for images are ignored") == 1 and str(gemma) in said
 
 
 def test_a_tensor_of_neither_half_is_refused(gemma):

@@ -71,7 +71,7 @@ def test_prompts_start_as_hidden_states(pretrained, start):
     assert not np.allclose(found, embedded, atol=0.1)
 
 
-def test_instructions_behind_a_universal_prompt_are_hidden_states_too(pretrained):
+def test_instructions_after_a_universal_prompt_are_hidden_states_too(pretrained):
     found, embedded = (instruction_words([TASK], 3, pretrained, layer) for layer in (1, 0))
     np.testing.assert_array_equal(found, pretrained.backbone.lower_vectors(embedded, 1))
 
@@ -89,7 +89,7 @@ def test_a_prefix_acts_as_the_vectors_that_enter_before_its_first_layer(pretrain
 @pytest.mark.parametrize("method", ["dept", "lora", "examples"])
 def test_methods_without_a_place_for_it_refuse_a_layer(tmp_path, plain_adapt, pretrained, method):
     with pytest.raises(
-        UserError, match=f"method {method}: .* only prompt, classifier and prefix have vectors.layer"
+        UserError, match=f"method {method}: .* only prompt, classifier and prefix support vectors.layer"
     ):
         adapt(config(plain_adapt, tmp_path, method=method), pretrained)
 

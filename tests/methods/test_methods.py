@@ -226,7 +226,7 @@ def test_rounded_weights_are_not_trained(adapt_with, tiny_model):
 def test_what_may_not_be_meant_is_told(capsys, config_file, plain_adapt, toy, universal, tmp_path):
     rows = [{"text": f"{i} red", "label": "yes"} for i in range(12)]
     few = write_task(tmp_path, "few", [*rows, *({"text": f"{i} x", "label": "no"} for i in range(3))])
-    keys = {"train": stage(1), "probe_every": 0, "test_rows": 2}
+    keys = {"train": stage(1), "validate_every": 0, "test_rows": 2}
     config = config_file(plain_adapt | keys | {"out": str(tmp_path / "a"), "task": str(few)})
     assert cli.main(["adapt", config]) == 0
     assert "mpt: warning: task few has" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from golden import normal, tiny
 
 from mpt.errors import UserError
 from mpt.inference.evaluate import choice_probabilities
-from mpt.inference.generate import generate_behind_prompt
+from mpt.inference.generate import generate_after_prompt
 from mpt.loading.hf import load_pretrained
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import PromptParam, SoftPrompt
@@ -26,7 +26,7 @@ TASKS = [1, 0, 1]
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "gemma3_text", "gpt2"]
 
 
-# All that the backbone makes of a batch behind a prompt.
+# All that the backbone makes of a batch after a prompt.
 outputs = nnx.jit(lambda model, batch: model(batch))
 
 
@@ -42,7 +42,7 @@ def prompt(backbone) -> PrefixPrompt:
 
 
 def naive_logits(backbone, keys, values, ids: list[int]) -> jax.Array:
-    """A Llama's logits at every token of one row behind a prefix [layers, P, K, H], head by head."""
+    """A Llama's logits at every token of one row after a prefix [layers, P, K, H], head by head."""
     spec, w = backbone.spec, {name: part[...] for name, part in backbone.layers.items()}
     ends = {name: part[...] for name, part in backbone.ends.items()}
     at = np.arange(len(ids)) + keys.shape[1]
@@ -117,7 +117,7 @@ def test_gradient_is_the_formulas(backbone, prompt, tasks):
 def test_texts_are_the_greedy_ones_of_the_formula(backbone, prompt):
     """Written at once for rows of different lengths and prefixes; the formula reads all again each time."""
     batch = tiny.collate([row._replace(targets=[0]) for row in ROWS], TASKS)
-    texts = generate_behind_prompt(Prompted(backbone, prompt), batch, max_new_tokens=4, stop=[])
+    texts = generate_after_prompt(Prompted(backbone, prompt), batch, max_new_tokens=4, stop=[])
     for row, task, text in zip(ROWS, TASKS, texts):
         ids = list(row.inputs)
         for token in text:
@@ -137,18 +137,18 @@ def test_a_prefix_made_of_a_text_acts_as_the_text(family, tmp_path):
     found, expected = (outputs(model, batch) for model in models)
     np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=1e-5)
     bare = tiny.collate([row._replace(targets=[0]) for row in ROWS], TASKS)
-    texts, wanted = (generate_behind_prompt(model, bare, max_new_tokens=6, stop=[END]) for model in models)
+    texts, wanted = (generate_after_prompt(model, bare, max_new_tokens=6, stop=[END]) for model in models)
     assert texts == wanted
 
 
-def test_choices_are_scored_behind_a_prefix(backbone):
+def test_choices_are_scored_after_a_prefix(backbone):
     ids, rows = jnp.array([[20, 21, 22, 23]]), [row._replace(choices=([7], [8, 9])) for row in ROWS]
     prompts = PrefixPrompt.from_tokens(backbone, ids), SoftPrompt(backbone.embed(ids))
     found, expected = (choice_probabilities(Prompted(backbone, prompt), rows) for prompt in prompts)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_vectors_may_stand_behind_a_prefix(backbone):
+def test_vectors_may_stand_after_a_prefix(backbone):
     """Keys and values of a text's first half in front of the other half's vectors: the whole text."""
     vectors = backbone.embed(jnp.array([[20, 21, 22, 23, 24], [30, 31, 32, 33, 34]]))
     kv, batch = backbone.prompt_kv(vectors[:, :2]), tiny.collate(ROWS, TASKS)
@@ -163,7 +163,7 @@ def test_an_encoder_decoders_prefix_is_its_decoders(tmp_path):
     rows = [Row([5, 9, 11, 4, END], [8, 12, 6, 7]), Row([33, END], [9, 3, 5, 4])]
     prompt = PrefixPrompt.random(backbone, J, P, jax.random.key(0), scale=1.0)
     model, layout = Prompted(backbone, prompt), backbone.layout
-    written = generate_behind_prompt(model, tiny.collate(rows, [1, 0], layout), max_new_tokens=4, stop=[])
+    written = generate_after_prompt(model, tiny.collate(rows, [1, 0], layout), max_new_tokens=4, stop=[])
     scored = [row._replace(targets=text) for row, text in zip(rows, written)]
     output = outputs(model, tiny.collate(scored, [1, 0], layout))
     assert np.argmax(output.logits, axis=-1).tolist() == written

@@ -132,7 +132,9 @@ def test_words_that_a_prompt_starts_from_are_within_the_embedding(pretrained, to
     tokenizer.add_tokens([f"<{i}>" for i in range(40)])
     read = replace(pretrained, tokenizer=tokenizer)
     task = replace(find_task(toy["tone"]), instruction="<39> good?")
-    told = "what its prompt starts from: token '<39>' has number 322, .* has 283 rows for .* 323 tokens"
+    told = (
+        "the text that its prompt starts from: token '<39>' has number 322, .* has 283 rows for .* 323 tokens"
+    )
     config = PromptConfig(length=4, start=start, text="<39>")
     with pytest.raises(UserError, match=told):
         starting_vectors(config, [task], [0], read)

@@ -1,4 +1,4 @@
-"""Scores of class words read as a tree, against each word read by itself behind its text."""
+"""Scores of class words read as a tree, against each word read by itself after its text."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def family(request, tmp_path_factory):
     return load_pretrained(str(tiny.save(request.param, tmp_path_factory.mktemp("model")))).backbone
 
 
-def test_scores_are_those_of_each_word_behind_its_text(family):
+def test_scores_are_those_of_each_word_after_its_text(family):
     hold(Prompted(family, prompt(family)))
 
 

@@ -74,7 +74,7 @@ def test_the_same_key_again_and_again_is_solved_exactly():
     np.testing.assert_allclose(out[0], one_by_one(same, 0)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_row_goes_on_from_the_state_behind_its_beginning():
+def test_a_row_goes_on_from_the_state_after_its_beginning():
     whole, state = read_rows(WEIGHTS, "silu", inputs())
     _, before = read_rows(WEIGHTS, "silu", jax.tree.map(lambda part: part[:, :1], inputs()))  # less than TAPS
     out, after = read_rows(WEIGHTS, "silu", jax.tree.map(lambda part: part[:, 1:], inputs()), before)
@@ -83,7 +83,7 @@ def test_a_row_goes_on_from_the_state_behind_its_beginning():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_behind_a_row_changes_neither_memory_nor_tail():
+def test_padding_after_a_row_changes_neither_memory_nor_tail():
     real = jnp.arange(LENGTH)[None] < jnp.asarray(LENGTHS)[:, None]
     padded = jax.tree.map(
         lambda part: jnp.where(real.reshape(*real.shape, *[1] * (part.ndim - 2)), part, 0), inputs()
@@ -97,7 +97,7 @@ def test_padding_behind_a_row_changes_neither_memory_nor_tail():
 
 
 def test_rows_of_several_lengths_are_written_as_each_alone(tmp_path, monkeypatch):
-    """Behind a prompt that is read once for all; a text may be shorter than the convolution."""
+    """After a prompt that is read once for all; a text may be shorter than the convolution."""
     backbone = load_pretrained(str(tiny.save("qwen3_5_text", tmp_path))).backbone
     monkeypatch.setattr(delta_rule, "CHUNK", 3)
     texts = [[5, 9, 11, 4, 7, 7, 30, 21], [33], [6, 14, 25]]

@@ -221,5 +221,7 @@ def test_states_of_vectors_are_those_of_a_text_alone(backbones, family):
 def test_above_a_layer_that_lends_its_keys_no_prompt_may_enter(backbones):
     """The layers above would not see it: of Gemma 4's four layers with keys, the last two lend theirs."""
     check_layer(2, backbones["gemma4_text"])
-    with pytest.raises(UserError, match="must be below 3, as later layers read keys and values of lower"):
+    with pytest.raises(
+        UserError, match="must be below 3, as later layers use the keys and values of earlier"
+    ):
         check_layer(3, backbones["gemma4_text"])

@@ -47,7 +47,7 @@ def model(request, tmp_path_factory, torch):
 
 @pytest.fixture(scope="module")
 def theirs(model, tmp_path_factory, torch, peft):
-    """PEFT's adapter, and its probability of each class behind what the tokenizer makes of each text."""
+    """PEFT's adapter, and its probability of each class after what the tokenizer makes of each text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -78,7 +78,7 @@ def theirs(model, tmp_path_factory, torch, peft):
 
 
 def probabilities(model, folder, tmp_path, rule: str) -> np.ndarray:
-    """What mpt makes of the same texts behind the imported adapter."""
+    """What mpt makes of the same texts after the imported adapter."""
     task, out = write_task(tmp_path, "tone"), tmp_path / rule
     arguments = ["--model", model, "--task", task, "--out", out, "--max-length", 40, "--bos", rule]
     assert cli.main(["import", *map(str, [folder, *arguments])]) == 0

@@ -22,7 +22,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.mark.parametrize("length, quantity", [(0, ""), (PROMPT, "prompted ")], ids=["bare", "prompted"])
 def test_forward(pair, compare, length, quantity):
-    """Of padded texts, without a prompt and behind one of each row's own."""
+    """Of padded texts, without a prompt and after one of each row's own."""
     family, backbone, theirs = pair
     batch = tiny.collate(ROWS, INDEX)
     output = jax.jit(lambda b, p: b(batch, p))(backbone, prompts(2, length))

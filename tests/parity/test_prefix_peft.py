@@ -16,7 +16,7 @@ from golden import normal, tiny
 from golden.inputs import EXPORTED, MOST
 from runs import run_of
 
-from mpt.inference.generate import generate_behind_prompt
+from mpt.inference.generate import generate_after_prompt
 from mpt.interop.exporting import export_run
 from mpt.interop.peft_folder import CONFIG, read_adapter, write_prefix
 from mpt.loading.hf import load_pretrained
@@ -30,7 +30,7 @@ P = 4
 
 @pytest.fixture(params=["llama", "mistral", "qwen2", "gemma2", "gemma3_text", "gpt2", "t5-1.1"])
 def pair(request, tmp_path, torch, peft):
-    """A family, our model behind a prefix, and peft's of the folder that we export."""
+    """A family, our model after a prefix, and peft's of the folder that we export."""
     import transformers
 
     folder = tiny.save(request.param, tmp_path / "model")
@@ -96,7 +96,7 @@ def test_texts(pair, torch):
     if ours.backbone.layout == "encoder-decoder":
         pytest.skip("its logits are compared")
     batch = tiny.collate([row._replace(targets=[0]) for row in EXPORTED], [0] * len(EXPORTED))
-    texts = generate_behind_prompt(ours, batch, max_new_tokens=MOST, stop=[])
+    texts = generate_after_prompt(ours, batch, max_new_tokens=MOST, stop=[])
     for row, text in zip(EXPORTED, texts, strict=True):
         ids = list(row.inputs)
         for token in text:

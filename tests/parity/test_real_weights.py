@@ -54,7 +54,7 @@ def file(name):
 
 
 def test_token_ids(pretrained, file):
-    """Of numbers behind several blanks and of signs like ½ there are none here: transformers overlooks
+    """Of numbers after several blanks and of signs like ½ there are none here: transformers overlooks
     that the file asks for digits to be cut off first."""
     theirs = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for text in TEXTS:
@@ -105,7 +105,7 @@ def test_the_shape_for_plans_is_that_of_the_weights(name, pretrained, monkeypatc
 
 
 def test_prompt_gradient(name, pretrained, reference, compare, torch, peft):
-    """Of one row behind a real text as the prompt, against peft."""
+    """Of one row after a real text as the prompt, against peft."""
     prompt, (first, *rest) = (pretrained.tokenizer(text)["input_ids"] for text in (TEXTS[1], TEXTS[0]))
     vectors = pretrained.backbone.embed(np.array([prompt]))
     batch = tiny.collate([Row([first], rest)], [0])

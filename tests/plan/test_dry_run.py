@@ -158,7 +158,7 @@ def test_plan_from_a_universal_prompt_has_its_shape(capsys, monkeypatch, config_
 
 
 def test_plan_counts_the_instruction_that_a_target_trains(plain_pretrain, plain_adapt, toy):
-    """Behind a universal prompt, and behind the start that it had; pretraining reads it, and trains none."""
+    """After a universal prompt, and after the start that it had; pretraining reads it, and trains none."""
     adapt = {name: value for name, value in plain_adapt.items() if name not in ("model", "task")}
     plain = {
         "pretrain": plain_pretrain | {"universal": stage(2) | {"instruction": 3}},
@@ -243,7 +243,7 @@ def test_plan_of_every_method_is_what_its_run_writes(method, tmp_path, plain_ada
     """Steps, trained numbers and FLOPs of the plan are those of the run's own account, of each seed's job."""
     source = {"prompt": str(universal)} if METHODS[method].needs_teachers else {}
     keys = {"out": str(tmp_path / "run"), "method": method, "seeds": [0, 1], "train": stage(2), **source}
-    config = from_plain(AdaptConfig, plain_adapt | keys | {"probe_every": 0, "test_rows": 4}, "test")
+    config = from_plain(AdaptConfig, plain_adapt | keys | {"validate_every": 0, "test_rows": 4}, "test")
     _, planned = stages(config, outline(config.model))
     adapt(config, pretrained)
     accounts = {"spot": [], "adapt": []}
@@ -355,14 +355,14 @@ def test_time_grows_with_what_there_is_to_do(capsys, monkeypatch, config_file, p
     monkeypatch.setattr(dry_run, "this_machine", lambda dtype: Machine(2e4, 0.5, 0.0))
 
     def seconds(**keys) -> float:
-        plain = plain_adapt | {"train": stage(1), "probe_every": 0} | keys
+        plain = plain_adapt | {"train": stage(1), "validate_every": 0} | keys
         text = printed(capsys, monkeypatch, "adapt", config_file(plain))
         return in_seconds(re.search(r"whole run +about (.*\d (?:s|min|h))", text)[1])
 
     base = seconds()
     assert seconds(test_rows=0) > base
     assert seconds(seeds=[0, 1, 2]) > base
-    assert seconds(probe_every=1) > base
+    assert seconds(validate_every=1) > base
     assert seconds(baselines=True) > base
     assert seconds(train=stage(60)) > base
     assert seconds(train={"steps": -1}) > base
@@ -391,7 +391,7 @@ def test_what_compiling_takes_is_not_measured_by_a_program_that_is_kept(monkeypa
         assert not any("cache_hits" in event for event in used)
     jax.clear_caches()
     jax.jit(lambda x: x + 1)(np.float32(1))
-    assert any("compile_requests_use_cache" in event for event in used)  # it is used again behind that
+    assert any("compile_requests_use_cache" in event for event in used)  # it is used again after that
 
 
 ROW = {"text": "so glad", "label": "yes"}
@@ -406,7 +406,7 @@ ROW = {"text": "so glad", "label": "yes"}
             toy_rows("mood"),
             {"verbalizer": {"yes": "good", "no": "good "}},
             {},
-            "are the same tokens",
+            "have the same tokens",
         ),
         (toy_rows("mood"), {"source": {"train": "mine.jsonl"}}, {}, "has no validation split"),
         (toy_rows("mood", 1), {}, {}, "is empty"),
@@ -434,7 +434,7 @@ def test_what_the_run_refuses_the_dry_run_refuses(
     assert message in said
     assert not (tmp_path / "run").exists()
     assert cli.main(["adapt", file]) == 2
-    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == said  # behind warnings
+    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == said  # after warnings
 
 
 def test_folder_of_another_run_is_refused_without_a_change(
@@ -451,4 +451,4 @@ def test_folder_of_another_run_is_refused_without_a_change(
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("precious")
     told = refused(capsys, "adapt", config_file(plain_adapt | {"out": str(tmp_path / "thesis")}), "--dry-run")
-    assert "exists and is no run of mpt" in told
+    assert "exists and is not a run of mpt" in told

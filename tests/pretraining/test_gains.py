@@ -62,7 +62,7 @@ def test_a_task_without_held_out_rows_is_left_out(pretrained, rows, prompt):
         prompt,
     )
     (one,) = found
-    assert (one.task, one.rows, one.pull) == ("a", 6, 0.0)
+    assert (one.task, one.rows, one.cosine) == ("a", 6, 0.0)
     assert one.start == one.teacher == one.universal
 
 
@@ -79,12 +79,12 @@ def test_cosines_are_with_the_others():
 
 
 def test_those_that_lose_or_harm_are_named():
-    fine = Gain("fine", 8, start=1.0, teacher=0.4, universal=0.5, pull=0.3)
-    lost, against = fine._replace(task="lost", universal=1.5), fine._replace(task="against", pull=-0.2)
+    fine = Gain("fine", 8, start=1.0, teacher=0.4, universal=0.5, cosine=0.3)
+    lost, against = fine._replace(task="lost", universal=1.5), fine._replace(task="against", cosine=-0.2)
     assert remarks([fine]) == []
     first, second = remarks([fine, lost, against])
     assert first.endswith("before pretraining: lost.")
-    assert second.startswith("Pulling against the others: against.")
+    assert second.startswith("Gradients opposed to the other tasks': against.")
 
 
 def test_run_keeps_what_its_tasks_gained_and_goes_on_where_it_was_killed(

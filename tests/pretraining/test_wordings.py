@@ -97,7 +97,7 @@ def test_a_row_depends_on_its_place_alone(pretrained, toy):
     assert read[0].fields == read[1].fields == examples[2].fields
     with pytest.raises(IndexError):
         rows[15]
-    with pytest.raises(UserError, match="tone is a chat, whose text stands as it is"):
+    with pytest.raises(UserError, match="tone is a chat, which cannot be reworded"):
         RewordedRows(replace(task, chat=True), examples, 3, 0, tokenised)
 
 
@@ -141,7 +141,7 @@ def test_universal_prompt_of_wordings_has_each_new_tasks_whole_instruction(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"kl_weight": 0.9}, "teachers read other texts; set kl_weight and hidden_weight to 0"),
+        ({"kl_weight": 0.9}, "teachers were trained on other texts; set kl_weight and hidden_weight to 0"),
         ({"hidden_weight": 0.0, "kl_weight": 0.0, "balanced": True}, "leave out balanced"),
         ({"hidden_weight": 0.0, "kl_weight": 0.0, "instruction": 4}, "leave out instruction"),
     ],

@@ -70,7 +70,7 @@ def test_the_bank_that_comes_with_mpt_is_read_and_not_written(run, capsys):
         assert isinstance(prompt, UniversalPrefix) and card.backbone == name and len(card.prompts) > 20
         assert check_start(f"packaged/{name}") is None and saved_start(f"packaged/{name}")[1] == card
     assert cli.main(["bank", "list"]) in (0, None) and "smollm2-135m" in capsys.readouterr().out
-    with pytest.raises(UserError, match="comes with mpt, and is only read"):
+    with pytest.raises(UserError, match="comes with mpt and is read-only"):
         list(add(run, bank))
 
 
@@ -181,7 +181,7 @@ def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     assert "file: " in refused(capsys, "bank", "add", str(run), "--bank", str(tmp_path / "file"))
     halves = universal_run(tmp_path / "t5", tiny_t5, decoder_prompt=2)
     before = tree(tmp_path)
-    assert "goes to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
+    assert "go to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
     assert tree(tmp_path) == before
     names = [name for name, _ in add(run, Bank(folder))]
     with pytest.raises(UserError, match=f"no prompt 'tone' in it; known: {names[1]}"):

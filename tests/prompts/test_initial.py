@@ -39,7 +39,7 @@ def test_prompts_start_as_embedded_tokens_exactly(pretrained, start):
 
 
 @pytest.mark.parametrize("instruction", ["good or bad", "good or bad\n", "good or bad "])
-def test_an_instruction_stands_apart_from_the_text_behind_it(pretrained, instruction):
+def test_an_instruction_stands_apart_from_the_text_after_it(pretrained, instruction):
     task = Task("t", Files({}), "{text}", instruction=instruction)
     written = instruction if instruction != "good or bad" else "good or bad\n"
     ids = pretrained.tokenizer(written)["input_ids"]
@@ -70,7 +70,7 @@ def test_more_vectors_than_there_are_words_to_start_from_are_refused(pretrained,
 @pytest.mark.parametrize("start", ["vocabulary", "classes", "uniform"])
 def test_a_start_without_a_text_has_a_length(start):
     with pytest.raises(
-        UserError, match=f"vectors.length: 0 is the length of a text .*; {start} needs a number"
+        UserError, match=f"vectors.length: 0 takes the length of .*vectors.start {start} has none; give"
     ):
         PromptConfig(length=0, start=start)
 

@@ -75,7 +75,7 @@ def test_any_plain_prompt_can_be_the_shared_part():
     np.testing.assert_allclose(found, source.compose(), rtol=1e-3, atol=1e-4)
 
 
-def test_words_stand_behind_and_are_not_trained():
+def test_words_stand_after_and_are_not_trained():
     shared, u, v, words = (
         random(i, *shape) for i, shape in enumerate([(1, 4, 6), (2, 4, 1), (2, 1, 6), (2, 3, 6)])
     )

@@ -111,8 +111,8 @@ def test_the_commands_take_models_of_the_hub(server, universal, adapted, config_
 def test_each_mistake_gets_one_line(server, run, tmp_path, capsys, config_file, plain_adapt):
     config = config_file(plain_adapt)
     told = refused(capsys, "adapt", config, "--out", "hf://owner/new")
-    assert "hf://owner/new: a run of the hub is only read; give a folder, and upload it: hf upload" in told
-    with pytest.raises(UserError, match="hf://owner/gone: the hub did not give it: "):
+    assert "hf://owner/new: a run on the hub is read-only; give a folder, and upload it: hf upload" in told
+    with pytest.raises(UserError, match="hf://owner/gone: the hub did not return it: "):
         finished_run("hf://owner/gone")
     with pytest.raises(UserError, match=r"hf://owner/gone: .*not found"):
         list(add(run, Bank("hf://owner/gone")))

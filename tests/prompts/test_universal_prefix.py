@@ -75,7 +75,7 @@ def test_source_tasks_share_one_prefix(pretrained, rows):
         np.testing.assert_allclose(found, choice_probabilities(plain, rows, 0), rtol=2e-4)
 
 
-def test_a_class_head_behind_it_reads_as_behind_vectors(pretrained, rows, toy):
+def test_a_class_head_after_it_reads_as_after_vectors(pretrained, rows, toy):
     width = pretrained.backbone.embedding.shape[-1]
     vectors, classes = random(0, 1, P, width), class_embeddings([find_task(toy["tone"])], pretrained)
     prefix = UniversalPrefix.start(pretrained.backbone, vectors, vectors[:, :0])
@@ -111,7 +111,7 @@ def test_new_tasks_start_from_it_and_are_saved_with_a_class_head(
     assert np.abs(first - second).max() > 0  # each seed has a copy of its own
 
 
-def test_source_and_new_tasks_have_their_instruction_behind_it(universal, pretrained, plain_adapt, toy):
+def test_source_and_new_tasks_have_their_instruction_after_it(universal, pretrained, plain_adapt, toy):
     for task in (plain_adapt["task"], toy["tone"]):
         ready = open_run(universal, task, 0, pretrained)
         ids = pretrained.tokenizer(find_task(task).hard_prompt)["input_ids"]
@@ -139,7 +139,7 @@ def test_methods_that_start_from_vectors_refuse_it(method, universal, tmp_path, 
 def test_what_does_not_go_with_it_is_refused(plain_pretrain, tiny_t5, plain_adapt, tmp_path):
     with pytest.raises(UserError, match=r"set vectors\.rank to 0, and universal\.wordings"):
         from_plain(PretrainConfig, plain_pretrain | {"vectors": {"length": P, "every_layer": True}}, "test")
-    with pytest.raises(UserError, match=r"vectors\.layer: a prompt in every layer has none"):
+    with pytest.raises(UserError, match=r"set only one of vectors\.layer and vectors\.every_layer"):
         PromptConfig(every_layer=True, layer=1)
     keys = {"model": {"name": str(tiny_t5)}, "vectors": {"length": P, "every_layer": True}}
     config = from_plain(AdaptConfig, plain_adapt | keys | {"out": str(tmp_path / "t5")}, "test")

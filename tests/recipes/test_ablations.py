@@ -93,7 +93,7 @@ def test_instructions_tell_new_tasks_what_they_are(tmp_path, plain_pretrain, pla
 
 
 @pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.full)])
-def test_instruction_behind_a_start_from_scratch_trains_as_behind_a_universal_one(
+def test_instruction_after_a_start_from_scratch_trains_as_after_a_universal_one(
     frozen, tmp_path, plain_pretrain, plain_adapt, pretrained
 ):
     """A pretraining that moves nothing leaves what an adaptation from scratch starts from."""
@@ -118,5 +118,5 @@ def test_learners_keep_no_instructions(tmp_path, plain_pretrain, pretrained):
     pretrain(from_plain(PretrainConfig, plain_pretrain | {"out": out} | stages, "test"), pretrained)
     plain = {"out": str(tmp_path / "run"), "prompt": out, "tasks": plain_pretrain["tasks"]}
     plain["model"] = plain_pretrain["model"]
-    with pytest.raises(UserError, match="instructions, which learners do not keep"):
+    with pytest.raises(UserError, match="instructions, which continual methods do not have"):
         continual(from_plain(ContinualConfig, plain, "test"), pretrained)

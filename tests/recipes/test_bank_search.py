@@ -42,7 +42,7 @@ def adapted_from(tmp_path, plain_adapt, pretrained):
     def run(prompt: str, steps: int, **keys):
         train = plain_adapt["train"] | {"steps": steps}
         out = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-        own = {"out": str(out), "prompt": prompt, "seeds": [0, 1], "train": train, "probe_every": 0}
+        own = {"out": str(out), "prompt": prompt, "seeds": [0, 1], "train": train, "validate_every": 0}
         adapt(from_plain(AdaptConfig, plain_adapt | own | keys, "test"), pretrained)
         return load_prompt(out, "adapted")[0].compose()
 

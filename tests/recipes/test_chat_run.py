@@ -40,7 +40,7 @@ def run(talks, tmp_path_factory, plain_adapt):
     model, task = talks
     folder = tmp_path_factory.mktemp("adapted")
     changed = {"model": {"name": str(model)}, "task": str(task), "max_length": 40, "test_rows": 4}
-    config = plain_adapt | changed | {"out": str(folder / "run"), "probe_every": 0}
+    config = plain_adapt | changed | {"out": str(folder / "run"), "validate_every": 0}
     config["train"] = config["train"] | {"steps": 1}
     (folder / "run.yaml").write_text(json.dumps(config))
     assert cli.main(["adapt", str(folder / "run.yaml")]) == 0

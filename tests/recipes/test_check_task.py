@@ -117,7 +117,7 @@ def test_summary_of_named_splits(capsys, tmp_path):
     assert test[1:5] == ["test", "2", "bad 1, good 1", "0"]
     assert train[5] == "100 characters"
     assert f"The longest train input is that of {tmp_path / 'a.jsonl'}:4." in out
-    assert "1 test rows have a text that stands in train too." in out
+    assert "1 test rows have a text that is in train too." in out
     assert "Column 'more' is empty in 1 train rows." in out
 
 
@@ -133,7 +133,7 @@ def test_equal_texts_with_other_ids_are_duplicates(capsys, tmp_path):
     status, out, _ = check(capsys, write_task(tmp_path, "mine", rows))
     assert status == 0
     assert "240 duplicates were left out before the splits were made." in out
-    assert "have a text that stands in" not in out
+    assert "have a text that is in" not in out
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_conflict_within_and_between_splits(capsys, tmp_path, other):
     first = len(rows[other]) - 11
     told = f"{other}.jsonl:{first}: 'bad', but 'good' in {tmp_path}/train.jsonl:121; in 12 rows, at {first}, "
     assert told in out
-    assert ("12 test rows have a text that stands in train too." in out) == (other == "test")
+    assert ("12 test rows have a text that is in train too." in out) == (other == "test")
     assert all(
         line.split("│")[4].strip() == "0" for line in out.splitlines() if "good" in line and "│" in line
     )

@@ -77,7 +77,7 @@ def test_what_needs_data_is_left_out_with_the_reason(tiny_model, tmp_path):
 def test_prompts_that_are_more_than_vectors_are_refused(
     universal, config_file, plain_adapt, tmp_path, capsys
 ):
-    keys = {"out": str(tmp_path / "run"), "method": "lora", "lora": {"rank": 1}, "probe_every": 0}
+    keys = {"out": str(tmp_path / "run"), "method": "lora", "lora": {"rank": 1}, "validate_every": 0}
     stage = plain_adapt["train"] | {"steps": 1}
     assert cli.main(["adapt", config_file(plain_adapt | keys | {"train": stage})]) == 0
     assert "lora" in refused(capsys, "inspect", str(tmp_path / "run"))

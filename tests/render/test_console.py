@@ -204,5 +204,5 @@ def replace_scores(found: Findings, scores: np.ndarray) -> Transfer:
 def test_tasks_that_work_at_once_come_first(capsys):
     show.list_tasks()
     text = capsys.readouterr().out
-    assert text.startswith("These work at once")
-    assert text.index(" movies ") < text.index("These fetch their data") < text.index(" glue_sst2 ")
+    assert text.startswith("Available at once")
+    assert text.index(" movies ") < text.index("Downloaded from the data") < text.index(" glue_sst2 ")

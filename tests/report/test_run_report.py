@@ -88,7 +88,7 @@ def test_run_of_before_has_a_report_without_what_it_did_not_keep(universal, tmp_
     for name in ("teachers/cost.json", "universal/cost.json", "machine.json"):
         (run / name).unlink()
     text = report(run).read_text()
-    assert "kept no account of its costs" in text and "transformers" in text
+    assert "has no record of its costs" in text and "transformers" in text
 
 
 def test_imported_run_has_a_report_of_its_prompts(tiny_model, tmp_path):
@@ -103,7 +103,7 @@ def small_comparison(tmp_path_factory, compare_file) -> tuple[Path, str]:
     plain = json.loads(compare_file.read_text())
     once = stage(1)
     plain["pretrain"] |= {"teachers": once, "universal": once}
-    plain["adapt"] |= {"train": once, "probe_every": 0}
+    plain["adapt"] |= {"train": once, "validate_every": 0}
     plain |= {
         "methods": ["hard prompt", "universal prompt, adapted", "copy the input"],
         "out": str(folder / "run"),
@@ -131,7 +131,7 @@ def test_unfinished_comparison_tells_what_is_there(small_comparison, tmp_path):
     shutil.rmtree(run / "mood" / "universal_prompt_adapted")
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(whole), str(run)))
-    assert "1 of 2 adaptations are there" in report(run).read_text()
+    assert "1 of 2 adaptations are finished" in report(run).read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):

@@ -136,7 +136,9 @@ def test_no_room_for_a_checkpoint_leaves_the_last_one(tmp_path, small_files):
     checkpoints = Checkpoints(folder)
     checkpoints.save(resumed(1))
     checkpoints.save(resumed(2, size=4096))
-    with pytest.raises(UserError, match=r"cannot be written \(.*the last good one is of step 1\. With room"):
+    with pytest.raises(
+        UserError, match=r"cannot be written \(.*the last good one is of step 1\. With free disk"
+    ):
         checkpoints.close()
     small_files()
     again = Checkpoints(folder)

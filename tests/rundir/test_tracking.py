@@ -83,7 +83,7 @@ def test_tracker_that_fails_is_given_up_once(notebooks, tmp_path, capsys, monkey
         trackers.log("adapt", step, {"loss": 1.0})
     trackers.conclude({"accuracy": 1.0})
     told = capsys.readouterr().err
-    assert told == ("mpt: warning: track: wandb is given up, and the run goes on without it: no route\n")
+    assert told == ("mpt: warning: track: wandb has failed, and the run continues without it: no route\n")
 
 
 def test_tracker_that_is_not_installed_is_refused(monkeypatch, tmp_path, capsys, config_file, plain_pretrain):

@@ -188,14 +188,14 @@ def test_bad_completions_are_told(client, body, message):
     [
         (b"", "not JSON"),
         (b"[1]", "must be an object"),
-        (b'{"task": "tone", "task": "tone"}', "key 'task' comes twice"),
+        (b'{"task": "tone", "task": "tone"}', "key 'task' occurs twice"),
         (b'{"task": NaN}', "not JSON"),
         (b"\xff", "not UTF-8 (byte 0xff)"),
         ('{"inputs": ["é"]}'.encode("latin-1"), "not UTF-8 (byte 0xe9)"),
         (b'{"task": "tone", "inputs": "\\ud800"}', "half a surrogate pair"),
         (b"[" * 1900, "not JSON"),
         (b'{"task": "tone", "inputs": "a", "model": "b"}', "unknown key 'model'"),
-        (b'{"task": "title", "inputs": "a"}', "task 'title' has no classes; ask /v1/completions"),
+        (b'{"task": "title", "inputs": "a"}', "task 'title' has no classes; use /v1/completions"),
     ],
 )
 def test_bad_bodies_are_told(client, body, message):
@@ -421,4 +421,4 @@ def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):
 def test_an_open_address_without_a_token_is_warned_of(tmp_path, capsys):
     with pytest.raises(UserError, match="no run directory"):
         serve([tmp_path], ServeOptions(host="0.0.0.0", port=0))
-    assert "everyone who reaches this address can ask" in capsys.readouterr().err
+    assert "everyone who can reach this address can send" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_a_written_answer_ends_with_the_turn(name, ends, runs, monkeypatch):
         seen.append(list(stop))
         return [[5]] * len(batch.grid)
 
-    monkeypatch.setattr(evaluate, "generate_behind_prompt", generate)
+    monkeypatch.setattr(evaluate, "generate_after_prompt", generate)
     predicted(open_run(runs[name]), [Record("here", {"text": "so we"})])
     assert seen == [ends]
 

@@ -92,7 +92,7 @@ def test_a_class_word_is_found_at_the_start_of_what_is_written(pretrained, text,
         (("good", "bad"), 8 * " blue", False),
     ],
 )
-def test_a_completion_of_a_class_task_ends_behind_the_class_word(tmp_path, tiny_model, words, text, ended):
+def test_a_completion_of_a_class_task_ends_after_the_class_word(tmp_path, tiny_model, words, text, ended):
     """This prompt has the tiny model write " blue" for ever."""
     prompt, verbalizer = SoftPrompt(random(8, 1, 4, 32)), dict(zip(("yes", "no"), words))
     engine = Engine([run_of(tmp_path, tiny_model, prompt, "tone", verbalizer=verbalizer)], 2, 8)

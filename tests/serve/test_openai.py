@@ -102,7 +102,7 @@ def test_a_chat_reads_what_the_models_template_makes_of_it(client, chat_engine):
     assert chat(client, max_tokens=None, max_completion_tokens=2).usage.completion_tokens == 2
 
 
-def test_a_chat_with_a_class_task_ends_behind_the_class_word(client):
+def test_a_chat_with_a_class_task_ends_after_the_class_word(client):
     reply = chat(client, model="tone").choices[0]
     assert reply.finish_reason in ("stop", "length")
     assert reply.finish_reason == "length" or reply.message.content in ("good", "bad")
@@ -153,7 +153,7 @@ def test_a_template_that_refuses_is_told(client, chat_engine, monkeypatch):
 
 def test_a_model_without_a_chat_template_is_told(client, chat_engine, monkeypatch):
     monkeypatch.setattr(chat_engine.pretrained.tokenizer, "chat_template", None)
-    with pytest.raises(openai.BadRequestError, match="no chat template; ask /v1/completions"):
+    with pytest.raises(openai.BadRequestError, match="no chat template; use /v1/completions"):
         chat(client)
 
 

@@ -61,7 +61,7 @@ class Network:
         return [
             start_mpt(
                 *arguments,
-                behind=(
+                after=(
                     *("ip", "netns", "exec", f"{self._prefix}host{host}"),
                     *("env", f"JAX_COORDINATOR_ADDRESS={first}", f"JAX_NUM_CPU_DEVICES={devices}"),
                     *(f"MPT_PROCESSES={len(hosts)}", f"MPT_PROCESS={number}", "NPROC=16"),
@@ -185,7 +185,7 @@ def test_a_host_that_is_cut_off_is_named_everywhere_and_the_others_go_on_bit_for
     """Three hosts of four devices have the mesh of four hosts of three."""
     run = tmp_path / "run"
     said = cut_off(network, 2, run, ("universal", 8), config)
-    remedy = "the same command goes on from the last checkpoint, on the hosts that are left too"
+    remedy = "the same command resumes from the last checkpoint, on the hosts that are left too"
     lost = f"mpt: process 2 of 4 (host2) no longer answers process 0 of 4 (host0); {remedy}"
     alone = f"mpt: process 0 of 4 (host0) no longer answers process 2 of 4 (host2); {remedy}"
     assert said == [lost, lost, alone, lost]

@@ -32,7 +32,7 @@ def test_a_run_of_eight_devices_goes_on_on_another_mesh_and_on_one_device(
     status, error = stop_at(
         start_mpt("pretrain", config, "--out", str(eight)), eight, "universal", 3, signal.SIGTERM
     )
-    assert status == 143 and "of 12 as asked (SIGTERM)" in error
+    assert status == 143 and "of 12 as requested (SIGTERM)" in error
     shutil.copytree(eight, one)
     finish(start_mpt("pretrain", config, "--out", str(eight), *ON_EIGHT))
     as_undisturbed(eight, universal)

@@ -109,8 +109,8 @@ def test_twice_amid_a_computation_that_no_handler_interrupts():
     process = run(program)
     check_quiet(process.returncode, process.stderr)
     assert process.stderr.splitlines() == [
-        "mpt: stopping behind this step; a second Ctrl-C stops at once",
-        "mpt: interrupted; the same command goes on from the last checkpoint",
+        "mpt: stopping after this step; a second Ctrl-C stops at once",
+        "mpt: interrupted; the same command resumes from the last checkpoint",
     ]
 
 
@@ -170,7 +170,7 @@ def test_where_a_library_drops_it():
 @pytest.mark.full
 def test_where_a_library_drops_a_clusters_signal():
     process = run(LOST.format(signal="SIGTERM", then="except SystemExit: pass"))
-    assert "stopped as asked (SIGTERM)" in process.stderr and "Traceback" not in process.stderr
+    assert "stopped as requested (SIGTERM)" in process.stderr and "Traceback" not in process.stderr
     assert not process.stdout and process.returncode == 0
 
 

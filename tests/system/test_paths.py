@@ -47,7 +47,7 @@ def names(folder: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["s3://bucket/run", "https://host/run"])
 def test_a_run_lies_in_a_folder_or_a_bucket(name):
-    with pytest.raises(UserError, match=f"^{name}: a run lies in a folder or under gs://, and nowhere else$"):
+    with pytest.raises(UserError, match=f"^{name}: a run must be in a folder or at gs://$"):
         run_path(name)
 
 

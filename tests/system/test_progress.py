@@ -49,7 +49,7 @@ def test_notebook_shows_nothing_of_what_is_finished(cell):
 
 
 def test_log_has_lines_with_the_time_left(capsys, monkeypatch):
-    """A person's units; the first step compiles, so the time behind it counts."""
+    """A person's units; the first step compiles, so the time after it counts."""
     times = iter([0.0, 600.0, 640.0, 680.0, 720.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
     with Progress("run: stage", 4) as bar:

@@ -23,7 +23,7 @@ def test_torch_is_imported_by_nobody_but_the_user(before, there):
     assert done.stdout.split() == [str(there)]
 
 
-def test_torch_can_be_imported_behind_it():
+def test_torch_can_be_imported_after_it():
     pytest.importorskip("torch")
     program = PROGRAM.format(before="") + "import torch; print(torch.zeros(1).item())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -47,7 +47,7 @@ def test_command_that_trains_ends_quietly_on_sigterm(capsys, monkeypatch, comman
     monkeypatch.setitem(cli.commands(), command, lambda rest: work)
     assert cli.main([command]) == 143
     assert capsys.readouterr().err == (
-        "mpt: stopped as asked (SIGTERM); the same command goes on with what is not finished\n"
+        "mpt: stopped as requested (SIGTERM); the same command continues with what is not finished\n"
     )
 
 
@@ -59,5 +59,7 @@ def test_full_disk_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setitem(cli.commands(), "adapt", lambda rest: Work(full))
     assert cli.main(["adapt"]) == 2
-    line = "mpt: runs/x/metrics.jsonl: No space left on device; with more room, the same command goes on\n"
+    line = (
+        "mpt: runs/x/metrics.jsonl: No space left on device; with more free space, the same command resumes\n"
+    )
     assert capsys.readouterr().err == line

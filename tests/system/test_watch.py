@@ -58,7 +58,7 @@ def joined(count: int) -> list[Watch]:
 
 
 def line(loss: str) -> str:
-    return f"mpt: {loss}; the same command goes on from the last checkpoint, on the hosts that are left too\n"
+    return f"mpt: {loss}; the same command resumes from the last checkpoint, on the hosts that are left too\n"
 
 
 def test_processes_that_have_done_their_work_are_not_lost(shared, ended, capsys):
@@ -77,7 +77,7 @@ def test_a_process_that_ends_early_is_told_of_by_all_others(shared, ended, capsy
     second._left = True  # it does not see its own end
     second._ends[0].shutdown(socket.SHUT_RDWR)
     until(lambda: len(ended) > 1)
-    loss = f"process 1 of 3 ({HOST}) has ended before its work was done; its own output says why"
+    loss = f"process 1 of 3 ({HOST}) ended before its work was done; see its own output"
     assert capsys.readouterr().err == 2 * line(loss) and ended == [1, 1]
 
 

@@ -71,6 +71,6 @@ def test_they_are_kept_only_where_that_is_right(pretrained):
     few = TrainConfig(steps=1, batch_size=8)
     one = stage(backbone)
     assert not Stage("late", one.model, ROWS, few).keeps_states  # most rows are never read
-    for length in (P, P + 1):  # behind longer teachers, the texts are elsewhere
+    for length in (P, P + 1):  # after longer teachers, the texts are elsewhere
         model = Distilled(backbone, one.model.prompt, jnp.zeros((J, length, D)))
         assert Stage("late", model, ROWS, TRAIN).keeps_states == (length == P)

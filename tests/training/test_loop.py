@@ -212,7 +212,7 @@ def validated(pretrained, run, config, figure, **options):
         weights={"task": 1.0},
         run=run,
         stage="x",
-        probe=lambda model: {"validation": figure(next(steps))},
+        validate=lambda model: {"validation": figure(next(steps))},
         **options,
     )
 
@@ -221,7 +221,11 @@ def validated(pretrained, run, config, figure, **options):
     ("number", "raised", "text"),
     [
         (signal.SIGINT, KeyboardInterrupt, ""),
-        (signal.SIGTERM, Stopped, r"run: x: stopped at step 3 of 5 as asked \(SIGTERM\); the same command"),
+        (
+            signal.SIGTERM,
+            Stopped,
+            r"run: x: stopped at step 3 of 5 as requested \(SIGTERM\); the same command",
+        ),
     ],
 )
 def test_signal_takes_effect_at_the_end_of_the_step(
@@ -316,6 +320,6 @@ def test_a_run_that_goes_on_on_another_mesh_says_so(pretrained, tmp_path, monkey
 
     assert "mesh" not in train(1, data=4)
     told = train(2, data=3)
-    moved = "goes on from step 1 on a mesh of data 3 × fsdp 1 × tensor 1, where it was data 4 × fsdp 1 × "
+    moved = "resumes from step 1 on a mesh of data 3 × fsdp 1 × tensor 1, where it was data 4 × fsdp 1 × "
     assert f"{run.path}/x: {moved}" in told and "not bit for bit" in told
     assert "mesh" not in train(3, data=3)

@@ -52,8 +52,12 @@ def test_killed_pretraining_ends_with_the_same_prompts(tmp_path, pretrain_file, 
 @pytest.mark.parametrize(
     ("how", "code", "text"),
     [
-        (signal.SIGINT, 130, r"mpt: interrupted; the same command goes on from the last checkpoint"),
-        (signal.SIGTERM, 143, r"mpt: .*/run: teachers: stopped at step (\d+) of 16 as asked \(SIGTERM\); .*"),
+        (signal.SIGINT, 130, r"mpt: interrupted; the same command resumes from the last checkpoint"),
+        (
+            signal.SIGTERM,
+            143,
+            r"mpt: .*/run: teachers: stopped at step (\d+) of 16 as requested \(SIGTERM\); .*",
+        ),
     ],
 )
 def test_pretraining_that_is_asked_to_stop_saves_and_says_how_to_go_on(

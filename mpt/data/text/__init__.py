@@ -1,1 +1,1 @@
-"""What a model is given to read: examples, conversations, and these as its chat template writes them."""
+"""The input texts of a model: examples, conversations, and conversations rendered by its chat template."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mpt.data.text.messages import Turn
 
-# What a class word's score is of its tokens' log-probabilities.
+# How a class word's score is computed from its tokens' log-probabilities.
 Scoring = Literal["sum", "mean"]
 
 
@@ -25,8 +25,8 @@ class Example:
         references: all texts that count as correct, the target first.
         group: the name of the group that it is scored with, for metrics that score groups.
         scoring: how the choices are scored.
-        turns: of a chat, what stands in front of the reply, with placeholders as in ``template``; empty where
-            the input is plain text.
+        turns: of a chat, the turns before the reply, with placeholders as in ``template``; empty if the
+            input is plain text.
     """
 
     template: str
@@ -50,7 +50,7 @@ class Example:
 
     @property
     def conversation(self) -> list[Turn]:
-        """The turns in front of the reply, with the fields filled in."""
+        """The turns before the reply, with the fields filled in."""
         return [Turn(role, content.format_map(self.fields)) for role, content in self.turns]
 
     @property

@@ -1,4 +1,4 @@
-"""Conversations as files and requests hold them: messages, or a prompt and its completion."""
+"""Conversations in files and requests: messages, or a prompt and its completion."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def conversation(record: Record) -> list[Turn]:
         if "messages" in columns:
             return _turns("messages", columns["messages"], "user")
         if "prompt" in columns:
-            behind = columns.get("completion", [])
-            return [*_turns("prompt", columns["prompt"], "user"), *_turns("completion", behind, "assistant")]
+            after = columns.get("completion", [])
+            return [*_turns("prompt", columns["prompt"], "user"), *_turns("completion", after, "assistant")]
     except UserError as error:
         raise Fault("faulty messages", record.where, str(error)) from None
     have = ", ".join(map(str, record.columns))
@@ -51,19 +51,19 @@ def conversation(record: Record) -> list[Turn]:
 
 
 def replies(turns: Sequence[Turn]) -> list[int]:
-    """The places of the assistant's turns that have something in front of them."""
+    """The indices of the assistant's turns that follow another turn."""
     return [place for place, turn in enumerate(turns) if turn.role == "assistant" and place]
 
 
 def answered(record: Record) -> tuple[list[Turn], str]:
-    """A row's turns up to the assistant's last one, and what it says.
+    """A row's turns before the assistant's last one, and that one's text.
 
     Raises:
         Fault: the assistant says nothing in it.
     """
     turns = conversation(record)
     if not (places := replies(turns)):
-        reason = "no turn of the assistant with another in front of it, so there is no reply to learn"
+        reason = "no turn of the assistant after another turn, so there is no reply to learn"
         raise Fault("no reply", record.where, f"{reason}; leave the row out")
     return turns[: places[-1]], turns[places[-1]].content.strip()
 
@@ -75,7 +75,7 @@ def asked(record: Record) -> list[Turn]:
 
 
 def by_reply(record: Record) -> Iterator[Record]:
-    """A row once for each of the assistant's turns, up to it; as it is where it has none."""
+    """A copy of a row for each of the assistant's turns, up to it; the row itself if it has none."""
     turns = conversation(record)
     for place in replies(turns):
         said = [turn._asdict() for turn in turns[: place + 1]]
@@ -88,7 +88,7 @@ def read_messages(name: str, given: Any) -> list[Turn]:
     """A list of messages, each with its role and its content as text.
 
     Raises:
-        UserError: there are none, or one is not of that form; ``name`` is what they are called.
+        UserError: there are none, or one is not of that form; ``name`` is their name in the error.
     """
     if not isinstance(given, (list, tuple)) or not given:
         raise UserError(f"{name} must be a list of one or more, each with role and content")

@@ -41,7 +41,7 @@ class Mxfp4:
     """The tensors of a checkpoint, with those in MXFP4 as matrices [expert, input, output] in bfloat16.
 
     Args:
-        tensors: the tensors as they are stored.
+        tensors: the stored tensors.
         stored: reads one of any type.
 
     Raises:

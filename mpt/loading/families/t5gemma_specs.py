@@ -36,7 +36,7 @@ def t5gemma2(config: PreTrainedConfig, tensors: Collection[str]) -> T5GemmaSpec:
     if not config.tie_word_embeddings:
         raise UserError("tie_word_embeddings is false: tables apart are not supported; take another model")
     encoder, decoder = (gemma3(part, ()) for part in (config.encoder.text_config, config.decoder))
-    # A window has a half before its position, that included, and a half behind.
+    # Half of a window is before a position, including it, and half after it.
     windows = [window if window == NOWHERE else (window + 1) // 2 for window in _windows(encoder)]
     ahead = [window if window == NOWHERE else window // 2 for window in _windows(encoder)]
     return T5GemmaSpec(

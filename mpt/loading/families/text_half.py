@@ -56,7 +56,7 @@ class TextHalf:
         names = [name for name in whole if not _bare(name).startswith(IMAGES + SOUNDS)]
         self._whole, self._names = whole, {_renamed(name): name for name in names}
         if aside := len(set(whole)) - len(names):
-            warn(f"{where}: {aside} tensors that read images are left aside; mpt uses the text half")
+            warn(f"{where}: {aside} tensors for images are ignored; mpt uses only the text model")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

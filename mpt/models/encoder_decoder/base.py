@@ -108,7 +108,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
         tokens = self.decoded(batch)
         columns, seen = jnp.arange(tokens.shape[1])[None], None
         if tree is not None:
-            # The inner nodes of a class tree stand behind the targets, where only they see one another.
+            # The inner nodes of a class tree follow the targets; only they attend to one another.
             tokens, columns, seen = jnp.concatenate([tokens, tree.nodes], axis=1), tree.columns, tree.seen
         count, text = self.spec.decoder_prompt, batch.states if layer else None
         if text is None:
@@ -155,7 +155,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
     def decode_step(
         self, tokens: Int[Array, " B"], state: DecodingState
     ) -> tuple[Float[Array, "B V"], DecodingState]:
-        """Runs one more token of each row; the logits of the next one, and the state behind it."""
+        """Runs one more token of each row; the logits of the next one, and the state after it."""
         assert state.encoded is not None
         x = self.embed_targets(tokens[:, None])
         x, new = self.run_decoder(x, state.position[:, None], state.encoded, state.cache)
@@ -184,7 +184,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
     def begun(
         self, decoder_prompt: Float[Array, "B Q D"], tokens: Int[Array, "B T"]
     ) -> Float[Array, "B Q+T _D"]:
-        """The decoder's part of each prompt, and the embeddings of tokens behind it."""
+        """The decoder's part of each prompt, and the embeddings of tokens after it."""
         x = self.embed_targets(tokens)  # of another width than prompts, perhaps, if there is no such part
         return jnp.concatenate([decoder_prompt, x], axis=1) if self.spec.decoder_prompt else x
 
@@ -272,7 +272,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
         cache: KVCache | None = None,
         seen: Bool[Array, "B S S"] | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
-        """Runs ``x`` through the decoder, behind ``cache``: final hidden states, and the cache of ``x``.
+        """Runs ``x`` through the decoder, after ``cache``: final hidden states, and the cache of ``x``.
 
         Args:
             seen: which of the last S positions of ``x`` may attend to which, if not all to those before them.

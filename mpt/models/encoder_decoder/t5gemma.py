@@ -1,7 +1,7 @@
 """T5Gemma and T5Gemma 2: an encoder-decoder of Gemma's layers, whose positions are rotations.
 
 The layers are those of ``decoder_layer``. In the encoder they see both ways. In the decoder they read the
-encoder's output too, by an attention behind their own, or in the same one.
+encoder's output too, by an attention after their own, or in the same one.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Each head keeps a matrix S. At each position it fades, forgets what it has for t
     S ← exp(decay) S        S ← S + k (beta (v - Sᵀ k))ᵀ        output Sᵀ q
 
 Queries, keys and values have run through a short causal convolution before. Positions are taken in chunks:
-within one, all that they write solves a triangular system (section 3.2), and only S goes on to the next.
+within one, all that they write solves a triangular system (section 3.2), and only S is passed on to the next.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ def read_rows(
     seen: Bool[Array, "B T T"] | None = None,
     columns: Int[Array, "#B T"] | None = None,
 ) -> tuple[Float[Array, "B T N H"], DeltaState]:
-    """Runs the rule over rows; its outputs, and the state behind each row's last position.
+    """Runs the rule over rows; its outputs, and the state after each row's last position.
 
     Args:
         w: the layer's weights, of which the convolution's are used.
-        inputs: zeros at the padding behind a row, which change no memory.
+        inputs: zeros at the padding after a row, which change no memory.
         before: the state in front of each row; None: there is nothing.
         lengths: positions of each row without padding; None: all.
-        seen: where texts fork, which cell comes after which, itself included. The state behind has no meaning
-            then.
+        seen: where texts fork, which cell comes after which, itself included. The state after them then has
+            no meaning.
         columns: the position of each cell, where texts fork.
     """
     rows, length = inputs.beta.shape[:2]
@@ -144,7 +144,7 @@ def _ancestors(
     """What stands ``distance`` positions before each cell on its own way through a text that forks.
 
     Args:
-        whole: the cells behind what is in front of the text.
+        whole: the cells of the text itself.
     """
     length = columns.shape[1]
     reach = whole.shape[1] - length
@@ -168,7 +168,7 @@ def _in_chunks(
     beta: Float[Array, "B N T"],
     memory: Float[Array, "B N H H"],
 ) -> tuple[Float[Array, "B N T H"], Float[Array, "B N H H"]]:
-    """The rule's outputs, and the memory behind the last position."""
+    """The rule's outputs, and the memory after the last position."""
     length = q.shape[2]
     size = min(CHUNK, length)
     count = -(-length // size)
@@ -199,7 +199,7 @@ def _chunk(
     beta: Float[Array, "B N C"],
     past: Bool[Array, "#B 1 C C"],
 ) -> tuple[Float[Array, "B N C H"], Float[Array, "B N H H"]]:
-    """The outputs of one chunk, and the memory behind it.
+    """The outputs of one chunk, and the memory after it.
 
     Args:
         past: where the first of two positions is the second or comes after it; the first has a later place.

@@ -13,7 +13,7 @@ class Run(NamedTuple):
     Attributes:
         kind: the name of their stack.
         first: the place of the first of them in the stack.
-        last: the place behind the last of them.
+        last: the place after the last of them.
         number: the number of the first of them in the model.
     """
 

@@ -15,7 +15,7 @@ from mpt.models.attention import (
     Kernel,
     PartialSoftmax,
     attend,
-    attend_behind,
+    attend_after,
     attend_partially,
     attend_within,
     concat_masks,
@@ -76,8 +76,8 @@ def both_ways(
     return Mixing(attention)
 
 
-def behind_cache(cached: Int[Array, "B S"], positions: Int[Array, "B 1"]) -> Mixing:
-    """Of each row's new token, behind all that is cached at the positions ``cached``.
+def after_cache(cached: Int[Array, "B S"], positions: Int[Array, "B 1"]) -> Mixing:
+    """Of each row's new token, after all that is cached at the positions ``cached``.
 
     What a layer with attention has of the past is its cache, and the first position that it attends to.
     """
@@ -96,7 +96,7 @@ def behind_cache(cached: Int[Array, "B S"], positions: Int[Array, "B 1"]) -> Mix
 
 
 class Together(NamedTuple):
-    """Prompts, and behind them the texts of a batch, end to end as one sequence of S positions.
+    """Prompts, and after them the texts of a batch, end to end as one sequence of S positions.
 
     Attributes:
         texts: the texts.
@@ -149,7 +149,7 @@ class Together(NamedTuple):
         prefixes, and of texts are kept in two parts.
 
         Args:
-            kernel: how texts attend behind their prompts.
+            kernel: how texts after prompts attend.
             dtype: the type of activations.
         """
 
@@ -200,6 +200,6 @@ class Together(NamedTuple):
             return merge([to_text.gather(texts.cells, texts.grid), to_prompt], sinks)
         front = prompt.take_rows(self.prompt_index)
         if fused:
-            return texts.to_flat(attend_behind(q, front, text, texts.lengths, scale, fused))
+            return texts.to_flat(attend_after(q, front, text, texts.lengths, scale, fused))
         mask = concat_masks(visible(self.text_at, self.prompt_at, window), texts.places.mask(window))
         return texts.to_flat(attend(q, front.concat(text), mask, *scoring))

@@ -1,4 +1,4 @@
-"""What Gemma 4 gives each of its layers of every token, beside the states of the layer below.
+"""The additional input of each of Gemma 4's layers for every token, besides the previous layer's states.
 
 A token has a row of its own for every layer in a table. To it a map of the token's embedding is added, which
 a prompt's vectors have as well. They have no token, though; they take the row of padding, as the vectors of

@@ -13,7 +13,7 @@ from mpt.plan.stages import Planned
 
 # Programs of a training stage whose batches differ in size, those of a search more, and of an evaluation.
 LONG, SEARCH, EVALUATION = 3, 3, 2
-LOOKS = 4  # programs with which a search looks at rows that are held out, and at what is told beside it
+LOOKS = 4  # programs with which a search evaluates held-out rows, and baselines are scored
 SCORING = 0.45  # of the time to compile a training step: what its forward pass alone takes, as measured
 
 

@@ -16,7 +16,8 @@ def refuse(config: AnyConfig, tasks: Mapping[str, Sequence[Reading]], pretrained
         tasks: those of the config by their part in it, see ``mpt.plan.stages.stages``.
 
     Raises:
-        UserError: a row cannot be read, a split is empty, or the model cannot tell the class words apart.
+        UserError: a row cannot be read, a split is empty, or the model's tokenizer cannot distinguish the
+            class words.
     """
     for part, readings in tasks.items():
         for reading in readings:

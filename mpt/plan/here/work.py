@@ -1,4 +1,4 @@
-"""What a run computes beside its training stages: the search for rates and steps, and evaluation."""
+"""What a run computes apart from its training stages: the search for rates and steps, and evaluation."""
 
 from __future__ import annotations
 
@@ -94,13 +94,14 @@ def _of_comparison(
 
 
 def _of_gains(config: PretrainConfig, reading: Reading, backbone: Any, length: int) -> float | None:
-    """The FLOPs of what tells what a source task gained: three losses, and a gradient."""
+    """The FLOPs of measuring what a source task gained: three losses, and a gradient."""
     rows = _least(reading.rows["validation"], config.gain_rows) if config.gain_rows else 0
     return None if rows is None else (3 + 1 / FORWARD) * rows * _of_row(reading, backbone, length)
 
 
 def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length: int) -> float | None:
-    """The FLOPs of the passes over rows that are scored, by prompts and by what is told beside them."""
+    """The FLOPs of the passes over rows that are scored, by prompts and by the baselines they are compared
+    with."""
     task, seeds = reading.task, len(config.seeds)
     train = drawn(reading, config.shots, config.shots_per)
     scored = _least(reading.rows[config.scored], config.test_rows)
@@ -117,8 +118,8 @@ def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length:
     total = seeds * (scored + checked) * own
     if method.name == "classifier" and config.train.is_open and config.search.probe:
         total += seeds * (train + scored + checked) * alone
-    if config.probe_every and method.trained:
-        total += seeds * (2 + config.train.steps / config.probe_every) * config.probe_rows * own
+    if config.validate_every and method.trained:
+        total += seeds * (2 + config.train.steps / config.validate_every) * config.validation_rows * own
     if measured:
         total += (seeds * train + scored + checked) * alone
         total += seeds * (scored + checked) * _of_row(reading, backbone, shown)
@@ -126,7 +127,7 @@ def _of_adaptation(config: AdaptConfig, reading: Reading, backbone: Any, length:
 
 
 def _of_row(reading: Reading, backbone: Any, length: int) -> float:
-    """The FLOPs of the answer to a row behind a prompt, which the rows of a batch share."""
+    """The FLOPs of predicting a row after a prompt, which the rows of a batch share."""
     lengths = reading.lengths(None).scored(backbone.layout)
     text, labels = lengths.text, lengths.labels
     if reading.nodes is None:  # a text is generated
