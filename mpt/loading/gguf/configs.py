@@ -1,0 +1,152 @@
+"""From the fields of a GGUF file to the config of the model, by architecture.
+
+What a file does not say is what llama.cpp computes with (its ``src/models``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen3MoeConfig,
+)
+
+from mpt.loading.gguf.fields import Own
+from mpt.loading.gguf.rope import rope_parameters
+
+# The layers of those Gemmas whose attention is scaled by another number than the others': 27B of either kind.
+LARGEST = {"gemma2": 46, "gemma3": 62}
+
+
+def of_class(config: type[PreTrainedConfig], **fixed: Any) -> Callable[[Own], PreTrainedConfig]:
+    """Reads the config of a family that has Llama's fields, and some with one value."""
+    return lambda own: config(**_common(own), **_whole_heads(own), **fixed)
+
+
+def gemma2(own: Own) -> Gemma2Config:
+    return Gemma2Config(
+        **_gemma(own),
+        **_whole_heads(own),
+        layer_types=_layer_types(own, 2),
+        attn_logit_softcapping=own.get("attn_logit_softcapping", 50.0),
+        final_logit_softcapping=own.get("final_logit_softcapping", 30.0),
+    )
+
+
+def gemma3(own: Own) -> Gemma3TextConfig:
+    near = own.get("rope.freq_base_swa", 10_000.0)
+    return Gemma3TextConfig(
+        **_gemma(own),
+        layer_types=_layer_types(own, 6),
+        final_logit_softcapping=own.get("final_logit_softcapping", 0.0) or None,
+        rope_parameters={
+            "full_attention": _whole_heads(own, theta=1_000_000.0)["rope_parameters"],
+            "sliding_attention": {"rope_type": "default", "rope_theta": near},
+        },
+    )
+
+
+def gpt2(own: Own) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=len(own.fields["tokenizer.ggml.tokens"]),
+        n_positions=own.get("context_length"),
+        n_embd=own.get("embedding_length"),
+        n_layer=own.get("block_count"),
+        n_head=own.get("attention.head_count"),
+        n_inner=own.get("feed_forward_length"),
+        layer_norm_epsilon=own.get("attention.layer_norm_epsilon"),
+        tie_word_embeddings=_is_tied(own),
+        **_ends(own),
+    )
+
+
+def phi3(own: Own) -> Phi3Config:
+    """The first dimensions of each head rotate."""
+    common = _common(own)
+    part = own.get("rope.dimension_count", common["head_dim"]) / common["head_dim"]
+    longest = common["max_position_embeddings"]
+    return Phi3Config(
+        **common,
+        sliding_window=own.get("attention.sliding_window", 0) or None,
+        original_max_position_embeddings=own.get("rope.scaling.original_context_length", longest),
+        rope_parameters={**rope_parameters(own), "partial_rotary_factor": part},
+        pad_token_id=None,
+    )
+
+
+def qwen3_moe(own: Own) -> Qwen3MoeConfig:
+    """The weights of the chosen experts add up to one."""
+    used = own.get("expert_used_count")
+    return Qwen3MoeConfig(
+        **_common(own),
+        **_whole_heads(own),
+        num_experts=own.get("expert_count"),
+        num_experts_per_tok=used,
+        moe_intermediate_size=own.get("expert_feed_forward_length", own.get("feed_forward_length") // used),
+        norm_topk_prob=True,
+    )
+
+
+def _common(own: Own) -> dict[str, Any]:
+    """What Llama's config and those of most other families have, but for the rotary embedding."""
+    heads, width = own.get("attention.head_count"), own.get("embedding_length")
+    vocab, head_dim = len(own.fields["tokenizer.ggml.tokens"]), _head_dim(own)
+    own.check("vocab_size", vocab)
+    own.check("attention.value_length", head_dim)
+    return {
+        "vocab_size": vocab,
+        "hidden_size": width,
+        "intermediate_size": own.get("feed_forward_length"),
+        "num_hidden_layers": own.get("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": own.get("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "max_position_embeddings": own.get("context_length", 2048),
+        "rms_norm_eps": own.get("attention.layer_norm_rms_epsilon"),
+        "tie_word_embeddings": _is_tied(own),
+        **_ends(own),
+    }
+
+
+def _head_dim(own: Own) -> int:
+    return own.get("attention.key_length", own.get("embedding_length") // own.get("attention.head_count"))
+
+
+def _ends(own: Own) -> dict[str, Any]:
+    """The tokens that begin and end texts."""
+    return {f"{end}_token_id": own.fields.get(f"tokenizer.ggml.{end}_token_id") for end in ("bos", "eos")}
+
+
+def _is_tied(own: Own) -> bool:
+    return "output.weight" not in own.tensors
+
+
+def _whole_heads(own: Own, theta: float = 10_000.0) -> dict[str, Any]:
+    """The rotary embedding of all dimensions of each head."""
+    own.check("rope.dimension_count", _head_dim(own))
+    return {"rope_parameters": rope_parameters(own, theta)}
+
+
+def _gemma(own: Own) -> dict[str, Any]:
+    common = _common(own)
+    heads, width = common["num_attention_heads"], common["hidden_size"]
+    largest = common["num_hidden_layers"] == LARGEST[own.name]
+    return {
+        **common,
+        "sliding_window": own.get("attention.sliding_window"),
+        "query_pre_attn_scalar": width // heads if largest else common["head_dim"],
+    }
+
+
+def _layer_types(own: Own, every: int) -> list[str]:
+    """Which layers have windows: those that a list names, or all but the last of ``every``."""
+    pattern, layers = own.get("attention.sliding_window_pattern", every), own.get("block_count")
+    if isinstance(pattern, int):
+        pattern = [pattern == 0 or i % pattern < pattern - 1 for i in range(layers)]
+    return ["sliding_attention" if near else "full_attention" for near in pattern]

@@ -1,0 +1,267 @@
+"""Tiny GGUF files of many families, written as llama.cpp's converter writes them.
+
+The names of tensors are those of the gguf package, which the converter asks, too. What it makes of fields and
+tensors is in the classes of llama.cpp's ``conversion/*.py``, which the comments name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gguf import MODEL_ARCH_NAMES, GGUFWriter, RopeScalingType, TokenType, get_tensor_name_map
+from golden import tiny
+from transformers import AutoConfig, PreTrainedTokenizerFast
+
+Tensors = Iterator[tuple[str, np.ndarray]]
+
+
+def parameters(writer: GGUFWriter, c: Any) -> None:
+    """TextModel.set_gguf_parameters, in base.py."""
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    rope = c.rope_parameters.get("full_attention", c.rope_parameters)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if near := c.rope_parameters.get("sliding_attention"):
+        writer.add_rope_freq_base_swa(near["rope_theta"])
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if rope["rope_type"] == "longrope":
+        writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    for names, add in (
+        (("num_local_experts", "num_experts"), writer.add_expert_count),
+        (("num_experts_per_tok",), writer.add_expert_used_count),
+        (("head_dim",), writer.add_key_length),
+        (("head_dim",), writer.add_value_length),
+    ):
+        if found := [value for name in names if (value := getattr(c, name, None)) is not None]:
+            add(found[0])
+    writer.add_file_type(0)
+
+
+def of_llama(writer: GGUFWriter, c: Any) -> None:
+    """LlamaModel, in llama.py."""
+    parameters(writer, c)
+    writer.add_vocab_size(c.vocab_size)
+    writer.add_rope_dimension_count(getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads)
+
+
+def of_experts(writer: GGUFWriter, c: Any) -> None:
+    """Qwen2MoeModel, in qwen.py."""
+    parameters(writer, c)
+    writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+
+
+def of_phi(writer: GGUFWriter, c: Any) -> None:
+    """Phi3MiniModel, in phi.py, which does not begin with the general parameters."""
+    rope, part = c.rope_parameters, c.rope_parameters.get("partial_rotary_factor", 1.0)
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_rope_scaling_orig_ctx_len(c.original_max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    writer.add_rope_dimension_count(int(part * c.hidden_size) // c.num_attention_heads)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_file_type(0)
+    writer.add_sliding_window(c.sliding_window or 0)
+    if "long_factor" in rope:
+        length = c.original_max_position_embeddings
+        scale = c.max_position_embeddings / length
+        writer.add_rope_scaling_attn_factors(np.sqrt(1 + np.log(scale) / np.log(length)))
+
+
+def of_gpt2(writer: GGUFWriter, c: Any) -> None:
+    """GPT2Model, in gpt2.py."""
+    writer.add_block_count(c.n_layer)
+    writer.add_context_length(c.n_positions)
+    writer.add_embedding_length(c.n_embd)
+    writer.add_feed_forward_length(4 * c.n_embd)
+    writer.add_head_count(c.n_head)
+    writer.add_layer_norm_eps(c.layer_norm_epsilon)
+    writer.add_file_type(0)
+
+
+def of_gemma2(writer: GGUFWriter, c: Any) -> None:
+    """Gemma2Model, in gemma.py, which writes nothing of the rotary embedding."""
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)
+    writer.add_file_type(0)
+    writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
+    writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    writer.add_sliding_window(c.sliding_window)
+
+
+def as_it_is(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    yield name, tensor
+
+
+def permuted(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """LlamaModel.permute, in llama.py."""
+    heads = {"q_proj": c.num_attention_heads, "k_proj": c.num_key_value_heads}.get(name.split(".")[-2])
+    if heads:
+        shape = tensor.shape
+        tensor = tensor.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
+    yield name, tensor
+
+
+def plus_one(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """Gemma2Model.modify_tensors, in gemma.py."""
+    yield name, tensor + 1 if name.endswith("norm.weight") else tensor
+
+
+def outputs_first(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """GPT2Model.modify_tensors, in gpt2.py."""
+    turned = name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight"))
+    yield name, tensor.T if turned else tensor
+
+
+class Family(NamedTuple):
+    """How one family is converted.
+
+    Attributes:
+        architecture: its name in GGUF.
+        add: writes the fields.
+        modified: what becomes of a tensor.
+        config: values that a file can express, in place of those of the tiny config.
+    """
+
+    architecture: str
+    add: Callable[[GGUFWriter, Any], None] = parameters
+    modified: Callable[[str, np.ndarray, Any], Tensors] = as_it_is
+    config: Mapping[str, Any] = {}
+
+
+FAMILIES = {
+    "llama": Family("llama", of_llama, permuted),
+    "llama-3": Family("llama", of_llama, permuted),
+    "llama-yarn": Family("llama", of_llama, permuted),
+    "mistral": Family("llama", of_llama, permuted, {"sliding_window": None}),
+    "qwen2": Family("qwen2"),
+    "qwen3": Family("qwen3"),
+    "qwen3_moe": Family("qwen3moe", of_experts),
+    "phi3": Family("phi3", of_phi),
+    "gemma2": Family("gemma2", of_gemma2, plus_one, {"query_pre_attn_scalar": 8}),
+    "gpt2": Family("gpt2", of_gpt2, outputs_first),
+}
+
+
+def config_of(family: str) -> dict[str, Any]:
+    """The config.json of the model that is converted."""
+    return tiny.CONFIGS[family] | FAMILIES[family].config
+
+
+def write_folder(folder: Path, family: str) -> Path:
+    """The Hugging Face folder that is converted."""
+    tiny.save(family, folder)
+    (folder / "config.json").write_text(json.dumps(config_of(family)))
+    return folder
+
+
+def write_family(file: Path, family: str) -> Path:
+    """The GGUF file of a family's tiny checkpoint."""
+    how, c = FAMILIES[family], AutoConfig.for_model(**config_of(family))
+    writer = GGUFWriter(file, how.architecture)
+    how.add(writer, c)
+    add_words(writer, c.vocab_size)
+    (number,) = (number for number, name in MODEL_ARCH_NAMES.items() if name == how.architecture)
+    names = get_tensor_name_map(number, c.num_hidden_layers)
+    for name, tensor in itertools.chain(_rope_factors(c), _with_stacks(tiny.weights(family))):
+        for new, changed in how.modified(name, tensor, c):
+            stored = names.get_name(new, try_suffixes=(".weight", ".bias")) or new
+            writer.add_tensor(stored, np.ascontiguousarray(changed))
+    return written(writer)
+
+
+def written(writer: GGUFWriter) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert isinstance(writer.path, Path)
+    return writer.path
+
+
+def _with_stacks(tensors: Mapping[str, np.ndarray]) -> Tensors:
+    """The matrices of a layer's experts in one tensor; Qwen2MoeModel.modify_tensors, in qwen.py."""
+    stacks: dict[str, list[np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        if re.search(r"\.experts\.\d+\.", name):
+            stacks.setdefault(re.sub(r"\.experts\.\d+\.", ".experts.", name), []).append(tensor)
+        else:
+            yield name, tensor
+    for name, matrices in stacks.items():
+        yield name, np.stack(matrices)
+
+
+def _rope_factors(c: Any) -> Tensors:
+    """LlamaModel.generate_extra_tensors, in llama.py, and Phi3MiniModel's, in phi.py."""
+    rope = getattr(c, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        for length in ("long", "short"):
+            yield f"rope_factors_{length}.weight", np.array(rope[f"{length}_factor"], np.float32)
+    if rope.get("rope_type") != "llama3":
+        return
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    context = rope["original_max_position_embeddings"]
+    factors = []
+    for i in range(0, c.head_dim, 2):
+        wavelength = 2 * np.pi * rope["rope_theta"] ** (i / c.head_dim)
+        smooth = (context / wavelength - low) / (high - low)
+        between = 1 / ((1 - smooth) / rope["factor"] + smooth)
+        short, long = wavelength < context / high, wavelength > context / low
+        factors.append(1.0 if short else rope["factor"] if long else between)
+    yield "rope_freqs.weight", np.array(factors, np.float32)
+
+
+def add_words(writer: GGUFWriter, size: int) -> None:
+    """The tokens of a model that reads none: tests of tokenizers write others."""
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(["a", "b", "ab", *(f"w{i}" for i in range(3, size))])
+    writer.add_token_types([TokenType.NORMAL] * size)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+
+
+def add_byte_level(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, splitting: str) -> None:
+    """TextModel.get_vocab_base and _set_vocab_gpt2, in base.py."""
+    found = json.loads(tokenizer.backend_tokenizer.to_str())
+    added = {token["id"]: token for token in found["added_tokens"]}
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    control = {False: TokenType.USER_DEFINED, True: TokenType.CONTROL}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(splitting)
+    writer.add_token_list([token for token, _ in tokens])
+    writer.add_token_types(
+        [control[added[i]["special"]] if i in added else TokenType.NORMAL for _, i in tokens]
+    )
+    writer.add_token_merges([" ".join(merge) for merge in found["model"]["merges"]])

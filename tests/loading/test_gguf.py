@@ -1,0 +1,62 @@
+"""GGUF files as llama.cpp's converter writes them are the folders that were converted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_converted import FAMILIES, write_family, write_folder
+from transformers import PreTrainedConfig
+
+from mpt.loading import families
+from mpt.loading.config_file import read_config
+from mpt.loading.gguf.architectures import ARCHITECTURES
+from mpt.loading.gguf.file import open_gguf
+from mpt.loading.hf import open_tensors
+from mpt.loading.weights import Tensors
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def written(request, tmp_path_factory) -> tuple[str, Path, Path]:
+    """A family, a folder of it, and the GGUF file that comes of it."""
+    family, folder = request.param, tmp_path_factory.mktemp("model")
+    return family, write_folder(folder, family), write_family(folder / "toy.gguf", family)
+
+
+def test_every_architecture_is_written():
+    assert {family.architecture for family in FAMILIES.values()} | {"gemma3"} == ARCHITECTURES.keys()
+
+
+def test_the_config_is_the_folders(written):
+    family, folder, file = written
+    config, _, tensors = open_gguf(file)
+    ours, theirs = described(config, tensors), described(read_config(folder), open_tensors(folder))
+    assert ours.keys() == theirs.keys()
+    if family == "llama-3":  # its factors are written for texts within the longest that the model reads
+        theirs["longest"] = config.max_position_embeddings
+    for name, value in ours.items():
+        close = pytest.approx(theirs[name]) if isinstance(value, float) else theirs[name]
+        assert value == close, name  # the file has it in 32 bits
+
+
+def described(config: PreTrainedConfig, tensors: Tensors) -> dict[str, object]:
+    """What a model computes with; a rotation by its angles, of which there is more than one description."""
+    spec = families.FAMILIES[config.model_type].spec(config, set(tensors))
+    ropes = {
+        f"rope {i} {j}": float(number)
+        for i, rope in enumerate(spec.ropes)
+        for j, number in enumerate([rope.amplitude, rope.part, *rope.frequencies(spec.head_dim)])
+    }
+    return {**asdict(spec), "longest": spec.longest, **ropes, "ropes": None}
+
+
+def test_the_tensors_are_the_folders(written):
+    _, folder, file = written
+    _, _, ours = open_gguf(file)
+    theirs = open_tensors(folder)
+    assert set(ours) == set(theirs)
+    for name in ours:
+        assert ours.shape(name) == ours[name].shape == theirs.shape(name)
+        np.testing.assert_allclose(ours[name], theirs[name], atol=2e-7)
