@@ -42,6 +42,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "split.count": (0, 1),
     "split.no": (0,),
     "tokenizer.ggml.add_space_prefix": (False,),
+    "tokenizer.ggml.pre": ("default",),  # of sentencepiece; what is split at bytes has names
     "tokenizer.ggml.remove_extra_whitespaces": (False,),
 }
 

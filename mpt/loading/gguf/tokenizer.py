@@ -30,7 +30,7 @@ def read_tokenizer_fields(fields: Mapping[str, Any], architecture: str) -> PreTr
     if kind == "gpt2":
         splitting = splitting_of(fields)
         begun, tokenizer = splitting.begun, byte_level(fields, tokens, splitting)
-    elif (kind, fields.get("tokenizer.ggml.pre", "default")) != ("llama", "default"):
+    elif kind != "llama":
         raise UserError(
             f"tokenizer.ggml.model is '{kind}', but gpt2 and llama are supported; "
             "give a Hugging Face folder instead"
