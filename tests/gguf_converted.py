@@ -119,6 +119,45 @@ def of_gemma2(writer: GGUFWriter, c: Any) -> None:
     writer.add_sliding_window(c.sliding_window)
 
 
+def of_gpt_oss(writer: GGUFWriter, c: Any) -> None:
+    """GptOssModel, in gpt_oss.py."""
+    parameters(writer, c)
+    writer.add_sliding_window(c.sliding_window)
+    writer.add_expert_feed_forward_length(c.intermediate_size)
+
+
+def of_granite(writer: GGUFWriter, c: Any) -> None:
+    """GraniteModel, in granite.py."""
+    of_llama(writer, c)
+    writer.add_attention_scale(c.attention_multiplier)
+    writer.add_embedding_scale(c.embedding_multiplier)
+    writer.add_residual_scale(c.residual_multiplier)
+    writer.add_logit_scale(c.logits_scaling)
+
+
+def of_ministral(writer: GGUFWriter, c: Any) -> None:
+    """Mistral3Model, in mistral3.py."""
+    of_llama(writer, c)
+    if c.model_type == "ministral3":
+        writer.add_rope_scaling_yarn_log_mul(c.rope_parameters["mscale_all_dim"])
+        writer.add_attn_temperature_scale(c.rope_parameters["llama_4_scaling_beta"])
+
+
+def of_olmo(writer: GGUFWriter, c: Any) -> None:
+    """Olmo2Model, in olmo.py."""
+    parameters(writer, c)
+    if c.model_type == "olmo3":
+        writer.add_sliding_window(c.sliding_window)
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in c.layer_types])
+
+
+def of_qwen_vl(writer: GGUFWriter, c: Any) -> None:
+    """Qwen3VLTextModel, in qwen3vl.py."""
+    parameters(writer, c)
+    writer.add_rope_dimension_sections([*c.rope_parameters["mrope_section"], 0])
+    writer.add_num_deepstack_layers(1)
+
+
 def as_it_is(name: str, tensor: np.ndarray, c: Any) -> Tensors:
     yield name, tensor
 
@@ -143,6 +182,27 @@ def outputs_first(name: str, tensor: np.ndarray, c: Any) -> Tensors:
     yield name, tensor.T if turned else tensor
 
 
+def apart(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """GptOssModel.modify_tensors and filter_tensors, in gpt_oss.py."""
+    name, _, kind = name.partition("gate_up_proj")
+    if name.endswith("sinks"):
+        yield f"{name}.weight", tensor
+    elif not name.endswith("experts."):
+        name = name.replace("down_proj_bias", "down_proj.bias")
+        whole = name.endswith("down_proj")
+        yield (f"{name}.weight", tensor.swapaxes(1, 2)) if whole else (name, tensor)
+    else:
+        tensor, end = (tensor, "bias") if kind else (tensor.swapaxes(1, 2), "weight")
+        yield f"{name}gate_proj.{end}", tensor[:, ::2]
+        yield f"{name}up_proj.{end}", tensor[:, 1::2]
+
+
+def text_half(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """ModelBase and TextModel.filter_tensors, in base.py."""
+    if "visual" not in name:
+        yield name.replace("model.language_model.", "model."), tensor
+
+
 class Family(NamedTuple):
     """How one family is converted.
 
@@ -159,8 +219,10 @@ class Family(NamedTuple):
     config: Mapping[str, Any] = {}
 
 
+_growing = tiny.CONFIGS["ministral3"]["rope_parameters"] | {"mscale": 1.0, "mscale_all_dim": 0.5}
 FAMILIES = {
     "llama": Family("llama", of_llama, permuted),
+    "llama-biases": Family("llama", of_llama, permuted),
     "llama-3": Family("llama", of_llama, permuted),
     "llama-yarn": Family("llama", of_llama, permuted),
     "mistral": Family("llama", of_llama, permuted, {"sliding_window": None}),
@@ -170,6 +232,13 @@ FAMILIES = {
     "phi3": Family("phi3", of_phi),
     "gemma2": Family("gemma2", of_gemma2, plus_one, {"query_pre_attn_scalar": 8}),
     "gpt2": Family("gpt2", of_gpt2, outputs_first),
+    "granite": Family("granite", of_granite, permuted),
+    "smollm3": Family("smollm3", of_llama, permuted, {"no_rope_layers": None}),
+    "olmo2": Family("olmo2", of_olmo),
+    "olmo3": Family("olmo2", of_olmo),
+    "ministral3": Family("mistral3", of_ministral, permuted, {"rope_parameters": _growing}),
+    "gpt_oss": Family("gpt-oss", of_gpt_oss, apart, {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}),
+    "qwen3_vl": Family("qwen3vl", of_qwen_vl, text_half),
 }
 
 
@@ -187,7 +256,7 @@ def write_folder(folder: Path, family: str) -> Path:
 
 def write_family(file: Path, family: str) -> Path:
     """The GGUF file of a family's tiny checkpoint."""
-    how, c = FAMILIES[family], AutoConfig.for_model(**config_of(family))
+    how, c = FAMILIES[family], AutoConfig.for_model(**config_of(family)).get_text_config()
     writer = GGUFWriter(file, how.architecture)
     how.add(writer, c)
     add_words(writer, c.vocab_size)

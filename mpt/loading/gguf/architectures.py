@@ -7,12 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, SmolLM3Config
 
-from mpt.loading.gguf.configs import gemma2, gemma3, gpt2, of_class, phi3, qwen3_moe
+from mpt.loading.gguf.configs import (
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_oss,
+    granite,
+    mistral3,
+    of_class,
+    olmo2,
+    phi3,
+    qwen3_moe,
+    qwen3_vl,
+)
 from mpt.loading.gguf.fields import Own
 
-# The kinds of tensors. "{}" stands for the number of an expert, whose matrix is a part of the tensor there.
+# The kinds of tensors, some with what follows. "{}" stands for the number of an expert, whose matrix is one
+# of those in the tensor there.
 NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -39,6 +52,14 @@ GEMMA_NAMES = NAMES | {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
+}
+GPT_OSS_NAMES = NAMES | {
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_sinks.weight": "self_attn.sinks",
+    "ffn_gate_inp": "mlp.router",
+    "ffn_gate_exps": "mlp.experts.gate_proj",
+    "ffn_up_exps": "mlp.experts.up_proj",
+    "ffn_down_exps": "mlp.experts.down_proj",
 }
 GPT2_NAMES = {
     "token_embd": "transformer.wte",
@@ -96,16 +117,23 @@ class Architecture:
         """
         *block, kind, suffix = name.split(".")
         prefix = self.block.format(block[1]) if block else ""
-        return f"{prefix}{self.names.get(kind, kind)}.{suffix}"
+        named = self.names.get(f"{kind}.{suffix}", f"{self.names.get(kind, kind)}.{suffix}")
+        return prefix + named
 
 
 ARCHITECTURES = {
     "gemma2": Architecture(gemma2, GEMMA_NAMES, arranged=_without_one),
     "gemma3": Architecture(gemma3, GEMMA_NAMES, arranged=_without_one),
+    "gpt-oss": Architecture(gpt_oss, GPT_OSS_NAMES),
     "gpt2": Architecture(gpt2, GPT2_NAMES, "transformer.h.{}.", _inputs_first),
+    "granite": Architecture(granite, arranged=_halves),
     "llama": Architecture(of_class(LlamaConfig), arranged=_halves),
+    "mistral3": Architecture(mistral3, arranged=_halves),
+    "olmo2": Architecture(olmo2, GEMMA_NAMES),
     "phi3": Architecture(phi3, PHI_NAMES),
     "qwen2": Architecture(of_class(Qwen2Config)),
     "qwen3": Architecture(of_class(Qwen3Config)),
     "qwen3moe": Architecture(qwen3_moe),
+    "qwen3vl": Architecture(qwen3_vl),
+    "smollm3": Architecture(of_class(SmolLM3Config, pad_token_id=None), arranged=_halves),
 }

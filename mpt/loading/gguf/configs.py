@@ -5,6 +5,7 @@ What a file does not say is what llama.cpp computes with (its ``src/models``).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,15 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GptOssConfig,
+    GraniteConfig,
+    Ministral3Config,
+    MistralConfig,
+    Olmo2Config,
+    Olmo3Config,
     Phi3Config,
     PreTrainedConfig,
+    Qwen3Config,
     Qwen3MoeConfig,
 )
 
@@ -26,7 +34,7 @@ LARGEST = {"gemma2": 46, "gemma3": 62}
 
 def of_class(config: type[PreTrainedConfig], **fixed: Any) -> Callable[[Own], PreTrainedConfig]:
     """Reads the config of a family that has Llama's fields, and some with one value."""
-    return lambda own: config(**_common(own), **_whole_heads(own), **fixed)
+    return lambda own: config(**_common(own), **_whole_heads(own), **_biases(own, config), **fixed)
 
 
 def gemma2(own: Own) -> Gemma2Config:
@@ -66,6 +74,58 @@ def gpt2(own: Own) -> GPT2Config:
     )
 
 
+def gpt_oss(own: Own) -> GptOssConfig:
+    """The file does not say that YaRN's share of a pair does not begin and end at whole pairs."""
+    whole = _whole_heads(own)
+    return GptOssConfig(
+        **_common(own) | {"intermediate_size": own.get("expert_feed_forward_length")},
+        layer_types=_layer_types(own, 2),
+        sliding_window=own.get("attention.sliding_window"),
+        num_local_experts=own.get("expert_count"),
+        num_experts_per_tok=own.get("expert_used_count"),
+        rope_parameters={**whole["rope_parameters"], "truncate": False},
+    )
+
+
+def granite(own: Own) -> GraniteConfig:
+    """A factor that is 0 is none."""
+    own.check("rope.scaling.finetuned", True)  # otherwise nothing rotates
+    return GraniteConfig(
+        **_common(own),
+        **_whole_heads(own),
+        **_biases(own, GraniteConfig),
+        embedding_multiplier=own.get("embedding_scale", 0.0) or 1.0,
+        residual_multiplier=own.get("residual_scale", 0.0) or 1.0,
+        attention_multiplier=own.get("attention.scale", 0.0) or _head_dim(own) ** -0.5,
+        logits_scaling=own.get("logit_scale", 0.0) or 1.0,
+    )
+
+
+def mistral3(own: Own) -> MistralConfig | Ministral3Config:
+    """Ministral 3, whose queries grow with their positions, and Mistral Small 3, whose do not."""
+    if not (growth := own.get("attention.temperature_scale", 0.0)):
+        return MistralConfig(**_common(own), **_whole_heads(own), sliding_window=None)
+    rope = _whole_heads(own, shared=own.get("rope.scaling.yarn_log_multiplier", 0.0))["rope_parameters"]
+    return Ministral3Config(**_common(own), rope_parameters={**rope, "llama_4_scaling_beta": growth})
+
+
+def olmo2(own: Own) -> Olmo2Config | Olmo3Config:
+    """OLMo 3 is OLMo 2 with windows, in whose layers the rotary embedding is not scaled."""
+    if not (window := own.get("attention.sliding_window", 0)):
+        return Olmo2Config(**_common(own), **_whole_heads(own))
+    full = _whole_heads(own)["rope_parameters"]
+    near = own.get("rope.freq_base_swa", full["rope_theta"])
+    return Olmo3Config(
+        **_common(own),
+        sliding_window=window,
+        layer_types=_layer_types(own, 4),
+        rope_parameters={
+            "full_attention": full,
+            "sliding_attention": {"rope_type": "default", "rope_theta": near},
+        },
+    )
+
+
 def phi3(own: Own) -> Phi3Config:
     """The first dimensions of each head rotate."""
     common = _common(own)
@@ -91,6 +151,13 @@ def qwen3_moe(own: Own) -> Qwen3MoeConfig:
         moe_intermediate_size=own.get("expert_feed_forward_length", own.get("feed_forward_length") // used),
         norm_topk_prob=True,
     )
+
+
+def qwen3_vl(own: Own) -> Qwen3Config:
+    """The text half of Qwen3-VL: what its fields say of images changes nothing for texts."""
+    own.get("rope.dimension_sections", [])
+    own.get("n_deepstack_layers", 0)
+    return Qwen3Config(**_common(own), **_whole_heads(own))
 
 
 def _common(own: Own) -> dict[str, Any]:
@@ -127,10 +194,20 @@ def _is_tied(own: Own) -> bool:
     return "output.weight" not in own.tensors
 
 
-def _whole_heads(own: Own, theta: float = 10_000.0) -> dict[str, Any]:
-    """The rotary embedding of all dimensions of each head."""
+def _biases(own: Own, config: type[PreTrainedConfig]) -> dict[str, Any]:
+    """Whether there are biases, for those configs that say so."""
+    there = {
+        "attention_bias": "blk.0.attn_output.bias" in own.tensors,
+        "mlp_bias": "blk.0.ffn_down.bias" in own.tensors,
+    }
+    fields = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return {name: value for name, value in there.items() if name in fields}
+
+
+def _whole_heads(own: Own, theta: float = 10_000.0, shared: float = 0.0) -> dict[str, Any]:
+    """The rotary embedding of all dimensions of each head; see ``rope_parameters``."""
     own.check("rope.dimension_count", _head_dim(own))
-    return {"rope_parameters": rope_parameters(own, theta)}
+    return {"rope_parameters": rope_parameters(own, theta, shared)}
 
 
 def _gemma(own: Own) -> dict[str, Any]:
