@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf_converted import FAMILIES, write_family, write_folder
+from toys import ROOT
 from transformers import PreTrainedConfig
 
 from mpt.loading import families
@@ -69,3 +70,8 @@ def test_gates_that_lie_apart_are_those_of_the_folder(tmp_path):
     assert ours.keys() == theirs.keys()
     for name in theirs:
         np.testing.assert_array_equal(ours[name][...], theirs[name][...])
+
+
+def test_the_page_on_models_names_every_architecture():
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    assert not [name for name in ARCHITECTURES if f"`{name}`" not in page]

@@ -25,6 +25,22 @@ def test_logits_are_those_of_the_folder_in_transformers(family, tmp_path, compar
     compare(family, "logits", ours, kept("decoders", family)["logits"])
 
 
+@pytest.mark.parametrize("family", [family for family, how in FAMILIES.items() if how.config])
+def test_logits_are_those_of_a_folder_that_a_file_can_express(family, tmp_path, compare, torch):
+    """The checkpoints of which transformers' results are kept have values that no file has."""
+    folder, file = write_folder(tmp_path, family), write_family(tmp_path / "toy.gguf", family)
+    compare(family, "logits", *of_both(torch, folder, file))
+
+
+def of_both(torch, folder: Path, file: Path, **given) -> tuple[np.ndarray, np.ndarray]:
+    """Our logits of a file, and those of transformers' model."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **given)
+    ids = list(range(5, 25))
+    with torch.no_grad():
+        theirs = model.eval()(torch.tensor([ids])).logits[0, :-1]
+    return logits(file, tiny.collate([Row(ids[:1], ids[1:])], [0])), theirs.numpy()
+
+
 def logits(file: Path, batch: Batch) -> np.ndarray:
     output = jax.jit(lambda b, p: b(batch, p))(load_pretrained(str(file)).backbone, prompts(2, 0))
     return np.asarray(output.logits[batch.labelled])
@@ -44,8 +60,4 @@ OVERLOOKED = {
 def test_logits_are_those_of_the_file_in_transformers(family, tmp_path, compare, torch):
     folder, file = write_folder(tmp_path, family), write_family(tmp_path / "toy.gguf", family)
     given = {"config": AutoConfig.from_pretrained(folder)} if family in OVERLOOKED else {}
-    model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32, **given)
-    ids = list(range(5, 25))
-    with torch.no_grad():
-        theirs = model.eval()(torch.tensor([ids])).logits[0, :-1]
-    compare(family, "logits", logits(file, tiny.collate([Row(ids[:1], ids[1:])], [0])), theirs)
+    compare(family, "logits", *of_both(torch, folder, file, gguf_file=file.name, **given))

@@ -17,7 +17,7 @@ Field = Callable[[str, Any], Any]  # a name after "rope.scaling.", and a default
 
 
 def rope_parameters(own: Own, theta: float = 10_000.0, shared: float = 0.0) -> dict[str, Any]:
-    """What llama.cpp computes with.
+    """What the converted model computes with, and where the file says nothing of it, what llama.cpp does.
 
     Args:
         theta: the base where the file says nothing of it.
