@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from gguf import MODEL_ARCH_NAMES, GGUFWriter, RopeScalingType, TokenType, get_tensor_name_map
+from gguf import (
+    MODEL_ARCH_NAMES,
+    GGMLQuantizationType,
+    GGUFWriter,
+    RopeScalingType,
+    TokenType,
+    get_tensor_name_map,
+    quantize,
+)
 from golden import tiny
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoConfig, PreTrainedTokenizerFast
@@ -254,18 +262,27 @@ def write_folder(folder: Path, family: str) -> Path:
     return folder
 
 
-def write_family(file: Path, family: str) -> Path:
-    """The GGUF file of a family's tiny checkpoint."""
+def write_family(file: Path, family: str, more: Mapping[str, int] | None = None, bits: int = 32) -> Path:
+    """The GGUF file of a family's tiny checkpoint.
+
+    Args:
+        more: fields that the converter does not write, by their names after the architecture's.
+        bits: 32, or 8 for those matrices whose rows are whole blocks.
+    """
     how, c = FAMILIES[family], AutoConfig.for_model(**config_of(family)).get_text_config()
     writer = GGUFWriter(file, how.architecture)
     how.add(writer, c)
+    for name, value in (more or {}).items():
+        writer.add_uint32(f"{how.architecture}.{name}", value)
     add_words(writer, c.vocab_size)
     (number,) = (number for number, name in MODEL_ARCH_NAMES.items() if name == how.architecture)
     names = get_tensor_name_map(number, c.num_hidden_layers)
     for name, tensor in itertools.chain(_rope_factors(c), _with_stacks(tiny.weights(family))):
         for new, changed in how.modified(name, tensor, c):
             stored = names.get_name(new, try_suffixes=(".weight", ".bias")) or new
-            writer.add_tensor(stored, np.ascontiguousarray(changed))
+            in_blocks = bits == 8 and changed.ndim > 1 and changed.shape[-1] % 32 == 0
+            kind = GGMLQuantizationType.Q8_0 if in_blocks else GGMLQuantizationType.F32
+            writer.add_tensor(stored, quantize(np.ascontiguousarray(changed), kind), raw_dtype=kind)
     return written(writer)
 
 

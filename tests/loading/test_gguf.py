@@ -11,6 +11,7 @@ from gguf_converted import FAMILIES, write_family, write_folder
 from toys import ROOT
 from transformers import PreTrainedConfig
 
+from mpt.errors import UserError
 from mpt.loading import families
 from mpt.loading.config_file import read_config
 from mpt.loading.gguf.architectures import ARCHITECTURES
@@ -61,6 +62,45 @@ def test_the_tensors_are_the_folders(written):
     for name in set(ours) & set(theirs):
         assert ours.shape(name) == ours[name].shape == theirs.shape(name)
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-7)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe", "phi3", "gemma2"])
+def test_quantised_tensors_are_nearly_the_folders(family, tmp_path):
+    """Each expert's matrix is dequantised by itself."""
+    folder, file = write_folder(tmp_path, family), write_family(tmp_path / "toy.gguf", family, bits=8)
+    _, _, ours = open_gguf(file)
+    theirs = open_tensors(folder)
+    assert set(ours) == set(theirs)
+    differences = [np.abs(ours[name] - theirs[name]).max() for name in ours]
+    assert 0 < max(differences) < 0.01
+
+
+ONE_EACH = {how.architecture: family for family, how in FAMILIES.items()}.values()
+
+
+@pytest.mark.parametrize("family", ONE_EACH)
+@pytest.mark.parametrize("name", ["something_new", "attention.something_new", "rope.scaling.something_new"])
+def test_a_field_that_is_not_known_is_refused_by_its_name(family, name, tmp_path):
+    file = write_family(tmp_path / "toy.gguf", family, {name: 1})
+    with pytest.raises(UserError, match=rf"toy.gguf: mpt does not know the field [\w-]+\.{name};"):
+        open_gguf(file)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [
+        ("qwen2", "attention.sliding_window", 5),
+        ("qwen3", "expert_count", 4),
+        ("phi3", "attention.value_length", 4),
+        ("gpt2", "attention.causal", 0),
+        ("granite", "rope.scaling.finetuned", 0),
+        ("smollm3", "rope.dimension_count_swa", 4),
+    ],
+)
+def test_a_value_that_is_not_computed_is_refused_by_its_name(family, name, value, tmp_path):
+    file = write_family(tmp_path / "toy.gguf", family, {name: value})
+    with pytest.raises(UserError, match=rf"toy.gguf: .*{family}\.{name}"):
+        open_gguf(file)
 
 
 def test_gates_that_lie_apart_are_those_of_the_folder(tmp_path):
