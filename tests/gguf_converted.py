@@ -159,6 +159,19 @@ def of_olmo(writer: GGUFWriter, c: Any) -> None:
         writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in c.layer_types])
 
 
+def of_qwen3_5(writer: GGUFWriter, c: Any) -> None:
+    """Qwen3NextModel and _Qwen35MRopeMixin, in qwen.py."""
+    parameters(writer, c)
+    writer.add_ssm_conv_kernel(c.linear_conv_kernel_dim)
+    writer.add_ssm_state_size(c.linear_key_head_dim)
+    writer.add_ssm_group_count(c.linear_num_key_heads)
+    writer.add_ssm_time_step_rank(c.linear_num_value_heads)
+    writer.add_ssm_inner_size(c.linear_value_head_dim * c.linear_num_value_heads)
+    writer.add_full_attention_interval(c.layer_types.index("full_attention") + 1)
+    writer.add_rope_dimension_sections([*c.rope_parameters["mrope_section"], 0])
+    writer.add_rope_dimension_count(int(c.head_dim * c.rope_parameters["partial_rotary_factor"]))
+
+
 def of_qwen_vl(writer: GGUFWriter, c: Any) -> None:
     """Qwen3VLTextModel, in qwen3vl.py."""
     parameters(writer, c)
@@ -205,6 +218,27 @@ def apart(name: str, tensor: np.ndarray, c: Any) -> Tensors:
         yield f"{name}up_proj.{end}", tensor[:, 1::2]
 
 
+def tiled(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """Qwen3NextModel and _LinearAttentionVReorderBase.modify_tensors, in qwen.py."""
+    keys, each = c.linear_num_key_heads, c.linear_num_value_heads // c.linear_num_key_heads
+    ours, others = name.split("linear_attn.")[-1].split(".")[0], 2 * keys * c.linear_key_head_dim
+
+    def reordered(rows: np.ndarray) -> np.ndarray:
+        width = len(rows) // (keys * each)
+        return rows.reshape(keys, each, width, -1).transpose(1, 0, 2, 3).reshape(rows.shape)
+
+    tensor = tensor.squeeze() if ours == "conv1d" else tensor
+    if ours in ("in_proj_qkv", "conv1d"):
+        tensor = np.concatenate([tensor[:others], reordered(tensor[others:])])
+    elif ours in ("in_proj_z", "in_proj_a", "in_proj_b", "A_log", "dt_bias"):
+        tensor = reordered(tensor)
+    elif ours == "out_proj":
+        tensor = reordered(tensor.T).T
+    elif name.endswith("norm.weight") and "linear_attn" not in name:
+        tensor = tensor + 1
+    yield name.replace("dt_bias", "dt_proj.bias"), -np.exp(tensor) if ours == "A_log" else tensor
+
+
 def text_half(name: str, tensor: np.ndarray, c: Any) -> Tensors:
     """ModelBase and TextModel.filter_tensors, in base.py."""
     if "visual" not in name:
@@ -239,6 +273,7 @@ FAMILIES = {
     "qwen3_moe": Family("qwen3moe", of_experts),
     "phi3": Family("phi3", of_phi),
     "gemma2": Family("gemma2", of_gemma2, plus_one, {"query_pre_attn_scalar": 8}),
+    "qwen3_5_text": Family("qwen35", of_qwen3_5, tiled),
     "gpt2": Family("gpt2", of_gpt2, outputs_first),
     "granite": Family("granite", of_granite, permuted),
     "smollm3": Family("smollm3", of_llama, permuted, {"no_rope_layers": None}),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf_converted import FAMILIES, write_family, write_folder
+from golden import tiny
 from toys import ROOT
 from transformers import PreTrainedConfig
 
@@ -39,19 +40,23 @@ def test_the_config_is_the_folders(written):
     if family == "llama-3":  # its factors are written for texts within the longest that the model reads
         theirs["longest"] = config.max_position_embeddings
     for name, value in ours.items():
-        number = isinstance(value, float) or name == "query_growth"
-        assert value == (pytest.approx(theirs[name]) if number else theirs[name]), name  # in 32 bits there
+        assert rounded(value) == rounded(theirs[name]), name
 
 
 def described(config: PreTrainedConfig, tensors: Tensors) -> dict[str, object]:
     """What a model computes with; a rotation by its angles, of which there is more than one description."""
     spec = families.FAMILIES[config.model_type].spec(config, set(tensors))
-    ropes = {
-        f"rope {i} {j}": float(number)
-        for i, rope in enumerate(spec.ropes)
-        for j, number in enumerate([rope.amplitude, rope.part, *rope.frequencies(spec.head_dim)])
-    }
-    return {**asdict(spec), "longest": spec.longest, **ropes, "ropes": None}
+    ropes = [(rope.amplitude, rope.part, *rope.frequencies(spec.head_dim).tolist()) for rope in spec.ropes]
+    return {**asdict(spec), "longest": spec.longest, "ropes": ropes}
+
+
+def rounded(value: object) -> object:
+    """With numbers of which a file has 32 bits, and that are computed from such."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part) for part in value]
+    return f"{value:.5g}" if isinstance(value, float) else value
 
 
 def test_the_tensors_are_the_folders(written):
@@ -115,3 +120,15 @@ def test_gates_that_lie_apart_are_those_of_the_folder(tmp_path):
 def test_the_page_on_models_names_every_architecture():
     page = (ROOT / "docs" / "backbones.md").read_text()
     assert not [name for name in ARCHITECTURES if f"`{name}`" not in page]
+
+
+def test_layers_that_guess_later_tokens_are_left_aside(tmp_path):
+    """The converter writes Qwen3.5's behind the others, and counts them."""
+    more = {"nextn_predict_layers": 1}
+    config, _, tensors = open_gguf(write_family(tmp_path / "toy.gguf", "qwen3_5_text", more))
+    family, names = families.FAMILIES["qwen3_5_text"], set(tensors)
+    spec = family.spec(config, names)
+    aside = family.not_needed(spec, names)
+    assert spec.layers == len(spec.kinds) == tiny.CONFIGS["qwen3_5_text"]["num_hidden_layers"] - 1
+    assert "mtp.0.self_attn.q_proj.weight" in aside
+    assert not [name for name in names - aside if ".layers.5." in name]

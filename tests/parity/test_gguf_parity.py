@@ -52,6 +52,7 @@ OVERLOOKED = {
     "gpt2": "the number of positions",
     "phi3": "the rotation",
     "qwen3": "the heads' size",
+    "qwen3_5_text": "sections of the rotation that are empty",
     "qwen3_moe": "the experts' size",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from mpt.loading.gguf.configs import (
     of_class,
     olmo2,
     phi3,
+    qwen3_5,
     qwen3_moe,
     qwen3_vl,
 )
@@ -61,6 +63,18 @@ GPT_OSS_NAMES = NAMES | {
     "ffn_up_exps": "mlp.experts.up_proj",
     "ffn_down_exps": "mlp.experts.down_proj",
 }
+QWEN3_5_NAMES = NAMES | {
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_qkv": "linear_attn.in_proj_qkv",
+    "attn_gate": "linear_attn.in_proj_z",
+    "ssm_alpha": "linear_attn.in_proj_a",
+    "ssm_beta": "linear_attn.in_proj_b",
+    "ssm_conv1d": "linear_attn.conv1d",
+    "ssm_norm": "linear_attn.norm",
+    "ssm_out": "linear_attn.out_proj",
+    "ssm_a": "linear_attn.A_log",
+    "ssm_dt.bias": "linear_attn.dt_bias",
+}
 GPT2_NAMES = {
     "token_embd": "transformer.wte",
     "position_embd": "transformer.wpe",
@@ -93,6 +107,26 @@ def _inputs_first(tensor: np.ndarray, kind: str, config: Any) -> np.ndarray:
     return tensor.T if kind in ("attn_qkv", "attn_output", "ffn_up", "ffn_down") else tensor
 
 
+def _of_qwen3_5(tensor: np.ndarray, kind: str, config: Any) -> np.ndarray:
+    """Value heads are stored one of each key head in turn, ours by key heads; decays are no logarithms."""
+    keys, heads = config.linear_num_key_heads, config.linear_num_value_heads
+
+    def by_key(rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(heads // keys, keys, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+
+    if kind == "ssm_a":
+        return by_key(np.log(-tensor))
+    if kind in ("attn_gate", "ssm_alpha", "ssm_beta", "ssm_dt"):
+        return by_key(tensor)
+    if kind == "ssm_out":
+        return by_key(tensor.T).T
+    if kind in ("attn_qkv", "ssm_conv1d"):
+        others = 2 * keys * config.linear_key_head_dim
+        tensor = np.concatenate([tensor[:others], by_key(tensor[others:])])
+        return tensor[:, None] if kind == "ssm_conv1d" else tensor
+    return tensor if kind == "ssm_norm" else _without_one(tensor, kind, config)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """How to read the files of one architecture.
@@ -109,16 +143,28 @@ class Architecture:
     block: str = "model.layers.{}."
     arranged: Callable[[np.ndarray, str, Any], np.ndarray] = lambda tensor, kind, config: tensor
 
-    def renamed(self, name: str) -> str:
-        """The name of a tensor in a Hugging Face folder.
+    def renamed(self, name: str, layers: int) -> str:
+        """The name of a tensor in a Hugging Face folder, of a model with so many layers.
 
-        >>> ARCHITECTURES["llama"].renamed("blk.3.attn_q.weight")
+        >>> ARCHITECTURES["llama"].renamed("blk.3.attn_q.weight", 4)
         'model.layers.3.self_attn.q_proj.weight'
         """
-        *block, kind, suffix = name.split(".")
-        prefix = self.block.format(block[1]) if block else ""
-        named = self.names.get(f"{kind}.{suffix}", f"{self.names.get(kind, kind)}.{suffix}")
-        return prefix + named
+        block, kind, suffix = parts(name)
+        named = self.names.get(kind + suffix, self.names.get(kind, kind) + suffix)
+        if block is None:
+            return named
+        return self.block.format(block) + named if block < layers else f"mtp.{block - layers}.{named}"
+
+
+def parts(name: str) -> tuple[int | None, str, str]:
+    """The layer, the kind, and what follows, of a tensor's name in the file.
+
+    >>> parts("blk.3.attn_q.weight"), parts("blk.3.ssm_a")
+    ((3, 'attn_q', '.weight'), (3, 'ssm_a', ''))
+    """
+    found = re.fullmatch(r"(?:blk\.(\d+)\.)?([^.]*)(.*)", name, re.DOTALL)
+    assert found  # anything does
+    return int(found[1]) if found[1] else None, found[2], found[3]
 
 
 ARCHITECTURES = {
@@ -132,6 +178,7 @@ ARCHITECTURES = {
     "olmo2": Architecture(olmo2, GEMMA_NAMES),
     "phi3": Architecture(phi3, PHI_NAMES),
     "qwen2": Architecture(of_class(Qwen2Config)),
+    "qwen35": Architecture(qwen3_5, QWEN3_5_NAMES, arranged=_of_qwen3_5),
     "qwen3": Architecture(of_class(Qwen3Config)),
     "qwen3moe": Architecture(qwen3_moe),
     "qwen3vl": Architecture(qwen3_vl),

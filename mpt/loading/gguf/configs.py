@@ -21,6 +21,7 @@ from transformers import (
     Olmo3Config,
     Phi3Config,
     PreTrainedConfig,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3MoeConfig,
 )
@@ -137,6 +138,27 @@ def phi3(own: Own) -> Phi3Config:
         original_max_position_embeddings=own.get("rope.scaling.original_context_length", longest),
         rope_parameters={**rope_parameters(own), "partial_rotary_factor": part},
         pad_token_id=None,
+    )
+
+
+def qwen3_5(own: Own) -> Qwen3_5TextConfig:
+    """The layers behind the last guess later tokens; the rotary embedding is that of texts without images."""
+    common, heads = _common(own), own.get("ssm.time_step_rank")
+    layers = common["num_hidden_layers"] - own.get("nextn_predict_layers", 0)
+    every = own.get("full_attention_interval", 4)
+    recurrent = own.get("attention.recurrent_layers", [(i + 1) % every > 0 for i in range(layers)])
+    own.get("rope.dimension_sections")
+    part = own.get("rope.dimension_count", common["head_dim"]) / common["head_dim"]
+    return Qwen3_5TextConfig(
+        **common | {"num_hidden_layers": layers},
+        **_biases(own, Qwen3_5TextConfig),
+        layer_types=["linear_attention" if each else "full_attention" for each in recurrent[:layers]],
+        linear_conv_kernel_dim=own.get("ssm.conv_kernel"),
+        linear_key_head_dim=own.get("ssm.state_size"),
+        linear_num_key_heads=own.get("ssm.group_count"),
+        linear_num_value_heads=heads,
+        linear_value_head_dim=own.get("ssm.inner_size") // heads,
+        rope_parameters={**rope_parameters(own), "partial_rotary_factor": part},
     )
 
 

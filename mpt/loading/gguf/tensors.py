@@ -11,7 +11,7 @@ from gguf import ReaderTensor, dequantize
 from transformers import PreTrainedConfig
 
 from mpt.errors import UserError, one_line
-from mpt.loading.gguf.architectures import Architecture
+from mpt.loading.gguf.architectures import Architecture, parts
 
 
 class Stored(NamedTuple):
@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
     @property
     def kind(self) -> str:
-        return self.whole.name.split(".")[-2]
+        return parts(self.whole.name)[1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class GGUFTensors:
         self._path, self._config, self._architecture = path, config, architecture
         self._stored: dict[str, Stored] = {}
         for whole in weights:
-            name = architecture.renamed(whole.name)
+            name = architecture.renamed(whole.name, config.num_hidden_layers)
             experts = range(int(whole.shape[-1])) if "{}" in name else [None]
             self._stored |= {name.format(expert): Stored(whole, expert) for expert in experts}
 
@@ -68,7 +68,7 @@ class GGUFTensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
         stored = self._stored[name]
-        stand_in = np.broadcast_to(np.int8(0), stored.shape)
+        stand_in = np.broadcast_to(np.int8(-1), stored.shape)  # of which there is a decay's logarithm, too
         return self._architecture.arranged(stand_in, stored.kind, self._config).shape
 
     def file(self, name: str) -> Path:
