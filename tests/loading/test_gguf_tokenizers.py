@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 from gguf import GGUFWriter
-from gguf_converted import add_byte_level, add_sentencepiece, add_words, write_tokenizer
+from gguf_converted import write_tokenizer
+from gguf_tokens import add_byte_level, add_sentencepiece, add_words
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -196,6 +197,20 @@ def test_files_without_scores_have_their_merges_in_order(tmp_path):
     _, ours, _ = open_gguf(write_tokenizer(tmp_path / "toy.gguf", "llama", add))
     for text in TEXTS:
         assert ours(text, add_special_tokens=False)["input_ids"] == theirs.encode(text)
+
+
+def test_merges_that_a_file_lists_are_taken(tmp_path):
+    """As in older files of models that had a tokenizer.json."""
+
+    def add(writer: GGUFWriter) -> None:
+        add_words(writer, 8)
+        writer.kv_data[0]["tokenizer.ggml.model"].value = "llama"
+        writer.kv_data[0]["tokenizer.ggml.pre"].value = "default"
+        writer.add_token_scores([0.0] * 8)
+        writer.add_add_space_prefix(False)
+
+    _, ours, _ = open_gguf(write_tokenizer(tmp_path / "toy.gguf", "llama", add))
+    assert ours("ab")["input_ids"] == [1, 2]
 
 
 def test_a_unigram_model_is_refused(tmp_path):

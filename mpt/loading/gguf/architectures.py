@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, SmolLM3Config
 
+from mpt.loading.gguf.common import of_class
 from mpt.loading.gguf.configs import (
     gemma2,
     gemma3,
@@ -17,7 +18,6 @@ from mpt.loading.gguf.configs import (
     gpt_oss,
     granite,
     mistral3,
-    of_class,
     olmo2,
     phi3,
     qwen3_5,

@@ -33,9 +33,11 @@ def llama(fields: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]
             "tokenizer.ggml.scores are those of a unigram model, which is not supported; "
             "give a Hugging Face folder instead"
         )
-    # Files without scores of their own have one for all, and the tokens in the order of merges.
+    # Some older files list the merges; those without scores of their own have one for all, and the tokens in
+    # the order of merges.
     ranked = sorted(range(len(tokens)), key=lambda i: (-scores[i], i))
-    tokenizer = _bpe(fields, tokens, _merges([tokens[i] for i in ranked]))
+    listed = [tuple(merge.split(" ")) for merge in fields.get("tokenizer.ggml.merges", ())]
+    tokenizer = _bpe(fields, tokens, listed or _merges([tokens[i] for i in ranked]))
     signs: list[normalizers.Normalizer] = [normalizers.Replace(" ", BLANK)]
     if fields.get("tokenizer.ggml.add_space_prefix", True):
         signs.insert(0, normalizers.Prepend(BLANK))
