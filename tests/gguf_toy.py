@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 from golden import tiny
 from tokenizers import pre_tokenizers
 
-from mpt.loading.gguf_architectures import GEMMA_NAMES, NAMES
+from mpt.loading.gguf.architectures import GEMMA_NAMES, NAMES
 
 FIELDS: dict[str, Any] = {
     "llama.block_count": 2,
@@ -22,7 +22,7 @@ FIELDS: dict[str, Any] = {
     "llama.attention.head_count_kv": 2,
     "llama.attention.layer_norm_rms_epsilon": 1e-6,
     "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "default",
+    "tokenizer.ggml.pre": "gpt-2",
     "tokenizer.ggml.eos_token_id": 0,
 }
 

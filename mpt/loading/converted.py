@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.rundir.directory import atomic_folder
 from mpt.system.assets import cache_dir
 from mpt.version import __version__

@@ -28,7 +28,7 @@ from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.mxfp4 import Mxfp4, in_mxfp4
 from mpt.loading.families.text_half import READS_IMAGES, TextHalf
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.loading.located import locate
 from mpt.loading.tokenizer_files import read_tokenizer
 from mpt.loading.weights import Shardings, Table, Tensors, load_weights

@@ -15,7 +15,7 @@ from mpt.errors import UserError, nearest
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.tensor_names import HEAD
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.loading.hf import open_tensors
 from mpt.loading.packaged import PACKAGED, packaged_file_here
 from mpt.models.backbone import Backbone

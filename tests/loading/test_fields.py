@@ -18,7 +18,7 @@ from mpt.loading.config_file import read_config
 from mpt.loading.families import FAMILIES
 from mpt.loading.families.text_half import MULTIMODAL, text_config
 from mpt.loading.fields import FIXED, HARMLESS, USED, declared
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.loading.hf import load_pretrained, open_folder
 from mpt.loading.shapes import abstract_backbone
 from mpt.models.rope import Linear, Rope
@@ -269,7 +269,7 @@ def test_a_linear_rope_of_a_gguf_file_is_used(tmp_path, fields):
 
 
 def test_yarn_of_a_gguf_file_is_that_of_a_folder(tmp_path, folder_with):
-    """The amplitude that llama.cpp computes is the folder's, times the file's own factors."""
+    """The amplitude that llama.cpp computes is the folder's, times a factor of the file's."""
     scaling = {"type": "yarn", "factor": 4.0, "original_context_length": 16}
     fields = {f"llama.rope.scaling.{name}": value for name, value in scaling.items()}
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
@@ -277,9 +277,29 @@ def test_yarn_of_a_gguf_file_is_that_of_a_folder(tmp_path, folder_with):
     (ours,) = set(load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes)
     assert {replace(ours, amplitude=folder.ropes[0].amplitude)} == set(folder.ropes)
     assert ours.amplitude == pytest.approx(folder.ropes[0].amplitude)
-    fields["llama.rope.scaling.yarn_attn_factor"] = 0.5
+    fields["llama.rope.scaling.attn_factor"] = 0.5
     halved = load_pretrained(str(write_gguf(tmp_path / "toy.gguf", fields))).backbone.spec.ropes[0]
     assert halved.amplitude == pytest.approx(ours.amplitude / 2)
+
+
+def test_yarns_amplitude_in_a_gguf_file_is_that_of_its_factor(tmp_path):
+    """The converter writes the folder's, which llama.cpp does not read: another one is not computed."""
+    fields = {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}
+    name = "llama.rope.scaling.yarn_attn_factor"
+    for value in (0.5, 1.0):
+        with pytest.raises(UserError, match=rf"toy.gguf: {name} is {value}, and mpt computes with 1.138"):
+            open_gguf(write_gguf(tmp_path / "toy.gguf", {**fields, name: value}))
+    config, _, _ = open_gguf(write_gguf(tmp_path / "toy.gguf", {**fields, name: 1 + 0.1 * np.log(4).item()}))
+    assert config.rope_parameters["attention_factor"] == pytest.approx(1.138629436)
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn", "longrope"])
+def test_two_ways_of_stretching_at_once_are_refused(tmp_path, kind):
+    fields = {"llama.rope.scaling.type": kind, "llama.rope.scaling.factor": 4.0}
+    with pytest.raises(
+        UserError, match=r"rope.scaling.factor is 4.0, and the file has rope_freqs.weight, too"
+    ):
+        open_gguf(write_gguf(tmp_path / "toy.gguf", fields, {"rope_freqs.weight": [1.0, 1.0, 2.0, 8.0]}))
 
 
 def test_factors_of_a_gguf_file_stretch_each_pair(tmp_path):

@@ -17,7 +17,7 @@ from golden import tiny
 
 from mpt.errors import UserError
 from mpt.loading import packaged
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.loading.hf import load_pretrained
 from mpt.loading.packaged import ACCEPTED, PACKAGED, Packaged, packaged_file, packaged_file_here
 from mpt.loading.shapes import abstract_backbone
@@ -76,7 +76,6 @@ def test_texts_are_merged_in_the_order_of_the_files_tokens(file, text, tokens):
     [
         ("gemma3.rope.scaling.type", "longrope"),
         ("gemma3.attention.causal", False),
-        ("gemma3.attention.sliding_window_pattern", 3),
         ("gemma3.something_new", 1),
         ("tokenizer.ggml.add_space_prefix", True),
     ],
@@ -93,6 +92,13 @@ def test_fields_that_a_larger_gemma_has_are_used(tmp_path, name, value):
     ropes = config.rope_parameters
     assert value in (ropes["full_attention"]["rope_theta"], config.final_logit_softcapping)
     assert ropes["sliding_attention"]["rope_theta"] == 10_000.0
+
+
+@pytest.mark.parametrize(("pattern", "near"), [({}, 4), ({"gemma3.attention.sliding_window_pattern": 2}, 2)])
+def test_the_last_of_so_many_layers_sees_all_positions(tmp_path, pattern, near):
+    """Of six, where the file does not say of how many; this model has four."""
+    config, _, _ = open_gguf(write_gemma(tmp_path / "toy.gguf", pattern))
+    assert config.layer_types.count("sliding_attention") == near
 
 
 def wheel(files: dict[str, bytes]) -> bytes:

@@ -12,7 +12,7 @@ from golden import tiny
 
 from mpt.errors import UserError
 from mpt.loading.converted import converted
-from mpt.loading.gguf_file import open_gguf
+from mpt.loading.gguf.file import open_gguf
 from mpt.loading.hf import SafetensorsFolder, files_hash, load_pretrained
 from mpt.loading.located import locate
 from mpt.loading.packaged import PACKAGED

@@ -99,6 +99,13 @@ GPT_OSS_TABLE: Table = {
     ),
     "layers.{}.mlp.experts.down_proj": ("layers.expert_down", "e f d -> e f d"),
     "layers.{}.mlp.experts.down_proj_bias": ("layers.expert_down_bias", "e d -> e d"),
+    # In GGUF files.
+    "layers.{}.mlp.experts.gate_proj.weight": ("layers.expert_gate", "e f d -> e d f"),
+    "layers.{}.mlp.experts.gate_proj.bias": ("layers.expert_gate_bias", "e f -> e f"),
+    "layers.{}.mlp.experts.up_proj.weight": ("layers.expert_up", "e f d -> e d f"),
+    "layers.{}.mlp.experts.up_proj.bias": ("layers.expert_up_bias", "e f -> e f"),
+    "layers.{}.mlp.experts.down_proj.weight": ("layers.expert_down", "e d f -> e f d"),
+    "layers.{}.mlp.experts.down_proj.bias": ("layers.expert_down_bias", "e d -> e d"),
 }
 
 QWEN3_5_TABLE: Table = {

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from mpt.errors import UserError
+from mpt.loading.gguf.fields import Own
 
 # Tensors that are no weights, but factors of the wavelengths: for every text (Llama 3), or for short ones.
 SAME, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
@@ -17,49 +16,44 @@ ROPE_TENSORS = (SAME, SHORT, LONG)
 Field = Callable[[str, Any], Any]  # a name after "rope.scaling.", and a default -> the value
 
 
-def rope_parameters(
-    architecture: str,
-    fields: Mapping[str, Any],
-    factors: Mapping[str, np.ndarray],
-    theta: float = 10_000.0,
-) -> dict[str, Any]:
-    """What llama.cpp computes with.
+def rope_parameters(own: Own, theta: float = 10_000.0, shared: float = 0.0) -> dict[str, Any]:
+    """What the converted model computes with, and where the file says nothing of it, what llama.cpp does.
 
     Args:
-        architecture: the name with which the fields of the embedding begin.
-        factors: those of ``ROPE_TENSORS`` that the file has.
         theta: the base where the file says nothing of it.
+        shared: of YaRN's growth of attention, the weight of what is taken back (``mscale_all_dim``).
 
     Raises:
         UserError: the file asks for a rotation that mpt does not compute.
     """
-    of_scaling = f"{architecture}.rope.scaling."
+    of_scaling = f"{own.name}.rope.scaling."
 
     def field(name: str, default: Any) -> Any:
-        return fields.get(of_scaling + name, default)
+        return own.fields.get(of_scaling + name, default)
 
     # The older field is a factor, too, and a factor without a type is a linear one.
     kind = field("type", "linear")
-    factor = field("factor", fields.get(f"{architecture}.rope.scale_linear", 0.0)) or 1.0
-    longest = fields.get(f"{architecture}.context_length", 0)
-    if factors:
-        scaling = _by_pair(factors, field, longest)
+    factor = field("factor", own.get("rope.scale_linear", 0.0)) or 1.0
+    longest = own.get("context_length", 0)
+    if own.factors:
+        scaling = _by_pair(own, field, longest)
     elif kind == "yarn":
-        scaling = _yarn(factor, field, longest, of_scaling)
+        scaling = _yarn(factor, shared, field, longest, of_scaling)
     elif kind == "linear" and factor != 1.0:
         scaling = {"rope_type": "linear", "factor": factor}
     else:
         scaling = {"rope_type": "default"}
-    if kind not in ("none", "linear", "yarn") and not factors and factor != 1.0:
+    if kind not in ("none", "linear", "yarn") and not own.factors and factor != 1.0:
         raise UserError(f"{of_scaling}type '{kind}' is not supported; linear and yarn are")
-    if kind == "linear" and factors and factor != 1.0:
-        raise UserError(f"{of_scaling}factor is {factor}, and the file has {min(factors)}, too")
+    if kind != "none" and own.factors and factor != 1.0:
+        raise UserError(f"{of_scaling}factor is {factor}, and the file has {min(own.factors)}, too")
     if "attention_factor" not in scaling and (given := field("attn_factor", 1.0)) != 1.0:
         raise UserError(f"{of_scaling}attn_factor is {given!r}, and mpt computes with 1.0 only")
-    return {"rope_theta": fields.get(f"{architecture}.rope.freq_base", theta), **scaling}
+    return {"rope_theta": own.get("rope.freq_base", theta), **scaling}
 
 
-def _by_pair(factors: Mapping[str, np.ndarray], field: Field, longest: int) -> dict[str, Any]:
+def _by_pair(own: Own, field: Field, longest: int) -> dict[str, Any]:
+    factors = own.factors
     within, short = (
         (longest, factors[SAME])
         if SAME in factors
@@ -74,15 +68,23 @@ def _by_pair(factors: Mapping[str, np.ndarray], field: Field, longest: int) -> d
     }
 
 
-def _yarn(factor: float, field: Field, longest: int, of_scaling: str) -> dict[str, Any]:
+def _yarn(factor: float, shared: float, field: Field, longest: int, of_scaling: str) -> dict[str, Any]:
+    """The amplitude follows from the factor; llama.cpp's converter writes one that llama.cpp does not use."""
     if (share := field("yarn_ext_factor", 1.0)) not in (1.0, -1.0):
         raise UserError(f"{of_scaling}yarn_ext_factor is {share!r}, and mpt computes with 1.0 only")
-    amplitude = field("attn_factor", 1.0) * field("yarn_attn_factor", 1.0)
+    amplitude = _growth(factor) / _growth(factor, shared)
+    if not math.isclose(given := field("yarn_attn_factor", amplitude), amplitude, rel_tol=1e-5):
+        raise UserError(f"{of_scaling}yarn_attn_factor is {given!r}, and mpt computes with {amplitude} here")
     return {
         "rope_type": "yarn",
         "factor": factor,
         "beta_fast": field("yarn_beta_fast", 32.0),
         "beta_slow": field("yarn_beta_slow", 1.0),
         "original_max_position_embeddings": field("original_context_length", longest),
-        "attention_factor": amplitude * (1 + 0.1 * math.log(max(factor, 1.0))),
+        "attention_factor": field("attn_factor", 1.0) * amplitude,
     }
+
+
+def _growth(factor: float, weight: float = 1.0) -> float:
+    """By how much YaRN's attention grows with the text's length (Peng et al., ICLR 2024, section 3.4)."""
+    return 1 + 0.1 * weight * math.log(max(factor, 1.0))
