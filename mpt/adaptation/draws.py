@@ -116,7 +116,15 @@ def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pr
     """``count`` rows of a split, or all for 0."""
     examples, backbone = task.sample(split, count), pretrained.backbone
     vocab = backbone.embedding.shape[0]
-    rows = encode(examples, pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos)
+    rows = encode(
+        examples,
+        pretrained.tokenizer,
+        max_length,
+        backbone.layout,
+        vocab,
+        pretrained.bos,
+        pretrained.opening,
+    )
     warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in rows], max_length)
     check_texts(rows, backbone.layout, f"task {task.name}: a {split} row")
     return HeldOut(examples, rows)
@@ -127,7 +135,14 @@ def _stored(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:
     backbone = pretrained.backbone
     vocab = backbone.embedding.shape[0]
     return stored_rows(
-        task, "train", pretrained.tokenizer, max_length, backbone.layout, vocab, pretrained.bos
+        task,
+        "train",
+        pretrained.tokenizer,
+        max_length,
+        backbone.layout,
+        vocab,
+        pretrained.bos,
+        pretrained.opening,
     )
 
 

@@ -31,6 +31,13 @@ def start(setting: Setting) -> Start:
         raise UserError(
             f"method {method.name}: it starts from vectors, and not from a prompt in every layer; {able} do"
         )
+    inside = setting.pretrained.opening is not None
+    if inside and (layer or setting.every_layer or method.name == "prefix"):
+        what = f"before layer {layer}" if layer else "as keys and values of every layer"
+        raise UserError(
+            f"method {method.name}: a prompt inside the user's turn (place) is vectors among its embeddings, "
+            f"and cannot enter {what}; leave place out of the task, or take plain vectors"
+        )
     begun = method.start(setting)
     here = (row for rows in setting.rows if not isinstance(rows, Lengths) for row in rows)
     targets = (ids for row in here for ids in (row.targets, *row.choices))

@@ -13,7 +13,7 @@ import numpy as np
 from mpt.data.records import HALF, MISSING, Fault, Record, has_half_a_character, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
-from mpt.data.text.example import Example, Scoring
+from mpt.data.text.example import Example, Place, Scoring
 from mpt.data.text.messages import ASKED, COLUMNS, Turn, answered, asked, by_reply
 from mpt.errors import UserError, nearest, warn
 from mpt.metrics import METRICS, NEEDS
@@ -24,6 +24,8 @@ Turns = Literal["last", "all"]
 # Rows of which, split by a hash of their texts, some are in each split; in 99 of 100 data sets.
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
 CHAT = "chat"  # a task's name with ":chat" behind it is the task as a chat
+USER = "user"  # and a chat's with ":user" the chat with its prompt inside the user's turn
+CHAT_PARTS = ("chat", "system", "learned", "place")  # the attributes that only chats have
 FEW = 6  # classes that are named where a task is printed
 
 
@@ -53,6 +55,8 @@ class Task:
             messages, or a prompt and its completion.
         system: the text of the system's turn, in front of a chat's others.
         learned: whether the assistant's last turn in a record is learned, or each as a row of its own.
+        place: whether prompts stand in "front" of everything, or inside a chat's first "user" turn, behind
+            all that the chat template writes in front of the user's own text.
 
     >>> from mpt.data.sources import Rows
     >>> source = Rows({"train": [{"text": "A joy.", "label": 1}]})
@@ -76,10 +80,15 @@ class Task:
     chat: bool = False
     system: str = ""
     learned: Turns = "last"
+    place: Place = "front"
 
     def __post_init__(self):
         if self.system and not self.chat:
             raise UserError(f"task {self.name}: system: only a chat has one; write chat: true, too")
+        if self.place not in get_args(Place):
+            raise UserError(f"task {self.name}: place is '{self.place}'; front and user are known")
+        if self.place == USER and not self.chat:
+            raise UserError(f"task {self.name}: place: only a chat has a user's turn; write chat: true, too")
         if self.learned not in get_args(Turns):
             raise UserError(f"task {self.name}: learned is '{self.learned}'; last and all are known")
         if self.learned == "all" and not self.reads_conversations:
@@ -159,6 +168,8 @@ class Task:
     def with_template(self, name: str) -> Task:
         """Returns this task with another of its templates, or as a chat for "chat", or "NAME:chat" both.
 
+        A chat has its prompt inside the user's turn for "user"; "chat:user" is both.
+
         Raises:
             UserError: the task has no template of that name.
         """
@@ -167,6 +178,8 @@ class Task:
             return self.with_template(name).with_template(more)
         if name == CHAT and name not in self.templates:
             return replace(self, name=f"{self.name}:{name}", chat=True)
+        if name == USER and self.chat and name not in self.templates:
+            return replace(self, name=f"{self.name}:{name}", place=USER)
         if name not in self.templates:
             hint = nearest(name, self.templates) if self.templates else "it has one template only"
             raise UserError(f"task {self.name} has no template '{name}'; {hint}")
@@ -237,7 +250,15 @@ class Task:
         group = self.text(record, self.group) if self.group and target is None else ""
         turns = self.with_system([Turn("user", self.template)], escaped=True) if self.chat else ()
         return Example(
-            self.template, fields, correct[0], self.choices, correct, group, self.scoring, tuple(turns)
+            self.template,
+            fields,
+            correct[0],
+            self.choices,
+            correct,
+            group,
+            self.scoring,
+            tuple(turns),
+            self.place,
         )
 
     def _reply(self, record: Record, target: str | None) -> Example:
@@ -248,7 +269,7 @@ class Task:
         fields = {f"turn{place}": turn.content for place, turn in enumerate(turns)}
         kept = tuple(Turn(turn.role, f"{{{name}}}") for turn, name in zip(turns, fields))
         template = "\n".join(f"{turn.role}: {turn.content}" for turn in kept)
-        return Example(template, fields, reply, (), (reply,), group, self.scoring, kept)
+        return Example(template, fields, reply, (), (reply,), group, self.scoring, kept, self.place)
 
     def with_system(self, turns: Sequence[Turn], escaped: bool = False) -> list[Turn]:
         """A conversation with the task's system text in front, where it has no other.

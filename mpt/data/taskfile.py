@@ -14,8 +14,8 @@ from mpt.data.hub import Hub, Saved
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Files, Source, Tfds
 from mpt.data.splits import SPLITS
-from mpt.data.task import Task, Turns
-from mpt.data.text.example import Scoring
+from mpt.data.task import CHAT_PARTS, Task, Turns
+from mpt.data.text.example import Place, Scoring
 from mpt.data.text.messages import is_conversation
 from mpt.errors import UserError, nearest
 from mpt.metrics import METRICS
@@ -34,10 +34,11 @@ KEYS = {
     "chat": (bool,),
     "system": (str,),
     "learned": (str,),
+    "place": (str,),
     "name": (str,),
 }
-PLAIN_KEYS = ("instruction", "url", "scoring", "group", "chat", "system", "learned")  # as a task has them
-CHOICES = {"scoring": Scoring, "learned": Turns}
+PLAIN_KEYS = ("instruction", "url", "scoring", "group", *CHAT_PARTS)  # as a task has them
+CHOICES = {"scoring": Scoring, "learned": Turns, "place": Place}
 PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
 SOURCE_KEYS = (*SPLITS, "all", *LIBRARIES, "config")

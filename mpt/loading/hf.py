@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from mpt.config.options import BosRule
 from mpt.data.batches import Layout
-from mpt.data.tokenise import first_token
-from mpt.errors import UserError, one_line
+from mpt.data.task import Task
+from mpt.data.text.opening import Opening
+from mpt.data.tokenise import first_token, opening_of
+from mpt.errors import UserError, one_line, warn
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
@@ -51,6 +53,8 @@ class Pretrained:
         tokenizer: turns text into token ids.
         hash: SHA-256 of the weight files; a prompt works only with the backbone that it was trained on.
         bos: the beginning-of-text token that every text begins with; None where none does.
+        opening: what stands in front of prompts inside a user's turn, which the backbone reads there; None
+            where prompts stand in front of everything.
     """
 
     name: str
@@ -58,10 +62,33 @@ class Pretrained:
     tokenizer: PreTrainedTokenizerBase
     hash: str
     bos: int | None = None
+    opening: Opening | None = None
 
     def beginning(self, rule: BosRule) -> Pretrained:
         """The same model, whose texts begin by another rule; see ``first_token``."""
         return replace(self, bos=first_token(self.tokenizer, rule))
+
+    def placing(self, tasks: Sequence[Task], read: Opening | None = None) -> Pretrained:
+        """The same model, whose prompts stand where the tasks have them.
+
+        Args:
+            read: what is read in front of a prompt inside the user's turn, where it was trained behind that;
+                else it is what the tokenizer's chat template writes there now.
+
+        Raises:
+            UserError: the tasks have their prompts in different places.
+        """
+        opening = opening_of(tasks, self.tokenizer, self.backbone.layout, self.bos)
+        if opening is None:
+            return self
+        assert isinstance(self.backbone, Decoder)
+        if read and read.tokens != opening.tokens:
+            warn(
+                f"the chat template writes {opening.text!r:.200} in front of the user's text now; the prompt "
+                f"was trained behind {read.text!r:.200}, which is read in its place"
+            )
+            opening = replace(opening, tokens=read.tokens)
+        return replace(self, backbone=self.backbone.behind(opening.tokens), opening=opening)
 
 
 def load_pretrained(

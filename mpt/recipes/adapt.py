@@ -54,7 +54,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
         return finished
     config = suited
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
-    pretrained = as_trained(pretrained, config.prompt, config.model.bos)
+    pretrained = as_trained(pretrained, config.prompt, config.model.bos).placing(tasks)
     backbone = pretrained.backbone
     for task in tasks:
         check_words(task, pretrained.tokenizer, backbone.layout, backbone.embedding.shape[0])
