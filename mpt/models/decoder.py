@@ -320,7 +320,7 @@ class Decoder(nnx.Module):
 
     def _behind_opening(
         self, prompts: Float[Array, "J P D"], layer: int
-    ) -> tuple[Float[Array, "J P D"], Float[Array, "J P layers W"] | None]:
+    ) -> tuple[Float[Array, "J vectors D"], Float[Array, "J vectors layers W"] | None]:
         """Prompts that enter before a layer with the opening in front, and what layers have of their own."""
         prompts = prompts.astype(self.dtype)
         own = self.layer_inputs(prompts, None)
