@@ -44,6 +44,8 @@ ENTRY_NAMES = (
     "copy the input",
 )
 
+PREFIX = "prefix tuning"
+
 # Those that are the universal prompt as the pretraining left it.
 AS_PRETRAINED = ("universal prompt, not adapted", "universal prompt, not adapted, calibrated")
 

@@ -13,6 +13,7 @@ from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders
 from mpt.comparison.config import (
     FROM_PRETRAINING,
     FROM_TEACHERS,
+    PREFIX,
     SHOWN,
     AnyConfig,
     CompareConfig,
@@ -143,6 +144,7 @@ def check_compare(config: CompareConfig) -> Parts:
     if config.held_out and (shared := sources & targets):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     check_applicable(config.methods, [bool(task.choices) for task in found["target"]])
+    _check_placed(config, found["target"])
     check_tuning(config)
     if in_bank(config.source) and (needy := {*config.methods} & {*FROM_TEACHERS}):
         raise UserError(
@@ -258,6 +260,18 @@ def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
     sources = tasks["source"] if needs and not pretrained else []
     tuned = tasks["tune"] if config.tune.factors and not finished else []
     return {"source": sources, "target": targets, "tune": tuned}
+
+
+def _check_placed(config: CompareConfig, targets: Sequence[Task]) -> None:
+    """Refuses methods whose prompts cannot stand inside the user's turn, where a target has its there."""
+    vectors = config.pretrain.vectors
+    pretrained = FROM_PRETRAINING if vectors.every_layer or vectors.layer else ()
+    placed = [task.name for task in targets if task.place != "front"]
+    if placed and (unable := {*config.methods} & {PREFIX, *pretrained}):
+        raise UserError(
+            f"compare: methods: '{min(unable)}' has its prompt in later layers, where it stands in front of "
+            f"everything, and task {placed[0]} has it inside the user's turn (place); leave one of both out"
+        )
 
 
 def _all_in_front(command: str, tasks: list[Task]) -> list[Task]:

@@ -15,6 +15,8 @@ from toys import refused, tiny_tokenizer, toy_rows, write_task
 
 from mpt import cli
 from mpt.catalog.library import find_task
+from mpt.comparison.config import CompareConfig
+from mpt.config.yaml_file import from_plain
 from mpt.data.records import Record
 from mpt.data.text.messages import Turn
 from mpt.errors import UserError
@@ -25,6 +27,7 @@ from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import load_prompt
+from mpt.recipes.checks import check
 from mpt.serve.chat import row_of
 from mpt.serve.engine import Engine, Request
 from mpt.serve.group import grouped
@@ -216,6 +219,13 @@ def test_source_tasks_have_theirs_in_front(plain_pretrain, config_file, tmp_path
     assert "pretrain: task tone: place: prompts stand in front of everything" in refused(
         capsys, "pretrain", config
     )
+
+
+def test_a_comparison_with_prefixes_is_refused(tmp_path):
+    target = str(write_task(tmp_path, "tone", **KEYS))
+    config = from_plain(CompareConfig, {"targets": [target], "methods": ["LoRA", "prefix tuning"]}, "test")
+    with pytest.raises(UserError, match="'prefix tuning' has its prompt in later layers"):
+        check(config)
 
 
 def test_a_text_is_shown_with_the_prompt_in_its_place(model, tmp_path, capsys):
