@@ -102,14 +102,12 @@ ids = tokenizer($text, add_special_tokens=False, return_tensors="pt")["input_ids
 embedded = model.get_input_embeddings()(ids)
 inputs = torch.cat([prompt[None].to(embedded.dtype), embedded], dim=1).detach()""")
 
-# The opening has the tokens of training: some templates write other text on other days.
 IN_TURN = Template("""\
 rendered, opening = $text, $opening
-assert rendered.startswith(opening)
-front, ids = torch.tensor([$tokens]), tokenizer(
-    rendered[len(opening) :], add_special_tokens=False, return_tensors="pt"
-)["input_ids"]
-before, embedded = model.get_input_embeddings()(front), model.get_input_embeddings()(ids)
+assert rendered.startswith(opening), "the chat template is another one"
+front = torch.tensor([$tokens])  # the opening, as in training
+ids = tokenizer(rendered.removeprefix(opening), add_special_tokens=False, return_tensors="pt")["input_ids"]
+before, embedded = (model.get_input_embeddings()(part) for part in (front, ids))
 inputs = torch.cat([before, prompt[None].to(before.dtype), embedded], dim=1).detach()""")
 
 VLLM = Template("""

@@ -79,9 +79,11 @@ def up_to_user(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str
     """What the template writes of turns and of a user's turn behind them, up to the user's own text.
 
     Raises:
-        UserError: the template does not take these turns.
+        UserError: the template does not take these turns, or leaves the user's text out.
     """
     one, other = (opened([*turns, Turn("user", text)], tokenizer) for text in "ab")
+    if one == other:
+        raise UserError("messages: the model's chat template leaves the user's text out; take another model")
     return one[: next(i for i, (a, b) in enumerate(zip(one, other)) if a != b)]
 
 
