@@ -50,7 +50,7 @@ def _saved(folder: Path, name: str, prompt, config, names: tuple[str, ...], **ke
     folder.mkdir(exist_ok=True)
     tasks = [find_task(str(write_task(folder, task, **keys))) for task in dict.fromkeys(names)]
     facts = {"method": "Made by hand", "rows": {}, "seeds": [0], "metrics": {}, "max_length": 24}
-    run, pretrained = folder / "run", load_pretrained(config.model.name)
+    run, pretrained = folder / "run", load_pretrained(config.model.name).placing(tasks)
     save_prompt(run, name, prompt, Card.describe(prompt, pretrained, tasks, prompts=list(names), **facts))
     write_atomic(run / "config.yaml", dump_config(config))
     return run

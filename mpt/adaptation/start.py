@@ -29,6 +29,13 @@ def start(setting: Setting) -> Start:
     if setting.every_layer and not method.every_layer:
         able = " and ".join(name for name, each in METHODS.items() if each.every_layer)
         raise UserError(f"method {method.name}: it cannot start from a prompt in every layer; {able} can")
+    inside = setting.pretrained.opening is not None
+    if inside and (layer or setting.every_layer or method.name == "prefix"):
+        what = f"before layer {layer}" if layer else "as keys and values of every layer"
+        raise UserError(
+            f"method {method.name}: a prompt inside the user's turn (place) consists of embeddings, and "
+            f"cannot enter {what}; leave place out of the task, or use plain vectors"
+        )
     begun = method.start(setting)
     here = (row for rows in setting.rows if not isinstance(rows, Lengths) for row in rows)
     targets = (ids for row in here for ids in (row.targets, *row.choices))

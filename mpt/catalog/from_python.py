@@ -15,7 +15,7 @@ from mpt.data.arrow import header_faults
 from mpt.data.records import Record, is_missing
 from mpt.data.sources import Rows
 from mpt.data.splits import SPLITS
-from mpt.data.task import Task
+from mpt.data.task import CHAT_PARTS, Task
 from mpt.data.taskfile import PLAIN_NAME
 from mpt.data.text.messages import COLUMNS, is_conversation
 from mpt.errors import UserError, first_line, nearest
@@ -128,7 +128,7 @@ def task_files(task: Task) -> dict[str, str]:
         "url": task.url,
         "scoring": task.scoring,
         "group": task.group,
-        **({"chat": True, "system": task.system, "learned": task.learned} if task.chat else {}),
+        **({name: getattr(task, name) for name in CHAT_PARTS} if task.chat else {}),
         **({} if task.choices else {"max_new_tokens": task.max_new_tokens}),
     }
     return files | {f"{task.name}.yaml": dump_config(plain)}

@@ -44,6 +44,8 @@ ENTRY_NAMES = (
     "copy the input",
 )
 
+PREFIX = "prefix tuning"
+
 # The universal prompt as pretraining left it.
 AS_PRETRAINED = ("universal prompt, not adapted", "universal prompt, not adapted, calibrated")
 

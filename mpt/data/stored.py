@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.data.batches import check_texts
 from mpt.data.task import Example, Scoring, Task
+from mpt.data.text.opening import Opening
 from mpt.data.tokenise import check_ids, encode, tokenizer_hash, warn_of_cut
 from mpt.system.assets import cache_dir
 from mpt.system.said import say
@@ -93,6 +94,7 @@ def stored_rows(
     layout: Layout,
     vocab: int | None = None,
     bos: int | None = None,
+    opening: Opening | None = None,
 ) -> StoredRows:
     """The rows of a split, tokenised unless they are in the cache already; warns of truncated ones.
 
@@ -102,11 +104,12 @@ def stored_rows(
     Args:
         vocab: number of rows of the model's embedding; None if there is no model.
         bos: the token that every input begins with; see ``encode``.
+        opening: what stands in front of prompts inside a user's turn; see ``encode``.
 
     Raises:
         UserError: a decoder is to read a row without tokens, or the embedding lacks a token.
     """
-    rows = _stored_rows(task, split, tokenizer, max_length, layout, bos)
+    rows = _stored_rows(task, split, tokenizer, max_length, layout, bos, opening)
     rows.check(f"task {task.name}: {split}", tokenizer, layout, vocab)
     warn_of_cut(f"{split} rows of task {task.name}", rows.lost, max_length)
     return rows
@@ -119,8 +122,11 @@ def _stored_rows(
     max_length: int,
     layout: Layout,
     bos: int | None,
+    opening: Opening | None,
 ) -> StoredRows:
-    tokenised = partial(encode, tokenizer=tokenizer, max_length=max_length, layout=layout, bos=bos)
+    tokenised = partial(
+        encode, tokenizer=tokenizer, max_length=max_length, layout=layout, bos=bos, opening=opening
+    )
 
     def write(folder: Path) -> None:
         say(f"reading the {split} rows of {task.name}")
@@ -139,6 +145,8 @@ def _stored_rows(
         key.append(bos)
     if task.chat:
         key += [tokenizer.chat_template, task.system, task.learned]
+    if opening is not None:
+        key += [opening.text, opening.tokens]
     folder = cache_dir() / "rows" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 from mpt.data.records import HALF, MISSING, Fault, Record, has_half_a_character, is_missing
 from mpt.data.sources import Source
 from mpt.data.splits import Columns
-from mpt.data.text.example import Example, Scoring
+from mpt.data.text.example import Example, Place, Scoring
 from mpt.data.text.messages import ASKED, COLUMNS, Turn, answered, asked, by_reply
 from mpt.errors import UserError, nearest, warn
 from mpt.metrics import METRICS, NEEDS
@@ -25,6 +25,8 @@ Turns = Literal["last", "all"]
 ENOUGH = {"train": 4, "validation": 44, "test": 21}
 LONGEST_TEXT = 128  # tokens
 CHAT = "chat"  # a task's name with ":chat" at its end is the task as a chat
+USER = "user"  # with ":chat:user", its prompt is inside the user's turn
+CHAT_PARTS = ("chat", "system", "learned", "place")  # the attributes that only chats have
 FEW = 6  # number of classes that are shown when a task is printed
 
 
@@ -55,6 +57,8 @@ class Task:
             messages, or a prompt and its completion.
         system: the text of the system's turn, in front of a chat's others.
         learned: whether the assistant's last turn in a record is learned, or each as a row of its own.
+        place: whether prompts stand in "front" of everything, or inside a chat's first "user" turn, behind
+            all that the chat template writes in front of the user's own text.
 
     >>> from mpt.data.sources import Rows
     >>> source = Rows({"train": [{"text": "A joy.", "label": 1}]})
@@ -78,11 +82,16 @@ class Task:
     chat: bool = False
     system: str = ""
     learned: Turns = "last"
+    place: Place = "front"
     max_new_tokens: int = LONGEST_TEXT
 
     def __post_init__(self):
         if self.system and not self.chat:
             raise UserError(f"task {self.name}: system: only a chat has one; write chat: true, too")
+        if self.place not in get_args(Place):
+            raise UserError(f"task {self.name}: place is '{self.place}'; front and user are known")
+        if self.place == USER and not self.chat:
+            raise UserError(f"task {self.name}: place: only a chat has a user's turn; write chat: true, too")
         if self.learned not in get_args(Turns):
             raise UserError(f"task {self.name}: learned is '{self.learned}'; last and all are known")
         if self.learned == "all" and not self.reads_conversations:
@@ -164,6 +173,8 @@ class Task:
     def with_template(self, name: str) -> Task:
         """Returns this task with another of its templates, or as a chat for "chat", or "NAME:chat" both.
 
+        A chat has its prompt inside the user's turn for "user"; "chat:user" is both.
+
         Raises:
             UserError: the task has no template of that name.
         """
@@ -172,6 +183,8 @@ class Task:
             return self.with_template(name).with_template(more)
         if name == CHAT and name not in self.templates:
             return replace(self, name=f"{self.name}:{name}", chat=True)
+        if name == USER and self.chat and name not in self.templates:
+            return replace(self, name=f"{self.name}:{name}", place=USER)
         if name not in self.templates:
             hint = nearest(name, self.templates) if self.templates else "it has one template only"
             raise UserError(f"task {self.name} has no template '{name}'; {hint}")
@@ -242,7 +255,15 @@ class Task:
         group = self.text(record, self.group) if self.group and target is None else ""
         turns = self.with_system([Turn("user", self.template)], escaped=True) if self.chat else ()
         return Example(
-            self.template, fields, correct[0], self.choices, correct, group, self.scoring, tuple(turns)
+            self.template,
+            fields,
+            correct[0],
+            self.choices,
+            correct,
+            group,
+            self.scoring,
+            tuple(turns),
+            self.place,
         )
 
     def _reply(self, record: Record, target: str | None) -> Example:
@@ -253,7 +274,7 @@ class Task:
         fields = {f"turn{place}": turn.content for place, turn in enumerate(turns)}
         kept = tuple(Turn(turn.role, f"{{{name}}}") for turn, name in zip(turns, fields))
         template = "\n".join(f"{turn.role}: {turn.content}" for turn in kept)
-        return Example(template, fields, reply, (), (reply,), group, self.scoring, kept)
+        return Example(template, fields, reply, (), (reply,), group, self.scoring, kept, self.place)
 
     def with_system(self, turns: Sequence[Turn], escaped: bool = False) -> list[Turn]:
         """A conversation that begins with the task's system text, unless it has its own.

@@ -14,8 +14,8 @@ from mpt.data.hub import Hub, Saved
 from mpt.data.records import Fault, Record
 from mpt.data.sources import Files, Source, Tfds
 from mpt.data.splits import SPLITS
-from mpt.data.task import Task, Turns
-from mpt.data.text.example import Scoring
+from mpt.data.task import CHAT_PARTS, Task, Turns
+from mpt.data.text.example import Place, Scoring
 from mpt.data.text.messages import is_conversation
 from mpt.errors import UserError, nearest
 from mpt.metrics import METRICS
@@ -34,12 +34,13 @@ KEYS = {
     "chat": (bool,),
     "system": (str,),
     "learned": (str,),
+    "place": (str,),
     "max_new_tokens": (int,),
     "name": (str,),
 }
-# Those that are a task's attributes as they stand.
-PLAIN_KEYS = ("instruction", "url", "scoring", "group", "chat", "system", "learned", "max_new_tokens")
-CHOICES = {"scoring": Scoring, "learned": Turns}
+# Keys that are attributes of a task, with the same values.
+PLAIN_KEYS = ("instruction", "url", "scoring", "group", "max_new_tokens", *CHAT_PARTS)
+CHOICES = {"scoring": Scoring, "learned": Turns, "place": Place}
 PLAIN_NAME = re.compile(r"\w[\w.-]*")  # what is valid as the name of a file and of a served model
 LIBRARIES = ("tfds", "hub", "saved")  # libraries that read a source which is not a file
 SOURCE_KEYS = (*SPLITS, "all", *LIBRARIES, "config")

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.config.options import BosRule
 from mpt.data.task import Example, Task
-from mpt.data.text.chat import opened, reply_form, reply_tokens
+from mpt.data.text.chat import check_chat, opened, reply_form, reply_tokens, up_to_user
+from mpt.data.text.opening import Opening
 from mpt.errors import UserError, warn
 from mpt.types import Layout, Row
 
@@ -30,6 +31,7 @@ def encode(
     layout: Layout = "decoder",
     vocab: int | None = None,
     bos: int | None = None,
+    opening: Opening | None = None,
 ) -> list[Row]:
     """Tokenises examples into rows.
 
@@ -46,17 +48,25 @@ def encode(
         layout: whether the model is a decoder or an encoder-decoder.
         vocab: number of rows of the model's embedding; None where there is no model.
         bos: the token that every input begins with, which counts among its tokens; None where it has none.
+        opening: what the model reads in front of prompts inside a user's turn. Inputs are without it, though
+            it counts among their tokens.
 
     Raises:
-        UserError: a text has a token that the embedding does not have, or the template's own words leave no
-            room for a text.
+        UserError: a text has a token that the embedding does not have, the template's own words leave no
+            room for a text, or a chat begins with other turns than the opening's.
     """
+    if any((example.place == "user") != (opening is not None) for example in examples):
+        raise UserError(
+            "place: only adapt, evaluate, predict and serve have prompts inside the user's turn, and tasks"
+            " of one run have theirs in one place; leave it out"
+        )
 
     def read(several: Sequence[Example]) -> list[list[int]]:
-        texts = [_text(each, tokenizer, layout) for each in several]
-        return [begun(ids, bos) for ids in token_ids(tokenizer, texts)]
+        texts = [_text(each, tokenizer, layout, opening) for each in several]
+        return [ids if opening else begun(ids, bos) for ids in token_ids(tokenizer, texts)]
 
     ending = [] if layout == "decoder" else input_end(tokenizer)
+    reserved = len(ending) + (len(opening.tokens) if opening else 0)
     chat = any(example.turns for example in examples)
     each = dict.fromkeys(example.choices for example in examples if example.choices)
     tokens_of = {
@@ -70,8 +80,8 @@ def encode(
     rows = []
     for example, inputs in zip(examples, read(examples)):
         whole = len(inputs)
-        if whole > max_length - len(ending):
-            inputs = _shortened(example, tokenizer, max_length, len(ending), read)
+        if whole > max_length - reserved:
+            inputs = _shortened(example, tokenizer, max_length, reserved, read)
         lost = whole - len(inputs)
         inputs, target = [*inputs, *ending], tokens_of[example.choices][example.target]
         for ids in (inputs, target):
@@ -83,6 +93,36 @@ def encode(
         else:
             rows.append(Row(inputs, target, lost=lost))
     return rows
+
+
+def opening_of(
+    tasks: Sequence[Task], tokenizer: PreTrainedTokenizerBase, layout: Layout, bos: int | None = None
+) -> Opening | None:
+    """What stands in front of the tasks' prompts; None where these stand in front of everything.
+
+    Args:
+        bos: the token that every text begins with; None where none does.
+
+    Raises:
+        UserError: the tasks differ in it, or the model reads no conversations.
+    """
+    distinct: dict[Opening | None, Task] = {}
+    for task in tasks:
+        if is_inside := task.place == "user":
+            check_chat(task.name, tokenizer, layout)
+        distinct.setdefault(_opening(task, tokenizer, bos) if is_inside else None, task)
+    if len(distinct) > 1:
+        one, other, *_ = (task.name for task in distinct.values())
+        raise UserError(
+            f"tasks {one} and {other} have other text in front of their prompts (place, system); give them a "
+            "run each"
+        )
+    return next(iter(distinct), None)
+
+
+def _opening(task: Task, tokenizer: PreTrainedTokenizerBase, bos: int | None) -> Opening:
+    text = up_to_user(task.with_system([]), tokenizer)
+    return Opening.of(task.system, text, begun(token_ids(tokenizer, [text])[0], bos))
 
 
 def first_token(tokenizer: PreTrainedTokenizerBase, rule: BosRule) -> int | None:
@@ -229,11 +269,14 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     return ids
 
 
-def _text(example: Example, tokenizer: PreTrainedTokenizerBase, layout: Layout) -> str:
+def _text(
+    example: Example, tokenizer: PreTrainedTokenizerBase, layout: Layout, opening: Opening | None
+) -> str:
     """The input; a decoder's without blanks at its end, since one stands in front of the target."""
     if example.turns:
         try:
-            return opened(example.conversation, tokenizer)
+            turns = example.conversation
+            return opening.behind(turns, tokenizer) if opening else opened(turns, tokenizer)
         except UserError as error:
             raise UserError(f"the text {example.inputs[:60]!r}: {error}") from None
     return example.inputs.rstrip(BLANKS) if layout == "decoder" else example.inputs

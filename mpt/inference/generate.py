@@ -137,7 +137,8 @@ def positions_left(
         return None
     # The last new token needs no position, because no token follows it.
     lengths = np.sum(batch.filled, axis=1)
-    return np.maximum(backbone.positions + 1 - prompt_positions(prompts, prefix_kv) - lengths, 0)
+    taken = len(backbone.opening) + prompt_positions(prompts, prefix_kv) + lengths
+    return np.maximum(backbone.positions + 1 - taken, 0)
 
 
 def generate_after_prompt(model: Prompted, batch: Batch, **options: Any) -> list[list[int]]:

@@ -97,7 +97,12 @@ def open_run(
     pretrained = pretrained.beginning(card.bos_rule)
     if not task and len(card.templates) > 1:
         raise UserError(needs_task(run, card.templates))
-    wanted, backbone = _task(task, card), pretrained.backbone
+    wanted = _task(task, card)
+    known = wanted.name in card.templates
+    if known and card.task(wanted.name).place != wanted.place:
+        raise UserError(f"{run}: trained with the prompt of {wanted.name} in another place; leave task out")
+    pretrained = pretrained.placing([wanted], card.opening if known else None)
+    backbone = pretrained.backbone
     if name != "universal":
         if len(card.templates) > 1 and wanted.name in card.prompts:  # the targets of one seed
             prompt_index = card.prompts.index(wanted.name)

@@ -62,6 +62,7 @@ def _prompt_mass(graph: nnx.GraphDef, state: nnx.State, batch: Batch, prompts: F
 
 
 def _decoder(backbone: Decoder, batch: Batch, row_prompts: Float[Array, "B P D"]) -> Mass:
+    assert not backbone.opening  # rows of such tasks are not read here
     spec, (length, width) = backbone.spec, (row_prompts.shape[1], batch.grid.shape[1])
     texts = _rows(backbone, batch)
     x = jnp.concatenate([row_prompts, texts], axis=1)

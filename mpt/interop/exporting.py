@@ -60,6 +60,11 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
             f"{run}: its prompts enter before layer {prompt.layer} (vectors.layer), and other libraries put "
             "prompts before the first; use them with mpt"
         )
+    if card.opening and format == "peft":
+        raise UserError(
+            f"{run}: its prompts stand inside the user's turn (place), and PEFT puts prompts in front of "
+            "everything; give --format embeddings, whose README has the place, or train without place"
+        )
     tokenizer, layout = load_tokenizer(model.name)
     reads = Reads.of(layout, tokenizer)
     if isinstance(prompt, PrefixPrompt):

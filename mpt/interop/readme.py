@@ -65,7 +65,7 @@ in the order of this table.
 EMBEDDINGS = Template("""\
 # $method
 
-Soft prompts for $backbone, float32, [vectors, width]. They stand in front of the embedded text.
+Soft prompts for $backbone, float32, [vectors, width]. They stand $place.
 Each is here twice: as safetensors (the tensor `prompt`) and as `.npy`.
 
 | file | task | shape |
@@ -89,15 +89,26 @@ prompt = load_file("$first.safetensors")["prompt"]
 
 # The text must read as it did in training.
 text = $template.format_map($fields)
-ids = tokenizer($text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-embedded = model.get_input_embeddings()(ids)
-inputs = torch.cat([prompt[None].to(embedded.dtype), embedded], dim=1).detach()
+$join
 
 mask = torch.ones(inputs.shape[:2], dtype=torch.long)
 tokens = model.generate(inputs_embeds=inputs, attention_mask=mask, do_sample=False, max_new_tokens=20)
 print(tokenizer.decode(tokens[0], skip_special_tokens=True))
 ```
 $vllm""")
+
+IN_FRONT = Template("""\
+ids = tokenizer($text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+embedded = model.get_input_embeddings()(ids)
+inputs = torch.cat([prompt[None].to(embedded.dtype), embedded], dim=1).detach()""")
+
+IN_TURN = Template("""\
+rendered, opening = $text, $opening
+assert rendered.startswith(opening), "the chat template is another one"
+front = torch.tensor([$tokens])  # the opening, as in training
+ids = tokenizer(rendered.removeprefix(opening), add_special_tokens=False, return_tensors="pt")["input_ids"]
+before, embedded = (model.get_input_embeddings()(part) for part in (front, ids))
+inputs = torch.cat([before, prompt[None].to(before.dtype), embedded], dim=1).detach()""")
 
 VLLM = Template("""
 ## vLLM
@@ -110,6 +121,30 @@ from vllm import LLM, SamplingParams
 llm = LLM($model, enable_prompt_embeds=True)
 done = llm.generate({"prompt_embeds": inputs[0]}, SamplingParams(temperature=0, max_tokens=20))
 print(done[0].outputs[0].text)
+```
+$chat""")
+
+CHAT = Template("""
+Its chat input puts embeddings inside a turn, where these vectors stand; the server (`vllm serve $model
+--enable-prompt-embeds`) writes the chat template around them:
+
+```python
+import base64, io
+
+from openai import OpenAI
+
+own = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+content = torch.cat([prompt.to(inputs.dtype), model.get_input_embeddings()(own)[0]]).detach()
+torch.save(content, buffer := io.BytesIO())
+part = {"type": "prompt_embeds", "data": base64.b64encode(buffer.getvalue()).decode()}
+done = OpenAI(base_url="http://localhost:8000/v1", api_key="EMPTY").chat.completions.create(
+    model=$name,
+    messages=[$turns{"role": "user", "content": [part]}],
+    temperature=0,
+    max_tokens=20,
+    extra_body={"chat_template_kwargs": {"enable_thinking": False}},
+)
+print(done.choices[0].message.content)
 ```
 """)
 
@@ -149,8 +184,14 @@ def of_peft(names: Sequence[str], length: int, card: Card, reads: Reads, multita
 
 def of_embeddings(shapes: Mapping[str, str], card: Card, reads: Reads) -> str:
     """The README for plain arrays of these names and shapes."""
-    vllm = VLLM.substitute(model=repr(base_model(card).name)) if reads.layout == "decoder" else ""
-    return EMBEDDINGS.substitute(_facts(shapes, card, reads), vllm=vllm)
+    facts, model = _facts(shapes, card, reads), base_model(card).name
+    opening, chat, join, place = card.opening, "", IN_FRONT.substitute(facts), "in front of the embedded text"
+    if opening:
+        chat = CHAT.substitute(model=model, name=repr(model), turns=_turns(card.task(card.prompts[0])))
+        join = IN_TURN.substitute(facts, opening=repr(opening.text), tokens=[*opening.tokens])
+        place = "inside the first user turn, in front of the user's own embedded text"
+    vllm = VLLM.substitute(model=repr(model), chat=chat) if reads.layout == "decoder" else ""
+    return EMBEDDINGS.substitute(facts, place=place, join=join, vllm=vllm)
 
 
 def _as_read(bos: bool, ending: str) -> str:
@@ -160,12 +201,16 @@ def _as_read(bos: bool, ending: str) -> str:
 
 def _rendered(task: Task) -> str:
     """A text as the user's turn, as Python has the tokenizer's chat template render it."""
-    turns = "".join(f"{turn._asdict()!r}, " for turn in task.with_system([]))
     user = '{"role": "user", "content": text}'
     return (
-        f"tokenizer.apply_chat_template([{turns}{user}], tokenize=False, add_generation_prompt=True, "
+        f"tokenizer.apply_chat_template([{_turns(task)}{user}], tokenize=False, add_generation_prompt=True, "
         "enable_thinking=False)"
     )
+
+
+def _turns(task: Task) -> str:
+    """The turns in front of the user's, as Python, with a comma behind each."""
+    return "".join(f"{turn._asdict()!r}, " for turn in task.with_system([]))
 
 
 def _facts(sizes: Mapping[str, str], card: Card, reads: Reads) -> dict[str, str]:

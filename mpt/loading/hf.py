@@ -21,8 +21,9 @@ from mpt.data.batches import Layout
 from mpt.data.class_words import check_words
 from mpt.data.stored import StoredRows, stored_rows
 from mpt.data.task import Example, Task
-from mpt.data.tokenise import encode, first_token
-from mpt.errors import UserError, one_line
+from mpt.data.text.opening import Opening
+from mpt.data.tokenise import encode, first_token, opening_of
+from mpt.errors import UserError, one_line, warn
 from mpt.loading.config_file import read_config, read_json
 from mpt.loading.converted import converted
 from mpt.loading.families import FAMILIES
@@ -55,6 +56,8 @@ class Pretrained:
         tokenizer: turns text into token ids.
         hash: SHA-256 of the weight files; a prompt works only with the backbone that it was trained on.
         bos: the beginning-of-text token that every text begins with; None where none does.
+        opening: what stands in front of prompts inside a user's turn, which the backbone reads there; None
+            where prompts stand in front of everything.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Pretrained:
     tokenizer: PreTrainedTokenizerBase
     hash: str
     bos: int | None = None
+    opening: Opening | None = None
 
     def beginning(self, rule: BosRule) -> Pretrained:
         """The same model, whose texts begin by another rule; see ``first_token``."""
@@ -78,17 +82,39 @@ class Pretrained:
         Raises:
             UserError: a token has no embedding, or ``mpt.data.tokenise.encode`` raises an error.
         """
-        return encode(examples, self.tokenizer, max_length, self.backbone.layout, self.vocab, self.bos)
+        layout = self.backbone.layout
+        return encode(examples, self.tokenizer, max_length, layout, self.vocab, self.bos, self.opening)
 
     def stored_rows(self, task: Task, split: str, max_length: int) -> StoredRows:
         """The rows of a split, tokenised unless they are in the cache; see ``mpt.data.stored``."""
-        return stored_rows(
-            task, split, self.tokenizer, max_length, self.backbone.layout, self.vocab, self.bos
-        )
+        layout, vocab = self.backbone.layout, self.vocab
+        return stored_rows(task, split, self.tokenizer, max_length, layout, vocab, self.bos, self.opening)
 
     def check_words(self, task: Task) -> None:
         """Refuses class words that the backbone cannot tell apart; see ``mpt.data.class_words``."""
         check_words(task, self.tokenizer, self.backbone.layout, self.vocab)
+
+    def placing(self, tasks: Sequence[Task], read: Opening | None = None) -> Pretrained:
+        """The same model, whose prompts stand where the tasks have them.
+
+        Args:
+            read: what is read in front of a prompt inside the user's turn, where it was trained behind that;
+                else it is what the tokenizer's chat template writes there now.
+
+        Raises:
+            UserError: the tasks have their prompts in different places.
+        """
+        opening = opening_of(tasks, self.tokenizer, self.backbone.layout, self.bos)
+        if opening is None:
+            return self
+        assert isinstance(self.backbone, Decoder)
+        if read and read.tokens != opening.tokens:
+            warn(
+                f"the chat template writes {opening.text!r:.200} in front of the user's text now; the prompt "
+                f"was trained behind {read.text!r:.200}, which is read in its place"
+            )
+            opening = replace(opening, tokens=read.tokens)
+        return replace(self, backbone=self.backbone.behind(opening.tokens), opening=opening)
 
 
 def load_pretrained(

@@ -19,7 +19,10 @@ FEW = 8  # examples per class; with 16, the packaged prompt was no better (docs/
 def for_tasks(config: AdaptConfig, tasks: Sequence[Task]) -> AdaptConfig:
     """The config with "auto" replaced by the method and the initial prompt that are chosen for its tasks."""
     config = replace(config, method=suited(config.method, all(task.choices for task in tasks)))
-    return replace(config, prompt=_packaged_start(config)) if config.prompt == AUTO else config
+    if config.prompt != AUTO:
+        return config
+    inside = any(task.place == "user" for task in tasks)  # the packaged prompts stand in every layer
+    return replace(config, prompt="" if inside else _packaged_start(config))
 
 
 def _packaged_start(config: AdaptConfig) -> str:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mpt.config.methods import ExamplesConfig
 from mpt.data.task import Task
-from mpt.data.text.chat import reply_form
+from mpt.data.text.chat import next_user, reply_form
 from mpt.data.tokenise import answer_end, check_ids, token_ids
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
@@ -33,7 +33,8 @@ def in_context(
     """The instruction and, in random order, as many examples as fit: inputs, targets, an empty line.
 
     They act as token ids before every input, so they are a hard prompt. In a chat, each is a conversation,
-    which ends with its template's end of the assistant's turn.
+    which ends with its template's end of the assistant's turn. Inside the user's turn they are earlier
+    questions and replies of the same conversation.
 
     Args:
         tokens: the maximum number of ids.
@@ -42,7 +43,9 @@ def in_context(
     Raises:
         UserError: not one example fits.
     """
-    closing = reply_form(tokenizer).closing if task.chat else "\n\n"
+    closing = "\n\n"
+    if task.chat:
+        closing = next_user(tokenizer) if task.place == "user" else reply_form(tokenizer).closing
     ids, lines = token_ids(tokenizer, [task.hard_prompt, closing])
     bare = len(ids)
     for place in np.random.default_rng(seed).permutation(len(rows)):

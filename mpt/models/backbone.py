@@ -88,10 +88,12 @@ class Backbone(Protocol):
     Attributes:
         layout: how a row's inputs and targets are laid out; see ``mpt.data.batches``.
         dtype: the type of its activations.
+        opening: tokens that it reads in front of every prompt; none where prompts come first.
     """
 
     layout: Layout
     dtype: jnp.dtype
+    opening: tuple[int, ...]
 
     @property
     def embedding(self) -> Weight:

@@ -88,7 +88,7 @@ def batch_cost(
     Args:
         backbone: a ``Decoder`` or an ``EncoderDecoder``; its shapes are enough.
         prompts: J, the number of prompts.
-        length: P, the number of vectors of each.
+        length: P, the number of vectors of each, without the tokens that a decoder reads in front of them.
         texts: S of each row, its text tokens; for an encoder-decoder those of its input.
         labels: L of each row, its target tokens.
         layer: the layer before which the prompts enter.
@@ -106,6 +106,7 @@ def _decoder(
     labels: Sequence[float],
     layer: int,
 ) -> Cost:
+    length += len(backbone.opening)
     spec, tokens = backbone.spec, prompts * length + sum(texts)
     pairs = sum(n * (n + 1) / 2 + n * length for n in texts) + prompts * length * (length + 1) / 2
     alone = sum(n * (n + 1) / 2 for n in texts)

@@ -5,7 +5,8 @@ prompt of a batch runs once, and all its rows attend to its keys and values: the
 gradient are those of the prompt repeated in front of every row, at a fraction of the cost. Only
 attention is computed row by row: all else runs over the texts end to end, without padding.
 
-A prompt may enter before a later layer: the layers below then run over the texts alone.
+A prompt may enter before a later layer: the layers below then run over the texts alone. Or it may stand
+behind tokens that all texts have in common, which run with the prompt and not with each text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mpt.errors import UserError
 from mpt.models.attention import KV, NOWHERE, Kernel, KVCache
 from mpt.models.backbone import DecodingState
 from mpt.models.class_scores import class_scores
@@ -43,6 +45,8 @@ from mpt.models.text_places import prompt_positions
 from mpt.sharding import kv_copies
 from mpt.types import Batch, Layout, Output
 
+IN_FRONT = "stands in front of everything, not inside the user's turn; leave place out of the task"
+
 
 class Decoder(nnx.Module):
     """A decoder whose layers are stacked and scanned.
@@ -57,6 +61,7 @@ class Decoder(nnx.Module):
     Attributes:
         kernel: how texts after prompts attend; a fused call leaves windows, capped scores, sinks and
             class words of several tokens to the plain formulas.
+        opening: tokens in front of every prompt; texts are without them.
     """
 
     layout: Layout = "decoder"
@@ -72,9 +77,16 @@ class Decoder(nnx.Module):
     ):
         self.spec, self.dtype, self.remat = spec, jnp.dtype(activations or dtype), remat
         self.kernel: Kernel = "plain"
+        self.opening: tuple[int, ...] = ()
         self.ends = nnx.Dict(make_weights(spec.end_parts(), spec.sizes(), rngs, dtype))
         for kind, part in spec.stacks.items():
             setattr(self, kind, nnx.Dict(make_weights(part.layer_parts(), part.sizes(), rngs, dtype)))
+
+    def behind(self, opening: tuple[int, ...]) -> Decoder:
+        """The same model, which shares its weights, with other tokens in front of every prompt."""
+        placed = nnx.merge(*nnx.split(self))
+        placed.opening = opening
+        return placed
 
     @property
     def stacks(self) -> dict[str, nnx.Dict]:
@@ -149,7 +161,7 @@ class Decoder(nnx.Module):
         if text is None:
             text = self.lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
         own = self.layer_inputs(shifted(self.embed(batch.tokens), shift), batch.tokens)
-        hidden, *_ = self._run_batch(batch, text, own, prompts, prefix_kv, layer)
+        hidden, *_ = self._run_batch(batch, text, own, prompts, prefix_kv, (layer, self.spec.layers))
         logits = self.logits(hidden[batch.positions[:, : batch.targets.shape[1]]])
         if batch.classes is None:
             return Output(logits, (hidden,))
@@ -168,7 +180,8 @@ class Decoder(nnx.Module):
         """Runs prompts and texts: each row's next-token logits, and a KV cache with ``spare_slots``."""
         states, below = self._lower(batch, layer, prompt_positions(prompts, prefix_kv), shift)
         own = self.layer_inputs(shifted(self.embed(batch.tokens), shift), batch.tokens)
-        hidden, prompt, text, deltas = self._run_batch(batch, states, own, prompts, prefix_kv, layer)
+        span = layer, self.spec.layers
+        hidden, prompt, text, deltas = self._run_batch(batch, states, own, prompts, prefix_kv, span)
         lengths = jnp.sum(batch.filled, axis=1)
         last = jnp.take_along_axis(batch.grid, lengths[:, None] - 1, axis=1)[:, 0]
         cache, length = prompt.take_rows(batch.prompt_index).concat(text), prompt.positions.shape[1]
@@ -222,13 +235,19 @@ class Decoder(nnx.Module):
         return KV(*(part[..., ::copies, :] for part in kept["layers"]))
 
     def _run_prompts(
-        self, prompts: Float[Array, "J P D"], span: tuple[int, int]
+        self,
+        prompts: Float[Array, "J P D"],
+        span: tuple[int, int],
+        tokens: Int[Array, "J P"] | None = None,
     ) -> tuple[Float[Array, "J P D"], dict[str, Any]]:
-        """Runs prompts by themselves through the layers of ``span``; see ``_run_layers``."""
+        """Runs prompts by themselves through the layers of ``span``; see ``_run_layers``.
+
+        ``tokens`` are those that the prompts are the embeddings of, if they are.
+        """
         positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape[:2])
 
         x = prompts.astype(self.dtype)
-        own = self.layer_inputs(x, None)
+        own = self.layer_inputs(x, tokens)
         return self._run_layers(x, positions, among_vectors(positions), own, span=span)
 
     def _lower(
@@ -238,10 +257,16 @@ class Decoder(nnx.Module):
         text = shifted(self.embed(batch.tokens), shift)
         if not layer:
             return text, Memories({}, {})
+        own = self.layer_inputs(text, batch.tokens)
+        if self.opening:
+            if prompt_length:
+                raise UserError(f"a prompt that enters before a later layer {IN_FRONT}")
+            alone = batch._replace(prompt_index=jnp.zeros_like(batch.prompt_index))
+            nothing = jnp.zeros((1, 0, self.spec.d_model))
+            return self._run_batch(alone, text, own, nothing, None, (0, layer))[0], Memories({}, {})
         texts = Texts.of(batch)
 
         positions = prompt_length + texts.places.of_tokens
-        own = self.layer_inputs(text, batch.tokens)
         states, kept = self._run_layers(text, positions, within_texts(texts), own, span=(0, layer))
         return states, Memories.of(kept)
 
@@ -252,26 +277,30 @@ class Decoder(nnx.Module):
         own: Float[Array, "N layers W"] | None,
         prompts: Float[Array, "J P D"],
         prefix_kv: KV | None,
-        layer: int,
+        span: tuple[int, int],
     ) -> tuple[Float[Array, "N D"], KVCache, KVCache, dict[str, DeltaState]]:
-        """The final hidden states of the texts, the KV caches of the prompts and of the texts, and the states
-        of delta rules after the texts.
+        """The texts' states after the layers of ``span``, the KV caches of the prompts and of the texts, and
+        the states of delta rules after the texts.
 
-        ``text`` are the states before ``layer``, and ``own`` what layers have of their own; what is kept is
-        of the layers from it on.
+        ``text`` are the states before these layers, and ``own`` what layers have of their own; what is kept
+        is of these layers.
 
-        Prompts and texts run end to end, as one sequence of S positions; see ``Together``. The prefix is a
-        part of the prompt's cache. The inner nodes of a class tree are part of the text; they attend to it,
-        and to their ancestors, as if nothing stood between.
+        Prompts and texts run end to end, as one sequence of S positions; see ``Together``. The opening is in
+        front of each prompt, as a part of it, and the prefix is a part of the prompt's cache. The inner nodes
+        of a class tree are part of the text; they attend to it, and to their ancestors, as if nothing stood
+        between.
         """
         prefix_kv = prefix_kv and sharded_heads(KV(*(part.astype(self.dtype) for part in prefix_kv)))
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
+        if prefix_length and self.opening:
+            raise UserError(f"a prompt in every layer {IN_FRONT}")
+        prompts, own_of_prompts = self._behind_opening(prompts, span[0])
         count, length = prompts.shape[:2]
         together = Together(Texts.of(batch), batch.prompt_index, count, length, prefix_length)
         vectors = prompts.astype(self.dtype).reshape(together.prompt_tokens, self.spec.d_model)
-        if own is not None and (of_vectors := self.layer_inputs(vectors, None)) is not None:
-            own = jnp.concatenate([of_vectors, own])
-        span, past = (layer, self.spec.layers), {"layers": prefix_kv} if prefix_kv else {}
+        if own is not None and own_of_prompts is not None:
+            own = jnp.concatenate([own_of_prompts.reshape(len(vectors), *own.shape[1:]), own])
+        past = {"layers": prefix_kv} if prefix_kv else {}
         x, kept = self._run_layers(
             jnp.concatenate([vectors, text.astype(self.dtype)]),
             together.positions,
@@ -288,6 +317,27 @@ class Decoder(nnx.Module):
         # Tokens decoded later must not attend to the padding after a short text.
         text_at = jnp.where(batch.filled, together.text_at, NOWHERE)
         return x[together.prompt_tokens :], prompt, KVCache(text_kv, text_at), memories.deltas
+
+    def _behind_opening(
+        self, prompts: Float[Array, "J P D"], layer: int
+    ) -> tuple[Float[Array, "J vectors D"], Float[Array, "J vectors layers W"] | None]:
+        """Prompts that enter before a layer with the opening in front, and what layers have of their own."""
+        prompts = prompts.astype(self.dtype)
+        own = self.layer_inputs(prompts, None)
+        if not self.opening:
+            return prompts, own
+        tokens = jnp.array([self.opening])
+        embedded = self.embed(tokens)
+        states = self._run_prompts(embedded, (0, layer), tokens)[0] if layer else embedded
+
+        def in_front(of_opening: Array, of_prompts: Array) -> Array:
+            each = jnp.broadcast_to(of_opening, (len(of_prompts), *of_opening.shape[1:]))
+            return jnp.concatenate([each, of_prompts], axis=1)
+
+        of_opening = self.layer_inputs(embedded, tokens)
+        if own is not None and of_opening is not None:
+            own = in_front(of_opening, own)
+        return in_front(states, prompts), own
 
     def _run_layers(
         self,

@@ -17,7 +17,7 @@ from mpt.config.options import ModelConfig
 from mpt.data.class_tree import Trie
 from mpt.data.splits import SPLITS
 from mpt.data.task import Task
-from mpt.data.tokenise import encode, first_token
+from mpt.data.tokenise import encode, first_token, opening_of
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained, load_tokenizer
 from mpt.loading.shapes import abstract_backbone, local_path
@@ -92,7 +92,9 @@ class Reading:
         first = list(islice(task.examples("train"), AMONG))
         sample = np.random.default_rng(0).permutation(len(first))[:SAMPLE]
         drawn_rows = [first[i] for i in sample]
-        encoded = encode(drawn_rows, pretrained.tokenizer, max_length, layout, bos=pretrained.bos)
+        tokenizer, bos = pretrained.tokenizer, pretrained.bos
+        opening = opening_of([task], tokenizer, layout, bos)
+        encoded = encode(drawn_rows, tokenizer, max_length, layout, bos=bos, opening=opening)
         inputs = float(np.mean([len(row.inputs) for row in encoded]))
         labels = float(np.mean([len(row.targets) for row in encoded]))
         trees = [len(Trie.of(row.choices).tokens) for row in encoded if row.choices]

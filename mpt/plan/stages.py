@@ -29,7 +29,7 @@ from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.plan.here.work import search_flops
-from mpt.plan.reading import Reading, drawn, reworded
+from mpt.plan.reading import GUESSED, Reading, drawn, reworded
 from mpt.pretraining.stages import Universal, pretraining
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
@@ -181,6 +181,8 @@ def _adaptation(
         for reading, count in zip(readings, counts)
     }
     tasks = [reading.task for reading in readings]
+    if pretrained.tokenizer.name_or_path != GUESSED:
+        pretrained = pretrained.placing(tasks)
     compared = 1
 
     def recipe(pretrained: Pretrained, train: Train) -> None:

@@ -19,7 +19,8 @@ from safetensors.numpy import load, save
 from mpt.config.options import BosRule
 from mpt.data.hub import Hub
 from mpt.data.sources import Files
-from mpt.data.task import Task
+from mpt.data.task import CHAT_PARTS, Task
+from mpt.data.text.opening import Opening
 from mpt.data.tokenise import tokenizer_hash
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
@@ -37,9 +38,9 @@ from mpt.version import __version__
 KINDS: dict[str, type[nnx.Module]] = {"soft": SoftPrompt, "multitask": MultitaskPrompt}
 Module = TypeVar("Module", bound=type[nnx.Module])
 TEMPLATE_PARTS = ("template", "verbalizer", "label", "metrics", "instruction", "scoring", "group")
-CHAT_PARTS = ("chat", "system", "learned")  # of a chat alone; older cards have none
-TEXT_PARTS = ("max_new_tokens",)  # of free text alone; older cards have none
+TEXT_PARTS = ("max_new_tokens",)  # only for free text; older cards have none
 BOS_NOTE = "Every text begins with the beginning-of-text token, once, after the prompt.\n\n"
+OPENING_NOTE = "The prompt stands inside the first user turn, after the template's {!r}.\n\n"
 SOFTWARE = ("jax", "flax", "optax", "transformers")
 
 
@@ -77,6 +78,7 @@ class Card:
             not have it.
         bos: whether the texts after the prompts begin with the beginning-of-text token; older cards do not
             have it, and their texts did not.
+        opening: what stands in front of prompts inside a user's turn; None where they stand in front.
     """
 
     kind: str
@@ -94,6 +96,7 @@ class Card:
     layer: int = 0
     datasets: dict[str, str] = field(default_factory=dict)
     bos: bool = False
+    opening: Any = None
 
     @classmethod
     def describe(
@@ -120,6 +123,7 @@ class Card:
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             datasets={task.name: task.source.name for task in tasks if isinstance(task.source, Hub)},
             bos=pretrained.bos is not None,
+            opening=pretrained.opening,
             **facts,
         )
 
@@ -183,7 +187,7 @@ class Card:
             f"Prompts: {', '.join(self.prompts)}\n\n"
             f"Backbone: {known_as(self.backbone)} (weights {self.backbone_hash[:16]}, "
             f"tokenizer {self.tokenizer_hash[:16]}). Seeds: {self.seeds}.\n\n"
-            f"{BOS_NOTE if self.bos else ''}"
+            f"{OPENING_NOTE.format(self.opening.text) if self.opening else BOS_NOTE if self.bos else ''}"
             f"| task | training rows |\n|---|---|\n{rows}\n\n{figures}\n\n"
             f"Made with {', '.join(f'{name} {version}' for name, version in self.software.items())}.\n"
         )
@@ -191,7 +195,11 @@ class Card:
 
 def _wording(task: Task) -> dict[str, Any]:
     """How a task's records read, as plain values."""
-    parts = (*TEMPLATE_PARTS, *(CHAT_PARTS if task.chat else ()), *(() if task.choices else TEXT_PARTS))
+    parts = (
+        *TEMPLATE_PARTS,
+        *(CHAT_PARTS if task.chat else ()),
+        *(() if task.choices else TEXT_PARTS),
+    )  # older cards have fewer
     return {name: getattr(task, name) for name in parts}
 
 
@@ -246,6 +254,8 @@ def read_files(
         if not all(np.isfinite(value).all() for value in tensors.values()):
             raise ValueError("it holds values that are not finite numbers")
         read = Card(**json.loads(card()))
+        if read.opening:
+            read = replace(read, opening=Opening.of(**read.opening))
         layer = {"layer": read.layer} if read.layer else {}
         arrays = {name: jnp.asarray(value) for name, value in tensors.items()}
         return KINDS[read.kind](**arrays, **layer), read

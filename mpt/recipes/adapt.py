@@ -57,7 +57,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
             _conclude(config, run, results)
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))
-    pretrained = as_trained(pretrained, config.prompt, config.model.bos)
+    pretrained = as_trained(pretrained, config.prompt, config.model.bos).placing(tasks)
     backbone = pretrained.backbone
     for task in tasks:
         pretrained.check_words(task)

@@ -13,6 +13,7 @@ from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders
 from mpt.comparison.config import (
     FROM_PRETRAINING,
     FROM_TEACHERS,
+    PREFIX,
     SHOWN,
     AnyConfig,
     CompareConfig,
@@ -95,7 +96,7 @@ def check_pretrain(config: PretrainConfig) -> list[Task]:
         UserError: they are too few or unknown, or an option does not go with another.
     """
     check_sources(config)
-    return find_tasks("pretrain", config.tasks)
+    return _all_in_front("pretrain", find_tasks("pretrain", config.tasks))
 
 
 def check_sources(config: PretrainConfig) -> None:
@@ -142,10 +143,12 @@ def check_compare(config: CompareConfig) -> Parts:
     parts = {"source": config.pretrain.tasks, "target": config.targets, "tune": config.tune.tasks}
     tasks = iter(find_tasks("compare", [name for names in parts.values() for name in names]))
     found = {part: [next(tasks) for _ in names] for part, names in parts.items()}
+    _all_in_front("compare: pretrain", found["source"])
     sources, targets = ({task.name for task in found[part]} for part in ("source", "target"))
     if config.held_out and (shared := sources & targets):
         raise UserError(f"compare: '{min(shared)}' is a source and a target; a target must be held out")
     check_applicable(config.methods, [bool(task.choices) for task in found["target"]])
+    _check_placed(config, found["target"])
     check_tuning(config)
     if in_bank(config.source) and (needy := {*config.methods} & {*FROM_TEACHERS}):
         raise UserError(
@@ -162,7 +165,7 @@ def check_continual(config: ContinualConfig) -> list[Task]:
         UserError: there are fewer than two, one stands there twice or is unknown, a method cannot start, or
             the prompt to start from is not there.
     """
-    tasks = find_sequence(config.tasks)
+    tasks = _all_in_front("continual", find_sequence(config.tasks))
     checked_methods(config)
     _check_start(config)
     return tasks
@@ -244,7 +247,7 @@ def _check_rows(task: Task, splits: Sequence[str]) -> None:
 
 def check_searched(name: str) -> None:
     """Refuses a task for which a bank cannot be searched: it is unknown, or its rows cannot be read."""
-    task = find_task(name)
+    (task,) = _all_in_front("bank search", [find_task(name)])
     _check_rows(task, ["train"])
     task.source.check_reachable()
 
@@ -261,6 +264,29 @@ def _to_read(config: AnyConfig, tasks: Parts) -> Parts:
     sources = tasks["source"] if needs and not pretrained else []
     tuned = tasks["tune"] if config.tune.factors and not finished else []
     return {"source": sources, "target": targets, "tune": tuned}
+
+
+def _check_placed(config: CompareConfig, targets: Sequence[Task]) -> None:
+    """Refuses methods whose prompts cannot stand inside the user's turn, where a target has its there."""
+    vectors = config.pretrain.vectors
+    pretrained = FROM_PRETRAINING if vectors.every_layer or vectors.layer else ()
+    placed = [task.name for task in targets if task.place != "front"]
+    if placed and (unable := {*config.methods} & {PREFIX, *pretrained}):
+        raise UserError(
+            f"compare: methods: '{min(unable)}' has its prompt in later layers, where it stands in front of "
+            f"everything, and task {placed[0]} has it inside the user's turn (place); leave one of both out"
+        )
+
+
+def _all_in_front(command: str, tasks: list[Task]) -> list[Task]:
+    """The tasks, none of which has its prompt elsewhere than in front of everything."""
+    for task in tasks:
+        if task.place != "front":
+            raise UserError(
+                f"{command}: task {task.name}: place: prompts stand in front of everything here; adapt alone "
+                "has them inside the user's turn, also those that start from a universal prompt; leave it out"
+            )
+    return tasks
 
 
 def _check_start(config: AdaptConfig | ContinualConfig) -> None:

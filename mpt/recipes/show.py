@@ -80,10 +80,10 @@ def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]
     """Makes a function that shows an example as a model's input: the text with special tokens, and what is
     truncated.
 
-    The prompt's place is in front of the text, and the tokens that carry loss have the target's colour.
+    The tokens that carry loss have the target's colour.
     """
     from mpt.data.text.chat import check_chat
-    from mpt.data.tokenise import encode, first_token  # these bring JAX, which takes seconds
+    from mpt.data.tokenise import encode, first_token, opening_of  # these bring JAX, which takes seconds
     from mpt.loading.hf import load_tokenizer
 
     if max_length < 1:
@@ -92,19 +92,23 @@ def fitter(task: Task, model: str, max_length: int) -> Callable[[Example], Text]
     bos = first_token(tokenizer, "auto")
     if task.chat:
         check_chat(task.name, tokenizer, layout)
+    opening = opening_of([task], tokenizer, layout, bos)
+    front = list(opening.tokens) if opening else []
 
     def told(example: Example) -> Text:
         whole, row = (
-            encode([example], tokenizer, most, layout, bos=bos)[0] for most in (sys.maxsize, max_length)
+            encode([example], tokenizer, most, layout, bos=bos, opening=opening)[0]
+            for most in (sys.maxsize, max_length)
         )
         ids, kept = list(whole.inputs), list(row.inputs)
-        text = Text(f"{len(ids)} tokens")
-        if len(ids) > max_length:
+        text = Text(f"{len(front) + len(ids)} tokens")
+        if len(front) + len(ids) > max_length:
             changes = SequenceMatcher[Any](None, ids, kept, autojunk=False).get_opcodes()
             lost = [ids[start:end] for kind, start, end, _, _ in changes if kind != "equal"]
             text.append(f"; to fit {max_length}, it loses: ")
             text.append(" … ".join(str(tokenizer.decode(ids)) for ids in lost if ids), "red strike")
         text.append("\nas the model reads it: ")
+        text.append(str(tokenizer.decode(front)) if front else "")
         text.append("[prompt]", PROMPT)
         read = str(tokenizer.decode(kept))
         text.append(read)

@@ -16,18 +16,21 @@ def row_of(messages: Sequence[Turn], ready: Ready) -> Row:
     """Messages as the backbone reads them, followed by the opening of the assistant's turn.
 
     Raises:
-        UserError: the tokenizer has no template, its template does not take these messages, or they are too
-            long.
+        UserError: the tokenizer has no template, its template does not take these messages, they are too
+            long, or they begin with other turns than those that the prompt stands behind.
     """
     tokenizer = ready.pretrained.tokenizer
     if not tokenizer.chat_template:
         raise UserError("the model's tokenizer has no chat template; use /v1/completions")
-    text = opened(ready.task.with_system(messages), tokenizer)
-    ids = begun(token_ids(tokenizer, [text])[0], ready.pretrained.bos)
+    turns, opening = ready.task.with_system(messages), ready.pretrained.opening
+    if opening:
+        (ids,), front = token_ids(tokenizer, [opening.behind(turns, tokenizer)]), len(opening.tokens)
+    else:
+        ids, front = begun(token_ids(tokenizer, [opened(turns, tokenizer)])[0], ready.pretrained.bos), 0
     check_ids(ids, tokenizer, ready.pretrained.backbone.embedding.shape[0], "messages")
-    if len(ids) > ready.max_length:
+    if front + len(ids) > ready.max_length:
         raise UserError(
-            f"messages take {len(ids)} tokens, and task {ready.task.name} was trained on at most "
+            f"messages take {front + len(ids)} tokens, and task {ready.task.name} was trained on at most "
             f"{ready.max_length} (max_length); leave some out"
         )
     return Row(ids, [answer_end(tokenizer, chat=True)])

@@ -26,6 +26,7 @@ from mpt.inference.predict import Ready, open_run
 from mpt.inference.run_prompts import trained
 from mpt.inference.token_scores import TokenScores
 from mpt.loading.hf import Pretrained, load_pretrained
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import load_prompt
 from mpt.serve.group import Group, grouped
 from mpt.serve.text import GeneratedText, TextSampling, text_of, tokens_of
@@ -117,7 +118,7 @@ class Engine:
         self.pretrained, opened = open_runs(runs)
         self.tasks = {
             ready.task.name: ServedTask(ready, group, member)
-            for group in grouped(opened.values(), self.pretrained)
+            for group in grouped(opened.values())
             for member, ready in enumerate(group.members)
         }
         self._max_new_tokens = max_new_tokens
@@ -176,7 +177,7 @@ class Engine:
         sizing = padded(0, served.group.tree(served.group.one_token(task)))
         probabilities = choice_probabilities(model, rows, prompt_index, size, sizing)
         return [
-            ClassProbabilities(of_row[: len(row.choices)].tolist(), len(row.inputs))
+            ClassProbabilities(of_row[: len(row.choices)].tolist(), _read(row, model))
             for of_row, row in zip(probabilities, rows)
         ]
 
@@ -190,7 +191,7 @@ class Engine:
         inputs = [row._replace(targets=[end]) for row in [*rows, *[rows[0]] * padding]]
         batch = collate(inputs, [*index, *[index[0]] * padding], layout, padded(1)(inputs, layout))
         method = _params([*sampling, *[PADDING] * padding])
-        answers = [GeneratedText("", False, len(row.inputs), 0, more=True) for row in rows]
+        answers = [GeneratedText("", False, _read(row, model), 0, more=True) for row in rows]
         growing = set(range(len(requests)))
         for part in generate_in_parts(
             model, batch, max_new_tokens=self._max_new_tokens, stop=[end], method=method
@@ -206,6 +207,11 @@ class Engine:
     def _batch_size(self, rows: int) -> int:
         """The number of rows that a batch of ``rows`` rows is padded to."""
         return next(size for size in self._batch_sizes if size >= rows)
+
+
+def _read(row: Row, model: Prompted) -> int:
+    """Number of tokens of a text, with those that stand in front of the prompt."""
+    return len(model.backbone.opening) + len(row.inputs)
 
 
 def _params(sampling: Sequence[TextSampling]) -> SamplingParams:

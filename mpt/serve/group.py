@@ -12,21 +12,21 @@ from mpt.data.class_tree import NO_TREE, TreeSizes
 from mpt.data.records import Record
 from mpt.data.task import Task
 from mpt.inference.predict import Ready
-from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt, in_front
 from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.types import Ids
 
 
-def grouped(opened: Iterable[Ready], pretrained: Pretrained) -> list[Group]:
-    """Groups plain prompts, and those with a class head, by length and layer; each other one stands alone."""
+def grouped(opened: Iterable[Ready]) -> list[Group]:
+    """Groups plain prompts, and those with a class head, by place and length; each other one stands alone."""
     by_key: dict[Hashable, list[Ready]] = {}
     for ready in opened:
-        prompt, key = ready.model.prompt, ready.task.name
-        if isinstance(in_front(prompt), PlainPrompt) and ready.model.backbone is pretrained.backbone:
+        prompt, backbone, key = ready.model.prompt, ready.model.backbone, ready.task.name
+        if isinstance(in_front(prompt), PlainPrompt) and backbone is ready.pretrained.backbone:
             probed = isinstance(prompt, HeadedPrompt) and prompt.probe is not None
-            key = isinstance(prompt, HeadedPrompt), probed, prompt.extent(1)[1], prompt.layer
+            place = backbone.opening, prompt.layer
+            key = isinstance(prompt, HeadedPrompt), probed, prompt.extent(1)[1], *place
         by_key.setdefault(key, []).append(ready)
     return [Group(members, isinstance(key, tuple)) for key, members in by_key.items()]
 

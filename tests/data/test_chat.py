@@ -14,7 +14,7 @@ from mpt.data.records import Record
 from mpt.data.task import Task
 from mpt.data.text.chat import reply_form
 from mpt.data.text.messages import Turn
-from mpt.data.tokenise import answer_end, encode
+from mpt.data.tokenise import answer_end, encode, opening_of
 from mpt.errors import UserError
 from mpt.methods.examples import in_context
 
@@ -205,3 +205,99 @@ def test_tasks_show_has_special_tokens_the_prompts_place_and_what_is_learned(
     assert "no chat template" in refused(
         capsys, "tasks", "show", str(tmp_path / "tone.yaml"), "--model", "some/model"
     )
+
+
+def placed_rows(task: Task, tokenizer, columns, most=200, bos=None):
+    """What stands in front of a prompt inside the user's turn, and the rows behind it."""
+    task = replace(task, place="user")
+    opening = opening_of([task], tokenizer, "decoder", bos)
+    assert opening is not None
+    examples = [task.example(Record("here", each), "good") for each in columns]
+    return opening, encode(examples, tokenizer, most, bos=bos, opening=opening)
+
+
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_prompt_inside_the_users_turn_parts_a_text_in_two(form, begins, task):
+    """Together its parts are the text that stands behind a prompt in front of everything."""
+    tokenizer, bos = chatting(FORMS[form][0], begins), 1 if begins else None
+    opening, (row, other) = placed_rows(task, tokenizer, [{"text": "so we"}, {"text": "it"}], bos=bos)
+    ids, front = (
+        tokenizer("so we", add_special_tokens=False)["input_ids"],
+        rows_of(task, tokenizer, bos=bos)[0],
+    )
+    assert [*opening.tokens, *row.inputs] == list(front.inputs)
+    assert list(row.inputs[: len(ids)]) == ids != list(other.inputs[: len(ids)])
+    assert (row.choices, row.targets) == (front.choices, front.targets)
+
+
+def test_a_users_blanks_stay_behind_the_prompt(task):
+    (talks, tokenizer) = replace(task, template="", verbalizer={}), chatting(CHATML)
+    asked = {"messages": [{"role": "user", "content": "\n\n so"}, {"role": "assistant", "content": "we"}]}
+    opening, (row,) = placed_rows(talks, tokenizer, [asked])
+    assert tokenizer.decode(opening.tokens) == opening.text == "<|im_start|>user\n"
+    assert tokenizer.decode(row.inputs).startswith("\n\n so<|im_end|>")
+
+
+def test_a_conversation_has_the_prompt_in_its_first_user_turn(task):
+    talks, tokenizer = replace(task, template="", verbalizer={}, system="be"), chatting(CHATML)
+    said = [("user", "so"), ("assistant", "we"), ("user", "it")]
+    turns = [{"role": role, "content": text} for role, text in said]
+    opening, (row, same) = placed_rows(
+        talks, tokenizer, [{"messages": turns}, {"messages": [{"role": "system", "content": "be"}, *turns]}]
+    )
+    assert opening.text == "<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\n"
+    assert list(row.inputs) == list(same.inputs)
+    assert tokenizer.decode(row.inputs) == (
+        "so<|im_end|>\n<|im_start|>assistant\nwe<|im_end|>\n<|im_start|>user\nit<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "roles", [("system", "user"), ("assistant", "user"), ("system",), ("system", "assistant")]
+)
+def test_a_conversation_that_begins_in_another_way_is_refused(roles, task):
+    talks = replace(task, template="", verbalizer={})
+    turns = [{"role": role, "content": "so"} for role in roles]
+    with pytest.raises(UserError, match=r"does not begin with '<\|im_start\|>user.*as the task's do"):
+        placed_rows(talks, chatting(CHATML), [{"messages": turns}])
+
+
+def test_the_opening_counts_among_the_tokens_of_a_text(task):
+    tokenizer, text = chatting(CHATML), "so we it " * 20
+    opening, (row,) = placed_rows(task, tokenizer, [{"text": text}], most=60)
+    assert len(opening.tokens) + len(row.inputs) <= 60 and row.lost
+    (front,) = rows_of(task, tokenizer, text, most=60)
+    assert [*opening.tokens, *row.inputs] == list(front.inputs)
+    with pytest.raises(UserError, match="max_length is 20, and the template's own words take"):
+        placed_rows(task, tokenizer, [{"text": text}], most=20)
+
+
+@pytest.mark.parametrize("form", ["chatml", "llama-2", "gemma", "plain"])
+def test_examples_inside_the_users_turn_are_earlier_turns_of_the_conversation(form, task):
+    tokenizer, task = chatting(FORMS[form][0]), replace(task, instruction="", place="user")
+    texts = ["so", "we", "it"]
+    opening, rows = placed_rows(task, tokenizer, [{"text": text} for text in texts])
+    shown = in_context(task, rows[:2], tokenizer, 200, 0)
+    turns = [("user", f"{texts[i]}\nSo:") for i in (0, 1)]
+    wanted = []
+    for i in (0, 1):
+        said = [turn for j in (i, 1 - i) for turn in (Turn(*turns[j]), Turn("assistant", "good"))]
+        conversation = [turn._asdict() for turn in [*said, Turn("user", "it\nSo:")]]
+        wanted.append(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+    assert tokenizer.decode([*opening.tokens, *shown, *rows[2].inputs]) in wanted
+
+
+def test_a_prompt_inside_the_users_turn_is_never_read_elsewhere(task):
+    """Rows without what stands in front are read only by those who put it there."""
+    tokenizer, placed = chatting(CHATML), replace(task, place="user")
+    with pytest.raises(UserError, match="place: only adapt, evaluate, predict and serve"):
+        rows_of(placed, tokenizer)
+    with pytest.raises(UserError, match="place: only adapt, evaluate, predict and serve"):
+        rows_of(task, tokenizer, opening=opening_of([placed], tokenizer, "decoder"))
+    with pytest.raises(UserError, match="tasks tone and other have other text in front of their prompts"):
+        opening_of([placed, replace(placed, name="other", system="Be.")], tokenizer, "decoder")
+    with pytest.raises(UserError, match="an encoder-decoder reads no conversations"):
+        opening_of([placed], tokenizer, "encoder-decoder")
+    assert opening_of([task], tokenizer, "decoder") is None

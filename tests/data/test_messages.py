@@ -158,6 +158,10 @@ def test_any_task_is_read_as_a_chat_by_its_name(suffix, tmp_path):
     assert (task.chat, task.name) == (True, f"tone:{suffix}")
     assert task.template == ("{text}" if "short" in suffix else "{text}\nSo:")
     assert find_task("movies:chat").chat
+    placed = find_task(f"{path}:{suffix}:user")
+    assert (placed.place, placed.chat, placed.name) == ("user", True, f"tone:{suffix}:user")
+    with pytest.raises(UserError, match="has no template 'user'"):
+        find_task("movies:user")
 
 
 def test_a_file_of_messages_needs_neither_a_template_nor_the_word_chat(tmp_path):
@@ -176,6 +180,8 @@ def test_a_file_of_messages_needs_neither_a_template_nor_the_word_chat(tmp_path)
         ({"chat": True, "learned": "first"}, "learned is 'first'; last and all are known"),
         ({"chat": True, "learned": "all"}, "learned: only conversations have several turns"),
         ({"system": "Be brief."}, "system: only a chat has one"),
+        ({"place": "user"}, "place: only a chat has a user's turn"),
+        ({"chat": True, "place": "middle"}, "place is 'middle'; front and user are known"),
     ],
 )
 def test_a_faulty_chat_is_told(keys, message, tmp_path):

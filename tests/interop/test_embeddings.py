@@ -46,7 +46,8 @@ def written_here(folder, run) -> str:
     end = pretrained.tokenizer.eos_token_id
     example = card.task("tone").example(Record("here", {"text": "your text"}), "good")
     layout, bos = pretrained.backbone.layout, pretrained.bos
-    (row,) = encode([example], pretrained.tokenizer, 64, layout, bos=bos)
+    opening = pretrained.placing([card.task("tone")]).opening
+    (row,) = encode([example], pretrained.tokenizer, 64, layout, bos=bos, opening=opening)
     batch = collate([row._replace(targets=[end])], [0], layout)
     (ids,) = generate_after_prompt(model, batch, max_new_tokens=20, stop=[end])
     assert len(ids) > 3
@@ -156,12 +157,16 @@ def chat_model(tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("model", ["tiny_model", "tiny_t5", "beginning_model", "chat_model"])
+@pytest.mark.parametrize(
+    "model", ["tiny_model", "tiny_t5", "beginning_model", "chat_model", "chat_model:user"]
+)
 def test_the_readmes_example_runs_and_writes_what_mpt_writes(
     model, request, tmp_path, monkeypatch, capsys, torch
 ):
+    model, _, place = model.partition(":")
     folder = request.getfixturevalue(model)
     keys = {"chat": True, "system": "Be {brief}."} if model == "chat_model" else {}
+    keys |= {"place": place} if place else {}
     run = run_of(tmp_path, folder, SoftPrompt(random(5, 1, 4, 32)), "tone", **keys)
     out = export_run(run, "embeddings")
     beside(out, folder)
@@ -170,7 +175,8 @@ def test_the_readmes_example_runs_and_writes_what_mpt_writes(
     found: dict = {}
     exec(blocks(out)[0], found)
 
-    assert found["inputs"].shape == (1, 4 + len(found["ids"][0]), 32)
+    front = found["front"].numel() if place else 0
+    assert found["inputs"].shape == (1, front + 4 + len(found["ids"][0]), 32)
     assert capsys.readouterr().out == written_here(folder, run) + "\n"
 
 
@@ -181,3 +187,12 @@ def test_the_example_for_vllm_goes_on_from_the_first(tmp_path, tiny_model, tiny_
     assert "enable_prompt_embeds=True" in vllm
     assert '{"prompt_embeds": inputs[0]}' in vllm
     assert len(blocks(export_run(adapted_run(tmp_path / "b", tiny_t5), "embeddings"))) == 1
+
+
+def test_the_example_for_vllms_chat_has_the_vectors_in_the_users_message(tmp_path, chat_model):
+    """Its server writes the template around them; the client alone is at hand."""
+    keys = {"chat": True, "system": "Be {brief}.", "place": "user"}
+    run = run_of(tmp_path, chat_model, SoftPrompt(random(5, 1, 4, 32)), "tone", **keys)
+    _, _, chat = blocks(export_run(run, "embeddings"))
+    compile(chat, "README.md", "exec")
+    assert "{'role': 'system', 'content': 'Be {brief}.'}, {\"role\": \"user\", \"content\": [part]}" in chat

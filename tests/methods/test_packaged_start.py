@@ -45,5 +45,10 @@ def test_a_prompt_that_is_named_is_taken(toy):
     assert prompt_of(toy["mood"], prompt="runs/mine") == "runs/mine"
 
 
+def test_a_prompt_inside_the_users_turn_starts_from_scratch(toy):
+    assert prompt_of(f"{toy['mood']}:chat") == "packaged/smollm2-135m"
+    assert prompt_of(f"{toy['mood']}:chat:user") == ""
+
+
 def test_free_text_starts_from_scratch():
     assert prompt_of("e2e") == ""

@@ -106,7 +106,7 @@ def test_new_tasks_start_from_it_and_are_saved_with_a_class_head(
     for each in ready:
         assert isinstance(each.model.prompt, HeadedPrompt)
         assert each.model.prompt.extent(1)[1] == P + length
-    assert [len(group.members) for group in grouped(ready[:1], pretrained)] == [1]
+    assert [len(group.members) for group in grouped(ready[:1])] == [1]
     first, second = (choice_probabilities(each.model, rows, each.prompt_index) for each in ready)
     assert np.abs(first - second).max() > 0  # each seed has a copy of its own
 

@@ -75,6 +75,28 @@ def reply_form(tokenizer: PreTrainedTokenizerBase) -> ReplyForm:
     return ReplyForm(opening, spacing, first[0] if is_special else None, behind)
 
 
+def up_to_user(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the template writes of turns and of a user's turn behind them, up to the user's own text.
+
+    Raises:
+        UserError: the template does not take these turns, or leaves the user's text out.
+    """
+    one, other = (opened([*turns, Turn("user", text)], tokenizer) for text in "ab")
+    if one == other:
+        raise UserError("messages: the model's chat template leaves the user's text out; take another model")
+    return one[: next(i for i, (a, b) in enumerate(zip(one, other)) if a != b)]
+
+
+def next_user(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the template writes between a reply and the user's own text in the next turn.
+
+    Raises:
+        UserError: it is made for one question alone.
+    """
+    asked = [Turn("user", "a"), Turn("assistant", REPLY)]
+    return up_to_user(asked, tokenizer).rpartition(REPLY)[2]
+
+
 def reply_tokens(replies: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """The tokens of replies as they follow the opening of the assistant's turn, without the turn's end."""
     opening, spacing, *_ = reply_form(tokenizer)

@@ -10,6 +10,8 @@ from mpt.data.text.messages import Turn
 
 # How a class word's score is computed from its tokens' log-probabilities.
 Scoring = Literal["sum", "mean"]
+# Where a prompt stands: in front of everything, or inside a chat's first user turn.
+Place = Literal["front", "user"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Example:
         scoring: how the choices are scored.
         turns: of a chat, the turns before the reply, with placeholders as in ``template``; empty if the
             input is plain text.
+        place: where the prompt stands.
     """
 
     template: str
@@ -37,6 +40,7 @@ class Example:
     group: str = ""
     scoring: Scoring = "sum"
     turns: tuple[Turn, ...] = ()
+    place: Place = "front"
 
     @property
     def inputs(self) -> str:

@@ -44,6 +44,7 @@ class EncoderDecoder(nnx.Module, abc.ABC):
     """
 
     layout: Layout = "encoder-decoder"
+    opening = ()
     spec: Any
     dtype: jnp.dtype
     ends: nnx.Dict
