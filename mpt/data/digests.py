@@ -23,6 +23,7 @@ WORDING = (
     "chat",
     "system",
     "learned",
+    "place",
     "max_new_tokens",
 )
 

@@ -194,12 +194,8 @@ class Card:
 
 
 def _wording(task: Task) -> dict[str, Any]:
-    """How a task's records read, as plain values."""
-    parts = (
-        *TEMPLATE_PARTS,
-        *(CHAT_PARTS if task.chat else ()),
-        *(() if task.choices else TEXT_PARTS),
-    )  # older cards have fewer
+    """How a task's records read, as plain values; older cards have fewer of them."""
+    parts = (*TEMPLATE_PARTS, *(CHAT_PARTS if task.chat else ()), *(() if task.choices else TEXT_PARTS))
     return {name: getattr(task, name) for name in parts}
 
 
