@@ -57,7 +57,7 @@ class Task:
             messages, or a prompt and its completion.
         system: the text of the system's turn, in front of a chat's others.
         learned: whether the assistant's last turn in a record is learned, or each as a row of its own.
-        place: whether prompts stand in "front" of everything, or inside a chat's first "user" turn, behind
+        place: whether prompts stand in "front" of everything, or inside a chat's first "user" turn, after
             all that the chat template writes in front of the user's own text.
 
     >>> from mpt.data.sources import Rows

@@ -276,7 +276,7 @@ def _text(
     if example.turns:
         try:
             turns = example.conversation
-            return opening.behind(turns, tokenizer) if opening else opened(turns, tokenizer)
+            return opening.after(turns, tokenizer) if opening else opened(turns, tokenizer)
         except UserError as error:
             raise UserError(f"the text {example.inputs[:60]!r}: {error}") from None
     return example.inputs.rstrip(BLANKS) if layout == "decoder" else example.inputs

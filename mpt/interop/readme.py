@@ -209,7 +209,7 @@ def _rendered(task: Task) -> str:
 
 
 def _turns(task: Task) -> str:
-    """The turns in front of the user's, as Python, with a comma behind each."""
+    """The turns in front of the user's, as Python, with a comma after each."""
     return "".join(f"{turn._asdict()!r}, " for turn in task.with_system([]))
 
 

@@ -98,7 +98,7 @@ class Pretrained:
         """The same model, whose prompts stand where the tasks have them.
 
         Args:
-            read: what is read in front of a prompt inside the user's turn, where it was trained behind that;
+            read: what is read in front of a prompt inside the user's turn, where it was trained after that;
                 else it is what the tokenizer's chat template writes there now.
 
         Raises:
@@ -111,10 +111,10 @@ class Pretrained:
         if read and read.tokens != opening.tokens:
             warn(
                 f"the chat template writes {opening.text!r:.200} in front of the user's text now; the prompt "
-                f"was trained behind {read.text!r:.200}, which is read in its place"
+                f"was trained after {read.text!r:.200}, which is read in its place"
             )
             opening = replace(opening, tokens=read.tokens)
-        return replace(self, backbone=self.backbone.behind(opening.tokens), opening=opening)
+        return replace(self, backbone=self.backbone.after(opening.tokens), opening=opening)
 
 
 def load_pretrained(

@@ -6,7 +6,7 @@ gradient are those of the prompt repeated in front of every row, at a fraction o
 attention is computed row by row: all else runs over the texts end to end, without padding.
 
 A prompt may enter before a later layer: the layers below then run over the texts alone. Or it may stand
-behind tokens that all texts have in common, which run with the prompt and not with each text.
+after tokens that all texts have in common, which run with the prompt and not with each text.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Decoder(nnx.Module):
         for kind, part in spec.stacks.items():
             setattr(self, kind, nnx.Dict(make_weights(part.layer_parts(), part.sizes(), rngs, dtype)))
 
-    def behind(self, opening: tuple[int, ...]) -> Decoder:
+    def after(self, opening: tuple[int, ...]) -> Decoder:
         """The same model, which shares its weights, with other tokens in front of every prompt."""
         placed = nnx.merge(*nnx.split(self))
         placed.opening = opening
@@ -294,7 +294,7 @@ class Decoder(nnx.Module):
         prefix_length = prefix_kv.k.shape[-3] if prefix_kv else 0
         if prefix_length and self.opening:
             raise UserError(f"a prompt in every layer {IN_FRONT}")
-        prompts, own_of_prompts = self._behind_opening(prompts, span[0])
+        prompts, own_of_prompts = self._after_opening(prompts, span[0])
         count, length = prompts.shape[:2]
         together = Together(Texts.of(batch), batch.prompt_index, count, length, prefix_length)
         vectors = prompts.astype(self.dtype).reshape(together.prompt_tokens, self.spec.d_model)
@@ -318,7 +318,7 @@ class Decoder(nnx.Module):
         text_at = jnp.where(batch.filled, together.text_at, NOWHERE)
         return x[together.prompt_tokens :], prompt, KVCache(text_kv, text_at), memories.deltas
 
-    def _behind_opening(
+    def _after_opening(
         self, prompts: Float[Array, "J P D"], layer: int
     ) -> tuple[Float[Array, "J vectors D"], Float[Array, "J vectors layers W"] | None]:
         """Prompts that enter before a layer with the opening in front, and what layers have of their own."""

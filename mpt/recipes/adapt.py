@@ -53,7 +53,7 @@ def adapt_all(config: AdaptConfig, pretrained: Pretrained | None = None) -> list
     run = RunDir.look(config.out, config, free=idle_options(suited.method), digests=digests_of(tasks))
     config = suited
     if results := read_results(run.path):
-        if not (run.path / REPORT).is_file():  # it was interrupted behind them
+        if not (run.path / REPORT).is_file():  # it was interrupted after them
             _conclude(config, run, results)
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))

@@ -42,7 +42,7 @@ def continual(config: ContinualConfig, pretrained: Pretrained | None = None) -> 
     tasks, methods = check_continual(config), checked_methods(config)
     run = RunDir.look(config.out, config, digests=digests_of(tasks))
     if results := read_results(run.path):
-        if not (run.path / REPORT).is_file():  # it was interrupted behind them
+        if not (run.path / REPORT).is_file():  # it was interrupted after them
             finish(run.path)
         return results
     pretrained = pretrained or load_pretrained(**dataclasses.asdict(config.model))

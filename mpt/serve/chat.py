@@ -17,14 +17,14 @@ def row_of(messages: Sequence[Turn], ready: Ready) -> Row:
 
     Raises:
         UserError: the tokenizer has no template, its template does not take these messages, they are too
-            long, or they begin with other turns than those that the prompt stands behind.
+            long, or they begin with other turns than those that the prompt stands after.
     """
     tokenizer = ready.pretrained.tokenizer
     if not tokenizer.chat_template:
         raise UserError("the model's tokenizer has no chat template; use /v1/completions")
     turns, opening = ready.task.with_system(messages), ready.pretrained.opening
     if opening:
-        (ids,), front = token_ids(tokenizer, [opening.behind(turns, tokenizer)]), len(opening.tokens)
+        (ids,), front = token_ids(tokenizer, [opening.after(turns, tokenizer)]), len(opening.tokens)
     else:
         ids, front = begun(token_ids(tokenizer, [opened(turns, tokenizer)])[0], ready.pretrained.bos), 0
     check_ids(ids, tokenizer, ready.pretrained.backbone.embedding.shape[0], "messages")

@@ -46,7 +46,7 @@ def run_distributed(work: Callable[[], int]) -> int:
         watch.settle()
         traceback.print_exc()
         status = 1
-    if status not in (0, STOPPED):  # all of them stop behind the same step
+    if status not in (0, STOPPED):  # all of them stop after the same step
         _end_at_once(status)
     watch.leave()
     return status

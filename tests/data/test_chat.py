@@ -208,7 +208,7 @@ def test_tasks_show_has_special_tokens_the_prompts_place_and_what_is_learned(
 
 
 def placed_rows(task: Task, tokenizer, columns, most=200, bos=None):
-    """What stands in front of a prompt inside the user's turn, and the rows behind it."""
+    """What stands in front of a prompt inside the user's turn, and the rows after it."""
     task = replace(task, place="user")
     opening = opening_of([task], tokenizer, "decoder", bos)
     assert opening is not None
@@ -219,7 +219,7 @@ def placed_rows(task: Task, tokenizer, columns, most=200, bos=None):
 @pytest.mark.parametrize("begins", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_prompt_inside_the_users_turn_parts_a_text_in_two(form, begins, task):
-    """Together its parts are the text that stands behind a prompt in front of everything."""
+    """Together its parts are the text that stands after a prompt in front of everything."""
     tokenizer, bos = chatting(FORMS[form][0], begins), 1 if begins else None
     opening, (row, other) = placed_rows(task, tokenizer, [{"text": "so we"}, {"text": "it"}], bos=bos)
     ids, front = (

@@ -73,7 +73,7 @@ def test_the_card_has_the_place_and_what_stands_in_front(run):
     assert card.opening.text == OPENING and card.opening.system == "do"
     assert tokenizer.decode(card.opening.tokens) == OPENING
     assert card.task("tone").place == "user"
-    assert f"inside the first user turn, behind the template's {OPENING!r}" in card.markdown()
+    assert f"inside the first user turn, after the template's {OPENING!r}" in card.markdown()
 
 
 def test_a_run_answers_as_vectors_by_hand_do(run, model, vectors):
@@ -157,7 +157,7 @@ def test_a_template_that_writes_another_opening_is_told(run, model, capsys):
     answer = predicted(open_run(run, pretrained=pretrained), [RECORD])
     pretrained.tokenizer.chat_template = f"x{TEMPLATE}"
     ready = open_run(run, pretrained=pretrained)
-    assert f"the prompt was trained behind {OPENING!r}" in capsys.readouterr().err
+    assert f"the prompt was trained after {OPENING!r}" in capsys.readouterr().err
     assert predicted(ready, [RECORD]) == answer
 
 
@@ -177,7 +177,7 @@ def adapting(plain_adapt, model, task, out, **changed) -> dict:
         "test_rows": 4,
     }
     config["train"] = config["train"] | {"steps": 1}
-    return config | {"out": str(out), "probe_every": 0, "prompt": ""} | changed
+    return config | {"out": str(out), "validate_every": 0, "prompt": ""} | changed
 
 
 @pytest.mark.full

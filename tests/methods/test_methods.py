@@ -113,7 +113,7 @@ def test_full_fine_tuning_keeps_no_model_and_leaves_the_backbone_alone(run, pret
     )
     assert not list(out.glob("prompts/*"))
     assert not list(out.rglob("checkpoints"))
-    with pytest.raises(UserError, match="full fine-tuning keeps no model"):
+    with pytest.raises(UserError, match="full fine-tuning saves no model"):
         evaluate(out, "", "test", 16, 0)
 
 

@@ -49,7 +49,7 @@ def bare(backbone, batch):
 def test_without_vectors_texts_read_as_they_do_in_one_piece(family):
     _, backbone = family
     nothing = jnp.zeros((1, 0, tiny.WIDTH))
-    found = logits_of(backbone.behind(OPENING), tiny.collate(ROWS, [0, 0]), nothing)
+    found = logits_of(backbone.after(OPENING), tiny.collate(ROWS, [0, 0]), nothing)
     wanted = logits_of(backbone, tiny.collate(WHOLE, [0, 0]), nothing)
     np.testing.assert_allclose(found, wanted, **CLOSE)
 
@@ -57,11 +57,11 @@ def test_without_vectors_texts_read_as_they_do_in_one_piece(family):
 def test_states_without_the_prompt_have_the_opening_in_front(family):
     _, backbone = family
     alone, whole = ([row._replace(targets=[2]) for row in rows] for rows in (ROWS, WHOLE))
-    found = bare(backbone.behind(OPENING), tiny.collate(alone, [0, 0]))
+    found = bare(backbone.after(OPENING), tiny.collate(alone, [0, 0]))
     wanted = bare(backbone, tiny.collate(whole, [0, 0]))
     # The third is the last token's; the others are means, of which the opening is no part.
     np.testing.assert_allclose(found[:, 2], wanted[:, 2], **CLOSE)
-    np.testing.assert_allclose(inner(backbone.behind(OPENING), alone[0]), inner(backbone, whole[0]), **CLOSE)
+    np.testing.assert_allclose(inner(backbone.after(OPENING), alone[0]), inner(backbone, whole[0]), **CLOSE)
 
 
 def inner(backbone, row: Row):
@@ -79,7 +79,7 @@ def test_vectors_stand_between_the_opening_and_the_text(family):
     vectors = random(3, 2, 4, tiny.WIDTH)
     front = jnp.broadcast_to(backbone.embed(jnp.array(OPENING)), (2, len(OPENING), tiny.WIDTH))
     by_hand = jnp.concatenate([front, vectors], axis=1)
-    placed, batch = backbone.behind(OPENING), tiny.collate(ROWS, [1, 0])
+    placed, batch = backbone.after(OPENING), tiny.collate(ROWS, [1, 0])
     np.testing.assert_allclose(
         logits_of(placed, batch, vectors), logits_of(backbone, batch, by_hand), **CLOSE
     )
@@ -104,7 +104,7 @@ def test_texts_are_written_behind_it(pretrained):
     found, wanted = (
         generate(model, bare, prompts, max_new_tokens=6, stop=[2])
         for model, prompts in (
-            (backbone.behind(OPENING), vectors),
+            (backbone.after(OPENING), vectors),
             (backbone, jnp.concatenate([front, vectors], axis=1)),
         )
     )
@@ -119,7 +119,7 @@ def gradient(backbone, batch, prompts):
 
 
 def test_it_shares_the_weights_and_leaves_the_model_as_it_was(pretrained):
-    placed = pretrained.backbone.behind(OPENING)
+    placed = pretrained.backbone.after(OPENING)
     assert (placed.opening, pretrained.backbone.opening) == (OPENING, ())
     assert placed.embedding[...] is pretrained.backbone.embedding[...]
     cost = [batch_cost(each, 1, 4, [10], [1]).forward for each in (pretrained.backbone, placed)]
@@ -127,7 +127,7 @@ def test_it_shares_the_weights_and_leaves_the_model_as_it_was(pretrained):
 
 
 def test_what_cannot_stand_behind_it_is_refused(pretrained):
-    placed, batch = pretrained.backbone.behind(OPENING), tiny.collate(ROWS, [0, 0])
+    placed, batch = pretrained.backbone.after(OPENING), tiny.collate(ROWS, [0, 0])
     layers, heads, width = placed.kv_shape
     kv = KV(*(random(seed, layers, 1, 3, heads, width) for seed in (0, 1)))
     with pytest.raises(UserError, match="a prompt in every layer stands in front of everything"):

@@ -20,7 +20,7 @@ def test_second_signal_acts_at_once():
 
 def test_signal_that_nobody_has_seen_acts_at_the_end():
     done = []
-    with stops_on_sigterm(), pytest.raises(Stopped, match="as asked"), deferred():
+    with stops_on_sigterm(), pytest.raises(Stopped, match="as requested"), deferred():
         signal.raise_signal(signal.SIGTERM)
         done.append(True)
     assert done

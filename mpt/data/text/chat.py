@@ -26,7 +26,7 @@ class ReplyForm(NamedTuple):
     Attributes:
         opening: a short conversation up to where the reply begins.
         spacing: what stands between the opening and the reply.
-        end: the special token behind the reply; None where there is none.
+        end: the special token after the reply; None where there is none.
         closing: what stands between the reply and the next turn, that token in it.
     """
 
@@ -52,7 +52,7 @@ def check_chat(task: str, tokenizer: PreTrainedTokenizerBase, layout: Layout) ->
 
 
 def opened(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of a conversation with the opening of the assistant's turn behind it.
+    """The text of a conversation with the opening of the assistant's turn after it.
 
     Raises:
         UserError: the template does not take these turns.
@@ -68,15 +68,15 @@ def reply_form(tokenizer: PreTrainedTokenizerBase) -> ReplyForm:
         whole = _rendered([*asked, Turn("assistant", REPLY)], tokenizer, opening=False)
     except UserError:  # it is made for questions alone
         return ReplyForm(opening, "", None, "")
-    before, _, behind = whole.rpartition(REPLY)
+    before, _, after = whole.rpartition(REPLY)
     spacing = before.removeprefix(opening) if before.startswith(opening) else ""
-    first = _ids(tokenizer, behind.strip())[:1]
+    first = _ids(tokenizer, after.strip())[:1]
     is_special = bool(first) and first[0] in tokenizer.added_tokens_decoder
-    return ReplyForm(opening, spacing, first[0] if is_special else None, behind)
+    return ReplyForm(opening, spacing, first[0] if is_special else None, after)
 
 
 def up_to_user(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the template writes of turns and of a user's turn behind them, up to the user's own text.
+    """What the template writes of turns and of a user's turn after them, up to the user's own text.
 
     Raises:
         UserError: the template does not take these turns, or leaves the user's text out.

@@ -1,7 +1,7 @@
 """What a chat template writes in front of the first user's own text.
 
 It is the same in every text of a task: the beginning-of-text token, the system turn, the header of the user's
-turn. A prompt inside the user's turn stands behind it, so the model reads it once for all rows, in front of
+turn. A prompt inside the user's turn stands after it, so the model reads it once for all rows, in front of
 the prompt's vectors, and rows are tokenised without it.
 """
 
@@ -41,8 +41,8 @@ class Opening:
         """The turns in front of the user's."""
         return [Turn("system", self.system)] if self.system else []
 
-    def behind(self, turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
-        """The text of a conversation behind the opening, up to where the assistant's reply begins.
+    def after(self, turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
+        """The text of a conversation after the opening, up to where the assistant's reply begins.
 
         Raises:
             UserError: it begins in another way, or the template does not take these turns.
