@@ -17,8 +17,8 @@ from mpt.adaptation.result import Result, read_results, undefined, write_results
 from mpt.adaptation.setting import setting_of
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import BASELINES, States
+from mpt.catalog.digests import digests_of
 from mpt.config.methods import idle_options
-from mpt.data.digests import digests_of
 from mpt.data.task import Task
 from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mpt.catalog.digests import digests_of
 from mpt.catalog.library import find_sequence, find_task, find_tasks, in_folders, task_of_run
 from mpt.comparison.config import (
     FROM_PRETRAINING,
@@ -27,7 +28,6 @@ from mpt.config.continual import ContinualConfig
 from mpt.config.methods import AUTO, AdaptConfig, idle_options, suited
 from mpt.config.pretrain import PretrainConfig
 from mpt.continual_learning.methods import checked_methods
-from mpt.data.digests import digests_of
 from mpt.data.hub import Saved
 from mpt.data.sources import Files
 from mpt.data.task import Task

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mpt.adaptation.draws import held_out, training_rows
+from mpt.catalog.digests import digests_of
 from mpt.config.continual import ContinualConfig, ContinualMethod
 from mpt.continual_learning.methods import checked_methods
 from mpt.continual_learning.results import Outcome, Results, read_results, write_report
@@ -16,7 +17,6 @@ from mpt.continual_learning.scoring import Scorer
 from mpt.continual_learning.sequence import Course, learn, save_outcome
 from mpt.continual_learning.setup import beginners
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
-from mpt.data.digests import digests_of
 from mpt.data.task import Task
 from mpt.errors import warnings_once
 from mpt.loading.hf import Pretrained, load_pretrained

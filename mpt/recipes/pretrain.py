@@ -10,9 +10,9 @@ from pathlib import Path
 from jaxtyping import Array, Float
 
 from mpt.adaptation.draws import held_out_if_there, warn_of_absent
+from mpt.catalog.digests import digests_of
 from mpt.config.options import WHOLE
 from mpt.config.pretrain import DistillConfig, PretrainConfig
-from mpt.data.digests import digests_of
 from mpt.data.stored import StoredRows
 from mpt.data.task import Task
 from mpt.data.tokenise import encode

@@ -13,7 +13,7 @@ from mpt.system.paths import AnyPath, is_remote, run_path
 # What a run writes before its first step.
 BEFORE_TRAINING = ("config.yaml", "data.json", "draws.json", "cost.json")
 
-# Task -> the digests of its parts, by the parts' names; see ``mpt.data.digests``.
+# Task -> the digests of its parts, by the parts' names; see ``mpt.catalog.digests``.
 Digests = Mapping[str, Mapping[str, str]]
 
 
