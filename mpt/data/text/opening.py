@@ -16,6 +16,8 @@ from mpt.data.text.chat import opened
 from mpt.data.text.messages import Turn
 from mpt.errors import UserError
 
+SHOWN = 60  # characters of an opening that an error shows
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -51,8 +53,9 @@ class Opening:
         roles = [turn.role for turn in turns[count : count + 1]]
         text = opened(turns, tokenizer)
         if list(turns[:count]) != self.turns or roles != ["user"] or not text.startswith(self.text):
+            shown = self.text if len(self.text) <= SHOWN else f"{self.text[:SHOWN]}…"
             raise UserError(
                 "the prompt stands inside the first user turn (place: user), and the conversation does not "
-                f"begin with {self.text!r:.80} as the task's do; leave out what stands in front of that turn"
+                f"begin with {shown!r} as the task's do; leave out what stands in front of that turn"
             )
         return text[len(self.text) :]
