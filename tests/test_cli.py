@@ -294,7 +294,7 @@ def test_the_words_that_people_type():
 
 def test_a_word_that_is_neither_true_nor_false(capsys):
     error = refused(capsys, "adapt", "--train.balanced", "maybe")
-    assert error == "mpt: --train.balanced: it is true or false, not 'maybe'\n"
+    assert error == "mpt: --train.balanced: it must be true or false, not 'maybe'\n"
 
 
 def test_a_boolean_beside_other_options():

@@ -170,8 +170,7 @@ def plan(rest: list[str]) -> Work:
 
 
 def continual(rest: list[str]) -> Work:
-    """Learn tasks one after another by several methods, and measure what is retained and what is
-    forgotten."""
+    """Learn tasks one after another by several methods, and measure what is forgotten."""
     from mpt.config.continual import ContinualConfig
 
     order = _order(Order, ContinualConfig, "continual", rest)

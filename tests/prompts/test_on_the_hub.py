@@ -116,7 +116,7 @@ def test_each_mistake_gets_one_line(server, run, tmp_path, capsys, config_file, 
         finished_run("hf://owner/gone")
     with pytest.raises(UserError, match=r"hf://owner/gone: .*not found"):
         list(add(run, Bank("hf://owner/gone")))
-    with pytest.raises(UserError, match="of a bank, name the prompt too: hf://owner/prompts/NAME"):
+    with pytest.raises(UserError, match="for a bank, name the prompt too: hf://owner/prompts/NAME"):
         SavedSource("hf://owner/prompts").prompt()
     with pytest.raises(UserError, match="only read"):
         run_path("hf://owner/run")

@@ -12,8 +12,8 @@ from runs import random, run_of, universal_run
 
 from mpt.data.batches import collate
 from mpt.data.records import Record
+from mpt.data.task import LONGEST_TEXT
 from mpt.errors import UserError
-from mpt.inference.evaluate import LONGEST_TEXT
 from mpt.inference.generate import SamplingParams, generate
 from mpt.inference.predict import open_run, predict
 from mpt.prompts import SoftPrompt
