@@ -118,7 +118,7 @@ def test_each_mistake_gets_one_line(server, run, tmp_path, capsys, config_file, 
         list(add(run, Bank("hf://owner/gone")))
     with pytest.raises(UserError, match="for a bank, name the prompt too: hf://owner/prompts/NAME"):
         SavedSource("hf://owner/prompts").prompt()
-    with pytest.raises(UserError, match="only read"):
+    with pytest.raises(UserError, match="is read-only"):
         run_path("hf://owner/run")
 
 
