@@ -171,7 +171,7 @@ def test_where_a_library_drops_it():
 def test_where_a_library_drops_a_clusters_signal():
     process = run(LOST.format(signal="SIGTERM", then="except SystemExit: pass"))
     assert "stopped as requested (SIGTERM)" in process.stderr and "Traceback" not in process.stderr
-    assert not process.stdout and process.returncode == 0
+    assert not process.stdout and process.returncode == 143
 
 
 @pytest.mark.full

@@ -60,7 +60,7 @@ class GGUFTensors:
             raise UserError(
                 f"{self._path}: '{stored.whole.name}' cannot be read ({one_line(error)})"
             ) from None
-        return self._architecture.arranged(array, stored.kind, self._config)
+        return self._arranged(array, stored)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
@@ -69,7 +69,20 @@ class GGUFTensors:
         """The shape of a tensor."""
         stored = self._stored[name]
         stand_in = np.broadcast_to(np.int8(-1), stored.shape)  # of which there is a decay's logarithm, too
-        return self._architecture.arranged(stand_in, stored.kind, self._config).shape
+        return self._arranged(stand_in, stored).shape
+
+    def _arranged(self, array: np.ndarray, stored: Stored) -> np.ndarray:
+        """A tensor as a Hugging Face folder has it.
+
+        Raises:
+            UserError: its shape does not suit the config.
+        """
+        try:
+            return self._architecture.arranged(array, stored.kind, self._config)
+        except ValueError as error:
+            raise UserError(
+                f"{self._path}: '{stored.whole.name}' does not suit its fields ({one_line(error)})"
+            ) from None
 
     def file(self, name: str) -> Path:
         """The file that holds a tensor."""
