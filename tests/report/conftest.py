@@ -17,7 +17,7 @@ FLAGS = (
 
 
 # Files, pictures inside of them, and the browser's own pages.
-OWN = ("file:", "data:", "chrome:", "about:")
+OWN = ("file:", "data:", "chrome:", "chrome-untrusted:", "about:")
 
 
 class Seen(NamedTuple):
