@@ -27,12 +27,17 @@ def prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, 
     method = METHODS.get(config.get("method", ""))
     if method and method.keep is None:
         raise UserError(f"{run}: {method.title} saves no model; its figures are in results.json")
-    alone = len(list((run / "prompts").glob("adapted-*.safetensors")))
+    alone = _files(run)
     if has_prompt(run, "adapted") or not alone:
         return "adapted" if has_prompt(run, "adapted") else "universal", index
     if not 0 <= index < alone:
         raise UserError(f"{run}: no prompt {index}; it has {alone}, one per seed, from 0")
     return f"adapted-{index}", 0
+
+
+def _files(run: AnyPath) -> int:
+    """Number of seeds whose prompts have files of their own."""
+    return len(list((run / "prompts").glob("adapted-*.safetensors")))
 
 
 def trained(run: AnyPath) -> tuple[ModelConfig, str]:
@@ -63,15 +68,16 @@ def of_all_seeds(run: AnyPath) -> tuple[ModelConfig, nnx.Module, Card]:
     """
     model, name = trained(run)
     prompt, card = load_prompt(run, name)
-    count = len(list((run / "prompts").glob("adapted-*.safetensors")))
     if name != "adapted-0" or not isinstance(prompt, PlainPrompt | PrefixPrompt | HeadedPrompt):
         return model, prompt, card
-    prompts, cards = zip(*(load_prompt(run, f"adapted-{seed}") for seed in range(count)))
+    others = (load_prompt(run, f"adapted-{seed}") for seed in range(1, _files(run)))
+    prompts, cards = zip((prompt, card), *others)
     graphs, states = zip(*map(nnx.split, prompts))
     shapes = [jax.tree.map(jnp.shape, state) for state in states]
     if any(graph != graphs[0] for graph in graphs) or any(each != shapes[0] for each in shapes):
         return model, prompt, card
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
-    means = {figure: float(np.mean([each.metrics[figure] for each in cards])) for figure in card.metrics}
+    figures = [name for name in card.metrics if all(name in each.metrics for each in cards)]
+    means = {figure: float(np.mean([each.metrics[figure] for each in cards])) for figure in figures}
     seeds, tasks = ([one for each in cards for one in getattr(each, part)] for part in ("seeds", "prompts"))
     return model, nnx.merge(graphs[0], together), replace(card, prompts=tasks, seeds=seeds, metrics=means)
