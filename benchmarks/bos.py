@@ -34,7 +34,7 @@ def main() -> None:
     prompts = {
         "no prompt": [],
         "instruction": tokenizer(task.instruction, add_special_tokens=False)["input_ids"],
-        "examples": in_context(task, shown, tokenizer, TOKENS, seed=0),
+        "examples": in_context(task, shown, tokenizer, TOKENS, seed=0).ids,
     }
 
     def scores(ids: list[int], rows: Sequence[Row]) -> tuple[float, float]:

@@ -117,7 +117,10 @@ class Batch(NamedTuple):
         numbers: the number of each row; see ``Row``.
         taught: the teachers' output for these rows, if it has been computed already.
         classes: the class words of the rows, if these are to be scored.
-        states: the hidden states of ``tokens`` before the layer where the prompt enters, if they have been.
+        states: the hidden states of ``tokens`` before the layer where the prompt enters, if they have been
+            computed already.
+        hidden: True at positions of each row's prefix and prompt that its text must not attend to, in order;
+            None: it attends to all.
     """
 
     tokens: Int[Array, " N"]
@@ -131,6 +134,7 @@ class Batch(NamedTuple):
     taught: Output | None = None
     classes: ClassTree | None = None
     states: Float[Array, "N D"] | None = None
+    hidden: Bool[Array, "B S"] | None = None
 
     @property
     def text(self) -> Bool[Array, " N"]:

@@ -35,6 +35,7 @@ ENTRY_NAMES = (
     "DePT",
     "ADePT",
     "prefix tuning",
+    "context tuning",
     "LoRA",
     "full fine-tuning",
     "in-context examples",

@@ -21,6 +21,7 @@ MethodName = Literal[
     "dept",
     "adept",
     "prefix",
+    "context",
     "lora",
     "full",
     "examples",
@@ -98,17 +99,25 @@ class AdeptConfig:
 class PrefixConfig:
     """Prefix tuning: trained keys and values in front of the text, in every layer."""
 
-    start: Literal["vectors", "examples", "random"] = "vectors"
+    start: Literal["vectors", "random"] = "vectors"
     """Initial keys and values. "vectors": those that the layers compute from a prompt's initial vectors (see
-    `vectors`), or from the universal prompt given with `prompt`. "examples": those of training examples in
-    context. "random": random numbers."""
+    `vectors`), or from the universal prompt given with `prompt`. "random": random numbers."""
     length: int = 0
-    """Number of positions of the prefix. 0: `vectors.length`. With `start: examples`, it is the length of
-    these in tokens."""
-    tokens: int = 128
-    """With `start: examples`: maximum number of tokens of the instruction and the examples."""
+    """Number of positions of the prefix. 0: `vectors.length`."""
     rate: float = 0.03
     """Adam's peak learning rate for keys and values, which are far larger numbers than embeddings."""
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """Context tuning: keys and values that start as those of training examples in context, then trained."""
+
+    tokens: int = 512
+    """Maximum number of tokens of the instruction and the examples: as many examples as fit are used."""
+    dropout: float = 0.1
+    """Probability with which a position of the prefix is hidden from a row in a training step."""
+    rate: float = 0.01
+    """Adam's peak learning rate for the keys and values."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,7 @@ class AdaptConfig(AdaptOptions):
     dept: DeptConfig = DeptConfig()
     adept: AdeptConfig = AdeptConfig()
     prefix: PrefixConfig = PrefixConfig()
+    context: ContextConfig = ContextConfig()
     lora: LoraConfig = LoraConfig()
     full: FullConfig = FullConfig()
     examples: ExamplesConfig = ExamplesConfig()

@@ -57,7 +57,8 @@ RANGES: dict[str, Range] = {
     "attempt.width": AT_LEAST_1,
     "dept.rank": AT_LEAST_1,
     "lora.rank": AT_LEAST_1,
-    "prefix.tokens": AT_LEAST_1,
+    "context.tokens": AT_LEAST_1,
+    "context.dropout": Range(0, 1),
     "ulpt.rank": AT_LEAST_1,
     "instruction": Range(-1),  # -1: the instruction's own length
     "steps": Range(-1),  # -1: until the held-out loss no longer improves

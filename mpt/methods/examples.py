@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,18 @@ from mpt.training.stage import Lengths
 from mpt.types import Row
 
 
+class Context(NamedTuple):
+    """A text of instruction and examples.
+
+    Attributes:
+        ids: its tokens.
+        spans: the index of each example's row -> its first token, and the one after its last.
+    """
+
+    ids: list[int]
+    spans: dict[int, tuple[int, int]]
+
+
 def in_context(
     task: Task,
     rows: Sequence[Row],
@@ -29,7 +42,8 @@ def in_context(
     tokens: int,
     seed: int,
     bos: int | None = None,
-) -> list[int]:
+    option: str = "examples.tokens",
+) -> Context:
     """The instruction and, in random order, as many examples as fit: inputs, targets, an empty line.
 
     They act as token ids before every input, so they are a hard prompt. In a chat, each is a conversation,
@@ -39,6 +53,7 @@ def in_context(
     Args:
         tokens: the maximum number of ids.
         bos: the token that begins every row, and the text after the examples; an example has none.
+        option: the name of the option that gives ``tokens``, for the error.
 
     Raises:
         UserError: not one example fits.
@@ -47,18 +62,17 @@ def in_context(
     if task.chat:
         closing = next_user(tokenizer) if task.place == "user" else reply_form(tokenizer).closing
     ids, lines = token_ids(tokenizer, [task.hard_prompt, closing])
-    bare = len(ids)
+    spans: dict[int, tuple[int, int]] = {}
     for place in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(place)]
         shown = _shown(row, task, tokenizer, bos)
         if len(ids) + len(shown) + len(lines) > tokens:
             break
+        spans[int(place)] = len(ids), len(ids) + len(shown)
         ids += shown + lines
-    if len(ids) == bare:
-        raise UserError(
-            f"examples.tokens: not one example of {task.name} fits into {tokens} tokens; give more"
-        )
-    return ids
+    if not spans:
+        raise UserError(f"{option}: not one example of {task.name} fits into {tokens} tokens; give more")
+    return Context(ids, spans)
 
 
 def _shown(row: Row, task: Task, tokenizer: PreTrainedTokenizerBase, bos: int | None) -> list[int]:
@@ -75,7 +89,7 @@ def prompt_of_examples(
     task: Task, rows: Sequence[Row], pretrained: Pretrained, tokens: int, seed: int
 ) -> SoftPrompt:
     """A hard prompt of the instruction and as many examples as fit into ``tokens``, see ``in_context``."""
-    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed, pretrained.bos)
+    ids = in_context(task, rows, pretrained.tokenizer, tokens, seed, pretrained.bos).ids
     check_ids(ids, pretrained.tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
     return SoftPrompt(pretrained.backbone.embed(jnp.asarray([ids])).astype(jnp.float32))
 

@@ -21,9 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mpt.config.methods import PrefixConfig
-from mpt.data.tokenise import check_ids
 from mpt.errors import UserError
-from mpt.methods.examples import in_context
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting
 from mpt.models.attention import KV
@@ -35,7 +33,6 @@ from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import saved_as
 from mpt.prompts.soft import PromptParam
 from mpt.prompts.universal_prefix import keys_and_values
-from mpt.training.stage import Lengths
 from mpt.types import Batch
 
 
@@ -117,27 +114,11 @@ def start(setting: Setting) -> Start:
         )
     if options.start == "vectors":
         prompt = PrefixPrompt.from_vectors(backbone, setting.starting_vectors(options.length), layer)
-    elif options.start == "examples":
-        prompt, origin = PrefixPrompt.from_tokens(backbone, _examples(setting), layer), "examples in context"
     else:
         length = options.length or setting.vectors.length
         prompt = PrefixPrompt.random(backbone, len(setting.tasks), length, setting.key, layer=layer)
         origin = "random numbers"
     return Start(Prompted(backbone, prompt), origin, weight_rate=options.rate)
-
-
-def _examples(setting: Setting) -> Int[Array, "J P"]:
-    """Each prompt's examples as tokens, cut at the front to the length of the shortest."""
-    budget, pretrained = setting.options.tokens, setting.pretrained
-    tokenizer, bos = pretrained.tokenizer, pretrained.bos
-    texts = [
-        [0] * budget if isinstance(rows, Lengths) else in_context(task, rows, tokenizer, budget, seed, bos)
-        for task, rows, seed in zip(setting.tasks, setting.rows, setting.seeds)
-    ]
-    for task, text in zip(setting.tasks, texts):
-        check_ids(text, tokenizer, pretrained.backbone.embedding.shape[0], f"task {task.name}")
-    length = min(map(len, texts))
-    return jnp.asarray([text[-length:] for text in texts])
 
 
 METHOD = Method("prefix", "prefix tuning", start, PrefixConfig, ("rate",), late=True)

@@ -296,7 +296,8 @@ class Decoder(nnx.Module):
             raise UserError(f"a prompt in every layer {IN_FRONT}")
         prompts, own_of_prompts = self._after_opening(prompts, span[0])
         count, length = prompts.shape[:2]
-        together = Together(Texts.of(batch), batch.prompt_index, count, length, prefix_length)
+        texts = Texts.of(batch)
+        together = Together(texts, batch.prompt_index, count, length, prefix_length, batch.hidden)
         vectors = prompts.astype(self.dtype).reshape(together.prompt_tokens, self.spec.d_model)
         if own is not None and own_of_prompts is not None:
             own = jnp.concatenate([own_of_prompts.reshape(len(vectors), *own.shape[1:]), own])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import KV
 from mpt.models.backbone import Backbone
-from mpt.types import Batch
+from mpt.types import Batch, Row
 
 
 class Prefix(NamedTuple):
@@ -48,6 +49,15 @@ class Prompt(Protocol):
 
     def extent(self, rows: int) -> tuple[int, int]:
         """The number of distinct prompts in a step of ``rows`` rows, and the length of each."""
+        ...
+
+
+@runtime_checkable
+class Hiding(Protocol):
+    """A prompt of which parts are hidden from training rows."""
+
+    def hiding(self, rows: Sequence[Sequence[Row]]) -> Callable[[Batch], Batch]:
+        """The function that completes each batch of ``rows``, those of each prompt, with what is hidden."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from flax import nnx
@@ -18,6 +18,7 @@ from mpt.data.mixture import in_steps, shares, training_batches
 from mpt.models.cost import Cost, batch_cost, parameter_count
 from mpt.models.layers import Weight
 from mpt.prompts import PromptParam, Words
+from mpt.prompts.prefix import Hiding
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.sharding import local_shards
@@ -156,16 +157,17 @@ class Stage:
         is_read = sum(counts) <= (self.steps or 0) * self.train.batch_size
         return is_read and 4 * tokens * model.backbone.embedding.shape[-1] <= MOST_KEPT
 
-    def prepared(self, rows: Sequence[Sequence[Row]]) -> Callable[[Batch], Batch] | None:
-        """What completes each batch of ``rows``: ``prepare``, and the states that are kept."""
-        prepare, prompt = self.prepare, self.model.prompt
-        if not self.keeps_states:
-            return prepare
-        _, length = prompt.extent(self.train.batch_size)
-        attach = KeptStates(
-            self.model.backbone, rows, prompt.layer, length, self.train.objective == "classes"
-        ).attach
-        return (lambda batch: attach(prepare(batch))) if prepare else attach
+    def prepared(self, rows: Sequence[Sequence[Row]]) -> Callable[[Batch], Batch]:
+        """Completes each batch of ``rows``: by ``prepare``, with kept states, and with what is hidden."""
+        prompt, completions = self.model.prompt, [self.prepare] if self.prepare else []
+        if self.keeps_states:
+            _, length = prompt.extent(self.train.batch_size)
+            objective = self.train.objective
+            kept = KeptStates(self.model.backbone, rows, prompt.layer, length, objective == "classes")
+            completions.append(kept.attach)
+        if isinstance(prompt, Hiding):
+            completions.append(prompt.hiding(rows))
+        return lambda batch: reduce(lambda batch, complete: complete(batch), completions, batch)
 
     @property
     def finetuning_flops(self) -> float:

@@ -8,9 +8,9 @@ import pytest
 from mpt.adaptation.splits import splits_of
 from mpt.adaptation.time_limit import affordable
 from mpt.config.adapt import SearchConfig
-from mpt.config.methods import PrefixConfig
+from mpt.config.methods import ContextConfig
 from mpt.config.options import ModelConfig, PromptConfig
-from mpt.methods import AdaptConfig, examples, prefix
+from mpt.methods import AdaptConfig, context, examples
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt
 from mpt.types import Row
@@ -121,9 +121,8 @@ def test_a_prompt_that_starts_from_examples_is_shown_none_that_are_held_out(
         shown.append({tuple(row.inputs) for row in rows})
         return examples.in_context(task, rows, *others)
 
-    monkeypatch.setattr(prefix, "in_context", in_context)
-    start = PrefixConfig(start="examples", tokens=48)
-    searched(tmp_path, tiny_model, toy["tone"], method="prefix", prefix=start)
+    monkeypatch.setattr(context, "in_context", in_context)
+    searched(tmp_path, tiny_model, toy["tone"], method="context", context=ContextConfig(tokens=48))
     *tried, every = shown
     halves = tried[:2]
     assert tried == halves * 3 and not halves[0] & halves[1] and halves[0] | halves[1] == every

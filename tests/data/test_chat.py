@@ -151,7 +151,7 @@ def test_examples_in_context_are_closed_conversations(form, free, task):
         task = replace(task, verbalizer={})
     record = Record("here", {"text": "so we", "label": "good" if free else "yes"})
     rows = encode([task.example(record)] * 2, tokenizer, 200, bos=1)
-    shown = tokenizer.decode(in_context(task, rows, tokenizer, 400, 0, bos=1))
+    shown = tokenizer.decode(in_context(task, rows, tokenizer, 400, 0, bos=1).ids)
     closing = reply_form(tokenizer).closing
     assert closing.strip() in ("<|im_end|>", "<eos>", "<end_of_turn>", "")
     one = opening.removeprefix("<pad>") + reply + closing
@@ -279,7 +279,7 @@ def test_examples_inside_the_users_turn_are_earlier_turns_of_the_conversation(fo
     tokenizer, task = chatting(FORMS[form][0]), replace(task, instruction="", place="user")
     texts = ["so", "we", "it"]
     opening, rows = placed_rows(task, tokenizer, [{"text": text} for text in texts])
-    shown = in_context(task, rows[:2], tokenizer, 200, 0)
+    shown = in_context(task, rows[:2], tokenizer, 200, 0).ids
     turns = [("user", f"{texts[i]}\nSo:") for i in (0, 1)]
     wanted = []
     for i in (0, 1):

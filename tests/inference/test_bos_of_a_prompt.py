@@ -145,8 +145,8 @@ def test_examples_in_context_leave_it_to_the_text_after_them(tmp_path, beginning
     task, pretrained = find_task(str(write_task(tmp_path, "tone"))), load_pretrained(str(beginning_model))
     examples = task.sample("train", 3)
     rows, bare = (encode(examples, pretrained.tokenizer, 24, bos=bos) for bos in (1, None))
-    shown = in_context(task, rows, pretrained.tokenizer, 90, 0, pretrained.bos)
-    assert shown == in_context(task, bare, pretrained.tokenizer, 90, 0)
+    shown = in_context(task, rows, pretrained.tokenizer, 90, 0, pretrained.bos).ids
+    assert shown == in_context(task, bare, pretrained.tokenizer, 90, 0).ids
     assert 1 not in shown
 
 

@@ -30,7 +30,8 @@ OPTIONS = {
     "ulpt": {"ulpt": {"rank": 3}},
     "dept": {"dept": {"length": 2, "rank": 3}},
     "adept": {"adept": {"length": 2, "width": 5}},
-    "prefix": {"prefix": {"start": "examples", "tokens": 60}},
+    "prefix": {},
+    "context": {"context": {"tokens": 60}},
     "lora": {"lora": {"rank": 2, "rate": 0.01}},
     "full": {"full": {"rate": 0.001}},
     "examples": {"examples": {"tokens": 100}},
@@ -54,6 +55,7 @@ KIND = {
     "dept": "dept",
     "adept": "adept",
     "prefix": "prefix",
+    "context": "prefix",
     "lora": "lora",
 }
 
@@ -168,7 +170,7 @@ def test_examples_in_context_are_whole_and_within_the_budget(pretrained, toy):
 
     task, tokenizer = find_task(toy["mood"]), pretrained.tokenizer
     rows = [Row([3 + i] * (1 + i % 4), [20 + i % 2]) for i in range(30)]
-    ids = in_context(task, rows, tokenizer, 60, seed=0)
+    ids, spans = in_context(task, rows, tokenizer, 60, seed=0)
     text = tokenizer.decode(ids)
     assert text.startswith(task.instruction)
     shown = [part for part in text.removeprefix(task.instruction).split("\n\n") if part]
@@ -176,9 +178,11 @@ def test_examples_in_context_are_whole_and_within_the_budget(pretrained, toy):
     assert len(shown) > 3
     assert set(shown) <= set(known)
     assert 60 - 7 < len(ids) <= 60, "no other would have fitted"
-    assert (
-        ids == in_context(task, rows, tokenizer, 60, seed=0) != in_context(task, rows, tokenizer, 60, seed=1)
-    )
+    for row, (first, last) in spans.items():
+        assert ids[first:last] == [*rows[row].inputs, *rows[row].targets]
+    assert len(spans) == len(shown)
+    again, another = (in_context(task, rows, tokenizer, 60, seed=seed).ids for seed in (0, 1))
+    assert ids == again != another
     with pytest.raises(UserError, match=r"examples\.tokens: not one example of mood fits into 10 tokens"):
         in_context(task, rows, tokenizer, 10, seed=0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,11 @@ def prompt(backbone) -> PrefixPrompt:
     return PrefixPrompt(*(jnp.asarray(normal(seed, J, layers, P, heads, width)) for seed in (0, 1)))
 
 
-def naive_logits(backbone, keys, values, ids: list[int]) -> jax.Array:
-    """A Llama's logits at every token of one row after a prefix [layers, P, K, H], head by head."""
+def naive_logits(backbone, keys, values, ids: list[int], hidden: Sequence[int] = ()) -> jax.Array:
+    """A Llama's logits at every token of one row after a prefix [layers, P, K, H], head by head.
+
+    The row does not attend to the positions ``hidden`` of the prefix.
+    """
     spec, w = backbone.spec, {name: part[...] for name, part in backbone.layers.items()}
     ends = {name: part[...] for name, part in backbone.ends.items()}
     at = np.arange(len(ids)) + keys.shape[1]
@@ -64,7 +69,9 @@ def naive_logits(backbone, keys, values, ids: list[int]) -> jax.Array:
             q = rotated(h @ w["q"][i, :, n])
             k = jnp.concatenate([keys[i, :, group], rotated(h @ w["k"][i, :, group])])
             v = jnp.concatenate([values[i, :, group], h @ w["v"][i, :, group]])
-            scores = jnp.where(np.arange(len(k)) <= at[:, None], q @ k.T / spec.head_dim**0.5, -jnp.inf)
+            places = np.arange(len(k))
+            seen = (places <= at[:, None]) & ~np.isin(places, hidden)
+            scores = jnp.where(seen, q @ k.T / spec.head_dim**0.5, -jnp.inf)
             out += jax.nn.softmax(scores, axis=-1) @ v @ w["out"][i, n]
         x += out
         h = norm(x, w["mlp_norm"][i])
@@ -72,10 +79,10 @@ def naive_logits(backbone, keys, values, ids: list[int]) -> jax.Array:
     return norm(x, ends["final_norm"]) @ ends.get("head", ends["embedding"]).T
 
 
-def naive_targets(backbone, prompt, row: Row, task: int) -> jax.Array:
+def naive_targets(backbone, prompt, row: Row, task: int, hidden: Sequence[int] = ()) -> jax.Array:
     """The logits at one row's targets."""
     ids = [*row.inputs, *row.targets[:-1]]
-    logits = naive_logits(backbone, prompt.keys[...][task], prompt.values[...][task], ids)
+    logits = naive_logits(backbone, prompt.keys[...][task], prompt.values[...][task], ids, hidden)
     return logits[len(row.inputs) - 1 :]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mpt.models.attention import (
     KV,
@@ -104,6 +104,7 @@ class Together(NamedTuple):
         prompts: number of prompts.
         length: vectors of each.
         prefix: positions in front of each.
+        hidden: what texts must not attend to; see ``Batch``.
     """
 
     texts: Texts
@@ -111,6 +112,7 @@ class Together(NamedTuple):
     prompts: int
     length: int
     prefix: int
+    hidden: Bool[Array, "B S"] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -188,18 +190,26 @@ class Together(NamedTuple):
         """The attention of the texts to their prompts and to themselves; ``flat_q`` are their queries too."""
         scoring, window, texts = spec.scoring(w), w["window"], self.texts
         scale, cap, sinks = scoring
-        causal = texts.places.seen is None and not (spec.windows or cap or spec.sinks)
+        causal = texts.places.seen is None and self.hidden is None
+        causal = causal and not (spec.windows or cap or spec.sinks)
         fused = fused_by(kernel, dtype, spec.head_dim) if causal else None
         if self.prompts == 1 and self.prompt_at.size and not fused:
             # All texts attend to the one prompt in a single product, and to themselves row by row.
             to_text = attend_partially(q, text, texts.places.mask(window), scale, cap)
             at = self.positions[None, self.prompt_tokens :]
             mask = visible(at, self.prompt_at, window) if spec.windows else None
+            if self.hidden is not None:
+                row, _ = jnp.divmod(texts.cells, texts.grid.shape[1])  # padding's is clipped
+                shown = ~self.hidden.at[row].get(mode="clip")[None, None]
+                mask = shown if mask is None else mask & shown
             to_prompt = attend_partially(flat_q[None], prompt, mask, scale, cap)
             to_prompt = PartialSoftmax(*(part[0] for part in to_prompt))
             return merge([to_text.gather(texts.cells, texts.grid), to_prompt], sinks)
         front = prompt.take_rows(self.prompt_index)
         if fused:
             return texts.to_flat(attend_after(q, front, text, texts.lengths, scale, fused))
-        mask = concat_masks(visible(self.text_at, self.prompt_at, window), texts.places.mask(window))
+        to_front = visible(self.text_at, self.prompt_at, window)
+        if self.hidden is not None:
+            to_front = to_front & ~self.hidden[:, None, None]
+        mask = concat_masks(to_front, texts.places.mask(window))
         return texts.to_flat(attend(q, front.concat(text), mask, *scoring))
