@@ -22,7 +22,6 @@ from duel import report
 from mpt.adaptation.draws import held_out, training_rows
 from mpt.catalog.library import find_task
 from mpt.config.options import TrainConfig
-from mpt.data.mixture import training_batches
 from mpt.insight.transfer import trials
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
@@ -31,8 +30,8 @@ from mpt.prompts.prompted import Prompted
 from mpt.recipes.bank import entries
 from mpt.recipes.bank_search import ranked, start_of
 from mpt.rundir.directory import RunDir
-from mpt.training.loop import fit
-from mpt.training.losses import task_loss
+from mpt.training.loop import train_stage
+from mpt.training.stage import Stage
 
 
 def main() -> None:
@@ -57,16 +56,10 @@ def main() -> None:
         as_is = [trial.accuracy for trial in trials(backbone, task, test, starts)]
         config = TrainConfig(steps=options.steps, batch_size=4 * len(starts), learning_rate=0.002)
         with tempfile.TemporaryDirectory() as scratch:
-            model, _ = fit(
-                Prompted(backbone, SoftPrompt(jnp.stack(starts))),
-                training_batches([few] * len(starts), config, 0, backbone.layout),
-                config,
-                task_loss,
-                weights={"task": 1.0},
-                run=RunDir(Path(scratch)),
-                stage="adapt",
-                tasks=[candidate.entry.name for candidate in found],
-            )
+            start = Prompted(backbone, SoftPrompt(jnp.stack(starts)))
+            names = [candidate.entry.name for candidate in found]
+            stage = Stage("adapt", start, [few] * len(starts), config, tasks=names)
+            model, _ = train_stage(stage, RunDir(Path(scratch)))
         adapted = [trial.accuracy for trial in trials(backbone, task, test, list(model.prompt.compose()))]
         columns = {
             "similarity": [candidate.similarity for candidate in found],

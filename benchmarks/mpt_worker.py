@@ -1,4 +1,4 @@
-"""mpt's train step and class scoring, as `mpt.training.loop.fit` and `mpt.inference.evaluate` run them."""
+"""mpt's train step and class scoring, as `mpt.training.loop` and `mpt.inference.evaluate` run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mpt on one device: training steps as `mpt.training.loop.fit` runs them, class scores, texts, a profile."""
+"""mpt on one device: training steps as `mpt.training.loop` runs them, class scores, texts, a profile."""
 
 from __future__ import annotations
 

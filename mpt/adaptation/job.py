@@ -24,7 +24,8 @@ from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, save_prompt
 from mpt.rundir.directory import RunDir
-from mpt.training.stage import Lengths, Stage, train_stage
+from mpt.training.loop import Evaluation, train_stage
+from mpt.training.stage import Lengths, Stage
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,8 @@ def run_job(
 
     model, seconds = begun.model, 0.0
     if stage.steps:
-        model, seconds = train_stage(
-            stage, run, validate if scoring.validate_every else None, scoring.validate_every, scoring.best
-        )
+        every = scoring.validate_every
+        model, seconds = train_stage(stage, run, Evaluation(validate, every, scoring.best) if every else None)
     model = budget.weighed(model)
     lines = run.metrics(stage.name).read()
     curves = {

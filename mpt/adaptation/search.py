@@ -32,9 +32,9 @@ from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.rundir.directory import RunDir
 from mpt.system.processes import agreed
-from mpt.training.loop import Patience
+from mpt.training.loop import Evaluation, Patience, train_stage
 from mpt.training.session import SCORE
-from mpt.training.stage import Stage, train_stage
+from mpt.training.stage import Stage
 from mpt.types import Row
 
 # Makes the model before training, with a prompt for each list of training rows.
@@ -231,8 +231,8 @@ class Search:
             value = float(held_out_losses(model, candidates, factor).mean())
             return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
-        stop = Patience(self.options.patience, self.options.gain)
-        model, seconds = train_stage(stage, self.run, look, every, best=True, patience=stop)
+        patience = Patience(self.options.patience, self.options.gain)
+        model, seconds = train_stage(stage, self.run, Evaluation(look, every, best=True, patience=patience))
         lines = self.run.metrics(stage.name).read()
         return model, [(int(line["step"]), line[LOSS]) for line in lines if LOSS in line], seconds
 

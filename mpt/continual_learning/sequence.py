@@ -21,8 +21,9 @@ from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.rundir.directory import RunDir
+from mpt.training.loop import train_stage
 from mpt.training.losses import retention_loss, task_loss
-from mpt.training.stage import Lengths, Stage, train_stage
+from mpt.training.stage import Lengths, Stage
 from mpt.types import Row
 
 

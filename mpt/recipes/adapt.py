@@ -32,7 +32,8 @@ from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.found import REPORT
 from mpt.sharding import on_mesh
 from mpt.system.processes import one_writes
-from mpt.training.stage import Stage, train_stage
+from mpt.training.loop import train_stage
+from mpt.training.stage import Stage
 
 
 def adapt(config: AdaptConfig, pretrained: Pretrained | None = None) -> Result:

@@ -34,7 +34,7 @@ from mpt.recipes.bank import Entry, entries
 from mpt.render.console import print_table
 from mpt.rundir.directory import RunDir
 from mpt.system.progress import Progress
-from mpt.training.stage import train_stage
+from mpt.training.loop import train_stage
 from mpt.types import Row
 
 BATCH = 16  # rows of a step of the task's own prompt

@@ -34,7 +34,8 @@ from mpt.sharding import on_mesh
 from mpt.system.paths import AnyPath
 from mpt.system.processes import is_multiprocess
 from mpt.system.said import say
-from mpt.training.stage import Stage, train_stage
+from mpt.training.loop import train_stage
+from mpt.training.stage import Stage
 from mpt.training.teacher_cache import TeacherCache
 from mpt.types import Batch
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 from flax import nnx
-from flax.nnx.filterlib import Filter
 
 from mpt.config.options import TrainConfig
+from mpt.data.mixture import in_steps, training_batches
 from mpt.errors import warn
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.soft import PromptParam
 from mpt.rundir.directory import RunDir
-from mpt.sharding import global_batch, replicated_over_mesh, shardings_of
+from mpt.sharding import global_batch, local_shards, replicated_over_mesh, shardings_of
 from mpt.system.processes import is_primary
-from mpt.training.losses import Objective
+from mpt.training.interpolation import between
 from mpt.training.optim import Adam, LearningRates, are_still
+from mpt.training.outcome import warn_of_few_rows
 from mpt.training.session import SCORE, Session
+from mpt.training.spending import keep_spending
+from mpt.training.stage import Lengths, Stage
 from mpt.training.step import StepSpec, TrainState, train_step
-from mpt.types import Batch
-
-Validation = Callable[[Prompted], dict[str, float]]
 
 
 class Trained(NamedTuple):
@@ -57,88 +55,91 @@ class Patience(NamedTuple):
         return waited >= self.passes
 
 
-def fit(
-    model: Prompted,
-    batches: grain.MapDataset[Batch],
-    config: TrainConfig,
-    objective: Objective,
-    *,
-    weights: Mapping[str, float],
-    run: RunDir,
-    stage: str,
-    tasks: Sequence[str] = (),
-    trainable: Filter = PromptParam,
-    weight_rate: float | None = None,
-    prepare: Callable[[Batch], Batch] | None = None,
-    validate: Validation | None = None,
-    validate_every: int = 1,
-    best: bool = False,
-    patience: Patience | None = None,
-    rate_scale: Sequence[float] = (),
-) -> Trained:
-    """Trains some parameters of a model on all ``batches``, from the newest checkpoint if there is one.
+class Evaluation(NamedTuple):
+    """The evaluations of a model while it is trained. Their time does not count as training.
+
+    Attributes:
+        figures: evaluates the model, and returns figures by name. They are ranked by the figure ``SCORE``, or
+            by their mean if there is none of that name.
+        every: number of steps between evaluations; there is one before the first step, and one after the
+            last.
+        best: whether the model at the best evaluation is the result, not the one after the last step.
+        patience: when evaluations end the stage; None: they never do.
+    """
+
+    figures: Callable[[Prompted], dict[str, float]]
+    every: int = 1
+    best: bool = False
+    patience: Patience | None = None
+
+    def of(self, model: Prompted) -> dict[str, float]:
+        """The figures of a model, with their score."""
+        figures = self.figures(model)
+        return {SCORE: float(np.mean(list(figures.values())))} | figures
+
+
+def train_stage(stage: Stage, run: RunDir, evaluation: Evaluation | None = None) -> Trained:
+    """Trains a stage, or resumes it from its newest checkpoint. The stage's model is not changed.
 
     Args:
-        objective: the loss terms of a batch; ``weights`` are their coefficients, by name.
-        stage: the folder of the run where metrics and checkpoints go.
-        tasks: task name of each prompt, for metrics and error messages.
-        trainable: an NNX filter for the trained parameters; by default the prompt. ``model`` is not changed.
-        weight_rate: Adam's peak learning rate for weights, if any are trained.
-        prepare: completes each batch before its step.
-        validate: evaluates the model and returns figures by name. It is called before the first step, every
-            ``validate_every`` steps and after the last one; its time does not count as training.
-        best: returns the model at the evaluation with the highest mean figure, not after the last step.
-        patience: when evaluations end the stage; None: they never do.
-        rate_scale: the factor on each prompt's learning rates; by default, all have the same.
+        run: the run directory, whose folder of the stage receives its cost, metrics and checkpoints.
+        evaluation: evaluates the model between steps; None: there are no evaluations.
 
     Raises:
         UserError: a checkpoint cannot be written, or too many steps in a row, or all, are not finite.
         Stopped: after SIGTERM, or ``KeyboardInterrupt`` after Ctrl-C, once the current step is saved.
     """
-    optimizer, learning_rates = optimizer_of(config, weight_rate, rate_scale)
-    graph, params, frozen = nnx.split(model, trainable, ...)
-    if config.steps and is_primary() and are_still(params, learning_rates):
-        warn(f"{run.name}/{stage}: all learning rates are 0, so nothing is learned")
+    rows = [each for each in stage.rows if not isinstance(each, Lengths)]
+    config = in_steps(stage.train, list(map(len, rows)))
+    optimizer, learning_rates = optimizer_of(config, stage.weight_rate, stage.rate_scale)
+    graph, params, frozen = nnx.split(stage.model, stage.trainable, ...)
+    if config.steps and is_primary():
+        warn_of_few_rows(stage.tasks, sum(map(len, rows)), config.batch_size)
+        if are_still(params, learning_rates):
+            warn(f"{run.name}/{stage.name}: all learning rates are 0, so nothing is learned")
+    keep_spending(run.path / stage.name, stage.spending())
+
     frozen = replicated_over_mesh(frozen)
-    coefficients = {name: np.float32(weight) for name, weight in weights.items()}
+    coefficients = {name: np.float32(weight) for name, weight in stage.weights.items()}
+    completed = stage.prepared(rows)
     with Session(
         run,
-        stage,
+        stage.name,
         TrainState.initial(params, optimizer(learning_rates)),
-        batches,
-        tasks,
+        training_batches(rows, config, stage.seed, stage.model.backbone.layout, local_shards()),
+        stage.tasks,
         steps=config.steps,
         batch_size=config.batch_size,
         max_nonfinite=config.bad_steps,
     ) as session:
-        spec = StepSpec(graph, objective, optimizer, len(tasks), shardings_of(session.state))
-        if validate and session.step == 0:
-            session.write(_with_score(validate(model)))
+        spec = StepSpec(graph, stage.objective, optimizer, len(stage.tasks), shardings_of(session.state))
+        if evaluation and session.step == 0:
+            session.write(evaluation.of(stage.model))
         for batch in session.batches():
-            if patience and patience.is_over(session.scores()):
+            if evaluation and evaluation.patience and evaluation.patience.is_over(session.scores()):
                 break
-            batch = global_batch(prepare(batch) if prepare else batch)
+            batch = global_batch(completed(batch))
             session.record(train_step(spec, *session.state, frozen, batch, coefficients, learning_rates))
             score = None
-            if validate and session.is_due(validate_every):
-                figures = _with_score(validate(nnx.merge(graph, session.state.trainable, frozen)))
+            if evaluation and session.is_due(evaluation.every):
+                figures = evaluation.of(nnx.merge(graph, session.state.trainable, frozen))
                 session.write(figures)
-                score = figures[SCORE] if best else None
+                score = figures[SCORE] if evaluation.best else None
             stop = session.stop_signal()
             if stop or score is not None or session.is_due(config.save_every):
                 session.save(score)
             if stop:
                 raise session.stopped(stop)
         session.conclude()
+        best = evaluation is not None and evaluation.best
         if best and session.start_was_best():
-            return Trained(model, session.seconds)
-        params, _ = session.best_state() if best else session.state
-    return Trained(nnx.merge(graph, params, frozen), session.seconds)
-
-
-def _with_score(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of an evaluation, and the score that it is ranked by: their mean, if they have none."""
-    return {SCORE: float(np.mean(list(figures.values())))} | figures
+            model = stage.model
+        else:
+            state = session.best_state() if best else session.state
+            model = nnx.merge(graph, state.trainable, frozen)
+    if stage.interpolation < 1:
+        model = between(stage.model, model, stage.interpolation, stage.trainable)
+    return Trained(model, session.seconds)
 
 
 def optimizer_of(

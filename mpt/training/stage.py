@@ -1,4 +1,4 @@
-"""A training stage: a model, its training rows and its objective. Recipes make it, ``fit`` trains it."""
+"""A training stage: a model, its training rows and its objective. ``train_stage`` trains it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,16 @@ from jax.tree import leaves
 from mpt.config.options import TrainConfig
 from mpt.data.batches import text_length
 from mpt.data.class_tree import Trie
-from mpt.data.mixture import in_steps, shares, training_batches
+from mpt.data.mixture import in_steps, shares
 from mpt.models.cost import Cost, batch_cost, parameter_count
 from mpt.models.layers import Weight
 from mpt.prompts import PromptParam, Words
 from mpt.prompts.prefix import Hiding
 from mpt.prompts.prompted import Distilled, Prompted
-from mpt.rundir.directory import RunDir
-from mpt.sharding import local_shards
-from mpt.system.processes import is_multiprocess, is_primary
-from mpt.training.interpolation import between
+from mpt.system.processes import is_multiprocess
 from mpt.training.kept_states import KeptStates
-from mpt.training.loop import Patience, Trained, Validation, fit
 from mpt.training.losses import Objective, retention_loss, task_loss
-from mpt.training.outcome import warn_of_few_rows
-from mpt.training.spending import Spending, keep_spending
+from mpt.training.spending import Spending
 from mpt.types import Batch, Layout, Row
 
 MOST_KEPT = 2**30  # bytes of states of rows
@@ -201,44 +196,3 @@ class Stage:
 
 
 Train = Callable[[Stage], Prompted]  # trains a stage; a plan records it instead
-
-
-def train_stage(
-    stage: Stage,
-    run: RunDir,
-    validate: Validation | None = None,
-    validate_every: int = 1,
-    best: bool = False,
-    patience: Patience | None = None,
-) -> Trained:
-    """Trains a stage, or resumes it where it was interrupted; see ``fit`` for the other arguments.
-
-    Args:
-        run: the run directory, whose folder of the stage receives its cost, metrics and checkpoints.
-    """
-    rows = [each for each in stage.rows if not isinstance(each, Lengths)]
-    train = in_steps(stage.train, list(map(len, rows)))
-    if train.steps and is_primary():
-        warn_of_few_rows(stage.tasks, sum(map(len, rows)), train.batch_size)
-    keep_spending(run.path / stage.name, stage.spending())
-    trained = fit(
-        stage.model,
-        training_batches(rows, train, stage.seed, stage.model.backbone.layout, local_shards()),
-        train,
-        stage.objective,
-        weights=stage.weights,
-        run=run,
-        stage=stage.name,
-        tasks=stage.tasks,
-        trainable=stage.trainable,
-        weight_rate=stage.weight_rate,
-        prepare=stage.prepared(rows),
-        validate=validate,
-        validate_every=validate_every,
-        best=best,
-        patience=patience,
-        rate_scale=stage.rate_scale,
-    )
-    if stage.interpolation == 1:
-        return trained
-    return trained._replace(model=between(stage.model, trained.model, stage.interpolation, stage.trainable))

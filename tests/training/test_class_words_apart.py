@@ -13,7 +13,8 @@ from mpt.models.layers import Weight
 from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir
-from mpt.training.stage import Stage, train_stage
+from mpt.training.loop import train_stage
+from mpt.training.stage import Stage
 
 WORDS = ("good", "good bad")
 

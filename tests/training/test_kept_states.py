@@ -17,7 +17,8 @@ from mpt.prompts import SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.training.kept_states import KeptStates
-from mpt.training.stage import Stage, train_stage
+from mpt.training.loop import train_stage
+from mpt.training.stage import Stage
 from mpt.types import Row
 
 J, P, D = 2, 4, 32

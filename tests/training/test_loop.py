@@ -21,9 +21,10 @@ from mpt.prompts.prompted import Distilled, Prompted
 from mpt.rundir.directory import RunDir
 from mpt.system.signals import Stopped
 from mpt.training import session
-from mpt.training.loop import fit, optimizer_of
+from mpt.training.loop import Evaluation, optimizer_of, train_stage
 from mpt.training.losses import distillation_loss, task_loss
 from mpt.training.optim import Adam, LearningRates
+from mpt.training.stage import Stage
 from mpt.training.step import StepSpec, train_step
 from mpt.types import Row
 
@@ -74,9 +75,8 @@ def trained(request, pretrained, tmp_path_factory):
     before = arrays(model)
     config = TrainConfig(steps=10, batch_size=8, save_every=5)
     run = RunDir.open(tmp_path_factory.mktemp("trained") / "run", PretrainConfig())
-    batches = training_batches(ROWS, config, 0)
     options = {"weights": weights, "trainable": trainable, "weight_rate": 0.01}
-    after = fit(model, batches, config, objective, run=run, stage="x", **options)
+    after = train_stage(Stage("x", model, ROWS, config, objective, **options), run)
     return before, arrays(after.model), arrays(model), run, trainable
 
 
@@ -165,15 +165,7 @@ def test_runs_of_one_shape_share_a_compiled_step(pretrained, tiny_model, tmp_pat
     counts = []
     for number, (model, config, seed, weights) in enumerate(runs):
         run = RunDir.open(tmp_path / str(number), PretrainConfig())
-        fit(
-            soft(model),
-            training_batches(ROWS, config, seed),
-            config,
-            task_loss,
-            weights=weights,
-            run=run,
-            stage="x",
-        )
+        train_stage(Stage("x", soft(model), ROWS, config, weights=weights, seed=seed), run)
         counts.append(train_step._cache_size())
     assert counts[0] == counts[1]
 
@@ -181,14 +173,12 @@ def test_runs_of_one_shape_share_a_compiled_step(pretrained, tiny_model, tmp_pat
 def test_loss_falls_on_what_can_be_learnt(pretrained, tmp_path):
     config = TrainConfig(steps=30, batch_size=16, learning_rate=0.05)
     run = RunDir.open(tmp_path / "run", PretrainConfig())
-    batches = training_batches(ROWS, config, 0)
-    options = {"weights": {"task": 1.0}, "run": run, "stage": "x", "tasks": ["tone", "colour"]}
-    fit(soft(pretrained), batches, config, task_loss, **options)
+    train_stage(Stage("x", soft(pretrained), ROWS, config, tasks=["tone", "colour"]), run)
     lines = run.metrics("x").read()
     losses = [line["loss"] for line in lines]
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < losses[0] - 1  # a nat, of a random model's five
-    for task in options["tasks"]:
+    for task in ("tone", "colour"):
         losses = [line[f"task {task}"] for line in lines if f"task {task}" in line]
         assert np.mean(losses[-3:]) < losses[0] - 1
 
@@ -204,17 +194,8 @@ def interruptible():
 def validated(pretrained, run, config, figure, **options):
     """A training whose validation figure after step s, from 0 on, is ``figure(s)``."""
     steps = iter(range(config.steps + 1))
-    return fit(
-        soft(pretrained),
-        training_batches(ROWS, config, 0),
-        config,
-        task_loss,
-        weights={"task": 1.0},
-        run=run,
-        stage="x",
-        validate=lambda model: {"validation": figure(next(steps))},
-        **options,
-    )
+    evaluation = Evaluation(lambda model: {"validation": figure(next(steps))}, **options)
+    return train_stage(Stage("x", soft(pretrained), ROWS, config), run, evaluation)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +295,7 @@ def test_a_run_that_goes_on_on_another_mesh_says_so(pretrained, tmp_path, monkey
     def train(steps: int, data: int) -> str:
         monkeypatch.setattr(session, "sizes_in_use", lambda: {"data": data, "fsdp": 1, "tensor": 1})
         config = TrainConfig(steps=steps, batch_size=8, save_every=1)
-        batches = training_batches(ROWS, config, 0)
-        fit(soft(pretrained), batches, config, task_loss, run=run, stage="x", weights={"task": 1.0})
+        train_stage(Stage("x", soft(pretrained), ROWS, config), run)
         return capsys.readouterr().err
 
     assert "mesh" not in train(1, data=4)

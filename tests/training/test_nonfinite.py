@@ -10,9 +10,10 @@ from mpt.config.pretrain import PretrainConfig
 from mpt.data.mixture import training_batches
 from mpt.errors import UserError
 from mpt.rundir.directory import RunDir
-from mpt.training.loop import fit
+from mpt.training.loop import train_stage
 from mpt.training.losses import Objective, Term, cross_entropy, task_loss
 from mpt.training.nonfinite import NonFiniteSteps, is_finite
+from mpt.training.stage import Stage
 
 TASKS = [f"task {j}" for j in range(J)]
 
@@ -30,8 +31,7 @@ def poisoned(*numbers: int):
 
 def train(pretrained, path, config: TrainConfig, objective):
     run = RunDir.open(path, PretrainConfig())
-    options = {"weights": {"task": 1.0}, "run": run, "stage": "x", "tasks": TASKS}
-    return run, fit(soft(pretrained), training_batches(ROWS, config, 0), config, objective, **options)
+    return run, train_stage(Stage("x", soft(pretrained), ROWS, config, objective, tasks=TASKS), run)
 
 
 def lines(run) -> dict[int, dict]:
