@@ -33,7 +33,11 @@ def base_model(card: Card) -> BaseModel:
         note = f"They were trained on {what} of the Hugging Face hub, which the example fetches."
     elif name.endswith(".gguf"):
         arguments = f'".", gguf_file={name!r}'
-        note = f"They were trained on the file {what}: put it next to this README."
+        note = (
+            f"They were trained on the file {what}: put it next to this README. Transformers reads such files "
+            "of most architectures; if it refuses this one, take the folder of the same model instead, whose "
+            "weights are not rounded, so that answers can differ."
+        )
     else:
         note = (
             f"They were trained on a model in a folder called {what}: put it next to this README, or write "
