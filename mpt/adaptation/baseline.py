@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.draws import Drawn
 from mpt.adaptation.job import Job, score, score_in_parts
-from mpt.baselines import BASELINES, Baseline, Labelled, Lesson, States
+from mpt.baselines import BASELINES, Baseline, Problem, States
 from mpt.config.methods import ExamplesConfig
 from mpt.data.task import Task
+from mpt.data.text.example import Labelled
 from mpt.errors import UserError
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers
@@ -30,7 +31,7 @@ MOST_READ = 60_000  # tokens, above which in-context examples would take longer 
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Problems:
     """What baselines are fitted to: the drawn rows of each seed, as texts.
 
     Attributes:
@@ -45,7 +46,7 @@ class Lessons:
     states: States
 
     @classmethod
-    def of(cls, task: Task, drawn: Drawn, states: States) -> Lessons:
+    def of(cls, task: Task, drawn: Drawn, states: States) -> Problems:
         wanted = {place for places in drawn.places for place in places}
         examples = {place: example for place, example in enumerate(task.examples("train")) if place in wanted}
         train = [
@@ -54,10 +55,10 @@ class Lessons:
         ]
         return cls(task, drawn.frequencies, train, states)
 
-    def answers(self, baseline: Baseline, asked: HeldOut) -> Iterator[Answers]:
+    def answers(self, baseline: Baseline, asked: Labelled) -> Iterator[Answers]:
         """A baseline's predictions for each seed."""
         for train in self.train:
-            yield baseline.answer(Lesson(self.task, self.frequencies, train, Labelled(*asked), self.states))
+            yield baseline.answer(Problem(self.task, self.frequencies, train, asked, self.states))
 
 
 def run_baseline(
@@ -74,7 +75,7 @@ def run_baseline(
     began = time.monotonic()
     for task in tasks:
         asked = drawn[task.name].scored
-        said_by_seed = Lessons.of(task, drawn[task.name], states).answers(baseline, asked)
+        said_by_seed = Problems.of(task, drawn[task.name], states).answers(baseline, asked)
         for seed, said in zip(seeds, said_by_seed):
             scores[task.name].append(score(task, asked.examples, said.texts))
             parts[task.name].append(score_in_parts(task, asked.examples, said.texts))
@@ -109,14 +110,14 @@ def beside(
     """
     if drawn.checked is None:
         return {}, []
-    lessons = Lessons.of(task, drawn, states)
+    problems = Problems.of(task, drawn, states)
     suited = {name: baseline for name, baseline in BASELINES.items() if baseline.applies(task)}
     merits = {name: baseline.merit for name, baseline in suited.items()} | {IN_CONTEXT: "no training"}
     asked = [drawn.scored, drawn.checked] if checked else [drawn.scored]
-    together = HeldOut(
+    together = Labelled(
         [example for each in asked for example in each.examples], [row for each in asked for row in each.rows]
     )
-    said = {name: lessons.answers(baseline, together) for name, baseline in suited.items()}
+    said = {name: problems.answers(baseline, together) for name, baseline in suited.items()}
     read = tokens_read(together.rows, pretrained.backbone.layout)
     if read <= MOST_READ:
         said |= _in_context(task, drawn, pretrained, seeds, together)
@@ -137,7 +138,7 @@ def beside(
     return {name: on_scored for name, (on_scored, *_) in found.items()}, remarks
 
 
-def mean_scores(task: Task, asked: Sequence[HeldOut], said: Iterable[Answers]) -> list[float]:
+def mean_scores(task: Task, asked: Sequence[Labelled], said: Iterable[Answers]) -> list[float]:
     """The task's metric on each of several sets of rows, the mean over seeds.
 
     Args:
@@ -165,7 +166,7 @@ def tokens_read(rows: Sequence[Row], layout: Layout) -> int:
 
 
 def _in_context(
-    task: Task, drawn: Drawn, pretrained: Pretrained, seeds: Sequence[int], asked: HeldOut
+    task: Task, drawn: Drawn, pretrained: Pretrained, seeds: Sequence[int], asked: Labelled
 ) -> dict[str, list[Answers]]:
     """The backbone's predictions with each seed's examples in context; None if not one example fits."""
     try:

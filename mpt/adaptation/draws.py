@@ -11,7 +11,8 @@ from jaxtyping import Int
 from mpt.data.batches import check_texts
 from mpt.data.mixture import few_shot
 from mpt.data.stored import StoredRows
-from mpt.data.task import Example, Task
+from mpt.data.task import Task
+from mpt.data.text.example import Labelled
 from mpt.data.tokenise import warn_of_cut, warn_of_long_targets
 from mpt.errors import warn
 from mpt.loading.hf import Pretrained
@@ -24,13 +25,6 @@ MANY = 400  # training rows for which the validation split is held out
 HELD_OUT = 200  # validation rows that a search holds out
 TOLD = 5  # classes that one warning names
 MOST = 2000  # training rows of a seed above which it is not: fitting baselines would take long
-
-
-class HeldOut(NamedTuple):
-    """Examples that a task is scored on, and the same ones tokenised."""
-
-    examples: Sequence[Example]
-    rows: Sequence[Row]
 
 
 class Drawn(NamedTuple):
@@ -46,11 +40,11 @@ class Drawn(NamedTuple):
 
     places: list[Sequence[int]]
     train: list[Sequence[Row]]
-    validated: HeldOut
-    scored: HeldOut
+    validated: Labelled
+    scored: Labelled
     frequencies: Int[np.ndarray, " C"]
-    validation: HeldOut = HeldOut([], [])
-    checked: HeldOut | None = None
+    validation: Labelled = Labelled([], [])
+    checked: Labelled | None = None
 
 
 def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
@@ -58,10 +52,10 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     per, length = config.shots_per, config.max_length
     places, train = training_rows(task, config.shots, config.seeds, length, pretrained, per)
 
-    def scored(split: str, count: int) -> HeldOut:
+    def scored(split: str, count: int) -> Labelled:
         return held_out(task, split, count, length, pretrained)
 
-    validated = scored("validation", config.validation_rows) if config.validate_every else HeldOut([], [])
+    validated = scored("validation", config.validation_rows) if config.validate_every else Labelled([], [])
     labels = _stored(task, length, pretrained).labels
     frequencies = np.bincount(labels[labels >= 0], minlength=len(task.choices))
     drawn = Drawn(places, train, validated, scored(config.scored, config.test_rows), frequencies)
@@ -74,12 +68,12 @@ def draw(config: AdaptConfig, task: Task, pretrained: Pretrained) -> Drawn:
     return drawn._replace(checked=held_out_if_there(task, CHECKED, length, pretrained))
 
 
-def held_out_if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+def held_out_if_there(task: Task, count: int, max_length: int, pretrained: Pretrained) -> Labelled:
     """``count`` rows of the validation split; none if there is no such split, or it is empty."""
     source = task.source
     is_stored = "validation" in source.stored_splits
     if not source.has("validation") or (not is_stored and next(task.load("validation"), None) is None):
-        return HeldOut([], [])
+        return Labelled([], [])
     return held_out(task, "validation", count, max_length, pretrained)
 
 
@@ -113,14 +107,14 @@ def training_rows(
     return places, [[rows[i] for i in chosen] for chosen in places]
 
 
-def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> HeldOut:
+def held_out(task: Task, split: str, count: int, max_length: int, pretrained: Pretrained) -> Labelled:
     """``count`` rows of a split, or all for 0."""
     examples, layout = task.sample(split, count), pretrained.backbone.layout
     rows = pretrained.encode(examples, max_length)
     warn_of_cut(f"{split} rows of task {task.name}", [row.lost for row in rows], max_length)
     warn_of_long_targets(task, split, rows)
     check_texts(rows, layout, f"task {task.name}: a {split} row")
-    return HeldOut(examples, rows)
+    return Labelled(examples, rows)
 
 
 def _stored(task: Task, max_length: int, pretrained: Pretrained) -> StoredRows:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mpt.adaptation.budget import with_budget
-from mpt.adaptation.draws import Drawn, HeldOut
+from mpt.adaptation.draws import Drawn
 from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import States
 from mpt.config.adapt import SearchConfig
 from mpt.data.task import Example, Task
+from mpt.data.text.example import Labelled
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.methods import METHODS, Setting, Start
@@ -185,8 +186,8 @@ def _on_checked(
 
 
 def answered(
-    model: Prompted, setting: Setting, held_out: Mapping[str, HeldOut], calibrate: bool
-) -> Iterator[tuple[Task, int, HeldOut, Answers]]:
+    model: Prompted, setting: Setting, held_out: Mapping[str, Labelled], calibrate: bool
+) -> Iterator[tuple[Task, int, Labelled, Answers]]:
     """Each prompt's predictions for its task's rows: the task, the seed, the rows and the predictions.
 
     Tasks without rows are left out.

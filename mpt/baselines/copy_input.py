@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mpt.baselines.record import Baseline, Lesson
+from mpt.baselines.record import Baseline, Problem
 from mpt.inference.evaluate import Answers
 
 
-def answer(lesson: Lesson) -> Answers:
+def answer(problem: Problem) -> Answers:
     """The longest field of each row, as it is."""
-    texts = [max(example.fields.values(), key=len) for example in lesson.asked.examples]
+    texts = [max(example.fields.values(), key=len) for example in problem.asked.examples]
     return Answers(texts, None)
 
 

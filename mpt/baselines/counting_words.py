@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpt.baselines.record import Baseline, Lesson, fitted_answers
+from mpt.baselines.record import Baseline, Problem, fitted_answers
 from mpt.data.task import Example
 from mpt.inference.evaluate import Answers
 
 
-def answer(lesson: Lesson) -> Answers:
+def answer(problem: Problem) -> Answers:
     """Logistic regression on TF-IDF (Salton & Buckley, 1988), fitted to the drawn rows.
 
     Words and word pairs are weighted by 1 + log(count), and regularisation is weak (C = 10), since few rows
@@ -19,13 +19,13 @@ def answer(lesson: Lesson) -> Answers:
     from sklearn.linear_model import LogisticRegression
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1)
-    train, asked = texts(lesson.train.examples), texts(lesson.asked.examples)
+    train, asked = texts(problem.train.examples), texts(problem.asked.examples)
     try:
         known = words.fit_transform(train)
     except ValueError:  # an empty vocabulary
         words = TfidfVectorizer(analyzer="char")
         known = words.fit_transform([f"{text}." for text in train])
-    return fitted_answers(LogisticRegression(C=10, max_iter=2000), known, words.transform(asked), lesson)
+    return fitted_answers(LogisticRegression(C=10, max_iter=2000), known, words.transform(asked), problem)
 
 
 def texts(examples: Sequence[Example]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mpt.baselines.record import Baseline, Lesson, fitted_answers
+from mpt.baselines.record import Baseline, Problem, fitted_answers
 from mpt.inference.evaluate import Answers
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C: the inverse of the regularisation
@@ -16,16 +16,16 @@ POOLINGS = {"mean": [1], "last": [2], "both": [1, 2]}  # which of a row's states
 FOLDS = 5
 
 
-def answer(lesson: Lesson) -> Answers:
+def answer(problem: Problem) -> Answers:
     """Logistic regression on the states of a text: their mean, that of the last token, or both.
 
     Which of them, and how strongly it is regularised, is what does best in a stratified cross-validation
     on the drawn rows, and no others.
     """
-    states = lesson.states(lesson.train.rows)
-    pooling, strength = best_of(states, lesson.train.classes)
-    asked = lesson.states(lesson.asked.rows)
-    return fitted_answers(probe(strength), features(states, pooling), features(asked, pooling), lesson)
+    states = problem.states(problem.train.rows)
+    pooling, strength = best_of(states, problem.train.classes)
+    asked = problem.states(problem.asked.rows)
+    return fitted_answers(probe(strength), features(states, pooling), features(asked, pooling), problem)
 
 
 def features(states: Float[np.ndarray, "R 3 D"], pooling: str) -> Float[np.ndarray, "R F"]:

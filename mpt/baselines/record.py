@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,24 +11,12 @@ from jaxtyping import Float, Int
 
 from mpt.baselines.states import States
 from mpt.config.adapt import BaselineName, answers
-from mpt.data.task import Example, Task
+from mpt.data.task import Task
+from mpt.data.text.example import Labelled
 from mpt.inference.evaluate import Answers
-from mpt.types import Row
 
 
-class Labelled(NamedTuple):
-    """Examples, and the same ones tokenised."""
-
-    examples: Sequence[Example]
-    rows: Sequence[Row]
-
-    @property
-    def classes(self) -> Int[np.ndarray, " R"]:
-        """The index of each example's class word among the task's."""
-        return np.array([example.label for example in self.examples])
-
-
-class Lesson(NamedTuple):
+class Problem(NamedTuple):
     """What a baseline learns from, and what it is asked.
 
     Attributes:
@@ -51,13 +39,13 @@ class Baseline:
 
     Attributes:
         name: its name as an option, and in tables.
-        answer: its answers to the rows that a lesson asks.
+        answer: its answers to the rows that a problem asks.
         merit: what it does without, or how, in a few words that follow its name in brackets.
         learns: it learns from the drawn rows; else its answers are the same for all draws.
     """
 
     name: BaselineName
-    answer: Callable[[Lesson], Answers]
+    answer: Callable[[Problem], Answers]
     merit: str
     learns: bool = True
 
@@ -71,7 +59,7 @@ def chosen(task: Task, probabilities: Float[np.ndarray, "R C"]) -> Answers:
     return Answers([task.choices[i] for i in probabilities.argmax(axis=1)], probabilities)
 
 
-def fitted_answers(classifier: Any, known: Any, asked: Any, lesson: Lesson) -> Answers:
+def fitted_answers(classifier: Any, known: Any, asked: Any, problem: Problem) -> Answers:
     """The answers of a scikit-learn classifier that is fitted to the drawn rows.
 
     A class without a row among them gets probability 0; if all are of one class, that is the answer.
@@ -79,11 +67,11 @@ def fitted_answers(classifier: Any, known: Any, asked: Any, lesson: Lesson) -> A
     Args:
         known: the features of the drawn rows, and ``asked`` those of the rows to answer.
     """
-    classes = lesson.train.classes
-    probabilities = np.zeros((len(lesson.asked.rows), len(lesson.task.choices)))
+    classes = problem.train.classes
+    probabilities = np.zeros((len(problem.asked.rows), len(problem.task.choices)))
     seen = np.unique(classes)
     if len(seen) == 1:
         probabilities[:, seen] = 1.0
     else:
         probabilities[:, seen] = classifier.fit(known, classes).predict_proba(asked)
-    return chosen(lesson.task, probabilities)
+    return chosen(problem.task, probabilities)

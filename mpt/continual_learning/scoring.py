@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mpt.adaptation.draws import HeldOut
 from mpt.continual_learning.learners import Learner
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
 from mpt.data.records import Record
 from mpt.data.task import Example, Task
+from mpt.data.text.example import Labelled
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.loading.hf import Pretrained
@@ -32,7 +32,7 @@ class Scorer:
     """
 
     def __init__(
-        self, pretrained: Pretrained, tasks: Sequence[Task], tests: Sequence[HeldOut], max_length: int
+        self, pretrained: Pretrained, tasks: Sequence[Task], tests: Sequence[Labelled], max_length: int
     ):
         self._pretrained, self._tasks, self._tests = pretrained, tasks, tests
         self._max_length = max_length

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
-from mpt.data.task import Example, Task
+from mpt.data.task import Task
+from mpt.data.text.example import Labelled
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, target_log_p
 from mpt.models.backbone import Backbone
 from mpt.prompts import SoftPrompt
@@ -21,12 +22,11 @@ from mpt.types import Row
 ABREAST = 8
 
 
-class LabelledRows(NamedTuple):
-    """Labelled examples of a task's split, and the same examples as tokenised rows."""
+class Target(NamedTuple):
+    """A task with rows of one of its splits."""
 
     task: Task
-    examples: Sequence[Example]
-    rows: Sequence[Row]
+    labelled: Labelled
     split: str
 
 
@@ -34,7 +34,7 @@ def transfer(
     backbone: Backbone,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Float[np.ndarray, "_ D"]],
-    targets: Sequence[LabelledRows],
+    targets: Sequence[Target],
     done: Callable[[], object] = lambda: None,
     layer: int = 0,
 ) -> Float[np.ndarray, "M T"]:
@@ -47,9 +47,9 @@ def transfer(
     scores = np.zeros((len(prompts), len(targets)))
     for i, vectors in enumerate(prompts):
         model = Prompted(backbone, SoftPrompt(jnp.asarray(vectors[None]), layer))
-        for k, target in enumerate(targets):
-            texts = predictions(model, target.task, target.rows, tokenizer)
-            scores[i, k] = grade(target.task, target.examples, texts)[target.task.metric]
+        for k, (task, (examples, rows), _) in enumerate(targets):
+            texts = predictions(model, task, rows, tokenizer)
+            scores[i, k] = grade(task, examples, texts)[task.metric]
             done()
     return scores
 

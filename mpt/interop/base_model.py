@@ -34,7 +34,7 @@ def base_model(card: Card) -> BaseModel:
     elif name.endswith(".gguf"):
         arguments = f'".", gguf_file={name!r}'
         note = (
-            f"They were trained on the file {what}: put it next to this README. Transformers reads such files "
+            f"They were trained on the file {what}: put it next to this README. Transformers reads the files "
             "of most architectures; if it refuses this one, take the folder of the same model instead, whose "
             "weights are not rounded, so that answers can differ."
         )

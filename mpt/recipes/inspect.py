@@ -11,6 +11,7 @@ from flax import nnx
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
 from mpt.data.task import Task
+from mpt.data.text.example import Labelled
 from mpt.errors import UserError
 from mpt.inference.run_prompts import trained
 from mpt.insight.findings import Findings, Study, Subject, Transfer, Words
@@ -18,7 +19,7 @@ from mpt.insight.inspection import inspection_page
 from mpt.insight.positions import ablation, attention
 from mpt.insight.similarity import compared
 from mpt.insight.tokens import nearest_tokens, spelled, token_norms
-from mpt.insight.transfer import LabelledRows, transfer
+from mpt.insight.transfer import Target, transfer
 from mpt.insight.variance_shares import common_and_specific, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
@@ -159,7 +160,7 @@ def _words(subjects: Sequence[Subject], pretrained: Pretrained) -> list[Words]:
 
 def _held(
     findings: Findings, run: AnyPath, more: Sequence[Task], rows: int, max_length: int, pretrained: Pretrained
-) -> dict[str, LabelledRows]:
+) -> dict[str, Target]:
     """Rows of the run's tasks, where they are at hand, and of those that were named besides.
 
     Raises:
@@ -182,15 +183,15 @@ def _held(
     return held
 
 
-def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> LabelledRows:
+def _rows(task: Task, count: int, max_length: int, pretrained: Pretrained) -> Target:
     """Validation rows; training rows of a task that has no others."""
     split = "validation" if {"validation", "all"} & set(task.source.stored_splits) else "train"
     drawn = task.sample(split, count)
     pretrained.check_words(task)
-    return LabelledRows(task, drawn, pretrained.encode(drawn, max_length), split)
+    return Target(task, Labelled(drawn, pretrained.encode(drawn, max_length)), split)
 
 
-def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretrained, layer: int) -> None:
+def _try(findings: Findings, held: Mapping[str, Target], pretrained: Pretrained, layer: int) -> None:
     """Evaluates prompts on rows: the run's final prompts on their own tasks, and all prompts on all tasks."""
     if not held:
         return
@@ -201,11 +202,10 @@ def _try(findings: Findings, held: Mapping[str, LabelledRows], pretrained: Pretr
     with Progress("inspect", passes + len(subjects) * len(held)) as progress:
         for i in studied:
             subject, target = subjects[i], held[subjects[i].task]
-            worth = ablation(
-                pretrained.backbone, subject.vectors, target.rows, lambda: progress.step("ablation"), layer
-            )
-            seen = {} if layer else attention(pretrained.backbone, subject.vectors, target.rows)
-            findings.studies.append(Study(i, f"{len(target.rows)} {target.split} rows", worth, seen))
+            rows, step = target.labelled.rows, lambda: progress.step("ablation")
+            worth = ablation(pretrained.backbone, subject.vectors, rows, step, layer)
+            seen = {} if layer else attention(pretrained.backbone, subject.vectors, rows)
+            findings.studies.append(Study(i, f"{len(rows)} {target.split} rows", worth, seen))
         scores = transfer(
             pretrained.backbone,
             pretrained.tokenizer,

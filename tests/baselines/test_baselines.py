@@ -11,12 +11,13 @@ import pytest
 from flax import nnx
 from sklearn.model_selection import StratifiedKFold
 
-from mpt.baselines import BASELINES, Labelled, Lesson, States
+from mpt.baselines import BASELINES, Problem, States
 from mpt.baselines.counting_words import texts
 from mpt.baselines.linear_probe import FOLDS, STRENGTHS, best_of, probe
 from mpt.catalog.from_python import make_task
 from mpt.config.adapt import BaselineName
 from mpt.data.batches import collate
+from mpt.data.text.example import Labelled
 from mpt.data.tokenise import encode
 from mpt.loading.hf import load_pretrained
 from mpt.types import Row
@@ -36,13 +37,13 @@ def task_of(rows, **keys):
     return make_task({"train": rows}, "toy", template="{text}\nSo:", verbalizer=words, **keys)
 
 
-def lesson(pretrained, train, asked, task=None, states=None) -> Lesson:
-    """A lesson on rows of Python."""
+def problem(pretrained, train, asked, task=None, states=None) -> Problem:
+    """A problem on rows of Python."""
     task = task or task_of(train)
     examples = [[task.example(record) for record in task.records("rows", rows)] for rows in (train, asked)]
     labelled = [Labelled(each, encode(each, pretrained.tokenizer, 24)) for each in examples]
     frequencies = np.bincount(labelled[0].classes, minlength=2)
-    return Lesson(task, frequencies, *labelled, states or States(pretrained))
+    return Problem(task, frequencies, *labelled, states or States(pretrained))
 
 
 def rows(*pairs):
@@ -57,7 +58,7 @@ def test_every_name_is_an_option():
 
 
 def test_largest_class_is_that_of_the_whole_split(pretrained):
-    asked = lesson(pretrained, TRAIN, TRAIN)._replace(frequencies=np.array([3, 9]))
+    asked = problem(pretrained, TRAIN, TRAIN)._replace(frequencies=np.array([3, 9]))
     said = BASELINES["largest class"].answer(asked)
     assert said.texts == ["bad"] * 4
     np.testing.assert_allclose(said.probabilities, np.tile([0.25, 0.75], (4, 1)))
@@ -69,7 +70,7 @@ def test_counting_words_is_scikit_learns_pipeline(pretrained):
     from sklearn.pipeline import make_pipeline
 
     asked = rows(("an awful one", "no"), ("what a great day", "yes"), ("film", "yes"))
-    given = lesson(pretrained, TRAIN, asked)
+    given = problem(pretrained, TRAIN, asked)
     said = BASELINES["counting words"].answer(given)
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1)
     naive = make_pipeline(words, LogisticRegression(C=10, max_iter=2000))
@@ -88,13 +89,13 @@ def test_counting_words_reads_fields_and_not_the_template(pretrained):
 
 @pytest.mark.parametrize("text", ["", "1 2 !"])
 def test_counting_words_without_a_word(pretrained, text):
-    given = lesson(pretrained, rows((text, "yes"), (text, "no")), TRAIN)
+    given = problem(pretrained, rows((text, "yes"), (text, "no")), TRAIN)
     assert BASELINES["counting words"].answer(given).probabilities.shape == (4, 2)
 
 
 @pytest.mark.parametrize("name", ["counting words", "linear probe"])
 def test_drawn_rows_of_one_class(pretrained, name):
-    given = lesson(pretrained, TRAIN[2:], TRAIN, states=Counted(pretrained))
+    given = problem(pretrained, TRAIN[2:], TRAIN, states=Counted(pretrained))
     said = BASELINES[name].answer(given)
     assert said.texts == ["bad"] * 4
     np.testing.assert_array_equal(said.probabilities, np.tile([0.0, 1.0], (4, 1)))
@@ -103,7 +104,7 @@ def test_drawn_rows_of_one_class(pretrained, name):
 def test_a_class_without_a_drawn_row_keeps_its_column(pretrained):
     words = {"yes": "good", "so": "fair", "no": "bad"}
     task = make_task({"train": TRAIN}, "three", template="{text}\nSo:", verbalizer=words)
-    given = lesson(pretrained, TRAIN, TRAIN, task, Counted(pretrained))
+    given = problem(pretrained, TRAIN, TRAIN, task, Counted(pretrained))
     for name in ("counting words", "linear probe"):
         probabilities = BASELINES[name].answer(given).probabilities
         np.testing.assert_array_equal(probabilities[:, 1], 0)
@@ -140,7 +141,7 @@ def test_copying_is_for_free_text():
     )
     copied = BASELINES["copy the input"]
     (example,) = task.examples("train")
-    given = Lesson(task, np.zeros(0, int), Labelled([], []), Labelled([example], []), None)  # type: ignore[arg-type]
+    given = Problem(task, np.zeros(0, int), Labelled([], []), Labelled([example], []), None)  # type: ignore[arg-type]
     assert copied.answer(given).texts == ["eats here"]
     assert [name for name, each in BASELINES.items() if each.applies(task)] == ["copy the input"]
     assert not copied.applies(task_of(TRAIN))
