@@ -30,7 +30,7 @@ from mpt.loading.hf import Pretrained
 from mpt.methods import METHODS, AdaptConfig, Train, for_tasks
 from mpt.plan.here.work import search_flops
 from mpt.plan.reading import GUESSED, Reading, drawn, reworded
-from mpt.pretraining.stages import Universal, pretraining
+from mpt.pretraining.stages import Sources, Universal, pretraining
 from mpt.prompts import PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.source import SavedSource, Source, Startable
@@ -149,17 +149,15 @@ def _pretraining(
     wordings = config.universal.wordings
 
     def recipe(pretrained: Pretrained, train: Train) -> tuple[SoftPrompt, Universal]:
-        return pretraining(
+        sources = Sources(
             pretrained,
             [reading.task for reading in readings],
             [reading.lengths(reading.rows["train"]) for reading in readings],
             config.vectors,
-            config.teachers,
-            config.universal,
             config.seed,
-            train,
-            reworded=[reworded(reading, wordings, pretrained) for reading in readings] if wordings else (),
+            [reworded(reading, wordings, pretrained) for reading in readings] if wordings else (),
         )
+        return pretraining(sources, config.teachers, config.universal, train)
 
     found, (teachers, universal) = recorded_stages(recipe, pretrained)
     source = PlannedSource(

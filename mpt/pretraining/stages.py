@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import jax
 from flax import nnx
@@ -22,108 +23,101 @@ from mpt.types import Batch, Row
 
 Rows = Sequence[Sequence[Row] | Lengths]
 Universal = MultitaskPrompt | UniversalPrefix
+# From teachers to what completes a batch with their outputs; None where each step computes them.
+Cached = Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None]
 
 # Without a component of its own (rank 0), a task's prompt is the shared one: MPT's ablation.
 SHARED = nnx.All(PromptParam, nnx.Any(*map(nnx.PathContains, ("shared", "keys", "values"))))
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The source tasks of a pretraining, and the prompts that it starts from.
+
+    Attributes:
+        tasks: the tasks.
+        rows: the training rows of each task.
+        vectors: shape and initial values of the prompts.
+        seed: the random seed.
+        reworded: the rows in other wordings that the universal prompt learns from, if it does.
+    """
+
+    pretrained: Pretrained
+    tasks: Sequence[Task]
+    rows: Rows
+    vectors: PromptConfig
+    seed: int
+    reworded: Rows = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    def initial(self) -> SoftPrompt:
+        """The teachers before they are trained."""
+        seeds = [self.seed] * len(self.tasks)
+        return SoftPrompt(
+            starting_vectors(self.vectors, self.tasks, seeds, self.pretrained), self.vectors.layer
+        )
+
+    def shared(self, teachers: SoftPrompt, config: DistillConfig) -> Universal:
+        """A prompt for all tasks that shares the mean of the teachers, before it is trained.
+
+        Args:
+            config: has the length of each task's instruction after it; where the rows have the instruction in
+                their texts, it has no vectors.
+        """
+        vectors, words = teachers.compose(), None
+        mean, layer = vectors.mean(axis=0), self.vectors.layer
+        if config.wordings:
+            words = vectors[:, :0]
+        elif config.instruction:
+            words = instruction_words(self.tasks, config.instruction, self.pretrained, layer)
+        if self.vectors.every_layer:
+            return UniversalPrefix.start(self.pretrained.backbone, mean[None], vectors[:, :0])
+        key = jax.random.key(self.seed)
+        return MultitaskPrompt.start(mean, len(self.tasks), self.vectors.rank, key, words, layer)
+
+    def distillation(self, teachers: SoftPrompt, config: DistillConfig, cached: Cached) -> Stage:
+        """The stage that distils teachers into a universal prompt; a plain one where all weights are 0."""
+        start, vectors = self.shared(teachers, config), teachers.compose()
+        distils, backbone = config.distils, self.pretrained.backbone
+        return Stage(
+            "universal",
+            Distilled(backbone, start, vectors) if distils else Prompted(backbone, start),
+            self.reworded or self.rows,
+            config,
+            distillation_loss if distils else task_loss,
+            {"task": 1.0, "kl": config.kl_weight, "hidden": config.hidden_weight},
+            self.names,
+            PromptParam if self.vectors.rank else SHARED,
+            seed=self.seed + 1,
+            prepare=cached(vectors) if distils else None,
+            interpolation=config.interpolation,
+        )
+
+
 def pretraining(
-    pretrained: Pretrained,
-    tasks: Sequence[Task],
-    rows: Rows,
-    vectors: PromptConfig,
+    sources: Sources,
     teachers: TrainConfig,
     universal: DistillConfig,
-    seed: int,
     train: Train,
-    cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None] = lambda _: None,
-    reworded: Rows = (),
+    cached: Cached = lambda _: None,
 ) -> tuple[SoftPrompt, Universal]:
     """Trains the teachers of source tasks, and distils them into a universal prompt.
 
     Args:
-        rows: the training rows of each task.
-        vectors: shape and initial values of the prompts.
-        train: trains a stage, or reads what came of it before.
+        train: trains a stage, or reads its outcome, if it was trained before.
         cached: given the teachers, what adds their outputs to a batch; None computes them in each step.
-        reworded: the rows in other wordings that the universal prompt learns from, if it does.
     """
-    names = [task.name for task in tasks]
-    starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
-    model = Prompted(pretrained.backbone, SoftPrompt(starts, vectors.layer))
+    model = Prompted(sources.pretrained.backbone, sources.initial())
     if teachers.steps or teachers.epochs or universal.distils:
-        model = train(Stage("teachers", model, rows, teachers, tasks=names, seed=seed))
+        model = train(
+            Stage("teachers", model, sources.rows, teachers, tasks=sources.names, seed=sources.seed)
+        )
     taught = model.prompt
     assert isinstance(taught, SoftPrompt)
-
-    shared = universal_start(pretrained, tasks, taught.compose(), vectors, universal, seed)
-    distilled = train(
-        distillation(
-            pretrained,
-            shared,
-            taught.compose(),
-            reworded or rows,
-            universal,
-            seed + 1,
-            names,
-            vectors.rank,
-            cached,
-        )
-    )
-    assert isinstance(distilled.prompt, Universal)
-    return taught, distilled.prompt
-
-
-def universal_start(
-    pretrained: Pretrained,
-    tasks: Sequence[Task],
-    vectors: Float[Array, "J P D"],
-    shape: PromptConfig,
-    config: DistillConfig,
-    seed: int,
-) -> Universal:
-    """A prompt for all tasks that shares the mean of their ``vectors``, before it is trained.
-
-    Args:
-        shape: gives the rank of the tasks' components, and the layer.
-        config: has the length of each task's instruction after them; where the rows have it in their texts,
-            it has no vectors.
-    """
-    words = None
-    if config.wordings:
-        words = vectors[:, :0]
-    elif config.instruction:
-        words = instruction_words(tasks, config.instruction, pretrained, shape.layer)
-    mean, key = vectors.mean(axis=0), jax.random.key(seed)
-    if shape.every_layer:
-        return UniversalPrefix.start(pretrained.backbone, mean[None], vectors[:, :0])
-    return MultitaskPrompt.start(mean, len(tasks), shape.rank, key, words, shape.layer)
-
-
-def distillation(
-    pretrained: Pretrained,
-    start: Universal,
-    teachers: Float[Array, "J P D"],
-    rows: Rows,
-    config: DistillConfig,
-    seed: int,
-    names: Sequence[str],
-    rank: int,
-    cached: Callable[[Float[Array, "J P D"]], Callable[[Batch], Batch] | None],
-) -> Stage:
-    """The stage that distils teachers into a universal prompt; a plain one where all weights are 0."""
-    weights: Mapping[str, float] = {"task": 1.0, "kl": config.kl_weight, "hidden": config.hidden_weight}
-    distils, backbone = config.distils, pretrained.backbone
-    return Stage(
-        "universal",
-        Distilled(backbone, start, teachers) if distils else Prompted(backbone, start),
-        rows,
-        config,
-        distillation_loss if distils else task_loss,
-        weights,
-        names,
-        PromptParam if rank else SHARED,
-        seed=seed,
-        prepare=cached(teachers) if distils else None,
-        interpolation=config.interpolation,
-    )
+    prompt = train(sources.distillation(taught, universal, cached)).prompt
+    assert isinstance(prompt, Universal)
+    return taught, prompt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.models.backbone import check_positions
 from mpt.pretraining.gains import Gain, Which, gains, keep_gains, kept_gains
 from mpt.pretraining.reworded_rows import RewordedRows
-from mpt.pretraining.stages import Universal, pretraining, universal_start
+from mpt.pretraining.stages import Sources, Universal, pretraining
 from mpt.prompts import Prompt, SoftPrompt
-from mpt.prompts.initial import instruction_words, starting_vectors
+from mpt.prompts.initial import instruction_words
 from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
 from mpt.recipes.checks import check_pretrain
@@ -94,21 +94,11 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
         classes = config.universal.objective == "classes"
         return TeacherCache(folder, pretrained.backbone, teachers, rows, classes, layer).attach
 
-    taught, universal = pretraining(
-        pretrained,
-        tasks,
-        rows,
-        config.vectors,
-        config.teachers,
-        config.universal,
-        config.seed,
-        trained,
-        cached,
-        reworded,
-    )
+    sources = Sources(pretrained, tasks, rows, config.vectors, config.seed, reworded)
+    taught, universal = pretraining(sources, config.teachers, config.universal, trained, cached)
     if config.gain_rows and kept_gains(run.path) is None:
         teachers = taught if has_prompt(run.path, "teachers") else None
-        keep_gains(run.path, _gains(config, tasks, pretrained, teachers, universal))
+        keep_gains(run.path, _gains(config, sources, teachers, universal))
     run.conclude(load_prompt(run.path, "universal")[1].metrics)
     finish(run.path)
     return run.path
@@ -139,11 +129,7 @@ def _reworded(
 
 
 def _gains(
-    config: PretrainConfig,
-    tasks: Sequence[Task],
-    pretrained: Pretrained,
-    taught: SoftPrompt | None,
-    universal: Universal,
+    config: PretrainConfig, sources: Sources, taught: SoftPrompt | None, universal: Universal
 ) -> list[Gain]:
     """What each source task gained, by rows of its validation split.
 
@@ -151,16 +137,16 @@ def _gains(
         taught: the teachers, if there are any.
     """
     say("measuring what each source task gained")
-    vectors, seed = config.vectors, config.seed
-    rows = [held_out_if_there(task, config.gain_rows, config.max_length, pretrained).rows for task in tasks]
-    starts = starting_vectors(vectors, tasks, [seed] * len(tasks), pretrained)
-    begun = universal_start(
-        pretrained, tasks, taught.compose() if taught else starts, vectors, config.universal, seed
-    )
+    pretrained, initial = sources.pretrained, sources.initial()
+    rows = [
+        held_out_if_there(task, config.gain_rows, config.max_length, pretrained).rows
+        for task in sources.tasks
+    ]
+    begun = sources.shared(taught or initial, config.universal)
     if config.universal.wordings:  # these rows have no wordings: their instruction follows the prompt
-        words = instruction_words(tasks, WHOLE, pretrained, vectors.layer)
+        words = instruction_words(sources.tasks, WHOLE, pretrained, config.vectors.layer)
         begun, universal = begun.with_words(words), universal.with_words(words)
-    prompts: dict[Which, Prompt] = {"start": SoftPrompt(starts, vectors.layer), "universal": universal}
+    prompts: dict[Which, Prompt] = {"start": initial, "universal": universal}
     if taught:
         prompts["teacher"] = taught
-    return gains(pretrained.backbone, [task.name for task in tasks], rows, prompts, begun)
+    return gains(pretrained.backbone, sources.names, rows, prompts, begun)
