@@ -154,8 +154,8 @@ def machine() -> dict[str, Any]:
 
 
 def report(name: str, rows: list[dict[str, Any]]) -> None:
-    """Prints a table and writes ``results/NAME.json``."""
-    header = list(rows[0])
+    """Prints a table, without lists, and writes ``results/NAME.json``."""
+    header = [name for name, value in rows[0].items() if not isinstance(value, list)]
     shown = [
         [f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in header]
         for row in rows
