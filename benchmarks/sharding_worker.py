@@ -43,7 +43,7 @@ from mpt.training.step import StepSpec, train_step
 from mpt.types import Row
 
 TASKS, PROMPT, WIDTH, VOCAB, STEPS = 2, 4, 32, 96, 20
-TRAIN = TrainConfig(steps=STEPS, batch_size=16, parts=2)
+TRAIN = TrainConfig(steps=STEPS, batch_size=16, microbatches=2)
 MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 1, 2)]
 TRAINED = [(8, 1, 1), (2, 2, 2)]
 

@@ -220,16 +220,16 @@ def test_folder_follows_from_what_a_run_is_made_of(backbone, tmp_path, monkeypat
 
 
 def test_config_is_what_options_change(backbone, toy, tmp_path, config_file):
-    plain = {"train": {"steps": 0, "clip": 0.5}, "shots": 3, "test_rows": 8, "max_length": 24}
-    base = mpt.AdaptConfig(**plain | {"train": replace(mpt.AdaptConfig().train, steps=0, clip=0.5)})
-    options = {"vectors": UNTRAINED["vectors"], "train": {"clip": 0.25}}
+    plain = {"train": {"steps": 0, "clip_norm": 0.5}, "shots": 3, "test_rows": 8, "max_length": 24}
+    base = mpt.AdaptConfig(**plain | {"train": replace(mpt.AdaptConfig().train, steps=0, clip_norm=0.5)})
+    options = {"vectors": UNTRAINED["vectors"], "train": {"clip_norm": 0.25}}
     runs = [
         mpt.adapt(backbone, toy["mood"], tmp_path / str(place), config, **options)
         for place, config in enumerate([base, config_file(plain)])
     ]
     first, second = ((run.path / "config.yaml").read_text().splitlines() for run in runs)
     assert first[1:] == second[1:]
-    assert {"  clip: 0.25", "  steps: 0", "shots: 3"} <= set(first)
+    assert {"  clip_norm: 0.25", "  steps: 0", "shots: 3"} <= set(first)
 
 
 def mistakes(backbone, source, toy, folder):

@@ -247,7 +247,7 @@ class Search:
             steps=steps,
             epochs=0.0,
             batch_size=self.options.rows * len(candidates),
-            parts=1,
+            microbatches=1,
             warmup=rising(steps),
             decay="constant",
             sampling="equal",

@@ -42,7 +42,7 @@ def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:
 def check_names(arguments: Sequence[str], known: Sequence[str], prog: str) -> None:
     """Refuses an option that a command does not have, with those that may be meant.
 
-    >>> check_names(["--stepz", "3"], ["--train.steps", "--train.parts", "--search.steps"], "mpt adapt")
+    >>> check_names(["--stepz", "3"], ["--train.steps", "--train.warmup", "--search.steps"], "mpt adapt")
     Traceback (most recent call last):
         ...
     mpt.errors.UserError: adapt: no option --stepz; did you mean --train.steps or --search.steps?

@@ -122,8 +122,8 @@ class CompareConfig:
     """Whether to refuse a target that is also a source task. Four of the paper's GLUE tasks are both."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     """Options of each adaptation. The comparison sets its task, prompt, method and run directory."""
-    scratch_rate: float = 0.01
-    """Adam's peak learning rate for prompts that start from scratch, which have further to move."""
+    scratch_rate: float = 0.005
+    """Adam's peak learning rate for prompts that start from scratch."""
     methods: tuple[str, ...] = (
         "hard prompt",
         "universal prompt, not adapted",

@@ -96,9 +96,7 @@ class AdaptOptions:
     instruction: int = 0
     """Number of instruction tokens after the prompt, if it starts from scratch (see `vectors`). They are
     embedded and trained with the learning rate `train.word_rate`. 0: none; -1: all of the instruction's."""
-    train: TrainConfig = TrainConfig(
-        steps=-1, batch_size=16, learning_rate=0.01, balanced=True, objective="classes"
-    )
+    train: TrainConfig = TrainConfig(steps=-1, batch_size=16, balanced=True, objective="classes")
     """Training on the target task. With `steps: -1`, it stops when the held-out loss no longer improves."""
     search: SearchConfig = SearchConfig()
     """Search for the learning rate and the number of steps, for `train.steps: -1`."""

@@ -109,7 +109,7 @@ class TrainConfig:
     objective: Literal["classes", "vocabulary"] = "vocabulary"
     """Loss for tasks with class words. "classes": cross-entropy over the task's classes. "vocabulary": token
     cross-entropy over the whole vocabulary, which is always used for free text."""
-    parts: int = 1
+    microbatches: int = 1
     """Number of microbatches per step (gradient accumulation). They are computed one after another, which
     gives the same gradient in less memory."""
     learning_rate: float = 0.005
@@ -127,7 +127,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Coefficient of decoupled weight decay (AdamW): each step subtracts this times the learning rate times
     the parameter."""
-    clip: float = 0.0
+    clip_norm: float = 0.0
     """Gradient clipping: maximum norm of the gradient, for the prompt of each task or seed separately; a
     larger gradient is scaled down to it. 0 disables clipping."""
     sampling: Literal["equal", "proportional", "stochastic"] = "equal"
@@ -155,8 +155,10 @@ class TrainConfig:
         return self.steps == UNTIL_BEST and not self.epochs
 
     def __post_init__(self):
-        if self.parts < 1 or self.batch_size % self.parts:
-            raise UserError(f"parts: {self.batch_size} rows cannot be split into {self.parts} equal parts")
+        if self.microbatches < 1 or self.batch_size % self.microbatches:
+            raise UserError(
+                f"microbatches: {self.batch_size} rows cannot be split into {self.microbatches} equal parts"
+            )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ RANGES: dict[str, Range] = {
     "max_length": AT_LEAST_1,
     "validation_rows": AT_LEAST_1,
     "share_cap": AT_LEAST_1,
-    "parts": AT_LEAST_1,
+    "microbatches": AT_LEAST_1,
     "processes": AT_LEAST_1,
     "tries": AT_LEAST_1,
     "save_every": AT_LEAST_1,

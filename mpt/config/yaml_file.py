@@ -19,7 +19,12 @@ from mpt.system.paths import AnyPath, missing
 Config = TypeVar("Config")
 
 # Options of runs that an older version has made, and their names now.
-RENAMED = {"probe_every": "validate_every", "probe_rows": "validation_rows"}
+RENAMED = {
+    "probe_every": "validate_every",
+    "probe_rows": "validation_rows",
+    "parts": "microbatches",
+    "clip": "clip_norm",
+}
 
 
 def find_config(name: str, folder: Path = Path()) -> Path:
@@ -89,8 +94,8 @@ def _with_bases(
 def merged(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
     """``old`` updated by ``new``, section by section.
 
-    >>> merged({"train": {"steps": 60, "clip": 0.0}, "seed": 0}, {"train": {"steps": 5}})
-    {'train': {'steps': 5, 'clip': 0.0}, 'seed': 0}
+    >>> merged({"train": {"steps": 60, "warmup": 0.0}, "seed": 0}, {"train": {"steps": 5}})
+    {'train': {'steps': 5, 'warmup': 0.0}, 'seed': 0}
     """
     both = {
         name: merged(old[name], value)

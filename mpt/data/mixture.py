@@ -29,7 +29,7 @@ def training_batches(
     layout: Layout = "decoder",
     shards: Shards | None = None,
 ) -> grain.MapDataset[Batch]:
-    """The batches of a training stage, each split into ``config.parts`` microbatches.
+    """The batches of a training stage, each split into ``config.microbatches`` microbatches.
 
     Batch ``i`` depends only on the arguments and ``i``.
 
@@ -42,10 +42,11 @@ def training_batches(
         UserError: ``config.shares`` does not have one entry per task, or a batch cannot be split equally.
     """
     weights, size = shares(list(map(len, rows)), config), config.batch_size
-    if shards and size % (groups := config.parts * shards.count):
+    if shards and size % (groups := config.microbatches * shards.count):
         raise UserError(
-            f"batch_size: {size} rows cannot be divided into {config.parts} parts × {shards.count} shards "
-            f"(data × fsdp of the mesh); make it a multiple of {groups}, or choose another mesh"
+            f"batch_size: {size} rows cannot be divided into {config.microbatches} microbatches × "
+            f"{shards.count} shards (data × fsdp of the mesh); make it a multiple of {groups}, or choose "
+            "another mesh"
         )
     in_turn = config.sampling == "equal"
     draw_some = {"proportional": _proportional, "stochastic": _stochastic}
@@ -68,14 +69,14 @@ def training_batches(
         return chosen, tasks
 
     drawn = grain.MapDataset.range(config.steps).seed(seed).random_map(draw)
-    groups, classes = config.parts * (shards.count if shards else 1), config.objective == "classes"
+    groups, classes = config.microbatches * (shards.count if shards else 1), config.objective == "classes"
     first = [group_sizes(chosen, groups, layout, classes) for chosen, _ in drawn[:SHORT]]
     least = Sizes.largest(first) if first else None
     if least and config.steps > SHORT:
         least = least._replace(tokens=0)
 
     def batch(drawn: tuple[list[Row], list[int]]) -> Batch:
-        return collate_microbatches(*drawn, config.parts, layout, shards, classes, least)
+        return collate_microbatches(*drawn, config.microbatches, layout, shards, classes, least)
 
     return drawn.map(batch)
 

@@ -51,7 +51,7 @@ class Job:
     @property
     def shards(self) -> int:
         """Parts that the rows of a step are dealt out in, side by side or one after another."""
-        return self.mesh.data * self.mesh.fsdp * self.train.parts
+        return self.mesh.data * self.mesh.fsdp * self.train.microbatches
 
     @property
     def tokens(self) -> int:

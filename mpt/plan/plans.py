@@ -58,17 +58,21 @@ def mesh_name(mesh: MeshConfig) -> str:
 def rows_of(train: TrainConfig) -> str:
     """A step's rows, and in how many parts.
 
-    >>> rows_of(TrainConfig(batch_size=1536, parts=4)), rows_of(TrainConfig(batch_size=32))
+    >>> rows_of(TrainConfig(batch_size=1536, microbatches=4)), rows_of(TrainConfig(batch_size=32))
     ('1,536 in 4', '32')
     """
-    return f"{train.batch_size:,}" + (f" in {train.parts}" if train.parts > 1 else "")
+    return f"{train.batch_size:,}" + (f" in {train.microbatches}" if train.microbatches > 1 else "")
 
 
 def plain(plan: Plan) -> dict[str, Any]:
     """A plan as JSON's types; a try's figures are those of each chip."""
 
     def of(one: Try) -> dict[str, Any]:
-        facts = {"mesh": to_plain(one.job.mesh), "rows": one.job.rows, "parts": one.job.train.parts}
+        facts = {
+            "mesh": to_plain(one.job.mesh),
+            "rows": one.job.rows,
+            "microbatches": one.job.train.microbatches,
+        }
         speed = {"tokens": one.job.tokens, "fits": one.fits, "tokens_per_second": one.tokens_per_second}
         return facts | speed | ({"share_of_peak": one.share} if one.fits else {}) | asdict(one.found)
 

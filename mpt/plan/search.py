@@ -82,7 +82,7 @@ def guess(job: Job, facts: Facts) -> float:
     """
     mesh, chip = job.mesh, job.chip
     passes = 3 if job.distilled else 2
-    gathered = facts.weights / mesh.tensor * (1 - 1 / mesh.fsdp) * passes * job.train.parts
+    gathered = facts.weights / mesh.tensor * (1 - 1 / mesh.fsdp) * passes * job.train.microbatches
     states = job.tokens / (mesh.data * mesh.fsdp) * facts.width * facts.itemsize
     summed = 2 * passes * facts.layers * states * 2 * (1 - 1 / mesh.tensor)
     computed = job.rows * facts.flops / (mesh.data * mesh.fsdp * mesh.tensor)
@@ -118,7 +118,7 @@ def search(jobs: Sequence[Job], weights: float, compile: Callable[[Job], Estimat
         others = [other for other in others if other != job]
         tried.append(Try(job, compile(job)))
     widest = best(tried)
-    while widest and widest.job.train.parts == jobs[0].train.parts and len(tried) < tries:
+    while widest and widest.job.train.microbatches == jobs[0].train.microbatches and len(tried) < tries:
         larger = widest.job.on(widest.job.mesh, 2 * widest.job.rows)
         tried.append(widest := Try(larger, compile(larger)))
         if not widest.fits:
@@ -153,7 +153,7 @@ def in_more_parts(job: Job) -> Job | None:
     """The same step in less memory; None where its rows cannot be dealt out."""
     if job.rows % (2 * job.shards):
         return None
-    return replace(job, train=replace(job.train, parts=2 * job.train.parts))
+    return replace(job, train=replace(job.train, microbatches=2 * job.train.microbatches))
 
 
 def fitted(job: Job, compile: Callable[[Job], Estimate]) -> Try:

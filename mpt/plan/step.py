@@ -77,7 +77,7 @@ def abstract_step(job: Job, model: Prompted, device: Any) -> Step:
     spec = StepSpec(graph, objective(job), optimizer, shardings=shardings_of((params, opt_state)))
     count = job.mesh.data * job.mesh.fsdp
     shards = None if mesh is None else Shards(tuple(range(count)), count)
-    batch = _placed(_batch(job, model, job.rows, job.train.parts, shards), by_rows)
+    batch = _placed(_batch(job, model, job.rows, job.train.microbatches, shards), by_rows)
     return Step(spec, params, opt_state, _weights(frozen, replicated), batch, weights, rates)
 
 

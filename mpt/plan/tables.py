@@ -88,13 +88,13 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"Not compiled, as they train more than a prompt's vectors: {', '.join(plan.left_out)}."
     yield f"The largest stage was tried, {plan.stage}: {plan.parameters:,} frozen parameters."
     if (suggested := best(plan.tried)) is None:
-        yield "Nothing fits: use more chips, more parts, --model.dtype bfloat16 or --model.weights int8."
+        yield "Nothing fits: use more chips or microbatches, --model.dtype bfloat16 or --model.weights int8."
         return
     for stage in plan.stages:
         if stage.step.found.fault:
             yield f"{stage.name}: {stage.step.found.fault}."
-    if any(one.step.job.train.parts > 1 for one in plan.stages):
-        yield "Rows in parts: with the stage's `parts` set so, the same step takes less memory."
+    if any(one.step.job.train.microbatches > 1 for one in plan.stages):
+        yield "Rows in parts: with the stage's `microbatches` set so, the same step takes less memory."
     yield f"Time is {BASES[suggested.found.basis]}; communication between chips is added, at full speed."
     yield "Every row is counted at max_length, so that nothing can take more memory; shorter rows are faster."
     yield "FLOPs are the necessary ones, without recomputation. Evaluation is not counted."

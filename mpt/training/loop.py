@@ -154,4 +154,4 @@ def optimizer_of(
     peak = {"vectors": config.learning_rate, "factors": config.factor_rate, "words": config.word_rate}
     peak |= {} if weight_rate is None else {"weights": weight_rate}
     learning_rates = LearningRates.of(peak, steps=config.steps, warmup=config.warmup, scale=rate_scale)
-    return Adam(config.decay, config.weight_decay, config.clip), learning_rates
+    return Adam(config.decay, config.weight_decay, config.clip_norm), learning_rates

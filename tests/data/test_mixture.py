@@ -23,7 +23,7 @@ SAMPLINGS = ["equal", "proportional", "stochastic"]
 
 
 def batches(steps=30, batch_size=12, sampling="equal", seed=0, rows=ROWS, parts=1, shards=None, **rest):
-    config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, parts=parts, **rest)
+    config = TrainConfig(steps=steps, batch_size=batch_size, sampling=sampling, microbatches=parts, **rest)
     made = training_batches(rows, config, seed, shards=shards)
     return made.map(lambda batch: jax.tree.map(lambda array: array[0], batch)) if parts == 1 else made
 
@@ -87,7 +87,7 @@ def test_processes_share_each_batch_without_overlap(sampling, processes):
 
 
 def test_rows_that_cannot_be_dealt_out_equally_are_refused():
-    with pytest.raises(UserError, match="12 rows cannot be divided into 1 parts × 5 shards"):
+    with pytest.raises(UserError, match="12 rows cannot be divided into 1 microbatches × 5 shards"):
         batches(shards=Shards((0,), 5))
 
 
@@ -104,7 +104,7 @@ def test_batches_of_a_short_stage_have_one_size(parts):
     rows = [[Row([1] * int(length), [1]) for length in lengths]]
 
     def shapes(steps):
-        made = batches(steps=steps, rows=rows, parts=parts)
+        made = batches(steps=steps, rows=rows, microbatches=parts)
         return {tuple(array.shape for array in jax.tree.leaves(batch)) for batch in made}
 
     assert len(shapes(SHORT)) == 1

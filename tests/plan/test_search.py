@@ -65,7 +65,7 @@ def test_every_mesh_has_all_chips_and_divides_heads_and_feed_forward():
 def test_rows_are_dealt_out_equally_and_never_fewer_than_asked():
     assert dealt_out(JOB, MeshConfig(8, 1, 2)).rows == 24
     assert dealt_out(JOB, MeshConfig(16, 1, 1)).rows == 32
-    two = dataclasses.replace(JOB, train=TrainConfig(batch_size=24, parts=2))
+    two = dataclasses.replace(JOB, train=TrainConfig(batch_size=24, microbatches=2))
     assert dealt_out(two, MeshConfig(8, 1, 2)).rows == 32
 
 
@@ -108,7 +108,7 @@ def test_where_no_mesh_fits_the_nearest_has_its_rows_in_more_parts():
     tried = search(ranked(large, FACTS, candidates), FACTS.weights, compile, tries=6)
     suggested = best(tried)
     assert suggested and suggested.job.mesh == MeshConfig(2, 8, 1)
-    assert [(job.rows, job.train.parts) for job in asked] == [(64, 1), (64, 1), (64, 1), (64, 2)]
+    assert [(job.rows, job.train.microbatches) for job in asked] == [(64, 1), (64, 1), (64, 1), (64, 2)]
 
 
 def test_where_the_first_meshes_do_not_fit_it_goes_on_with_one_that_should():
@@ -116,7 +116,7 @@ def test_where_the_first_meshes_do_not_fit_it_goes_on_with_one_that_should():
     some = [MeshConfig(16, 1, 1), MeshConfig(1, 1, 16), MeshConfig(2, 1, 8), MeshConfig(4, 4, 1)]
     jobs = [dealt_out(JOB, mesh) for mesh in some]
     tried = search(jobs, FACTS.weights, compile, tries=6)
-    assert [(job.mesh, job.train.parts) for job in asked[:4]] == [(mesh, 1) for mesh in some]
+    assert [(job.mesh, job.train.microbatches) for job in asked[:4]] == [(mesh, 1) for mesh in some]
     assert [one.fits for one in tried[:4]] == [False, False, False, True]
 
 
@@ -141,7 +141,7 @@ def test_a_compiler_that_fails_for_other_reasons_is_asked_for_other_meshes():
 def test_a_stage_that_does_not_fit_is_planned_in_as_many_parts_as_it_takes():
     compile, _ = compiler(weights=1e9, per_row=4e9)
     one = fitted(dealt_out(JOB, MeshConfig(4)), compile)  # 24 rows: 6 of each chip
-    assert one.fits and one.job.train.parts == 2
+    assert one.fits and one.job.train.microbatches == 2
     compile, _ = compiler(weights=1e9, per_row=20e9)
     one = fitted(dealt_out(JOB, MeshConfig(4)), compile)  # three rows of a chip cannot be halved
-    assert not one.fits and one.job.train.parts == 2
+    assert not one.fits and one.job.train.microbatches == 2

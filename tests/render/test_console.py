@@ -99,7 +99,7 @@ def findings() -> Findings:
 def plan() -> Plan:
     chip = Chip(16e9, 197e12, 8e11, 1.6e11)
     job = Job(
-        ModelConfig(), TrainConfig(batch_size=4096, parts=128), 6, 100, 4, 1, True, 256, 8,
+        ModelConfig(), TrainConfig(batch_size=4096, microbatches=128), 6, 100, 4, 1, True, 256, 8,
         MeshConfig(1024, 16, 16), chip,
     )  # fmt: skip
     found = Estimate(1e9, 1e9, 1e9, 1e9, 1e15, 1e12, {"all-reduce": 1e9}, 1.5, "cycles")

@@ -122,7 +122,7 @@ def test_microbatches_make_the_loss_of_the_whole(model):
     rows = [[ROWS[0], ROWS[3]], [ROWS[1], ROWS[2]]]
     sums = []
     for parts in (1, 2):
-        train = TrainConfig(steps=1, batch_size=4, parts=parts, objective="classes")
+        train = TrainConfig(steps=1, batch_size=4, microbatches=parts, objective="classes")
         batch = training_batches(rows, train, 0, model.backbone.layout)[0]
         each = [
             task_loss(model, jax.tree.map(lambda array, i=i: jnp.asarray(array[i]), batch))["task"].pooled

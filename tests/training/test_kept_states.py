@@ -24,7 +24,7 @@ from mpt.types import Row
 J, P, D = 2, 4, 32
 # More than a batch of them, of several lengths.
 ROWS = [[Row([3 + j, 7 + i % 2, *range(5, 6 + i % 4)], [20 + i % 2]) for i in range(20)] for j in range(J)]
-TRAIN = TrainConfig(steps=8, batch_size=8, parts=2, save_every=4)
+TRAIN = TrainConfig(steps=8, batch_size=8, microbatches=2, save_every=4)
 
 
 def stage(backbone, layer: int = 1, **keys) -> Stage:
@@ -39,7 +39,7 @@ def test_they_are_those_of_each_row(model, request):
     lower = jax.jit(lambda backbone, batch: backbone.lower(batch, 1, P))
     batch = training_batches(ROWS, TRAIN, 0, backbone.layout)[0]
     states = kept.attach(batch).states
-    for i in range(TRAIN.parts):
+    for i in range(TRAIN.microbatches):
         part = jax.tree.map(lambda array, i=i: jnp.asarray(array[i]), batch)
         np.testing.assert_allclose(states[i][part.text], lower(backbone, part)[part.text], atol=1e-5)
 

@@ -130,7 +130,7 @@ def test_microbatches_give_the_step_of_the_whole_batch(pretrained, kind):
     for microbatches in (1, 4):
         graph, trainable, frozen = nnx.split(make(pretrained), what, ...)
         spec = StepSpec(graph, objective, descent, prompts=J)
-        batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, parts=microbatches), 0)[0]
+        batch = training_batches(rows, TrainConfig(steps=1, batch_size=8, microbatches=microbatches), 0)[0]
         start = jax.tree.map(np.array, trainable)
         state = descent(NO_LEARNING_RATES).init(trainable)
         done = train_step(spec, trainable, state, frozen, batch, weights, NO_LEARNING_RATES)

@@ -27,7 +27,7 @@ def teachers():
 
 @pytest.fixture
 def batches():
-    return list(training_batches(ROWS, TrainConfig(steps=8, batch_size=6, parts=2), 0))
+    return list(training_batches(ROWS, TrainConfig(steps=8, batch_size=6, microbatches=2), 0))
 
 
 def test_outputs_are_the_teachers(pretrained, teachers, batches, tmp_path):

@@ -58,4 +58,4 @@ def _key(planned: Planned) -> Hashable:
     graph, state = nnx.split(stage.model)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(state))
     tasks = tuple(reading.task.name for reading in planned.readings)
-    return graph, shapes, tasks, stage.objective, stage.train.batch_size, stage.train.parts
+    return graph, shapes, tasks, stage.objective, stage.train.batch_size, stage.train.microbatches
