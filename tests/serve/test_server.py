@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 from toys import start_mpt, until
+
+from mpt.serve.options import ServeOptions
+from mpt.serve.server import server_of
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_server_that_warms_up_at_once(how, status, monkeypatch):
+    """Whatever is being compiled, which nothing interrupts: no request has been accepted."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    service = SimpleNamespace(app=lambda: None, batcher=SimpleNamespace(ready=False, finished=False))
+    server_of(service, ServeOptions()).handle_exit(how, None)
+    assert ended == [status]
 
 
 @pytest.mark.full
