@@ -441,7 +441,6 @@ HEAVY = {
     "inspect": "RUN",
     "report": "RUN",
     "bank add": "RUN",
-    "bank list": "--bank RUN/prompts",
     "bank search": "movies --bank RUN/prompts",
     "tasks show": "movies --model some/x",
 }

@@ -6,14 +6,15 @@ import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import httpx2
 import pytest
+import uvicorn
 from toys import start_mpt, until
 
-from mpt.serve.options import ServeOptions
-from mpt.serve.server import server_of
+from mpt.serve.app import Service
+from mpt.serve.batcher import Batcher
+from mpt.serve.server import Server
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -21,8 +22,9 @@ def test_a_signal_ends_a_server_that_warms_up_at_once(how, status, monkeypatch):
     """Whatever is being compiled, which nothing interrupts: no request has been accepted."""
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    service = SimpleNamespace(app=lambda: None, batcher=SimpleNamespace(ready=False, finished=False))
-    server_of(service, ServeOptions()).handle_exit(how, None)
+    service = Service.__new__(Service)  # without a model
+    service.batcher = Batcher(list, 1, 0.0, 1)
+    Server(uvicorn.Config(lambda: None), service).handle_exit(how, None)
     assert ended == [status]
 
 
