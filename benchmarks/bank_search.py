@@ -20,12 +20,12 @@ from scipy.stats import spearmanr
 
 from duel import report
 from mpt.adaptation.draws import held_out, training_rows
+from mpt.cards.bank import Bank
 from mpt.catalog.library import find_task
 from mpt.config.options import TrainConfig
 from mpt.insight.transfer import trials
 from mpt.loading.hf import load_pretrained
 from mpt.prompts import SoftPrompt
-from mpt.prompts.bank import Bank
 from mpt.prompts.prompted import Prompted
 from mpt.recipes.bank import entries
 from mpt.recipes.bank_search import ranked, start_of

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status(lambda: _obey(list(arguments)))
     quiet_on_interrupt()
     status = _status(lambda: _obey(sys.argv[1:], alone=True))
-    if status == INTERRUPTED:
+    if status in (INTERRUPTED, STOPPED):
         os._exit(status)  # at a normal exit, threads that are amid something are waited for, or are loud
     end_on_interrupt()
     return status

@@ -131,11 +131,15 @@ def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:
 
     >>> nearest("bach_size", ["batch_size", "seed"])
     "did you mean 'batch_size'?"
+    >>> nearest("promtp", ["prompt tuning", "spot"])
+    "did you mean 'prompt tuning'?"
     >>> nearest("zzz", ["batch_size", "seed"])
     'known: batch_size, seed'
     """
-    names = {name.casefold(): name for name in sorted(known)}
-    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    given, names = name.casefold(), {name.casefold(): name for name in sorted(known)}
+    begun = {whole[: len(given)]: name for whole, name in reversed(names.items())}
+    alike = difflib.get_close_matches
+    close = alike(given, names, 1, 0.75) or alike(given, begun, 1, 0.75) or alike(given, names, 1)
     if close:
-        return f"did you mean '{names[close[0]]}'?"
+        return f"did you mean '{(begun | names)[close[0]]}'?"
     return all_of_them or f"known: {', '.join(names.values())}"

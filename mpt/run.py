@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.result import Result, read_results
+from mpt.cards.card import Card
 from mpt.catalog.from_python import Table, labelled, listed
 from mpt.catalog.library import name_of
 from mpt.comparison.config import CompareConfig
@@ -30,7 +31,6 @@ from mpt.interop.exporting import export_run
 from mpt.loading.hf import Pretrained
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import in_front
-from mpt.prompts.saved import Card
 from mpt.recipes.inspect import inspect
 from mpt.rundir.directory import atomic_folder
 from mpt.sharding import use_mesh

@@ -4,7 +4,7 @@ Splits are those of ATTEMPT (Asai et al., 2022) and what follows it, MPT too, wh
 its test labels. TFDS shuffles rows when it prepares a data set, so a range of rows is a random sample.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -21,17 +21,26 @@ def large(train: str = "train", test: str = "validation") -> dict[str, str]:
     return {"train": f"{train}[1000:]", "validation": f"{train}[:1000]", "test": test}
 
 
-def at_hand(fetched: bool = False) -> str:
-    """The names of the tasks that need no network: whose packages are here, or else those with packages.
+def at_hand() -> str:
+    """The names of the tasks that need no network, since their packages are here."""
+    return _names(lambda task: task.source.is_local)
 
-    Args:
-        fetched: without the latter.
-    """
+
+def without_network() -> str:
+    """Which tasks work without a network; where there are none, which need the least from elsewhere."""
+    if here := at_hand():
+        return f"Without one, these tasks work: {here}."
+    return (
+        "These tasks need only a small package, and `mpt tasks show NAME` says into which folder its file "
+        f"goes: {_names(lambda _: True)}."
+    )
+
+
+def _names(wanted: Callable[[Any], bool]) -> str:
+    """Those of the tasks whose data is in packages."""
     from mpt.tasks import offline, wordnet  # they import this module
 
-    tasks = (*offline.TASKS, *wordnet.TASKS)
-    here = [task for task in tasks if task.source.is_local]
-    return ", ".join(task.name for task in (here if here or fetched else tasks))
+    return ", ".join(task.name for task in (*offline.TASKS, *wordnet.TASKS) if wanted(task))
 
 
 def own() -> dict[str, str]:

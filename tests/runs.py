@@ -15,7 +15,7 @@ from mpt.config.yaml_file import dump_config
 from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig
 from mpt.prompts import MultitaskPrompt, SoftPrompt
-from mpt.prompts.saved import Card, save_prompt
+from mpt.prompts.saved import describe, save_prompt
 from mpt.rundir.directory import write_atomic
 
 TASKS = ("tone", "colour")
@@ -51,6 +51,6 @@ def _saved(folder: Path, name: str, prompt, config, names: tuple[str, ...], **ke
     tasks = [find_task(str(write_task(folder, task, **keys))) for task in dict.fromkeys(names)]
     facts = {"method": "Made by hand", "rows": {}, "seeds": [0], "metrics": {}, "max_length": 24}
     run, pretrained = folder / "run", load_pretrained(config.model.name).placing(tasks)
-    save_prompt(run, name, prompt, Card.describe(prompt, pretrained, tasks, prompts=list(names), **facts))
+    save_prompt(run, name, prompt, describe(prompt, pretrained, tasks, prompts=list(names), **facts))
     write_atomic(run / "config.yaml", dump_config(config))
     return run

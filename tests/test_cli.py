@@ -237,15 +237,21 @@ def test_a_shown_target_keeps_the_blank_that_a_tokenizer_begins_it_with(capsys, 
     assert "[prompt]we so great\n" in output(capsys, "tasks", "show", str(path), "--model", "some/model")
 
 
+SLOW = {"jax", "transformers", "torch"}
+
+
 @pytest.mark.parametrize(
-    ("program", "answer"),
-    [("import mpt", ""), ("from mpt.cli import main; main(['--help'])", "usage: mpt COMMAND")],
+    ("program", "answer", "slow"),
+    [
+        ("import mpt", "", SLOW | {"numpy"}),
+        ("from mpt.cli import main; main(['--help'])", "usage: mpt COMMAND", SLOW | {"numpy"}),
+        ("from mpt.cli import main; main(['tasks'])", "Available at once", SLOW),
+        ("from mpt.cli import main; main(['bank', 'list', '--bank', 'packaged'])", "packaged:", SLOW),
+    ],
 )
-def test_nothing_slow_is_imported_before_it_is_needed(program, answer):
-    """`import mpt` and `mpt --help` are done at once."""
-    program += (
-        "; import sys; slow = {'jax', 'numpy', 'transformers'} & sys.modules.keys(); assert not slow, slow"
-    )
+def test_nothing_slow_is_imported_before_it_is_needed(program, answer, slow):
+    """`import mpt` and `mpt --help` are done at once, and so are lists."""
+    program += f"; import sys; slow = {slow} & sys.modules.keys(); assert not slow, slow"
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith(answer)

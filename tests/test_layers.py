@@ -27,6 +27,7 @@ inference
 methods
 training
 prompts
+cards
 catalog
 loading
 models

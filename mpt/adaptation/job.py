@@ -23,7 +23,7 @@ from mpt.methods import METHODS, Setting, Start
 from mpt.metrics.interval import pseudo_values
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.saved import Card, save_prompt
+from mpt.prompts.saved import describe, save_prompt
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import Evaluation, train_stage
 from mpt.training.stage import Lengths, Stage
@@ -234,7 +234,7 @@ def save(
         return
     kept = method.keep(model)
     prefix = {task: f"{task} " if len(tasks) > 1 else "" for task in tasks}
-    card = Card.describe(
+    card = describe(
         kept,
         setting.pretrained,
         prompts=[task.name for task in setting.tasks],

@@ -104,7 +104,7 @@ def _bank_add(rest: list[str]) -> Work:
             raise UserError(f"{bank}: a file; give a folder with --bank")
 
         def put() -> None:
-            from mpt.prompts.bank import Bank
+            from mpt.cards.bank import Bank
             from mpt.recipes.bank import add
 
             for name, new in (each for folder in folders for each in add(folder, Bank(bank))):
@@ -132,8 +132,8 @@ def _bank_list(rest: list[str]) -> Work:
         check_bank(banks[0])
 
         def show() -> None:
-            from mpt.prompts.bank import Bank
-            from mpt.recipes.bank import print_list
+            from mpt.cards.bank import Bank
+            from mpt.recipes.bank_list import print_list
 
             for each in banks:
                 print_list(Bank(each))
@@ -176,7 +176,7 @@ def _bank_search(rest: list[str]) -> Work:
         check_searched(task)
 
         def find() -> None:
-            from mpt.prompts.bank import Bank
+            from mpt.cards.bank import Bank
             from mpt.recipes.bank_search import print_found, search
 
             found = search(Bank(bank), task, model, shots, steps, seed, max_length)

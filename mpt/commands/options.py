@@ -39,8 +39,20 @@ def names(kind: Callable[..., Any], prefix: str = "") -> Iterator[str]:
             yield f"--{prefix}no-{plain}".replace("_", "-")
 
 
-def check_names(arguments: Sequence[str], known: Sequence[str], prog: str) -> None:
+def nameless(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's parameters that a command is given without their names."""
+    hints = get_type_hints(function, include_extras=True)
+    return [name for name, hint in hints.items() if tyro.conf.Positional in get_args(hint)]
+
+
+def check_names(
+    arguments: Sequence[str], known: Sequence[str], prog: str, nameless: Sequence[str] = ()
+) -> None:
     """Refuses an option that a command does not have, with those that may be meant.
+
+    Args:
+        known: its options.
+        nameless: the arguments that it is given without their names.
 
     >>> check_names(["--stepz", "3"], ["--train.steps", "--train.warmup", "--search.steps"], "mpt adapt")
     Traceback (most recent call last):
@@ -51,8 +63,10 @@ def check_names(arguments: Sequence[str], known: Sequence[str], prog: str) -> No
     for argument in arguments:
         name = argument.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name not in taken:
-            command = prog.removeprefix("mpt ")
-            raise UserError(f"{command}: no option {argument.partition('=')[0]}; {_meant(name, known, prog)}")
+            command, given = prog.removeprefix("mpt "), argument.partition("=")[0]
+            plain = name.removeprefix("--")
+            hint = f"leave the name out: {prog} {plain.upper()}" if plain in nameless else ""
+            raise UserError(f"{command}: no option {given}; {hint or _meant(name, known, prog)}")
 
 
 def _meant(name: str, known: Sequence[str], prog: str) -> str:

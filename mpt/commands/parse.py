@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import tyro
 
 from mpt.commands.details import details
-from mpt.commands.options import check_names, names
+from mpt.commands.options import check_names, nameless, names
 from mpt.config.ranges import refuse_outside
 from mpt.errors import UserError
 
@@ -40,7 +40,7 @@ def read(function: Callable[..., Read], arguments: Sequence[str], prog: str) -> 
     if HELP & {*arguments}:
         print(details(function, prog))
         raise SystemExit(0)
-    check_names(arguments, list(names(function)), prog)
+    check_names(arguments, list(names(function)), prog, nameless(function))
 
     @wraps(function)
     def later(*given, **named) -> Callable[[], Read]:

@@ -266,7 +266,8 @@ def _order(order: Any, kind: type, command: str, rest: list[str]) -> Any:
         raise SystemExit(0)
     named = bool(rest) and not rest[0].startswith("-")
     prog = f"mpt {command}"
-    check_names(rest[named:], [*(name for name in names(order) if name != "--config"), *names(kind)], prog)
+    known = [*(name for name in names(order) if name != "--config"), *names(kind)]
+    check_names(rest[named:], known, prog, ["config"])
     from mpt.config.yaml_file import find_config, load_config, read_yaml
 
     base: Any = kind()

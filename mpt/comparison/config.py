@@ -102,7 +102,7 @@ class TuneConfig:
 
     def __post_init__(self):
         if self.factors and not self.tasks:
-            raise UserError("tasks: name at least one task to tune on")
+            raise UserError("tune.tasks: name at least one task to tune on")
 
 
 @dataclass(frozen=True)

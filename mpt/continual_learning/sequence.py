@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from flax import nnx
 
+from mpt.cards.card import Card
 from mpt.config.continual import ContinualConfig, ContinualMethod
 from mpt.config.options import TrainConfig
 from mpt.continual_learning.learners import Learner, Lesson
@@ -19,7 +20,7 @@ from mpt.models.backbone import Backbone, check_positions
 from mpt.models.cost import parameter_count
 from mpt.prompts import MultitaskPrompt, PlainPrompt, SoftPrompt
 from mpt.prompts.prompted import Distilled, Prompted
-from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
+from mpt.prompts.saved import describe, has_prompt, load_prompt, save_prompt
 from mpt.rundir.directory import RunDir
 from mpt.training.loop import train_stage
 from mpt.training.losses import retention_loss, task_loss
@@ -135,7 +136,7 @@ def _save(
     figures: Mapping[str, float],
 ) -> None:
     """Saves prompts, one for each of ``tasks``, with their card."""
-    card = Card.describe(
+    card = describe(
         prompt,
         course.pretrained,
         tasks,

@@ -13,7 +13,7 @@ from mpt.data.sources import Source, with_label_names
 from mpt.errors import UserError, first_line, require
 from mpt.system.network import hub, is_online
 from mpt.system.paths import is_remote
-from mpt.tasks import at_hand
+from mpt.tasks import without_network
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Hub(Source):
             if not is_online(hub()):
                 raise UserError(
                     f"cannot load {self} ({stored_split}): it is not on this machine, and there is no "
-                    f"network. Without one, these tasks work: {at_hand()}. A copy that save_to_disk has "
-                    "written is read by saved: FOLDER in a task file's source"
+                    f"network. {without_network()} A copy that save_to_disk has written is read by saved: "
+                    "FOLDER in a task file's source"
                 ) from None
             raise UserError(f"cannot load {self} ({stored_split}): {first_line(error)}") from None
         yield from _records(f"{self} {stored_split}", dataset)

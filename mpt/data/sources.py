@@ -19,7 +19,7 @@ from mpt.errors import UserError, first_line
 from mpt.system.assets import ASSETS, INDEX, asset_dir, unpacked
 from mpt.system.network import is_online
 from mpt.system.paths import check_store, is_remote
-from mpt.tasks import at_hand
+from mpt.tasks import at_hand, without_network
 
 
 class Source(ABC):
@@ -209,7 +209,7 @@ class Packaged(Source):
         try:
             return [asset_dir(package) for package in self.packages]
         except UserError as error:
-            others = "" if is_online(INDEX) else at_hand(fetched=True)
+            others = "" if is_online(INDEX) else at_hand()
             if not others:
                 raise
             raise UserError(f"{error} The data of these tasks is here: {others}") from None
@@ -251,8 +251,8 @@ class Tfds(Source):
         place = folder / self.name.partition(":")[0]
         if not place.is_dir() and not is_online():
             raise UserError(
-                f"cannot load {self}: it is not on this machine, and there is no network. Without one, these "
-                f"tasks work: {at_hand()}. A copy that TFDS has prepared elsewhere goes into {place}"
+                f"cannot load {self}: it is not on this machine, and there is no network. "
+                f"{without_network()} A copy that TFDS has prepared elsewhere goes into {place}"
             )
 
     def rows(self, stored_split: str) -> Iterator[Record | Fault]:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mpt.cards.card import Card
 from mpt.catalog.library import find_task, task_of_run
 from mpt.config.ranges import refuse_outside
 from mpt.data.batches import check_texts
@@ -35,7 +36,7 @@ from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
 from mpt.prompts.class_head import HeadedPrompt, headed
 from mpt.prompts.prompted import Prompted, joined
-from mpt.prompts.saved import Card, load_prompt
+from mpt.prompts.saved import load_prompt
 from mpt.prompts.source import for_tasks, reads_instructions
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.rundir.found import needs_task

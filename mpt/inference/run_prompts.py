@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mpt.cards.card import Card
 from mpt.config.options import ModelConfig
 from mpt.config.yaml_file import from_plain, read_yaml
 from mpt.errors import UserError
@@ -17,7 +18,7 @@ from mpt.methods import METHODS
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.prompts.saved import has_prompt, load_prompt
 from mpt.rundir.found import find_run
 from mpt.system.paths import AnyPath
 

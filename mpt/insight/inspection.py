@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mpt.insight.findings import Findings, Study
-from mpt.render.html import Html, Section, drawing, folded, page, paragraph, table
+from mpt.render.html import Html, Section, drawing, folded, grid, page, paragraph, table
 from mpt.render.plots import COLOURS, MARKS, counting_axis, figure, heat_map, inline, line, tree
 
 READ = "docs/inspect.md in mpt's repository has the formulas and their sources."
 # With more cells than these, a heat map has no space for numbers, and an axis none for names.
 MANY, MANY_NAMES = 20, 32
-WIDTH = 5.4  # inches; a telephone shows this much without scrolling
+WIDTH, NARROW = 5.4, 7.0  # inches of a figure, and the most that half a page has
 
 
 def inspection_page(findings: Findings) -> str:
@@ -75,7 +75,7 @@ def _norms(findings: Findings) -> Section:
         "A line for each vector, a dot for their median; the band holds 90 % of the vocabulary's embeddings, "
         f"whose median norm is {middle:.3g}."
     )
-    return Section("Norms", [drawing(inline(drawn, "Norms of the prompts' vectors"), caption)])
+    return Section("Norms", [drawing(inline(drawn, "Norms of the prompts' vectors"), caption)], narrow=True)
 
 
 def _similarity(findings: Findings) -> Iterator[Section]:
@@ -92,7 +92,7 @@ def _similarity(findings: Findings) -> Iterator[Section]:
         "Cosines of the prompts' mean vectors, with similar prompts next to each other; the tree joins the "
         "most similar ones first. Prompts that started from the same text stay similar.",
     )
-    yield Section("Similarity", [heat])
+    yield Section("Similarity", [heat], narrow=size + 0.9 <= NARROW)
 
     drawn, axes = figure(WIDTH, 3.6 + 0.09 * len(names))
     tasks = list(dict.fromkeys(subject.task for subject in findings.subjects))
@@ -112,7 +112,7 @@ def _similarity(findings: Findings) -> Iterator[Section]:
         f"The plane keeps {100 * findings.similarity.explained:.0f} % of the variance. Colours are tasks, "
         "marks are stages. Only distances have a meaning, the axes do not."
     )
-    yield Section("Map", [drawing(inline(drawn, "Map of the prompts"), caption)])
+    yield Section("Map", [drawing(inline(drawn, "Map of the prompts"), caption)], narrow=True)
 
 
 def _variance_shares(findings: Findings) -> Section:
@@ -152,16 +152,15 @@ def _variance_shares(findings: Findings) -> Section:
     axes.legend(frameon=False)
     caption = "Where in the prompt the tasks differ: the share that is not common, by position."
     blocks.append(drawing(inline(drawn, "Share of the tasks' own part by position"), caption))
-    return Section("Shared and own", blocks)
+    return Section("Shared and own", blocks, narrow=True)
 
 
 def _positions(findings: Findings) -> Section:
-    blocks = [
-        paragraph(
-            "The rise of the loss on a row when one vector is left out (the vectors after it move up by one "
-            "position). Above zero the vector helps; the thin lines are ± one standard error over the rows."
-        )
-    ]
+    how = paragraph(
+        "The rise of the loss on a row when one vector is left out (the vectors after it move up by one "
+        "position). Above zero the vector helps; the thin lines are ± one standard error over the rows."
+    )
+    drawings = []
     for study in findings.studies:
         drawn, axes = figure(WIDTH, 2.6)
         positions = np.arange(len(study.ablation.rise))
@@ -173,19 +172,17 @@ def _positions(findings: Findings) -> Section:
         axes.set_ylabel("rise, nats")
         name = findings.subjects[study.subject].name
         caption = f"{name}: loss {study.ablation.loss:.3f} nats with the whole prompt, on {study.rows}."
-        blocks.append(drawing(inline(drawn, f"Worth of each vector of {name}"), caption))
-    return Section("Which positions matter", blocks)
+        drawings.append(drawing(inline(drawn, f"Worth of each vector of {name}"), caption))
+    return Section("Which positions matter", [how, grid(drawings)])
 
 
 def _attention(findings: Findings) -> Section:
-    blocks = [
-        paragraph(
-            "The share of attention that goes to each vector, by layer: from the positions that predict the "
-            "label and, in an encoder, from the text; the mean over heads, positions and rows. The rest "
-            "goes to the text. Much attention does not mean much influence: compare it with the losses "
-            "above."
-        )
-    ]
+    how = paragraph(
+        "The share of attention that goes to each vector, by layer: from the positions that predict the "
+        "label and, in an encoder, from the text; the mean over heads, positions and rows. The rest goes to "
+        "the text. Much attention does not mean much influence: compare it with the losses above."
+    )
+    drawings = []
     for study in findings.studies:
         name = findings.subjects[study.subject].name
         for source, mass in study.attention.items():
@@ -203,10 +200,10 @@ def _attention(findings: Findings) -> Section:
                 f"{name}, from {source}: {100 * total.mean():.0f} % of attention goes to the prompt, "
                 f"{100 * total.max():.0f} % in layer {total.argmax()}."
             )
-            blocks.append(
+            drawings.append(
                 drawing(inline(drawn, f"Attention from {source} to the vectors of {name}"), caption)
             )
-    return Section("Where labels look", blocks)
+    return Section("Where labels look", [how, grid(drawings)])
 
 
 def _label_positions(set_ticks, findings: Findings, study: Study, count: int = 0) -> None:
@@ -223,8 +220,9 @@ def _label_positions(set_ticks, findings: Findings, study: Study, count: int = 0
 def _transfer(findings: Findings) -> Section:
     assert findings.transfer is not None
     targets, scores = findings.transfer
-    drawn, axes = figure(2.6 + 0.8 * len(targets), 1.4 + 0.3 * len(scores))
+    width = 2.6 + 0.8 * len(targets)
+    drawn, axes = figure(width, 1.4 + 0.3 * len(scores))
     names = [subject.name for subject in findings.subjects]
     heat_map(axes, 100 * scores, names, targets)
     caption = "The metric of each task's rows, times 100, with each prompt, untrained. Compare down a column."
-    return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)])
+    return Section("Transfer", [drawing(inline(drawn, "Transfer matrix"), caption)], narrow=width <= NARROW)

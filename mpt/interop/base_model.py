@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mpt.cards.card import Card
 from mpt.loading.known import known_as
 from mpt.loading.packaged import PACKAGED, Packaged
-from mpt.prompts.saved import Card
 
 
 class BaseModel(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
+from mpt.cards.card import Card
 from mpt.interop.readme import Reads, of_embeddings
-from mpt.prompts.saved import Card
 
 
 def write_embeddings(

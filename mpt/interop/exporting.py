@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mpt.cards.card import Card
 from mpt.errors import UserError, nearest
 from mpt.inference.run_prompts import of_all_seeds
 from mpt.interop.embeddings import write_embeddings
@@ -20,7 +21,6 @@ from mpt.loading.shapes import abstract_backbone
 from mpt.methods.prefix import PrefixPrompt
 from mpt.models.encoder_decoder.t5gemma import T5Gemma
 from mpt.prompts import MultitaskPrompt, PlainPrompt
-from mpt.prompts.saved import Card
 from mpt.rundir.directory import atomic_folder, write_atomic
 from mpt.system.paths import AnyPath
 from mpt.types import Layout

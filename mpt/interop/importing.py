@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpt.cards.card import Card
 from mpt.catalog.library import find_task
 from mpt.config.options import BosRule, ModelConfig
 from mpt.config.yaml_file import dump_config
@@ -18,7 +19,7 @@ from mpt.loading.known import known_as
 from mpt.methods.prefix import PrefixPrompt
 from mpt.models.backbone import prefix_shape
 from mpt.prompts import MultitaskPrompt
-from mpt.prompts.saved import Card, save_prompt
+from mpt.prompts.saved import describe, save_prompt
 from mpt.rundir.directory import atomic_folder, write_atomic
 from mpt.system.paths import AnyPath
 
@@ -108,7 +109,7 @@ def _check_prefix(folder: Path, prompt: PrefixPrompt, pretrained: Pretrained) ->
 
 def _card(adapter: Adapter, pretrained: Pretrained, tasks: Sequence[Task], max_length: int) -> Card:
     origin = known_as(adapter.backbone) if adapter.backbone else "an unnamed backbone"
-    return Card.describe(
+    return describe(
         adapter.prompt,
         pretrained,
         tasks,

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from mpt.cards.card import Card
 from mpt.data.task import Task
 from mpt.data.tokenise import input_end
 from mpt.interop.base_model import base_model
-from mpt.prompts.saved import Card
 from mpt.types import Layout
 
 PEFT = Template("""\

@@ -8,14 +8,15 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
+from mpt.cards.bank import Bank
+from mpt.cards.card import Card
 from mpt.config.options import WHOLE, BosRule
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.loading.hf import Pretrained
-from mpt.prompts.bank import Bank
 from mpt.prompts.initial import instruction_words
 from mpt.prompts.multitask import MultitaskPrompt
-from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.prompts.saved import has_prompt, load_prompt, misfit, read_from
 from mpt.prompts.soft import SoftPrompt
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.rundir.found import in_bank
@@ -127,8 +128,8 @@ def saved_start(path: str, pretrained: Pretrained | None = None) -> tuple[Starta
     """
     if in_bank(path):
         bank, _, name = path.rstrip("/").rpartition("/")
-        prompt, card = Bank(bank or ".").read(name)
-        if pretrained and (fault := card.misfit(pretrained)):
+        prompt, card = read_from(Bank(bank or "."), name)
+        if pretrained and (fault := misfit(card, pretrained)):
             raise UserError(f"{path}: {fault}")
     else:
         run = finished_run(path)

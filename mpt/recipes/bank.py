@@ -1,26 +1,22 @@
-"""Adds prompts to a bank, and lists its prompts."""
+"""Adds prompts to a bank, and reads them for new tasks to start from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Column, Table
-
 from mpt.adaptation.result import read_results
+from mpt.cards.bank import Bank
+from mpt.cards.card import Card
 from mpt.config.yaml_file import read_yaml
-from mpt.errors import UserError, warn
+from mpt.errors import UserError
 from mpt.inference.run_prompts import trained
 from mpt.prompts import MultitaskPrompt, SoftPrompt
-from mpt.prompts.bank import Bank
-from mpt.prompts.saved import Card, has_prompt, load_prompt
+from mpt.prompts.saved import files_of, has_prompt, load_prompt, read_from
 from mpt.prompts.source import Startable
 from mpt.prompts.universal_prefix import UniversalPrefix
-from mpt.render.console import PathText, print_table
 from mpt.system.paths import AnyPath
 
 
@@ -39,7 +35,7 @@ def add(run: AnyPath, bank: Bank) -> Iterator[tuple[str, bool]]:
         UserError: the run has no prompts, or ones that nothing can start from.
     """
     for name, prompt, card in list(_offered(run)):  # all are sound before one is written
-        yield bank.add(name, prompt, card)
+        yield bank.add(name, files_of(prompt, card))
 
 
 def _offered(run: AnyPath) -> Iterator[Entry]:
@@ -92,54 +88,7 @@ def _first_seeds(run: AnyPath) -> dict[str, float]:
 
 
 def entries(bank: Bank) -> Iterator[Entry]:
-    """The prompts of a bank; one that cannot be read is reported and left out."""
-    for name in bank.names():
-        try:
-            prompt, card = bank.read(name)
-        except UserError as error:
-            warn(str(error))
-            continue
+    """The prompts of a bank that new tasks can start from; one that cannot be read is reported."""
+    for name, (prompt, card) in bank.each(partial(read_from, bank)):
         if isinstance(prompt, Startable):
             yield Entry(name, prompt, card)
-
-
-def print_list(bank: Bank) -> None:
-    """Prints a bank's prompts as a table; values that all of them share are below it."""
-    columns = {
-        "prompt": Column("prompt", no_wrap=True),
-        "tasks": Column("tasks"),
-        "method": Column("method"),
-        "backbone": Column("backbone"),
-        "vectors": Column("vectors", justify="right"),
-        "rows": Column("rows", justify="right"),
-        "metric": Column("metric"),
-        "added": Column("added", no_wrap=True),
-    }
-    lines = [_line(name, prompt, card, bank) for name, prompt, card in entries(bank)]
-    shared = {
-        column: lines[0][column]
-        for column in ("backbone", "vectors", "metric", "added")
-        if len(lines) > 1 and len({line[column] for line in lines}) == 1
-    }
-    shown = [column for name, column in columns.items() if name not in shared]
-    table = Table(*shown, title=f"{bank.path}:", box=SIMPLE, pad_edge=False)
-    for line in lines:
-        table.add_row(*(line[name] for name in columns if name not in shared))
-    if shared:
-        table.caption = f"all: {', '.join(f'{name} {value}' for name, value in shared.items())}"
-    print_table(Console(markup=False, highlight=False), table)
-
-
-def _line(name: str, prompt: Startable, card: Card, bank: Bank) -> dict[str, str | PathText]:
-    """The cells of a prompt's line, by column."""
-    figures = [f"{figure} {value:.3f}" for figure, value in card.metrics.items() if "seconds" not in figure]
-    return {
-        "prompt": name,
-        "tasks": ", ".join(card.prompts),
-        "method": card.method,
-        "backbone": PathText(Path(card.backbone).name),
-        "vectors": f"{prompt.extent(1)[1]}{' a layer' if isinstance(prompt, UniversalPrefix) else ''}",
-        "rows": f"{sum(card.rows.values()):,}",
-        "metric": ", ".join(figures) or "–",
-        "added": f"{bank.added(name):%Y-%m-%d}",
-    }

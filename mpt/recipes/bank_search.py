@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from scipy.stats import rankdata
 
 from mpt.adaptation.draws import training_rows
+from mpt.cards.bank import Bank
 from mpt.catalog.library import find_task
 from mpt.config.options import ModelConfig, PromptConfig, TrainConfig
 from mpt.data.task import Task
@@ -27,8 +28,8 @@ from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.methods.spot import brief_tuning, similarities
 from mpt.models.backbone import check_positions
 from mpt.prompts import MultitaskPrompt
-from mpt.prompts.bank import Bank
 from mpt.prompts.initial import starting_vectors
+from mpt.prompts.saved import misfit
 from mpt.prompts.universal_prefix import UniversalPrefix
 from mpt.recipes.bank import Entry, entries
 from mpt.render.console import print_table
@@ -159,7 +160,7 @@ def _fitting(bank: Bank, held: Sequence[Entry], pretrained: Pretrained) -> list[
             continue
         its_width = entry.prompt.compose().shape[-1]
         fault = (
-            f"{its_width} numbers wide, not {width}" if its_width != width else entry.card.misfit(pretrained)
+            f"{its_width} numbers wide, not {width}" if its_width != width else misfit(entry.card, pretrained)
         )
         if not fault and entry.card.layer:
             fault = (

@@ -288,11 +288,13 @@ def _notes(task: Task, surveys: Surveys) -> Iterator[str]:
         yield f"Warning: {row} the text of an earlier one and another label{stays}."
         yield from conflicts.lines()
     if dropped:
-        yield f"{dropped:,} duplicates were left out before the splits were made."
+        was = "duplicate was" if dropped == 1 else "duplicates were"
+        yield f"{dropped:,} {was} left out before the splits were made."
     for split, survey in splits.items():
         yield f"The longest {split} input is that of {survey.longest[1]}."
         for other, count in survey.met.items():
             if other != split:
-                yield f"{count:,} {split} rows have a text that is in {other} too."
+                have = "row has" if count == 1 else "rows have"
+                yield f"{count:,} {split} {have} a text that is in {other} too."
         for column, count in survey.blank.items():
-            yield f"Column '{column}' is empty in {count:,} {split} rows."
+            yield f"Column '{column}' is empty in {count:,} {split} row{'s' * (count != 1)}."

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 from flax import nnx
 
+from mpt.cards.card import Card
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
 from mpt.data.task import Task
@@ -24,7 +25,7 @@ from mpt.insight.variance_shares import common_and_specific, rank_shares
 from mpt.loading.hf import Pretrained, load_pretrained
 from mpt.prompts import MultitaskPrompt, PlainPrompt
 from mpt.prompts.class_head import in_front
-from mpt.prompts.saved import Card, load_prompt
+from mpt.prompts.saved import load_prompt
 from mpt.rundir.directory import write_atomic
 from mpt.system.paths import AnyPath
 from mpt.system.progress import Progress

@@ -25,7 +25,7 @@ from mpt.pretraining.stages import Sources, Universal, pretraining
 from mpt.prompts import Prompt, SoftPrompt
 from mpt.prompts.initial import instruction_words
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.saved import Card, has_prompt, load_prompt, save_prompt
+from mpt.prompts.saved import describe, has_prompt, load_prompt, save_prompt
 from mpt.recipes.checks import check_pretrain
 from mpt.report.run_report import finish
 from mpt.rundir.directory import RunDir
@@ -72,7 +72,7 @@ def pretrain(config: PretrainConfig, pretrained: Pretrained | None = None) -> An
             prompt = stage.model.prompt.extent(1)[1]
             check_positions(pretrained.backbone, prompt, config.max_length, targets)
             model, seconds = train_stage(stage, run)
-            card = Card.describe(
+            card = describe(
                 model.prompt,
                 pretrained,
                 tasks,

@@ -16,10 +16,17 @@ class Html(str):
 
 
 class Section(NamedTuple):
-    """A section of a page: a title, which the table of contents links to, and blocks of HTML below it."""
+    """A section of a page.
+
+    Attributes:
+        title: the table of contents links to it.
+        blocks: HTML below the title.
+        narrow: whether another such section stands beside it, if the page is wide enough.
+    """
 
     title: str
     blocks: Sequence[Html]
+    narrow: bool = False
 
 
 # Light and dark colours, by the reader's preference. Tables have the width of the window, and scroll in a box
@@ -56,6 +63,9 @@ code { font-size: 0.92em }
 @media (min-width: 50rem) { .named th:first-child { min-width: 11rem } }
 .named td:not(.number) { white-space: normal }
 .named th { white-space: normal; vertical-align: bottom; min-width: 4.2rem }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 36rem), 1fr)); gap: 0 2rem }
+section { grid-column: 1 / -1; min-width: 0 }
+section.narrow { grid-column: auto }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1.5rem }
 pre { margin: 0; font-size: 0.85rem; line-height: 1.4 }
 .quote { border-left: 3px solid var(--line); padding-left: 0.8rem; margin: 1rem 0; max-width: 44rem }
@@ -74,16 +84,15 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """
     links = (f'<a href="#part-{i}">{html.escape(section.title)}</a>' for i, section in enumerate(sections))
     body = "\n".join(
-        f'<section>\n<h2 id="part-{i}">{html.escape(section.title)}</h2>\n'
-        + "\n".join(section.blocks)
-        + "\n</section>"
+        f"<section{' class=narrow' if section.narrow else ''}>\n"
+        f'<h2 id="part-{i}">{html.escape(section.title)}</h2>\n' + "\n".join(section.blocks) + "\n</section>"
         for i, section in enumerate(sections)
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{html.escape(title)}</h1>\n{paragraph(lead)}\n<nav>{''.join(links)}</nav>\n{body}\n"
+        f"<h1>{html.escape(title)}</h1>\n{paragraph(lead)}\n<nav>{''.join(links)}</nav>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpt.cards.card import Card
 from mpt.comparison.config import CompareConfig
 from mpt.config.continual import ContinualConfig
 from mpt.config.pretrain import PretrainConfig
@@ -15,7 +15,6 @@ from mpt.config.yaml_file import kind_of, load_config
 from mpt.errors import UserError
 from mpt.inference.answers import Answered, kept_answers
 from mpt.methods import AdaptConfig
-from mpt.prompts.saved import Card
 from mpt.report.machine import kept_machine
 from mpt.rundir.directory import Metrics
 from mpt.system.paths import AnyPath
@@ -90,7 +89,7 @@ def facts(run: AnyPath) -> Facts:
             kind_of(file, (PretrainConfig, AdaptConfig, CompareConfig, ContinualConfig)), file
         ),
         stages=[Stage(path.name, Metrics(path).read(), kept_spending(path)) for path in folders],
-        cards={path.stem: Card(**json.loads(path.read_text())) for path in cards},
+        cards={path.stem: Card.read(path.read_bytes()) for path in cards},
         answers=kept_answers(run),
         machine=kept_machine(run),
         kept=sum(len(path.read_bytes()) for path in (run / "prompts").glob("*.safetensors")),

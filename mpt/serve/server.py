@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +20,10 @@ from mpt.system.paths import AnyPath
 
 
 class Server(uvicorn.Server):
-    """A server that, when told to stop, refuses new requests (503) and answers those it has accepted."""
+    """A server that, when told to stop, refuses new requests (503) and answers those it has accepted.
+
+    While it warms up it has accepted none, and ends at once: a compilation cannot be interrupted.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
@@ -28,6 +32,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._stopping:  # a second signal stops at once
             super().handle_exit(sig, frame)
+        elif not self._service.batcher.ready:
+            os._exit(128 + sig)
         self._stopping = True
 
     async def on_tick(self, counter: int) -> bool:

@@ -99,6 +99,8 @@ def test_what_is_like_no_option_is_told_where_they_are_listed():
         ("predict tests --input READMEE.md", "READMEE.md: no such file; did you mean README.md?"),
         ("import gone --model x --task movies", "gone: no such folder; PEFT's save_pretrained writes one"),
         ("export gone --formt peft", "export: no option --formt; did you mean --format?"),
+        ("predict --run gone", "predict: no option --run; leave the name out: mpt predict RUN"),
+        ("compare --config a.yaml", "compare: no option --config; leave the name out: mpt compare CONFIG"),
         ("tasks show movies --split tst", "tasks show: --split is one of 'train', 'validation', 'test', not"),
         ("adapt help", "config 'help': no such file or packaged config; known: chat, continual"),
         ("plan --tasks movies bbc --topology v9:4x4", "--topology 'v9:4x4': not known; write v5e, v5p, v6e"),
@@ -439,7 +441,6 @@ HEAVY = {
     "inspect": "RUN",
     "report": "RUN",
     "bank add": "RUN",
-    "bank list": "--bank RUN/prompts",
     "bank search": "movies --bank RUN/prompts",
     "tasks show": "movies --model some/x",
 }

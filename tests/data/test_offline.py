@@ -48,6 +48,13 @@ def test_every_task_that_tfds_has_is_refused(name, tmp_path):
     check_told(str(told.value), str(tmp_path / "tfds"))
 
 
+@pytest.mark.parametrize("name", ["glue_sst2", "yelp"])
+def test_no_task_is_said_to_work_whose_package_is_not_here(name, monkeypatch):
+    monkeypatch.setattr("mpt.data.sources.unpacked", lambda _: None)
+    with pytest.raises(UserError, match="`mpt tasks show NAME` says into which folder its file goes: movies"):
+        next(find_task(name).examples("train"))
+
+
 def test_what_is_prepared_here_is_not_refused(tmp_path):
     source = find_task("glue_sst2").source
     with pytest.raises(UserError):

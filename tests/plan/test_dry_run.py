@@ -376,6 +376,9 @@ def test_machine_is_measured_once(monkeypatch, tmp_path, tiny_model):
     monkeypatch.setattr(machine, "measured", None)
     monkeypatch.setattr(machine, "machine_rate", lambda dtype: 1e9)
     assert this_machine("float32") == Machine(1e9, first.share, first.compiling)
+    monkeypatch.setattr(machine, "MEASURED", 0)
+    with pytest.raises(TypeError):  # constants that were measured in another way are measured again
+        this_machine("float32")
 
 
 def test_what_compiling_takes_is_not_measured_by_a_program_that_is_kept(monkeypatch, tiny_model):

@@ -11,14 +11,16 @@ from runs import TASKS, random, run_of, universal_run
 from toys import refused, tree, write_task
 
 from mpt import cli
+from mpt.cards.bank import Bank
+from mpt.cards.files import length
 from mpt.errors import UserError
 from mpt.inference.predict import evaluate
 from mpt.prompts import MultitaskPrompt, SoftPrompt
-from mpt.prompts.bank import Bank
-from mpt.prompts.saved import load_prompt
+from mpt.prompts.saved import load_prompt, read_from
 from mpt.prompts.source import saved_start
 from mpt.prompts.universal_prefix import UniversalPrefix
-from mpt.recipes.bank import add, entries, print_list
+from mpt.recipes.bank import add, entries
+from mpt.recipes.bank_list import print_list
 from mpt.recipes.bank_search import search
 from mpt.rundir.found import check_start
 
@@ -41,7 +43,7 @@ def test_what_is_added_is_read_back(bank, run):
     assert [re.sub("-[0-9a-f]{8}$", "", name) for name in names] == ["universal", *TASKS]
     assert all(names.values()) and sorted(names) == bank.names()
     saved, _ = load_prompt(run, "universal")
-    universal, *plain = (bank.read(name) for name in names)
+    universal, *plain = (read_from(bank, name) for name in names)
     assert isinstance(universal[0], MultitaskPrompt) and universal[1].prompts == list(TASKS)
     np.testing.assert_array_equal(universal[0].u[...], saved.u[...])
     for place, (prompt, card) in enumerate(plain):
@@ -56,7 +58,7 @@ def test_a_prefix_in_every_layer_is_added_whole(tmp_path, tiny_model, capsys):
     bank, made = Bank(str(tmp_path)), run_of(tmp_path / "made", tiny_model, prefix, "tone")
     ((name, _),) = add(made, bank)
     assert name.startswith("tone-")
-    np.testing.assert_array_equal(bank.read(name)[0].keys[...], prefix.keys[...])
+    np.testing.assert_array_equal(read_from(bank, name)[0].keys[...], prefix.keys[...])
     print_list(bank)
     assert "3 a layer" in capsys.readouterr().out
     with pytest.raises(UserError, match=f"start from one as it is: --prompt {tmp_path}/{name}$"):
@@ -66,7 +68,7 @@ def test_a_prefix_in_every_layer_is_added_whole(tmp_path, tiny_model, capsys):
 def test_the_bank_that_comes_with_mpt_is_read_and_not_written(run, capsys):
     bank = Bank("packaged/")
     for name in bank.names():
-        prompt, card = bank.read(name)
+        prompt, card = read_from(bank, name)
         assert isinstance(prompt, UniversalPrefix) and card.backbone == name and len(card.prompts) > 20
         assert check_start(f"packaged/{name}") is None and saved_start(f"packaged/{name}")[1] == card
     assert cli.main(["bank", "list"]) in (0, None) and "smollm2-135m" in capsys.readouterr().out
@@ -88,7 +90,7 @@ def test_a_pretraining_gives_its_teachers(universal, tmp_path):
     names = [name for name, _ in add(universal, bank)]
     teachers, _ = load_prompt(universal, "teachers")
     for place, name in enumerate(names[1:]):
-        prompt, card = bank.read(name)
+        prompt, card = read_from(bank, name)
         np.testing.assert_array_equal(prompt.compose()[0], teachers.compose()[place])
         assert card.rows.keys() == {TASKS[place]}
 
@@ -96,7 +98,7 @@ def test_a_pretraining_gives_its_teachers(universal, tmp_path):
 def test_an_adaptation_gives_its_first_seed_with_its_own_figure(adapted, tmp_path):
     bank = Bank(str(tmp_path))
     ((name, _),) = add(adapted, bank)
-    prompt, card = bank.read(name)
+    prompt, card = read_from(bank, name)
     np.testing.assert_array_equal(prompt.compose()[0], load_prompt(adapted, "adapted")[0].compose()[0])
     assert card.seeds == [0] and len(prompt.compose()) == 1
     assert card.metrics == {"test accuracy": evaluate(adapted, "", "test", 16, 0)["accuracy"]}
@@ -125,6 +127,24 @@ def test_a_damaged_prompt_is_told_of_and_left_out(run, tmp_path, capsys):
     (tmp_path / "bank" / f"{names[0]}.json").write_text('{"kind": "multi')
     assert [entry.name for entry in entries(bank)] == sorted(names[1:])
     assert f"{names[0]}: not a whole prompt of mpt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [0, 3])
+def test_the_length_of_a_prompt_is_read_without_its_module(words, tmp_path, tiny_model):
+    """So that a listing does not wait for JAX."""
+    prompts = [
+        SoftPrompt(random(0, 1, 5, 32)),
+        MultitaskPrompt(
+            random(0, 1, 5, 32), random(1, 1, 5, 2), random(2, 1, 2, 32), random(3, 1, words, 32)
+        ),
+        UniversalPrefix(*(random(seed, 1, 2, 5, 2, 8) for seed in (0, 1)), random(2, 1, words, 32)),
+    ]
+    bank = Bank(str(tmp_path / "bank"))
+    for number, prompt in enumerate(prompts):
+        list(add(run_of(tmp_path / f"{number}", tiny_model, prompt, "tone"), bank))
+    for name in bank.names():
+        tensors, card = bank.read(name)
+        assert length(tensors, card.kind) == read_from(bank, name)[0].extent(1)[1]
 
 
 def test_list_shows_each_prompt(run, tmp_path, capsys, monkeypatch):
@@ -185,4 +205,4 @@ def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     assert tree(tmp_path) == before
     names = [name for name, _ in add(run, Bank(folder))]
     with pytest.raises(UserError, match=f"no prompt 'tone' in it; known: {names[1]}"):
-        Bank(folder).read("tone")
+        read_from(Bank(folder), "tone")

@@ -19,7 +19,7 @@ from mpt.methods.classifier import class_embeddings
 from mpt.prompts import SoftPrompt
 from mpt.prompts.class_head import HeadedPrompt, headed
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.saved import Card, load_prompt, save_prompt
+from mpt.prompts.saved import describe, load_prompt, save_prompt
 
 P, D = 4, 32
 
@@ -92,7 +92,7 @@ def test_a_probe_reads_texts_without_the_prompt(asked, tmp_path):
     probe = np.asarray(random(5, classes, 3, width))
     probed = prompt.rescored(0.5, 0.0, probe)
     facts = {"prompts": [task.name], "rows": {}, "method": "", "seeds": [0], "max_length": 24, "metrics": {}}
-    save_prompt(tmp_path, "adapted", probed, Card.describe(probed, pretrained, [task], **facts))
+    save_prompt(tmp_path, "adapted", probed, describe(probed, pretrained, [task], **facts))
     read, _ = load_prompt(tmp_path, "adapted", pretrained)
     alone, both, again = (
         np.log(choice_probabilities(Prompted(pretrained.backbone, each), rows))

@@ -15,11 +15,11 @@ from runs import TASKS, adapted_run, universal_run
 from toys import finish, refused, start_mpt, tree
 
 from mpt import cli
+from mpt.cards.bank import Bank
 from mpt.errors import UserError
 from mpt.interop.exporting import export_run
 from mpt.loading.hf import load_pretrained
-from mpt.prompts.bank import Bank
-from mpt.prompts.saved import load_prompt
+from mpt.prompts.saved import load_prompt, read_from
 from mpt.prompts.source import SavedSource
 from mpt.recipes.bank import add
 from mpt.system.paths import finished_run, run_path
@@ -66,7 +66,7 @@ def test_a_bank_on_the_hub_gives_back_what_it_is_given(server, run):
     assert dict(add(run, bank)) == dict.fromkeys(names, False)
     saved, _ = load_prompt(run, "universal")
     for place, name in enumerate([*names][1:]):
-        np.testing.assert_array_equal(bank.read(name)[0].compose()[0], saved.compose()[place])
+        np.testing.assert_array_equal(read_from(bank, name)[0].compose()[0], saved.compose()[place])
     assert f"{bank.added(next(iter(names))):%Y-%m-%d}" == "2026-01-02"
 
 

@@ -12,6 +12,7 @@ from runs import LENGTH, WIDTH, random, run_of
 from toys import refused
 
 from mpt import cli
+from mpt.cards.bank import Bank
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import from_plain
 from mpt.data.stored import stored_rows
@@ -20,9 +21,8 @@ from mpt.inference.evaluate import choice_probabilities
 from mpt.insight.transfer import ABREAST, trials
 from mpt.methods import AdaptConfig
 from mpt.prompts import SoftPrompt
-from mpt.prompts.bank import Bank
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.saved import load_prompt
+from mpt.prompts.saved import load_prompt, read_from
 from mpt.recipes.adapt import adapt
 from mpt.recipes.bank import add
 from mpt.recipes.bank_search import search
@@ -51,7 +51,7 @@ def adapted_from(tmp_path, plain_adapt, pretrained):
 
 def test_an_adaptation_starts_at_a_plain_prompt(bank, adapted_from):
     folder, names = bank
-    entry, _ = Bank(folder).read(names["tone"])
+    entry, _ = read_from(Bank(folder), names["tone"])
     for vectors in adapted_from(f"{folder}/{names['tone']}", steps=0):
         np.testing.assert_array_equal(vectors, entry.compose()[0])
 

@@ -117,8 +117,8 @@ def test_summary_of_named_splits(capsys, tmp_path):
     assert test[1:5] == ["test", "2", "bad 1, good 1", "0"]
     assert train[5] == "100 characters"
     assert f"The longest train input is that of {tmp_path / 'a.jsonl'}:4." in out
-    assert "1 test rows have a text that is in train too." in out
-    assert "Column 'more' is empty in 1 train rows." in out
+    assert "1 test row has a text that is in train too." in out
+    assert "Column 'more' is empty in 1 train row." in out
 
 
 def test_duplicates_of_one_file_are_left_out(capsys, tmp_path):
@@ -189,7 +189,7 @@ def test_misnamed_column_is_one_fault(capsys, tmp_path, name, as_split, wrong):
     assert f"no column '{wrong}', which task task needs; it has " in out
     assert f"{wrong}s" in out
     assert "; all 120 rows lack it\n" in out
-    assert "duplicates were left out" not in out
+    assert "left out before" not in out
 
 
 def test_column_that_some_rows_lack_is_a_fault_of_each(capsys, tmp_path):
@@ -215,7 +215,7 @@ def test_same_text_with_another_label_is_a_conflict(capsys, tmp_path, extra):
     assert "Warning: 1 row has the text of an earlier one and another label" in out
     told = f"{tmp_path}/mine.jsonl:123: 'bad', but 'good' in {tmp_path}/mine.jsonl:121"
     assert f"\nconflicting labels:\n  {told}\n" in out
-    assert "1 duplicates were left out" in out
+    assert "1 duplicate was left out" in out
 
 
 @pytest.mark.parametrize("other", ["train", "test"])

@@ -16,6 +16,8 @@ from golden import normal
 from rich.console import Console
 from rich.table import Column, Table
 
+from mpt.cards.bank import Bank
+from mpt.cards.card import Card
 from mpt.catalog.library import packaged_tasks
 from mpt.comparison import tables
 from mpt.comparison.config import CompareConfig
@@ -34,9 +36,8 @@ from mpt.plan.job import Estimate, Job
 from mpt.plan.plans import Plan, StagePlan
 from mpt.plan.search import Try
 from mpt.prompts import SoftPrompt
-from mpt.prompts.bank import Bank
-from mpt.prompts.saved import Card
-from mpt.recipes import bank, bank_search, check_task, show
+from mpt.prompts.saved import files_of
+from mpt.recipes import bank, bank_list, bank_search, check_task, show
 from mpt.recipes.adapt import Result
 from mpt.recipes.bank_search import Candidate, Ranking
 from mpt.render.console import FOLDED, PathText, print_table
@@ -112,12 +113,13 @@ def plan() -> Plan:
 def everything(monkeypatch, folder: Path) -> Iterator[Table]:
     """Each table of a command, as it is given to ``print_table``."""
     given: list[Table] = []
-    for module in (bank, bank_search, show):
+    for module in (bank_list, bank_search, show):
         monkeypatch.setattr(module, "print_table", lambda _, table: given.append(table))
     kept = Bank(str(folder))
     for name in NAMES:
-        kept.add(*prompt_of(name))
-    bank.print_list(kept)
+        entry = prompt_of(name)
+        kept.add(entry.name, files_of(entry.prompt, entry.card))
+    bank_list.print_list(kept)
     trial = Trial(0.5, 0.75)
     candidates = [Candidate(prompt_of(name), 0.5, trial, i) for i, name in enumerate(NAMES, 1)]
     task = replace(packaged_tasks()["movies"], name=LONG)

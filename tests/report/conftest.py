@@ -19,6 +19,8 @@ FLAGS = (
 # Files, pictures inside of them, and the browser's own pages.
 OWN = ("file:", "data:", "chrome:", "chrome-untrusted:", "about:")
 
+COLUMNS = "return new Set([...document.querySelectorAll('section')].map(s => s.offsetLeft)).size"
+
 
 class Seen(NamedTuple):
     """What a browser finds of a page.
@@ -26,6 +28,7 @@ class Seen(NamedTuple):
     Attributes:
         width: of the whole document, in pixels.
         titles: of its sections.
+        columns: of sections side by side.
         paper: the background's colour.
         said: lines in the console.
         asked: addresses that were asked for on a network.
@@ -33,6 +36,7 @@ class Seen(NamedTuple):
 
     width: int
     titles: list[str]
+    columns: int
     paper: str
     said: list[str]
     asked: list[str]
@@ -60,6 +64,7 @@ class Browser:
         return Seen(
             self._driver.execute_script("return document.documentElement.scrollWidth"),
             self._driver.execute_script("return [...document.querySelectorAll('h2')].map(h => h.innerText)"),
+            self._driver.execute_script(COLUMNS),
             self._driver.execute_script("return getComputedStyle(document.body).backgroundColor"),
             [line["message"] for line in self._driver.get_log("browser")],
             [url for url in map(_address, events) if not url.startswith(OWN)],

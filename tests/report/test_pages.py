@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mpt.recipes.inspect import inspect
+
 WIDTHS = (1400, 420)
 PARTS = {
     "universal": {"Learning curves", "Cost", "Prompts", "Config", "Made with"},
@@ -38,3 +40,12 @@ def test_page_is_whole_at_any_width_and_in_both_schemes(kind, browser, request):
             assert set(seen.titles) == PARTS[kind]
             papers.add((scheme, seen.paper))
     assert len(papers) == 2
+
+
+@pytest.mark.full
+def test_an_inspection_has_two_columns_on_a_desk_and_one_on_a_telephone(universal, browser, tmp_path):
+    page = tmp_path / "inspect.html"
+    inspect(universal, 4, out=page)
+    for width, columns in zip(WIDTHS, (2, 1)):
+        seen = browser.see(page, width, "light")
+        assert seen.width <= width and seen.columns == columns

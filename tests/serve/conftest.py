@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ def running():
             yield f"127.0.0.1:{listener.getsockname()[1]}"
             until(lambda: not server.server_state.connections)
         finally:
-            server.handle_exit(signal.SIGTERM, None)
+            service.batcher.close()
             thread.join()
             for logger in loggers:
                 logger.removeHandler(records)

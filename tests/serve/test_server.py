@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+import uvicorn
 from toys import start_mpt, until
+
+from mpt.serve.app import Service
+from mpt.serve.batcher import Batcher
+from mpt.serve.server import Server
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_server_that_warms_up_at_once(how, status, monkeypatch):
+    """Whatever is being compiled, which nothing interrupts: no request has been accepted."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    service = Service.__new__(Service)  # without a model
+    service.batcher = Batcher(list, 1, 0.0, 1)
+    Server(uvicorn.Config(lambda: None), service).handle_exit(how, None)
+    assert ended == [status]
 
 
 @pytest.mark.full

@@ -174,6 +174,14 @@ def test_where_a_library_drops_a_clusters_signal():
     assert not process.stdout and process.returncode == 143
 
 
+@pytest.mark.parametrize(("sign", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_status_tells_of_the_signal_however_long_an_exit_takes(sign, status):
+    """It was that of the alarm that raises a signal again, when Python had put the handlers away."""
+    exits = "signal.signal(signal.SIGALRM, signal.SIG_DFL), time.sleep(3)"
+    program = LOST.format(signal=sign, then=f"finally: __import__('atexit').register(lambda: ({exits}))")
+    assert run(program).returncode == status
+
+
 @pytest.mark.full
 def test_what_is_put_in_order_meanwhile_is_left_to_its_work():
     process = run(LOST.format(signal="SIGINT", then='finally: time.sleep(2); print("in order")'))

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import fsspec
-from flax import nnx
+import numpy as np
 
-from mpt.errors import UserError, nearest, one_line
-from mpt.prompts.saved import Card, files_of, read_files
-from mpt.rundir.directory import write_atomic
+from mpt.cards.card import Card
+from mpt.cards.files import read_files
+from mpt.errors import UserError, nearest, one_line, warn
 from mpt.rundir.found import VECTORS, empty
-from mpt.system.paths import PACKAGED, bank_path, check_store, is_remote
+from mpt.system.paths import PACKAGED, bank_path, check_store, is_remote, replace_atomic
+
+T = TypeVar("T")
 
 
 class Bank:
@@ -51,8 +54,11 @@ class Bank:
             raise UserError(empty(self.path))
         return sorted(name.removesuffix(VECTORS) for name in found)
 
-    def add(self, name: str, prompt: nnx.Module, card: Card) -> tuple[str, bool]:
+    def add(self, name: str, files: Mapping[str, bytes]) -> tuple[str, bool]:
         """Adds a prompt.
+
+        Args:
+            files: its files by their endings, in the order to write them.
 
         Returns:
             Its name, which is ``name`` and a hash, and whether it is new here.
@@ -62,7 +68,6 @@ class Bank:
         """
         if self.path == PACKAGED:
             raise UserError(f"{PACKAGED}: this bank comes with mpt and is read-only; give another --bank")
-        files = files_of(prompt, card)
         digest = hashlib.sha256(files[".json"] + files[VECTORS]).hexdigest()
         name = f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{digest[:8]}"
         with self._store_speaks():
@@ -72,8 +77,8 @@ class Bank:
                 self._write(self._file(name, ending), content)
         return name, True
 
-    def read(self, name: str) -> tuple[nnx.Module, Card]:
-        """A prompt and its card.
+    def read(self, name: str) -> tuple[Mapping[str, np.ndarray], Card]:
+        """A prompt's tensors, and its card.
 
         Raises:
             UserError: there is none of that name, or it is damaged.
@@ -90,6 +95,14 @@ class Bank:
                 lambda: self._store.cat_file(card),
             )
 
+    def each(self, read: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+        """The names of its prompts, and what is read of each; one that cannot be is reported and left out."""
+        for name in self.names():
+            try:
+                yield name, read(name)
+            except UserError as error:
+                warn(str(error))
+
     def added(self, name: str) -> datetime:
         """The time when a prompt was added."""
         with self._store_speaks():
@@ -103,7 +116,7 @@ class Bank:
         if self._remote:
             self._store.pipe_file(file, content)
         else:
-            write_atomic(Path(file), content)
+            replace_atomic(Path(file), content)
 
     @contextmanager
     def _store_speaks(self) -> Iterator[None]:
