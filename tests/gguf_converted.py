@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def parameters(writer: GGUFWriter, c: Any) -> None:
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
     for names, add in (
         (("num_local_experts", "num_experts"), writer.add_expert_count),
-        (("num_experts_per_tok",), writer.add_expert_used_count),
+        (("num_experts_per_tok", "top_k_experts"), writer.add_expert_used_count),
         (("head_dim",), writer.add_key_length),
         (("head_dim",), writer.add_value_length),
     ):
@@ -124,6 +125,37 @@ def of_gemma2(writer: GGUFWriter, c: Any) -> None:
     writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
     writer.add_final_logit_softcapping(c.final_logit_softcapping)
     writer.add_sliding_window(c.sliding_window)
+
+
+def of_gemma4(writer: GGUFWriter, c: Any) -> None:
+    """Gemma3Model and Gemma4Model, in gemma.py, which read config.json as it is."""
+    c.allow_global_per_layer_attribute_access = True
+    parameters(writer, c)
+    if c.final_logit_softcapping:
+        writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    writer.add_sliding_window(c.sliding_window)
+    writer.add_shared_kv_layers(c.num_kv_shared_layers)
+    writer.add_embedding_length_per_layer_input(c.hidden_size_per_layer_input)
+    near = [kind == "sliding_attention" for kind in c.layer_types]
+    writer.add_sliding_window_pattern(near)
+    full = c.per_layer_config["full_attention"]
+    writer.add_key_length(full.head_dim)
+    writer.add_value_length(full.head_dim)
+    writer.add_key_length_swa(c.head_dim)
+    writer.add_value_length_swa(c.head_dim)
+    if c.moe_intermediate_size:
+        writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if c.use_double_wide_mlp:
+        with_keys = c.num_hidden_layers - c.num_kv_shared_layers
+        writer.add_feed_forward_length(
+            [c.intermediate_size * (1 if i < with_keys else 2) for i in range(c.num_hidden_layers)]
+        )
+    if c.attention_k_eq_v:
+        writer.add_head_count_kv(
+            [c.num_key_value_heads if each else full.num_key_value_heads for each in near]
+        )
+    writer.add_rope_dimension_count(full.head_dim)
+    writer.add_rope_dimension_count_swa(c.head_dim)
 
 
 def of_gpt_oss(writer: GGUFWriter, c: Any) -> None:
@@ -217,6 +249,16 @@ def apart(name: str, tensor: np.ndarray, c: Any) -> Tensors:
         yield f"{name}up_proj.{end}", tensor[:, 1::2]
 
 
+def with_suffixes(name: str, tensor: np.ndarray, c: Any) -> Tensors:
+    """Gemma4Model.filter_tensors and modify_tensors, in gemma.py."""
+    if name.endswith("layer_scalar") or ".experts." in name:
+        name += ".weight"
+    for ending, kind in ((".router.scale", "ffn_gate_inp"), (".per_expert_scale", "ffn_down_exps")):
+        if name.endswith(ending):
+            name = f"blk.{name.split('.')[2]}.{kind}.scale"
+    yield name, tensor
+
+
 def tiled(name: str, tensor: np.ndarray, c: Any) -> Tensors:
     """Qwen3NextModel and _LinearAttentionVReorderBase.modify_tensors, in qwen.py."""
     keys, each = c.linear_num_key_heads, c.linear_num_value_heads // c.linear_num_key_heads
@@ -272,6 +314,10 @@ FAMILIES = {
     "qwen3_moe": Family("qwen3moe", of_experts),
     "phi3": Family("phi3", of_phi),
     "gemma2": Family("gemma2", of_gemma2, plus_one, {"query_pre_attn_scalar": 8}),
+    "gemma4_text": Family("gemma4", of_gemma4, with_suffixes),
+    "gemma4_text-experts": Family(
+        "gemma4", of_gemma4, with_suffixes, {"vocab_size_per_layer_input": tiny.VOCAB}
+    ),
     "qwen3_5_text": Family("qwen35", of_qwen3_5, tiled),
     "gpt2": Family("gpt2", of_gpt2, outputs_first),
     "granite": Family("granite", of_granite, permuted),
@@ -296,24 +342,36 @@ def write_folder(folder: Path, family: str) -> Path:
     return folder
 
 
-def write_family(file: Path, family: str, more: Mapping[str, int] | None = None, bits: int = 32) -> Path:
+def write_family(
+    file: Path,
+    family: str,
+    more: Mapping[str, int | list[int]] | None = None,
+    bits: int = 32,
+    words: Callable[[GGUFWriter], None] | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+) -> Path:
     """The GGUF file of a family's tiny checkpoint.
 
     Args:
-        more: fields that the converter does not write, by their names after the architecture's.
+        more: fields in place of those that the converter writes, by their names after the architecture's.
         bits: 32, or 8 for those matrices whose rows are whole blocks.
+        words: writes the tokenizer; otherwise there is one that reads nothing.
+        tensors: in place of others, by their names in the file.
     """
     how, c = FAMILIES[family], AutoConfig.for_model(**config_of(family)).get_text_config()
     writer = GGUFWriter(file, how.architecture)
     how.add(writer, c)
     for name, value in (more or {}).items():
-        writer.add_uint32(f"{how.architecture}.{name}", value)
-    add_words(writer, c.vocab_size)
+        add = writer.add_array if isinstance(value, list) else writer.add_uint32
+        add(f"{how.architecture}.{name}", value)
+    kind = "gemma4" if how.architecture == "gemma4" else "gpt2"
+    (words or partial(add_words, size=c.vocab_size, kind=kind))(writer)
     (number,) = (number for number, name in MODEL_ARCH_NAMES.items() if name == how.architecture)
     names = get_tensor_name_map(number, c.num_hidden_layers)
     for name, tensor in itertools.chain(_rope_factors(c), _with_stacks(tiny.weights(family))):
         for new, changed in how.modified(name, tensor, c):
             stored = names.get_name(new, try_suffixes=(".weight", ".bias")) or new
+            changed = (tensors or {}).get(stored, changed)
             in_blocks = bits == 8 and changed.ndim > 1 and changed.shape[-1] % 32 == 0
             kind = GGMLQuantizationType.Q8_0 if in_blocks else GGMLQuantizationType.F32
             writer.add_tensor(stored, quantize(np.ascontiguousarray(changed), kind), raw_dtype=kind)
@@ -342,11 +400,19 @@ def _with_stacks(tensors: Mapping[str, np.ndarray]) -> Tensors:
 
 
 def _rope_factors(c: Any) -> Tensors:
-    """LlamaModel.generate_extra_tensors, in llama.py, and Phi3MiniModel's, in phi.py."""
+    """Those of LlamaModel, in llama.py, Phi3MiniModel, in phi.py, and Gemma4Model, in gemma.py."""
     rope = getattr(c, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
         for length in ("long", "short"):
             yield f"rope_factors_{length}.weight", np.array(rope[f"{length}_factor"], np.float32)
+    if "full_attention" in rope and rope["full_attention"]["rope_type"] == "proportional":
+        head_dim, part = (
+            c.per_layer_config["full_attention"].head_dim,
+            rope["full_attention"]["partial_rotary_factor"],
+        )
+        rotating = int(head_dim * part / 2)
+        factors = [1.0] * rotating + [1e30] * (head_dim // 2 - rotating)
+        yield "rope_freqs.weight", np.array(factors, np.float32)
     if rope.get("rope_type") != "llama3":
         return
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]

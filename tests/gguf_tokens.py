@@ -10,10 +10,11 @@ from sentencepiece import SentencePieceProcessor
 from transformers import PreTrainedTokenizerFast
 
 
-def add_words(writer: GGUFWriter, size: int) -> None:
+def add_words(writer: GGUFWriter, size: int, kind: str = "gpt2") -> None:
     """The tokens of a model that reads none: tests of tokenizers write others."""
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_model(kind)
+    if kind == "gpt2":
+        writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(["a", "b", "ab", *(f"w{i}" for i in range(3, size))])
     writer.add_token_types([TokenType.NORMAL] * size)
     writer.add_token_merges(["a b"])
@@ -33,6 +34,32 @@ def add_byte_level(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, split
     writer.add_token_list([token for token, _ in tokens])
     writer.add_token_types([of_added[added[i]] if i in added else TokenType.NORMAL for _, i in tokens])
     writer.add_token_merges([" ".join(merge) for merge in found["model"]["merges"]])
+
+
+def add_gemma4(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Gemma4Model.set_vocab, in gemma.py, and LlamaHfVocab, of the gguf package."""
+    special, base = set(tokenizer.all_special_ids), tokenizer.vocab_size
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    shown = {"<|channel>", "<channel|>"}
+
+    def kind(token: str, i: int) -> TokenType:
+        if token in shown or (i >= base and i not in special):
+            return TokenType.USER_DEFINED
+        if token.startswith("<0x"):
+            return TokenType.BYTE
+        return TokenType.CONTROL if i in special else TokenType.NORMAL
+
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list([token for token, _ in tokens])
+    writer.add_token_scores([-1000.0] * len(tokens))
+    writer.add_token_types([kind(token, i) for token, i in tokens])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_unk_token_id(tokenizer.unk_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_add_space_prefix(False)
 
 
 def add_sentencepiece(writer: GGUFWriter, model: SentencePieceProcessor, special: Sequence[str] = ()) -> None:

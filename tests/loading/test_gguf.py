@@ -100,12 +100,28 @@ def test_a_field_that_is_not_known_is_refused_by_its_name(family, name, tmp_path
         ("gpt2", "attention.causal", 0),
         ("granite", "rope.scaling.finetuned", 0),
         ("smollm3", "rope.dimension_count_swa", 4),
+        ("gemma4_text", "rope.dimension_count", 6),
+        ("gemma4_text", "rope.dimension_count_swa", 4),
+        ("gemma4_text", "attention.value_length_swa", 4),
+        ("gemma4_text", "attention.head_count_kv", [2, 1, 1, 1, 2, 1]),
+        ("gemma4_text", "feed_forward_length", [40, 40, 80, 40, 80, 80]),
+        ("gemma4_text", "expert_count", 4),
+        ("gemma4_text", "rope.scaling.factor", 2),
     ],
 )
 def test_a_value_that_is_not_computed_is_refused_by_its_name(family, name, value, tmp_path):
     file = write_family(tmp_path / "toy.gguf", family, {name: value})
-    with pytest.raises(UserError, match=rf"toy.gguf: .*{family}\.{name}"):
+    with pytest.raises(UserError, match=rf"toy.gguf: .*{FAMILIES[family].architecture}\.{name}"):
         open_gguf(file)
+
+
+@pytest.mark.parametrize(
+    "factors", [[2.0, 2.0, 2.0, 1e30, 1e30, 1e30], [1e30, 1, 1, 1, 1, 1], [1, 1, 1, 9, 9, 9]]
+)
+def test_factors_of_another_rotation_than_gemma_4s_are_refused(factors, tmp_path):
+    tensors = {"rope_freqs.weight": np.array(factors, np.float32)}
+    with pytest.raises(UserError, match=r"toy.gguf: rope_freqs.weight does not hold ones, and then 1e\+30"):
+        open_gguf(write_family(tmp_path / "toy.gguf", "gemma4_text", tensors=tensors))
 
 
 def test_gates_that_lie_apart_are_those_of_the_folder(tmp_path):

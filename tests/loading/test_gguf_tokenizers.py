@@ -9,12 +9,14 @@ from functools import partial
 
 import pytest
 from gguf import GGUFWriter
-from gguf_converted import write_tokenizer
-from gguf_tokens import add_byte_level, add_sentencepiece, add_words
+from gguf_converted import write_family, write_tokenizer
+from gguf_tokens import add_byte_level, add_gemma4, add_sentencepiece, add_words
+from golden import tiny
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CohereTokenizer,
+    GemmaTokenizer,
     GPT2Tokenizer,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
@@ -219,10 +221,42 @@ def test_a_unigram_model_is_refused(tmp_path):
         open_gguf(write_tokenizer(tmp_path / "toy.gguf", "llama", add))
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_tokenizer_of_gemma_4(tmp_path, begun):
+    """Its merges are in the file, and go over lines and blanks; every text has a token in front."""
+    learnt = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    learnt.normalizer = normalizers.Replace(" ", "▁")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False)
+    learnt.train_from_iterator([text for text in TEXTS[:5] for _ in range(2)], trainer)
+    found = json.loads(learnt.to_str())["model"]
+    theirs = GemmaTokenizer(found["vocab"], [tuple(merge) for merge in found["merges"]])
+    theirs.add_special_tokens({"additional_special_tokens": ["<|turn>", "<turn|>", "<|channel>"]})
+
+    def add(writer: GGUFWriter) -> None:
+        add_gemma4(writer, theirs)
+        writer.add_add_bos_token(begun)
+
+    file = write_family(tmp_path / "toy.gguf", "gemma4_text", words=add)
+    _, ours, _ = open_gguf(file)
+    assert len(ours) == len(theirs)
+    for text in (*TEXTS, "<|turn>user\n Hi\n\n\n you<turn|>\n<|turn>model\n<|channel>x", "▁ ▁"):
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours(text)["input_ids"] == [theirs.bos_token_id, *ids], text
+        assert ours.decode(ids) == theirs.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_another_tokenizer_of_gemma_4_is_refused(tmp_path, kind):
+    add = partial(add_words, size=tiny.VOCAB, kind=kind)
+    with pytest.raises(UserError, match=rf"tokenizer.ggml.model is '{kind}', but for gemma4 only gemma4 can"):
+        open_gguf(write_family(tmp_path / "toy.gguf", "gemma4_text", words=add))
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"model": "t5"}, "tokenizer.ggml.model is 't5', but gpt2 and llama are supported"),
+        ({"model": "t5"}, "tokenizer.ggml.model is 't5', but for llama only gpt2 and llama can be read"),
         ({"model": "gemma4"}, "tokenizer.ggml.model is 'gemma4'"),
         ({"pre": "default"}, "tokenizer.ggml.pre is 'default', but command-r, dbrx, .* are supported"),
         ({"pre": "deepseek-coder"}, "tokenizer.ggml.pre is 'deepseek-coder'"),

@@ -25,6 +25,7 @@ from mpt.loading.gguf.configs import (
     qwen3_vl,
 )
 from mpt.loading.gguf.fields import Own
+from mpt.loading.gguf.gemma4 import gemma4
 
 # The kinds of tensors, some with what follows. "{}" stands for the number of an expert, whose matrix is one
 # of those in the tensor there.
@@ -54,6 +55,23 @@ GEMMA_NAMES = NAMES | {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
+}
+GEMMA4_NAMES = GEMMA_NAMES | {
+    "per_layer_token_embd": "model.embed_tokens_per_layer",
+    "per_layer_model_proj": "model.per_layer_model_projection",
+    "per_layer_proj_norm": "model.per_layer_projection_norm",
+    "inp_gate": "per_layer_input_gate",
+    "proj": "per_layer_projection",
+    "post_norm": "post_per_layer_input_norm",
+    "layer_output_scale.weight": "layer_scalar",
+    "ffn_gate_inp": "router.proj",
+    "ffn_gate_inp.scale": "router.scale",
+    "ffn_gate_up_exps.weight": "experts.gate_up_proj",
+    "ffn_down_exps.weight": "experts.down_proj",
+    "ffn_down_exps.scale": "router.per_expert_scale",
+    "post_ffw_norm_1": "post_feedforward_layernorm_1",
+    "post_ffw_norm_2": "post_feedforward_layernorm_2",
+    "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
 }
 GPT_OSS_NAMES = NAMES | {
     "post_attention_norm": "post_attention_layernorm",
@@ -170,6 +188,7 @@ def parts(name: str) -> tuple[int | None, str, str]:
 ARCHITECTURES = {
     "gemma2": Architecture(gemma2, GEMMA_NAMES, arranged=_without_one),
     "gemma3": Architecture(gemma3, GEMMA_NAMES, arranged=_without_one),
+    "gemma4": Architecture(gemma4, GEMMA4_NAMES),
     "gpt-oss": Architecture(gpt_oss, GPT_OSS_NAMES),
     "gpt2": Architecture(gpt2, GPT2_NAMES, "transformer.h.{}.", _inputs_first),
     "granite": Architecture(granite, arranged=_halves),

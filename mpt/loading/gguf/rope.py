@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mpt.errors import UserError
 from mpt.loading.gguf.fields import Own
 
 # Tensors that are no weights, but factors of the wavelengths: for every text (Llama 3), or for short ones.
 SAME, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
 ROPE_TENSORS = (SAME, SHORT, LONG)
+NO_ROTATION = np.float32(1e30)
 
 Field = Callable[[str, Any], Any]  # a name after "rope.scaling.", and a default -> the value
 
@@ -50,6 +53,23 @@ def rope_parameters(own: Own, theta: float = 10_000.0, shared: float = 0.0) -> d
     if "attention_factor" not in scaling and (given := field("attn_factor", 1.0)) != 1.0:
         raise UserError(f"{of_scaling}attn_factor is {given!r}, and mpt computes with 1.0 only")
     return {"rope_theta": own.get("rope.freq_base", theta), **scaling}
+
+
+def proportional(own: Own) -> dict[str, Any]:
+    """A rotation in which the last pairs have no part: their factors in the file are 1e30.
+
+    Raises:
+        UserError: there are no such factors, other ones, or a scaling besides.
+    """
+    factors = own.factors.get(SAME, np.empty(0))
+    rotating = int((factors == 1).sum())
+    if not (rotating and (factors[:rotating] == 1).all() and (factors[rotating:] >= NO_ROTATION).all()):
+        raise UserError(f"{SAME} does not hold ones, and then {NO_ROTATION:g} for pairs that do not rotate")
+    whole = rope_parameters(own._replace(factors={}))
+    if whole["rope_type"] != "default":
+        raise UserError(f"{own.name}.rope.scaling.factor is not supported here")
+    part = rotating / len(factors)
+    return {**whole, "rope_type": "proportional", "partial_rotary_factor": part}
 
 
 def _by_pair(own: Own, field: Field, longest: int) -> dict[str, Any]:

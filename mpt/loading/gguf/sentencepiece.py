@@ -14,8 +14,11 @@ NORMAL = 1
 
 
 def gemma(fields: Mapping[str, Any], tokens: Sequence[str]) -> Tokenizer:
-    """Gemma's: texts are split at blanks, and merged in the order of the tokens, not of their scores."""
-    tokenizer = _bpe(fields, tokens, _merges(tokens))
+    """Gemma's: texts are split at blanks, and merged in the order of the tokens, not of their scores.
+
+    Gemma 4's files list the merges, and some of its tokens come of none.
+    """
+    tokenizer = _bpe(fields, tokens, _listed(fields) or _merges(tokens))
     tokenizer.normalizer = normalizers.Replace(" ", BLANK)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     return tokenizer
@@ -36,8 +39,7 @@ def llama(fields: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]
     # Some older files list the merges; those without scores of their own have one for all, and the tokens in
     # the order of merges.
     ranked = sorted(range(len(tokens)), key=lambda i: (-scores[i], i))
-    listed = [tuple(merge.split(" ")) for merge in fields.get("tokenizer.ggml.merges", ())]
-    tokenizer = _bpe(fields, tokens, listed or _merges([tokens[i] for i in ranked]))
+    tokenizer = _bpe(fields, tokens, _listed(fields) or _merges([tokens[i] for i in ranked]))
     signs: list[normalizers.Normalizer] = [normalizers.Replace(" ", BLANK)]
     if fields.get("tokenizer.ggml.add_space_prefix", True):
         signs.insert(0, normalizers.Prepend(BLANK))
@@ -60,6 +62,10 @@ def _bpe(fields: Mapping[str, Any], tokens: Sequence[str], merges: list[tuple[st
         [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     return tokenizer
+
+
+def _listed(fields: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [tuple(merge.split(" ")) for merge in fields.get("tokenizer.ggml.merges", ())]
 
 
 def _merges(ranked: Sequence[str]) -> list[tuple[str, str]]:

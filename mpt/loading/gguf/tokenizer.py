@@ -26,15 +26,18 @@ def read_tokenizer_fields(fields: Mapping[str, Any], architecture: str) -> PreTr
     """
     kind, tokens = fields["tokenizer.ggml.model"], fields["tokenizer.ggml.tokens"]
     types = fields["tokenizer.ggml.token_type"]
+    supported = ("gemma4",) if architecture == "gemma4" else ("gpt2", "llama")
     begun = True  # where a file with a sentencepiece tokenizer does not say otherwise
+    if kind not in supported:
+        raise UserError(
+            f"tokenizer.ggml.model is '{kind}', but for {architecture} only {' and '.join(supported)} "
+            "can be read; give a Hugging Face folder instead"
+        )
     if kind == "gpt2":
         splitting = splitting_of(fields)
         begun, tokenizer = splitting.begun, byte_level(fields, tokens, splitting)
-    elif kind != "llama":
-        raise UserError(
-            f"tokenizer.ggml.model is '{kind}', but gpt2 and llama are supported; "
-            "give a Hugging Face folder instead"
-        )
+    elif kind == "gemma4":
+        tokenizer = gemma(fields, tokens)
     elif architecture in GEMMAS:
         tokens = [respelled(token) for token in tokens]
         tokenizer = gemma(fields, tokens)
@@ -47,7 +50,8 @@ def read_tokenizer_fields(fields: Mapping[str, Any], architecture: str) -> PreTr
     added = [token for token, of in zip(tokens, types) if of == USER_DEFINED and set(token) != {BLANK}]
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
 
-    if fields.get("tokenizer.ggml.add_bos_token", begun):
+    # Early files of Gemma 4 deny it, and llama.cpp does not believe them.
+    if fields.get("tokenizer.ggml.add_bos_token", begun) or kind == "gemma4":
         tokenizer.post_processor = _beginning(fields, tokens)
     if fields.get("tokenizer.ggml.eos_token_id") is None:
         raise UserError("no field tokenizer.ggml.eos_token_id, the token which ends every answer")
