@@ -155,11 +155,14 @@ def export(rest: list[str]) -> Work:
             format: folders that `peft` can load, or plain arrays with a README.
             out: the folder to write; RUN/peft or RUN/embeddings if left out.
         """
+        from mpt.interop.exportable import check_exportable, first_card
         from mpt.rundir.earlier import check_new
         from mpt.rundir.found import find_trained
         from mpt.system.paths import run_path
 
         folder = find_trained(run)
+        if card := first_card(folder):
+            check_exportable(folder, card, format)
         place = run_path(out) if out else folder / format
         check_new(place)
 

@@ -13,6 +13,7 @@ from mpt.cards.card import Card
 from mpt.errors import UserError, nearest
 from mpt.inference.run_prompts import of_all_seeds
 from mpt.interop.embeddings import write_embeddings
+from mpt.interop.exportable import check_exportable
 from mpt.interop.peft_folder import write_multitask, write_plain, write_prefix
 from mpt.interop.readme import Reads, of_peft
 from mpt.loading.hf import load_tokenizer
@@ -50,25 +51,15 @@ def export_run(run: AnyPath, format: str, out: AnyPath | None = None) -> AnyPath
             f"{run}: the last vectors of its prompts go to the decoder (model.decoder_prompt is "
             f"{model.decoder_prompt}), which no other library reads when it generates; train without it"
         )
-    if not isinstance(prompt, PlainPrompt | PrefixPrompt):
-        raise UserError(
-            f"{run}: what it holds is more than a prompt ({card.kind}), which no other library reads; "
-            "export a run of `--method prompt`, spot, ulpt or prefix"
-        )
-    if prompt.layer:
-        raise UserError(
-            f"{run}: its prompts enter before layer {prompt.layer} (vectors.layer), and other libraries put "
-            "prompts before the first; use them with mpt"
-        )
-    if card.opening and format == "peft":
-        raise UserError(
-            f"{run}: its prompts stand inside the user's turn (place), and PEFT puts prompts in front of "
-            "everything; give --format embeddings, whose README has the place, or train without place"
-        )
+    check_exportable(run, card, format)
+    assert isinstance(prompt, PlainPrompt | PrefixPrompt)
     tokenizer, layout = load_tokenizer(model.name)
     reads = Reads.of(layout, tokenizer)
-    if isinstance(prompt, PrefixPrompt):
-        _check_prefix(run, format, layout)
+    if isinstance(prompt, PrefixPrompt) and layout == "encoder-decoder":
+        raise UserError(
+            f"{run}: PEFT gives an encoder-decoder's layers each other's keys and values, so that no file of "
+            "its says what this prefix is; use it with mpt"
+        )
     out = out or run / format
     names = [f"{i}-{re.sub('[^A-Za-z0-9_.-]+', '_', task)}" for i, task in enumerate(card.prompts)]
     with atomic_folder(out) as folder:
@@ -87,17 +78,6 @@ def _unread_sizes(name: str, layout: Layout) -> dict[str, int]:
     if not isinstance(backbone, T5Gemma):
         return {}
     return {"num_layers": backbone.spec.layers, "num_attention_heads": backbone.spec.encoder.heads}
-
-
-def _check_prefix(run: AnyPath, format: str, layout: Layout) -> None:
-    """Raises an error where a format has no place for a prefix in every layer."""
-    if format == "embeddings":
-        raise UserError(f"{run}: it holds keys and values of every layer, not embeddings; give --format peft")
-    if layout == "encoder-decoder":
-        raise UserError(
-            f"{run}: PEFT gives an encoder-decoder's layers each other's keys and values, so that no file of "
-            "its says what this prefix is; use it with mpt"
-        )
 
 
 def write_peft_prefixes(folder: Path, names: Sequence[str], prompt: PrefixPrompt, card: Card) -> None:

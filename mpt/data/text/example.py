@@ -1,16 +1,12 @@
-"""A text-to-text example, as plain text or as a conversation; and several with their tokens."""
+"""One text-to-text example, as plain text or as a conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-import numpy as np
-from jaxtyping import Int
+from typing import Literal
 
 from mpt.data.text.messages import Turn
-from mpt.types import Row
 
 # How a class word's score is computed from its tokens' log-probabilities.
 Scoring = Literal["sum", "mean"]
@@ -65,15 +61,3 @@ class Example:
     def label(self) -> int:
         """The index of the target among the choices."""
         return self.choices.index(self.target)
-
-
-class Labelled(NamedTuple):
-    """Examples of a task, and the same ones tokenised."""
-
-    examples: Sequence[Example]
-    rows: Sequence[Row]
-
-    @property
-    def classes(self) -> Int[np.ndarray, " R"]:
-        """The index of each example's class word among the task's."""
-        return np.array([example.label for example in self.examples])
