@@ -20,15 +20,16 @@ def gemma4(own: Own) -> Gemma4TextConfig:
     kinds, borrowers = layer_types(own, 0), own.get("attention.shared_kv_layers", 0)
     with_keys = [i for i, kind in enumerate(kinds) if kind == FULL and i < len(kinds) - borrowers]
     kv_heads = _by_kind(own, "attention.head_count_kv", kinds)
+    heads = {
+        "head_dim": own.get("attention.key_length_swa"),
+        "global_head_dim": found["head_dim"],
+        "num_key_value_heads": kv_heads[NEAR],
+        "num_global_key_value_heads": kv_heads[FULL],
+    }
     return Gemma4TextConfig(
-        **found
-        | {"head_dim": own.get("attention.key_length_swa"), "num_key_value_heads": kv_heads[NEAR]}
-        | _feed_forward(own, len(kinds) - borrowers),
-        **_experts(own),
+        **found | heads | _feed_forward(own, len(kinds) - borrowers) | _experts(own),
         layer_types=kinds,
         sliding_window=own.get("attention.sliding_window"),
-        global_head_dim=found["head_dim"],
-        num_global_key_value_heads=kv_heads[FULL],
         attention_k_eq_v=not any(f"blk.{i}.attn_v.weight" in own.tensors for i in with_keys),
         num_kv_shared_layers=borrowers,
         hidden_size_per_layer_input=own.get("embedding_length_per_layer_input", 0),
