@@ -25,10 +25,9 @@ def gemma4(own: Own) -> Gemma4TextConfig:
         | {"head_dim": own.get("attention.key_length_swa"), "num_key_value_heads": kv_heads[NEAR]}
         | _feed_forward(own, len(kinds) - borrowers),
         **_experts(own),
+        **{"global_head_dim": found["head_dim"], "num_global_key_value_heads": kv_heads[FULL]},
         layer_types=kinds,
         sliding_window=own.get("attention.sliding_window"),
-        global_head_dim=found["head_dim"],
-        num_global_key_value_heads=kv_heads[FULL],
         attention_k_eq_v=not any(f"blk.{i}.attn_v.weight" in own.tensors for i in with_keys),
         num_kv_shared_layers=borrowers,
         hidden_size_per_layer_input=own.get("embedding_length_per_layer_input", 0),

@@ -64,8 +64,9 @@ def _bpe(fields: Mapping[str, Any], tokens: Sequence[str], merges: list[tuple[st
     return tokenizer
 
 
-def _listed(fields: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [tuple(merge.split(" ")) for merge in fields.get("tokenizer.ggml.merges", ())]
+def _listed(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = (merge.split(" ") for merge in fields.get("tokenizer.ggml.merges", ()))
+    return [(first, second) for first, second in pairs]
 
 
 def _merges(ranked: Sequence[str]) -> list[tuple[str, str]]:
