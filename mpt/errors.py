@@ -123,6 +123,9 @@ def require(package: str, extra: str, what: str) -> None:
         raise UserError(f"{what} needs the package {package}: {install(extra)}")
 
 
+SHORTEST = 3  # letters of a name that is taken for the beginning of another
+
+
 def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:
     """The hint of an error about an unknown name: the nearest known one, or all of them.
 
@@ -137,7 +140,7 @@ def nearest(name: str, known: Iterable[str], all_of_them: str = "") -> str:
     'known: batch_size, seed'
     """
     given, names = name.casefold(), {name.casefold(): name for name in sorted(known)}
-    begun = {whole[: len(given)]: name for whole, name in reversed(names.items())}
+    begun = {whole[: len(given)]: name for whole, name in reversed(names.items()) if len(given) >= SHORTEST}
     alike = difflib.get_close_matches
     close = alike(given, names, 1, 0.75) or alike(given, begun, 1, 0.75) or alike(given, names, 1)
     if close:

@@ -13,8 +13,8 @@ from mpt.adaptation.draws import Drawn
 from mpt.adaptation.job import Job, score, score_in_parts
 from mpt.baselines import BASELINES, Baseline, Problem, States
 from mpt.config.methods import ExamplesConfig
-from mpt.data.labelled import Labelled
 from mpt.data.task import Task
+from mpt.data.text.labelled import Labelled
 from mpt.errors import UserError
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers

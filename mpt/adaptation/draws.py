@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int
 
 from mpt.data.batches import check_texts
-from mpt.data.labelled import Labelled
 from mpt.data.mixture import few_shot
 from mpt.data.stored import StoredRows
 from mpt.data.task import Task
+from mpt.data.text.labelled import Labelled
 from mpt.data.tokenise import warn_of_cut, warn_of_long_targets
 from mpt.errors import warn
 from mpt.loading.hf import Pretrained

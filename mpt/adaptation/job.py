@@ -15,8 +15,8 @@ from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
 from mpt.baselines import States
 from mpt.config.adapt import SearchConfig
-from mpt.data.labelled import Labelled
 from mpt.data.task import Example, Task
+from mpt.data.text.labelled import Labelled
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.methods import METHODS, Setting, Start

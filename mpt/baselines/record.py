@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 
 from mpt.baselines.states import States
 from mpt.config.adapt import BaselineName, answers
-from mpt.data.labelled import Labelled
 from mpt.data.task import Task
+from mpt.data.text.labelled import Labelled
 from mpt.inference.evaluate import Answers
 
 

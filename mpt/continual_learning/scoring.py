@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, Int
 
 from mpt.continual_learning.learners import Learner
 from mpt.continual_learning.task_identity import TaskStatistics, features, plain_text
-from mpt.data.labelled import Labelled
 from mpt.data.records import Record
 from mpt.data.task import Example, Task
+from mpt.data.text.labelled import Labelled
 from mpt.inference.answers import keep_answers
 from mpt.inference.evaluate import Answers, answers, grade
 from mpt.loading.hf import Pretrained

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
-from mpt.data.labelled import Labelled
 from mpt.data.task import Task
+from mpt.data.text.labelled import Labelled
 from mpt.inference.evaluate import choice_probabilities, grade, predictions, target_log_p
 from mpt.models.backbone import Backbone
 from mpt.prompts import SoftPrompt

@@ -3,11 +3,13 @@
 A method is a file that defines a record, ``METHOD``; ``mpt.config.methods`` has its name and its options.
 """
 
-from mpt.config.methods import AUTO, AdaptConfig
+import importlib
+from typing import get_args
+
+from mpt.config.methods import AUTO, AdaptConfig, MethodName
 from mpt.methods.config import for_tasks, options_of
 from mpt.methods.record import Method, Start
 from mpt.methods.setting import Setting, Train
-from mpt.methods.table import METHODS
 
 __all__ = [
     "AUTO",
@@ -20,3 +22,10 @@ __all__ = [
     "for_tasks",
     "options_of",
 ]
+
+# Each name but "auto" is that of a file in this folder.
+METHODS: dict[str, Method] = {
+    name: importlib.import_module(f"mpt.methods.{name}").METHOD
+    for name in get_args(MethodName)
+    if name != AUTO
+}

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt
+from transformers import PreTrainedTokenizerBase
 
 from mpt.config.methods import ContextConfig
-from mpt.data.tokenise import check_ids
+from mpt.data.task import Task
+from mpt.data.tokenise import check_ids, token_ids
 from mpt.methods.examples import Context, in_context
 from mpt.methods.prefix import PrefixPrompt
 from mpt.methods.record import Method, Start
@@ -126,16 +128,23 @@ def start(setting: Setting) -> Start:
 
 
 def _context(setting: Setting, index: int) -> Context:
-    """The instruction and examples of a prompt; for a plan, as many tokens."""
+    """The instruction and examples of a prompt; for a plan, about as many tokens."""
     options, pretrained = setting.options, setting.pretrained
     task, rows, seed = setting.tasks[index], setting.rows[index], setting.seeds[index]
-    if isinstance(rows, Lengths):
-        return Context([0] * options.tokens, {})
     tokenizer, bos = pretrained.tokenizer, pretrained.bos
+    if isinstance(rows, Lengths):
+        return Context([0] * min(about(task, rows, tokenizer), options.tokens), {})
     context = in_context(task, rows, tokenizer, options.tokens, seed, bos, "context.tokens")
     width = pretrained.backbone.embedding.shape[0]
     check_ids(context.ids, tokenizer, width, f"task {task.name}")
     return context
+
+
+def about(task: Task, lengths: Lengths, tokenizer: PreTrainedTokenizerBase) -> int:
+    """About how many tokens the instruction and all examples have, the number of which must be known."""
+    assert lengths.rows is not None
+    instruction, lines = token_ids(tokenizer, [task.hard_prompt, "\n\n"])
+    return len(instruction) + round(lengths.rows * (lengths.text + 1 + len(lines)))
 
 
 def keep(model: Prompted) -> PrefixPrompt:

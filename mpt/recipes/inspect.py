@@ -11,8 +11,8 @@ from flax import nnx
 from mpt.cards.card import Card
 from mpt.catalog.library import find_task
 from mpt.config.yaml_file import read_yaml
-from mpt.data.labelled import Labelled
 from mpt.data.task import Task
+from mpt.data.text.labelled import Labelled
 from mpt.errors import UserError
 from mpt.inference.run_prompts import trained
 from mpt.insight.findings import Findings, Study, Subject, Transfer, Words

@@ -17,7 +17,7 @@ from mpt.baselines.linear_probe import FOLDS, STRENGTHS, best_of, probe
 from mpt.catalog.from_python import make_task
 from mpt.config.adapt import BaselineName
 from mpt.data.batches import collate
-from mpt.data.labelled import Labelled
+from mpt.data.text.labelled import Labelled
 from mpt.data.tokenise import encode
 from mpt.loading.hf import load_pretrained
 from mpt.types import Row

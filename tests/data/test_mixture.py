@@ -104,7 +104,7 @@ def test_batches_of_a_short_stage_have_one_size(parts):
     rows = [[Row([1] * int(length), [1]) for length in lengths]]
 
     def shapes(steps):
-        made = batches(steps=steps, rows=rows, microbatches=parts)
+        made = batches(steps=steps, rows=rows, parts=parts)
         return {tuple(array.shape for array in jax.tree.leaves(batch)) for batch in made}
 
     assert len(shapes(SHORT)) == 1

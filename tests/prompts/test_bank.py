@@ -204,5 +204,5 @@ def test_each_mistake_gets_one_line(run, tmp_path, tiny_t5, capsys):
     assert "go to the decoder" in refused(capsys, "bank", "add", str(halves), "--bank", folder)
     assert tree(tmp_path) == before
     names = [name for name, _ in add(run, Bank(folder))]
-    with pytest.raises(UserError, match=f"no prompt 'tone' in it; known: {names[1]}"):
+    with pytest.raises(UserError, match=f"no prompt 'tone' in it; did you mean '{names[1]}'"):
         read_from(Bank(folder), "tone")

@@ -71,7 +71,7 @@ def test_what_cannot_start_gets_one_line(bank, config_file, plain_adapt, tmp_pat
         return refused(capsys, "adapt", config_file(plain_adapt | own | keys))
 
     assert "freeze_shared: only a universal prompt" in adapting(plain, freeze_shared=True)
-    assert f"no prompt 'tone' in it; known: {names['tone']}" in adapting(f"{folder}/tone")
+    assert f"no prompt 'tone' in it; did you mean '{names['tone']}'" in adapting(f"{folder}/tone")
     assert "method spot needs source prompts" in adapting(plain, method="spot")
     assert "continual: prompt: " in refused(
         capsys, "continual", "--model.name", plain_adapt["model"]["name"], "--tasks", toy["tone"],
