@@ -118,7 +118,7 @@ def pair(task: str, draw: int, options: argparse.Namespace, pretrained: Pretrain
 
 
 def tune(options: argparse.Namespace, pretrained: Pretrained) -> None:
-    """Prints each rate's and start's best accuracy on each task within a number of steps."""
+    """Prints each rate's and start's best accuracy on each task within `--seconds`."""
     for task, start, rate in product(options.tasks, STARTS, options.rates):
         with tempfile.TemporaryDirectory() as scratch:
             give(Path(scratch), task, 0, start, pretrained, options)

@@ -26,7 +26,6 @@ from mpt.methods.setting import Setting
 from mpt.models.backbone import Backbone
 from mpt.models.layers import Weight
 from mpt.prompts.prompted import Prompted
-from mpt.prompts.universal_prefix import keys_and_values
 from mpt.training.stage import Lengths
 from mpt.types import Batch, Row
 
@@ -78,8 +77,9 @@ class ContextPrefix(PrefixPrompt):
             for place, (row, span) in enumerate(context.spans.items()):
                 copies[prompt, place] = fingerprint(its_rows[row])
                 spans[prompt, place] = np.maximum(np.array(span) - (len(context.ids) - length), 0)
-        keys, values = keys_and_values(backbone, backbone.embed(ids))
-        return cls(keys, values, jnp.asarray(copies), jnp.asarray(spans), dropout)
+        whole = PrefixPrompt.from_tokens(backbone, ids)
+        kv = whole.keys[...], whole.values[...]
+        return cls(*kv, jnp.asarray(copies), jnp.asarray(spans), dropout)
 
     def hiding(self, rows: Sequence[Sequence[Row]]) -> Callable[[Batch], Batch]:
         """The function that hides from each row of a batch its copy in the prefix, and random positions.
@@ -89,8 +89,15 @@ class ContextPrefix(PrefixPrompt):
         Args:
             rows: all training rows of each prompt.
         """
+        copies, of_copies = np.asarray(self.copies[...]), np.asarray(self.spans[...])
         length = self.keys.shape[2]
-        spans = np.array([self._span(prompt, row) for prompt, each in enumerate(rows) for row in each])
+
+        def span(prompt: int, row: Row) -> Int[np.ndarray, " 2"]:
+            """The positions of a row's copy in a prefix; none where it has no copy."""
+            same = copies[prompt] == fingerprint(row)
+            return of_copies[prompt, same.argmax()] if same.any() else np.zeros(2, np.int32)
+
+        spans = np.array([span(prompt, row) for prompt, each in enumerate(rows) for row in each])
 
         def hide(batch: Batch) -> Batch:
             numbers = np.asarray(batch.numbers)
@@ -100,11 +107,6 @@ class ContextPrefix(PrefixPrompt):
             return batch._replace(hidden=own | dropped)  # type: ignore[arg-type]
 
         return hide
-
-    def _span(self, prompt: int, row: Row) -> Int[np.ndarray, 2]:
-        """The positions of a row's copy in a prefix; none where it has no copy."""
-        same = np.asarray(self.copies[...][prompt]) == fingerprint(row)
-        return np.asarray(self.spans[...][prompt])[same.argmax()] if same.any() else np.zeros(2, np.int32)
 
 
 def fingerprint(row: Row) -> int:
