@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -131,8 +131,29 @@ def run_job(
     setting, budget = with_budget(setting, drawn, run, name, search_options, limit, states)
     begun = budget.begun(start(setting))
     stage = training(setting, begun, name, budget.factor)
-    titles = {task: f"validation {task}" if len(drawn) > 1 else "validation" for task in drawn}
-    validated = {task: rows.validated for task, rows in drawn.items()}
+    model, seconds = begun.model, 0.0
+    if stage.steps:
+        model, seconds = train_stage(stage, run, _evaluation(setting, drawn, scoring))
+    model = budget.weighed(model)
+    scores, parts = _scored(model, setting, drawn, scoring.calibrate, run)
+    checked = _on_checked(model, setting, drawn, scores, scoring.calibrate)
+    save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
+    steps, searching = budget.spent
+    return Job(
+        scores,
+        parts,
+        _curves(run.metrics(stage.name).read(), drawn),
+        stage.trained // len(setting.tasks),
+        steps + (stage.steps or 0),
+        seconds + searching,
+        checked,
+        budget.told(),
+    )
+
+
+def _evaluation(setting: Setting, drawn: Mapping[str, Drawn], scoring: Scoring) -> Evaluation | None:
+    """The evaluations on validation rows while a job trains; None if there are none."""
+    titles, validated = _titles(drawn), {task: rows.validated for task, rows in drawn.items()}
 
     def validate(model: Prompted) -> dict[str, float]:
         scores: dict[str, list[float]] = {title: [] for title in titles.values()}
@@ -140,30 +161,36 @@ def run_job(
             scores[titles[task.name]].append(score(task, examples, said.texts))
         return {title: float(np.mean(each)) for title, each in scores.items()}
 
-    model, seconds = begun.model, 0.0
-    if stage.steps:
-        every = scoring.validate_every
-        model, seconds = train_stage(stage, run, Evaluation(validate, every, scoring.best) if every else None)
-    model = budget.weighed(model)
-    lines = run.metrics(stage.name).read()
-    curves = {
+    return Evaluation(validate, scoring.validate_every, scoring.best) if scoring.validate_every else None
+
+
+def _titles(tasks: Collection[str]) -> dict[str, str]:
+    """The name of each task's figure in the metrics of a training stage."""
+    return {task: f"validation {task}" if len(tasks) > 1 else "validation" for task in tasks}
+
+
+def _curves(
+    lines: Sequence[Mapping[str, float]], tasks: Collection[str]
+) -> dict[str, list[tuple[int, float]]]:
+    """The evaluations of each task among the lines of a stage's metrics, with their steps."""
+    return {
         task: [(int(line["step"]), line[title]) for line in lines if title in line]
-        for task, title in titles.items()
+        for task, title in _titles(tasks).items()
     }
+
+
+def _scored(
+    model: Prompted, setting: Setting, drawn: Mapping[str, Drawn], calibrate: bool, run: RunDir
+) -> tuple[dict[str, list[float]], dict[str, list[list[float]]]]:
+    """Each task's scores, one per prompt, and their pseudo-values; the predictions are kept in the run."""
     scores: dict[str, list[float]] = {task: [] for task in drawn}
     parts: dict[str, list[list[float]]] = {task: [] for task in drawn}
     scored = {task: rows.scored for task, rows in drawn.items()}
-    for task, seed, (examples, _), said in answered(model, setting, scored, scoring.calibrate):
+    for task, seed, (examples, _), said in answered(model, setting, scored, calibrate):
         scores[task.name].append(score(task, examples, said.texts))
         parts[task.name].append(score_in_parts(task, examples, said.texts))
         keep_answers(run.path, task, seed, examples, said)
-    checked = _on_checked(model, setting, drawn, scores, scoring.calibrate)
-    save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)
-    steps, searching = budget.spent
-    steps, seconds = steps + (stage.steps or 0), seconds + searching
-    return Job(
-        scores, parts, curves, stage.trained // len(setting.tasks), steps, seconds, checked, budget.told()
-    )
+    return scores, parts
 
 
 def _on_checked(

@@ -24,7 +24,7 @@ CLEARER = {
     r"^Error parsing (\S+): ": r"\1: ",
     r"invalid literal for int\(\) with base 10: ('.*')": r"\1 is not a whole number",
     r"could not convert string to float: ('.*')": r"\1 is not a number",
-    r"^Unrecognized options: (.*)": r"no option takes '\1'",
+    r"^Unrecognized options: (.*)": r"no option takes '\1'; write an option's name before it",
     r"^invalid choice ('.*') for argument '(.*)'\. Expected one of \((.*)\)": r"\2 is one of \3, not \1",
 }
 

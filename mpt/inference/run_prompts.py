@@ -18,8 +18,8 @@ from mpt.methods import METHODS
 from mpt.methods.prefix import PrefixPrompt
 from mpt.prompts import PlainPrompt
 from mpt.prompts.class_head import HeadedPrompt
-from mpt.prompts.saved import has_prompt, load_prompt
-from mpt.rundir.found import find_run
+from mpt.prompts.saved import load_prompt
+from mpt.rundir.found import find_run, no_prompt, trained_prompts
 from mpt.system.paths import AnyPath
 
 
@@ -28,17 +28,12 @@ def prompt_file(run: AnyPath, config: dict[str, Any], index: int) -> tuple[str, 
     method = METHODS.get(config.get("method", ""))
     if method and method.keep is None:
         raise UserError(f"{run}: {method.title} saves no model; its figures are in results.json")
-    alone = _files(run)
-    if has_prompt(run, "adapted") or not alone:
-        return "adapted" if has_prompt(run, "adapted") else "universal", index
-    if not 0 <= index < alone:
-        raise UserError(f"{run}: no prompt {index}; it has {alone}, one per seed, from 0")
-    return f"adapted-{index}", 0
-
-
-def _files(run: AnyPath) -> int:
-    """Number of seeds whose prompts have files of their own."""
-    return len(list((run / "prompts").glob("adapted-*.safetensors")))
+    first, *others = names = trained_prompts(run)
+    if not others and first != "adapted-0":
+        return first, index
+    if not 0 <= index < len(names):
+        raise no_prompt(run, index, len(names))
+    return names[index], 0
 
 
 def trained(run: AnyPath) -> tuple[ModelConfig, str]:
@@ -69,9 +64,10 @@ def of_all_seeds(run: AnyPath) -> tuple[ModelConfig, nnx.Module, Card]:
     """
     model, name = trained(run)
     prompt, card = load_prompt(run, name)
-    if name != "adapted-0" or not isinstance(prompt, PlainPrompt | PrefixPrompt | HeadedPrompt):
+    _, *later = trained_prompts(run)
+    if not later or not isinstance(prompt, PlainPrompt | PrefixPrompt | HeadedPrompt):
         return model, prompt, card
-    others = (load_prompt(run, f"adapted-{seed}") for seed in range(1, _files(run)))
+    others = (load_prompt(run, each) for each in later)
     prompts, cards = zip((prompt, card), *others)
     graphs, states = zip(*map(nnx.split, prompts))
     shapes = [jax.tree.map(jnp.shape, state) for state in states]

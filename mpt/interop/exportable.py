@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpt.cards.card import Card
 from mpt.cards.files import damaged
 from mpt.errors import UserError
+from mpt.rundir.found import trained_prompts
 from mpt.system.paths import AnyPath
 
 KINDS = ("soft", "multitask", "prefix")  # what other libraries have a place for
@@ -12,14 +13,13 @@ KINDS = ("soft", "multitask", "prefix")  # what other libraries have a place for
 
 def first_card(run: AnyPath) -> Card | None:
     """The card of the prompt that a run trained, of its first seed; None if there is none."""
-    for name in ("adapted", "adapted-0", "universal"):
-        file = run / "prompts" / f"{name}.json"
-        if file.is_file():
-            try:
-                return Card.read(file.read_bytes())
-            except (ValueError, TypeError) as error:
-                raise damaged(str(file), error) from None
-    return None
+    file = run / "prompts" / f"{trained_prompts(run)[0]}.json"
+    if not file.is_file():
+        return None
+    try:
+        return Card.read(file.read_bytes())
+    except (ValueError, TypeError) as error:
+        raise damaged(str(file), error) from None
 
 
 def check_exportable(run: AnyPath, card: Card, format: str) -> None:

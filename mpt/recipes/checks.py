@@ -33,7 +33,7 @@ from mpt.data.sources import Files
 from mpt.data.task import Task
 from mpt.errors import UserError
 from mpt.rundir.earlier import earlier
-from mpt.rundir.found import check_start, in_bank, is_finished, needs_task
+from mpt.rundir.found import check_start, in_bank, is_finished, needs_task, no_prompt, trained_prompts
 from mpt.rundir.tracking import check_installed
 from mpt.system.paths import AnyPath, check_store, is_remote, run_path
 
@@ -199,9 +199,10 @@ def check_prompt(run: AnyPath, task: str, index: int) -> str:
         raise UserError(
             f"{run}: adapted to {' and '.join(sorted({*adapted}))}, not to {wanted}; adapt to it first"
         )
-    count = len(adapted) if "adapted" in cards else len([*(run / "prompts").glob("adapted-*.safetensors")])
-    if count and not 0 <= index < count:
-        raise UserError(f"{run}: no prompt {index}; it has {count}, one per seed, from 0")
+    files = trained_prompts(run)
+    count = len(adapted) if files == ["adapted"] else len(files)
+    if files != ["universal"] and not 0 <= index < count:
+        raise no_prompt(run, index, count)
     return task or next(iter(names), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count, takewhile
 from pathlib import Path
 
 from mpt.errors import UserError
@@ -59,6 +60,17 @@ def find_prompt(run: AnyPath, name: str) -> AnyPath:
     else:
         raise UserError(_lacking(run))
     raise UserError(f"{run}: no prompt '{name}' in it; {hint}")
+
+
+def trained_prompts(run: AnyPath) -> list[str]:
+    """The names of the prompts that a run trained: one, or one per seed; they need not be there yet."""
+
+    def there(name: str) -> bool:
+        return (run / "prompts" / f"{name}{VECTORS}").is_file()
+
+    if there("adapted"):
+        return ["adapted"]
+    return [*takewhile(there, (f"adapted-{seed}" for seed in count()))] or ["universal"]
 
 
 def is_finished(run: str) -> bool:
@@ -122,3 +134,8 @@ def empty(bank: str) -> str:
 def needs_task(run: AnyPath, known: Iterable[str]) -> str:
     """That one of the tasks of a run's prompt has to be named."""
     return f"{run}: it knows {', '.join(known)}; name one with --task"
+
+
+def no_prompt(run: AnyPath, index: int, there: int) -> UserError:
+    """That a run has no prompt of that index; ``there`` are as many, one per seed."""
+    return UserError(f"{run}: no prompt {index}; it has {there}, one per seed, from 0")

@@ -128,7 +128,7 @@ def test_what_is_missing_is_named(capsys, arguments, message):
     ("arguments", "message"),
     [
         ("evaluate", "evaluate: RUN_DIR is missing; see `mpt evaluate --help`"),
-        ("evaluate a b", "evaluate: no option takes 'b'; see `mpt evaluate --help`"),
+        ("evaluate a b", "evaluate: no option takes 'b'; write an option's name before it; see `mpt"),
         ("evaluate a --rows few", "evaluate: --rows: 'few' is not a whole number; see `mpt evaluate --help`"),
         ("export a --format onnx", "export: --format is one of 'peft', 'embeddings', not 'onnx'; see"),
     ],
