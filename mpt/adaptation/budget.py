@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from mpt.adaptation.calibrated_start import calibrated_start
-from mpt.adaptation.draws import Drawn
+from mpt.adaptation.draws import MANY, Drawn
+from mpt.adaptation.held_out import class_scores
 from mpt.adaptation.search import LEAST, Begin, Found, Search, rising
-from mpt.adaptation.splits import Split, splits_of
+from mpt.adaptation.splits import Split, folds, splits_of
 from mpt.adaptation.start import start
 from mpt.adaptation.time_limit import Limit
-from mpt.adaptation.weighing import Weighing
+from mpt.adaptation.weighing import ANY_TASK, FOLDS, Weighing, expected
 from mpt.baselines import States
 from mpt.config.adapt import SearchConfig
 from mpt.methods import METHODS, Setting, Start
@@ -115,10 +116,15 @@ def with_budget(
     begins = {origin: begin_of(each) for origin, each in ways.items()}
     search = Search(setting, splits, begins, options, run, name, limit)
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
-    setting = ways[found.start]
-    if not found.steps:  # it was calibrated on halves of the rows
-        found = replace(found, model=calibrated_start(found.model, [training_rows(setting)]))
-    budget = Budget(found, weighed(setting, splits, found, rows, states if options.probe else None))
+    setting, learnt = ways[found.start], training_rows(setting)
+
+    def untrained() -> Prompted:
+        return calibrated_start(begins[found.start]([learnt]).model, [learnt])
+
+    if not found.steps:
+        found = replace(found, model=untrained())
+    known = states if options.probe else None
+    budget = Budget(found, weighed(setting, splits, found, rows, known, untrained))
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
@@ -151,15 +157,22 @@ def weighed(
     found: Found,
     rows: Drawn,
     states: States | None,
+    untrained: Callable[[], Prompted],
 ) -> Weighing | None:
     """The calibration of a class head's scores; None without a class head.
 
     Args:
         states: the hidden states of texts for linear probes; None leaves probes out.
+        untrained: makes the model before training.
     """
     if found.scores is None or not isinstance(found.model.prompt, HeadedPrompt):
         return None
-    weighing = Weighing.fit(found.scores, splits, training_rows(setting), states)
+    learnt, before = training_rows(setting), ANY_TASK
+    if states and len(learnt) < MANY:  # of many rows, enough are held out
+        each = folds(learnt, FOLDS, setting.seeds[0])
+        held_out = [row for fold in each for row in fold.held_out]
+        before = expected(class_scores(untrained(), held_out, [0] * len(held_out)), each, states)
+    weighing = Weighing.fit(found.scores, splits, learnt, states, before)
     return weighing.suited(setting.tasks[0].metric, prior(setting, rows))
 
 

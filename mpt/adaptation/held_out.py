@@ -41,6 +41,22 @@ class Scores(NamedTuple):
         return self.moved(min(TEMPERATURES, key=self.loss)).losses()
 
 
+class Scales(NamedTuple):
+    """What scales to expect of kinds of scores before rows are seen: independent log-normal distributions.
+
+    Attributes:
+        expected: the median of each kind's scale.
+        spread: the standard deviation of each scale's natural logarithm.
+    """
+
+    expected: Float[np.ndarray, " kinds"]
+    spread: Float[np.ndarray, " kinds"]
+
+    def first(self, count: int) -> Scales:
+        """Those of the first kinds alone."""
+        return Scales(self.expected[:count], self.spread[:count])
+
+
 class Calibration(NamedTuple):
     """The scale of the scores of each kind before they are added, and the bias of each class."""
 
@@ -48,28 +64,27 @@ class Calibration(NamedTuple):
     shift: Float[np.ndarray, " C"]
 
     @classmethod
-    def fit(
-        cls, kinds: Sequence[Scores], scale_penalty: float = 0.005, shift_penalty: float = 0.5
-    ) -> Calibration:
-        """The scales and biases with the lowest loss on held-out rows, penalised by how much they change.
+    def fit(cls, kinds: Sequence[Scores], before: Scales, shift_penalty: float = 0.5) -> Calibration:
+        """The most probable scales, given rows and what was expected before, with penalised biases.
 
         Supervised calibration (arXiv 2505.23783) fits a scale per class too; few rows suffice only for one.
 
         Args:
             kinds: the scores of the same rows by different classifiers, such as a prompt and a linear probe.
-            scale_penalty: on the squared logarithm of each scale, in nats.
-            shift_penalty: on the mean squared shift.
+            shift_penalty: on the mean squared bias, in nats.
         """
         labels, scores = kinds[0].labels, np.stack([kind.log_p for kind in kinds])
+        expected = np.log(before.expected)
 
         def penalised(x: Float[np.ndarray, " parameters"]) -> float:
-            change, shift = np.split(x, [len(kinds)])
-            loss = Scores(np.tensordot(np.exp(change), scores, axes=1), labels).loss(shift=shift)
-            return loss + scale_penalty * np.sum(change**2) + shift_penalty * np.mean(shift**2)
+            log_scales, shift = np.split(x, [len(kinds)])
+            loss = Scores(np.tensordot(np.exp(log_scales), scores, axes=1), labels).loss(shift=shift)
+            surprise = np.sum(((log_scales - expected) / before.spread) ** 2) / 2
+            return loss + surprise / len(labels) + shift_penalty * np.mean(shift**2)
 
-        start = np.concatenate([np.full(len(kinds), -np.log(len(kinds))), np.zeros(scores.shape[-1])])
-        change, shift = np.split(minimize(penalised, start, method="L-BFGS-B").x, [len(kinds)])
-        return cls(np.exp(change), shift - shift.mean())
+        start = np.concatenate([expected, np.zeros(scores.shape[-1])])
+        log_scales, shift = np.split(minimize(penalised, start, method="L-BFGS-B").x, [len(kinds)])
+        return cls(np.exp(log_scales), shift - shift.mean())
 
 
 def class_scores(model: Prompted, rows: Sequence[Row], prompts: Sequence[int]) -> Scores:

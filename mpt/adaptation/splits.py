@@ -33,15 +33,23 @@ def splits_of(rows: Sequence[Row], validation: Sequence[Row], seed: int) -> list
     """
     if len(rows) >= MANY and validation:
         return [Split(rows, validation, given_back=False)]
-    parts = 2 if len(rows) < FEW else 3
+    each = folds(rows, 2 if len(rows) < FEW else 3, seed)
+    return each if len(rows) < FEW else each[:1]
+
+
+def folds(rows: Sequence[Row], count: int, seed: int) -> list[Split]:
+    """Splits that each hold out another part of the rows, with similar class frequencies.
+
+    There are ``count``, or fewer if no class has as many rows.
+    """
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = np.array([rows[i].label for i in order.tolist()])
     dealt = np.empty(len(rows), int)
     for label in np.unique(labels):
-        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % parts
+        dealt[order[labels == label]] = np.arange(np.sum(labels == label)) % count
 
     def split(part: int) -> Split:
         taken = [(row, at == part) for row, at in zip(rows, dealt)]
         return Split([row for row, out in taken if not out], [row for row, out in taken if out])
 
-    return [split(part) for part in range(2 if len(rows) < FEW else 1)]
+    return [split(part) for part in range(count) if (dealt == part).any()]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from mpt.adaptation.held_out import Calibration, Scores
+from mpt.adaptation.held_out import Calibration, Scales, Scores
 from mpt.adaptation.probe import Probe
 from mpt.adaptation.splits import Split
 from mpt.baselines import States
@@ -19,6 +19,10 @@ from mpt.prompts.prompted import Prompted
 from mpt.types import Row
 
 MOST = 2000  # rows that a probe is fitted to
+FOLDS = 4  # of the cross-validation of probes beside an untrained prompt
+# The scales of the scores of a prompt, and of a probe on each of three hidden states, to expect in any task.
+ANY_TASK = Scales(np.array([0.7, 0.05, 0.05, 0.05]), np.array([2.0, 1.2, 1.2, 1.2]))
+FIRM = 0.4  # the spread of a probe's scale around what an untrained prompt makes expect
 POSITIVE = ("f1", "multirc_f1")  # metrics of the positive class, the second of two
 
 
@@ -42,7 +46,12 @@ class Weighing(NamedTuple):
 
     @classmethod
     def fit(
-        cls, held_out: Scores, splits: Sequence[Split], rows: Sequence[Row], states: States | None
+        cls,
+        held_out: Scores,
+        splits: Sequence[Split],
+        rows: Sequence[Row],
+        states: States | None,
+        before: Scales = ANY_TASK,
     ) -> Weighing:
         """Fits the calibration on held-out rows.
 
@@ -51,25 +60,20 @@ class Weighing(NamedTuple):
             rows: all training rows, to which the probes are finally fitted.
             states: the frozen model's hidden states of a row, with a probe for each; None leaves probes
                 out.
+            before: the scales of the prompt and of each probe that are expected before these rows are seen.
         """
         if states is None:
-            (scale,), shift = Calibration.fit([held_out])
+            (scale,), shift = Calibration.fit([held_out], before.first(1))
             return cls(float(scale), shift, held_out.moved(scale, shift))
-        count = held_out.log_p.shape[1]
-
-        def of_held_out(split: Split) -> list[Float[np.ndarray, "R C"]]:
-            bare = states(split.held_out)
-            return [probe.scores(bare[:, i]) for i, probe in enumerate(_probes(split.learnt, states, count))]
-
-        probed = zip(*map(of_held_out, splits))
-        kinds = [Scores(np.concatenate(of_probe), held_out.labels) for of_probe in probed]
-        (scale, *scales), shift = Calibration.fit([held_out, *kinds])
-        together = scale * held_out.log_p + sum(factor * kind.log_p for factor, kind in zip(scales, kinds))
-        probes = _probes(rows, states, count)
+        kinds = [held_out, *_probed(splits, states, held_out)]
+        scales, shift = Calibration.fit(kinds, before)
+        together = sum(scale * kind.log_p for scale, kind in zip(scales, kinds))
+        scale, *scales = map(float, scales)
+        probes = _probes(rows, states, held_out.log_p.shape[1])
         weight = np.stack([factor * probe.weight for factor, probe in zip(scales, probes)], axis=1)
         biases = sum(factor * probe.bias for factor, probe in zip(scales, probes))
-        held_out = Scores(together, held_out.labels).moved(shift=shift)
-        return cls(float(scale), shift + biases, held_out, weight, tuple(map(float, scales)))
+        moved = Scores(np.asarray(together), held_out.labels).moved(shift=shift)
+        return cls(scale, shift + biases, moved, weight, tuple(scales))
 
     def suited(self, metric: str, prior: Float[np.ndarray, " C"]) -> Weighing:
         """The same with the biases that are best for a metric.
@@ -99,6 +103,37 @@ class Weighing(NamedTuple):
         scales = ", ".join(f"×{scale:.2g}" for scale in self.probe_scales)
         probes = f", those of three linear probes {scales}" if scales else ""
         return f"Weights fitted on held-out rows: the prompt's scores ×{self.scale:.2g}{probes}."
+
+
+def expected(untrained: Scores, splits: Sequence[Split], states: States) -> Scales:
+    """The scales to expect before a trained prompt's scores of held-out rows are seen.
+
+    Few rows are held out from a trained prompt, and by chance a probe may be much better on these. But no row
+    is known to an untrained prompt, and probes can be cross-validated. So scales that suit these are fitted
+    to all training rows. Training improves the prompt and not the probes, of whose scales half is expected.
+
+    Args:
+        untrained: the untrained prompt's scores of the held-out rows of each split, one split after another.
+        splits: the folds of all training rows.
+    """
+    (_, *scales), _ = Calibration.fit([untrained, *_probed(splits, states, untrained)], ANY_TASK)
+    prompt, wide = ANY_TASK.expected[0], ANY_TASK.spread[0]
+    return Scales(np.array([prompt, *(0.5 * np.array(scales))]), np.array([wide, *[FIRM] * len(scales)]))
+
+
+def _probed(splits: Sequence[Split], states: States, held_out: Scores) -> list[Scores]:
+    """The scores of the held-out rows of each split by a probe on each hidden state of the other rows.
+
+    Args:
+        held_out: other scores of the same rows.
+    """
+    count = held_out.log_p.shape[1]
+
+    def of(split: Split) -> list[Float[np.ndarray, "R C"]]:
+        bare = states(split.held_out)
+        return [probe.scores(bare[:, i]) for i, probe in enumerate(_probes(split.learnt, states, count))]
+
+    return [Scores(np.concatenate(each), held_out.labels) for each in zip(*map(of, splits))]
 
 
 def _probes(rows: Sequence[Row], states: States, count: int) -> list[Probe]:

@@ -4,9 +4,12 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mpt.adaptation.held_out import Calibration, Scores
+from mpt.adaptation.held_out import Calibration, Scales, Scores
 from mpt.adaptation.probe import STRENGTH, UNSEEN, Probe
-from mpt.adaptation.weighing import Weighing
+from mpt.adaptation.splits import folds
+from mpt.adaptation.weighing import ANY_TASK, Weighing, expected
+from mpt.baselines import States
+from mpt.types import Row
 
 
 def states_of(labels):
@@ -41,17 +44,62 @@ def scores_that(know: float, rows=200, classes=3, seed=0) -> Scores:
     return Scores(log_softmax(noise + know * np.eye(classes)[labels], axis=1), labels)
 
 
+def expecting(*scales, spread=2.0) -> Scales:
+    return Scales(np.array(scales), np.full(len(scales), spread))
+
+
 def test_what_knows_more_weighs_more():
     good, bad = scores_that(2.0), scores_that(0.0, seed=1)
-    (first, second), _ = Calibration.fit([good, bad])
+    (first, second), _ = Calibration.fit([good, bad], expecting(0.5, 0.5))
     assert first > 5 * second
-    (second, first), _ = Calibration.fit([bad, good])
+    (second, first), _ = Calibration.fit([bad, good], expecting(0.5, 0.5))
     assert first > 5 * second
+
+
+def test_few_rows_move_scales_less_than_many():
+    def scale(rows):
+        kinds = [scores_that(0.0, rows), scores_that(2.0, rows, seed=1)]
+        return Calibration.fit(kinds, expecting(0.7, 0.05, spread=0.4)).scales[1]
+
+    assert 0.05 < scale(6) < scale(60) / 2 and scale(6000) > 1
+
+
+def rows_of(labels) -> list[Row]:
+    """Rows of these classes, whose only token is their index."""
+    return [Row((i,), (0,), label=int(label)) for i, label in enumerate(labels)]
+
+
+class KnownStates(States):
+    """States that no model has to compute."""
+
+    def __init__(self, states):
+        self._states = states
+
+    def __call__(self, rows):
+        return self._states[[row.inputs[0] for row in rows]]
+
+
+def test_a_probe_that_is_no_use_beside_an_untrained_prompt_is_expected_to_weigh_little():
+    labels = np.arange(60) % 3
+    useful, noise = states_of(labels), np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+    each = folds(rows_of(labels), 4, seed=0)
+    of_held_out = np.array([row.label for fold in each for row in fold.held_out])
+    untrained = Scores(np.full((60, 3), -np.log(3)), of_held_out)
+    scales = expected(untrained, each, KnownStates(np.stack([useful, noise, noise], axis=1)))
+    assert scales.expected[1] > 4 * max(scales.expected[2:]) and scales.spread[1] < ANY_TASK.spread[1]
+
+
+def test_every_row_is_held_out_once():
+    rows = rows_of([0] * 7 + [1] * 2)
+    each = folds(rows, 4, seed=0)
+    assert sorted(row.inputs[0] for fold in each for row in fold.held_out) == list(range(9))
+    assert all(len(fold.learnt) + len(fold.held_out) == 9 for fold in each)
+    assert len(folds(rows_of([0, 0, 1, 1]), 4, seed=0)) == 2  # no part is empty
 
 
 def test_two_that_err_differently_are_better_together():
     kinds = [scores_that(1.0), scores_that(1.0, seed=1)]
-    scales, shift = Calibration.fit(kinds)
+    scales, shift = Calibration.fit(kinds, expecting(0.5, 0.5))
     together = Scores(np.tensordot(scales, [kind.log_p for kind in kinds], axes=1), kinds[0].labels)
     alone = [kind.tempered_losses().mean() for kind in kinds]
     assert together.loss(shift=shift) < min(alone) - 0.02
@@ -59,7 +107,7 @@ def test_two_that_err_differently_are_better_together():
 
 def test_a_class_that_is_scored_too_high_is_moved_down():
     fair = scores_that(1.0)
-    _, shift = Calibration.fit([Scores(fair.log_p + np.array([3.0, 0.0, 0.0]), fair.labels)])
+    _, shift = Calibration.fit([Scores(fair.log_p + np.array([3.0, 0.0, 0.0]), fair.labels)], expecting(1.0))
     assert shift.sum() == pytest.approx(0, abs=1e-6) and shift[0] < -0.2 < 0.1 < min(shift[1:])
 
 
