@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from flax.nnx.filterlib import Filter
 from jaxtyping import Float
 
 from mpt.adaptation.calibrated_start import calibrated_start
@@ -24,6 +25,7 @@ from mpt.prompts.class_head import HeadedPrompt
 from mpt.prompts.prompted import Prompted
 from mpt.rundir.directory import RunDir, write_atomic
 from mpt.rundir.plain_json import json_text
+from mpt.training.interpolation import between
 from mpt.training.stage import Lengths
 from mpt.types import Row
 
@@ -38,10 +40,12 @@ class Budget:
     Attributes:
         found: the outcome of the search, if there was one.
         weighing: the calibration of a class head's scores, if there is a class head.
+        untrained: the model before training, if its values are a part of those to keep.
     """
 
     found: Found | None = None
     weighing: Weighing | None = None
+    untrained: Prompted | None = None
 
     @property
     def factor(self) -> float:
@@ -72,10 +76,24 @@ class Budget:
             f"{went if found.steps else 'Steps raised it clearly, so none was taken.'}"
         )
         starts = [told_of_starts(found.starts, found.start)] if found.starts else []
-        return [*starts, rates, *([self.weighing.told()] if self.weighing else [])]
+        mixed = (
+            f"Kept: {found.part:.0%} of the trained prompt, and {1 - found.part:.0%} of what it started from."
+        )
+        return [
+            *starts,
+            rates,
+            *([mixed] if self.untrained else []),
+            *([self.weighing.told()] if self.weighing else []),
+        ]
 
-    def weighed(self, model: Prompted) -> Prompted:
-        """The model with calibrated scores, if it has a class head."""
+    def kept(self, model: Prompted, trainable: Filter) -> Prompted:
+        """What is kept of a trained model: all its values, or a part of them, with calibrated scores.
+
+        Args:
+            trainable: an NNX filter for the trained parameters.
+        """
+        if self.found and self.untrained:
+            model = between(self.untrained, model, self.found.part, trainable)
         return self.weighing.applied(model) if self.weighing else model
 
 
@@ -124,7 +142,8 @@ def with_budget(
     if not found.steps:
         found = replace(found, model=untrained())
     known = states if options.probe else None
-    budget = Budget(found, weighed(setting, splits, found, rows, known, untrained))
+    weighing = weighed(setting, splits, found, rows, known, untrained)
+    budget = Budget(found, weighing, untrained() if found.part < 1 else None)
     keep_search(run, name, budget)
     return with_steps(setting, found.more, warmup=rising(found.more)), budget
 
@@ -221,6 +240,8 @@ def keep_search(run: RunDir, name: str, budget: Budget) -> None:
         "steps": found.steps,
         "steps_on_all_rows": found.more,
     }
+    if budget.untrained:
+        facts["interpolation"] = found.part
     if found.starts:
         facts |= {"starts": dict(found.starts), "start": found.start}
     if weighing:

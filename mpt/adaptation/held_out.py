@@ -80,7 +80,7 @@ class Calibration(NamedTuple):
             log_scales, shift = np.split(x, [len(kinds)])
             loss = Scores(np.tensordot(np.exp(log_scales), scores, axes=1), labels).loss(shift=shift)
             surprise = np.sum(((log_scales - expected) / before.spread) ** 2) / 2
-            return loss + surprise / len(labels) + shift_penalty * np.mean(shift**2)
+            return float(loss + surprise / len(labels) + shift_penalty * np.mean(shift**2))
 
         start = np.concatenate([expected, np.zeros(scores.shape[-1])])
         log_scales, shift = np.split(minimize(penalised, start, method="L-BFGS-B").x, [len(kinds)])

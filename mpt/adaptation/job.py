@@ -134,7 +134,7 @@ def run_job(
     model, seconds = begun.model, 0.0
     if stage.steps:
         model, seconds = train_stage(stage, run, _evaluation(setting, drawn, scoring))
-    model = budget.weighed(model)
+    model = budget.kept(model, begun.trainable)
     scores, parts = _scored(model, setting, drawn, scoring.calibrate, run)
     checked = _on_checked(model, setting, drawn, scores, scoring.calibrate)
     save(setting, f"adapted{name}", model, begun.origin, scores, run, scoring.split)

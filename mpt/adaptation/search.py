@@ -6,8 +6,11 @@ job; if there are two starts to compare, each has such a job. After the first ev
 continues alone, as in successive halving, until nothing improves.
 Its prompt is then trained on all rows, with the held-out ones, for half as many steps; at a low rate, because
 the optimizer starts again, and its first steps are as large as any, however little there is to gain. A start
-that is clearly better untrained is not trained. Whole models do not fit side by side: their rates are tried
-one after another, each until nothing improves.
+that is clearly better untrained is not trained.
+
+Of a prompt that starts from a universal one, what is evaluated and kept lies between its values before and
+after training: it then keeps more of what the universal prompt knows. Whole models do not fit side by side:
+their rates are tried one after another, each until nothing improves.
 """
 
 from __future__ import annotations
@@ -27,11 +30,12 @@ from mpt.adaptation.held_out import Scores
 from mpt.adaptation.splits import Split
 from mpt.adaptation.time_limit import Limit, affordable
 from mpt.config.adapt import SearchConfig
-from mpt.methods import Setting, Start
+from mpt.methods import METHODS, Setting, Start
 from mpt.prompts.class_head import headed
 from mpt.prompts.prompted import Prompted, take_prompts
 from mpt.rundir.directory import RunDir
 from mpt.system.processes import agreed
+from mpt.training.interpolation import between
 from mpt.training.loop import Evaluation, Patience, train_stage
 from mpt.training.session import SCORE
 from mpt.training.stage import Stage
@@ -57,10 +61,11 @@ class Found:
         rates: factor -> the held-out loss when the rates were compared, in nats.
         curve: (step, held-out loss) with the chosen rate.
         scores: the class scores of the held-out rows at the best evaluation; None for free text.
-        model: the model at the best evaluation, with one prompt.
+        model: the model at the best evaluation, with one prompt, as it was trained.
         seconds: spent in training steps.
         start: what the chosen prompt started from.
         starts: start -> its lowest held-out loss at the first evaluation; empty if they were not compared.
+        part: the weight of the trained values in the prompt to keep; the untrained ones have the rest.
     """
 
     factor: float
@@ -73,6 +78,7 @@ class Found:
     seconds: float
     start: str = ""
     starts: Mapping[str, float] = field(default_factory=dict)
+    part: float = 1.0
 
     @classmethod
     def of(
@@ -82,15 +88,17 @@ class Found:
         model: Prompted,
         candidates: Sequence[Candidate],
         seconds: float,
+        kept: Prompted | None = None,
     ) -> Found:
         """The outcome of the candidates of one rate.
 
         Args:
             model: at the best evaluation, with a prompt for each candidate; the first one's is kept.
+            kept: the same with the values to keep, if these are not the trained ones.
         """
         steps = min(curve, key=lambda at: at[1])[0]
         factor, split = candidates[0]
-        scores = held_out_scores(model, candidates, factor) if split.held_out[0].choices else None
+        scores = held_out_scores(kept or model, candidates, factor) if split.held_out[0].choices else None
         more = max(math.ceil(steps / 2), LEAST) if steps and split.given_back else 0
         if len(candidates) > 1:
             model = take(model, [0])
@@ -108,6 +116,7 @@ class FirstLook(NamedTuple):
         rates: factor -> the held-out losses, in nats, on the same rows for all rates.
         seconds: spent in training steps.
         others: seconds spent on compilation and evaluation.
+        part: the weight of the trained values in the evaluated prompts.
     """
 
     begun: Start
@@ -117,6 +126,11 @@ class FirstLook(NamedTuple):
     rates: dict[float, Float[np.ndarray, " N"]]
     seconds: float
     others: float
+    part: float = 1.0
+
+    def between(self, model: Prompted) -> Prompted:
+        """The prompts to evaluate: in between the untrained ones and those of a model."""
+        return _between(self.untrained, model, self.part, self.begun)
 
     @property
     def least(self) -> Float[np.ndarray, " N"]:
@@ -165,14 +179,17 @@ class Search:
         left = self.limit.left(per_row, more=2 * look.others)
         most = min(self.most_steps - every, self.affordable(left, per_row, look.candidates))
         stage = self.stage("steps", look.begun, look.candidates, int(most))
-        model, curve, seconds = self.until_best(stage, look.candidates, every)
+        model, curve, seconds = self.until_best(stage, look.candidates, every, look.between)
         before, curve = float(look.before.mean()), [(every + step, loss) for step, loss in curve]
         untrained, rates = [(0, before)], {factor: float(each.mean()) for factor, each in look.rates.items()}
         seconds += look.seconds
         if before < CLEARLY * min(loss for _, loss in curve):
             found = Found.of(rates, untrained + curve, look.untrained, look.candidates, seconds)
         else:
-            found = Found.of(rates, curve, model, look.candidates, seconds)
+            part = self.best_part(look, model)
+            kept = look._replace(part=part).between(model)
+            found = Found.of(rates, curve, model, look.candidates, seconds, kept)
+            found = replace(found, part=part)
         compared = {start: float(each.least.mean()) for start, each in looks.items()}
         compared = compared if len(compared) > 1 else {}
         return replace(found, curve=untrained + curve, start=start, starts=compared)
@@ -187,9 +204,29 @@ class Search:
         begun = begun._replace(model=untrained)
         before = held_out_losses(untrained, candidates, candidates[0].factor)
         model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
-        rates = {factor: held_out_losses(model, candidates, factor) for factor in self.options.rates}
+        part = self.part(start)
+        evaluated = _between(untrained, model, part, begun)
+        rates = {factor: held_out_losses(evaluated, candidates, factor) for factor in self.options.rates}
         others = time.monotonic() - began - seconds
-        return FirstLook(begun._replace(model=model), untrained, candidates, before, rates, seconds, others)
+        begun = begun._replace(model=model)
+        return FirstLook(begun, untrained, candidates, before, rates, seconds, others, part)
+
+    def part(self, start: str) -> float:
+        """The weight of trained values in prompts of this start; below 1 for a universal prompt alone."""
+        universal = self.setting.source and start == next(iter(self.begins))
+        able = METHODS[self.setting.method].has_shared_part
+        return self.options.interpolation if universal and able else 1.0
+
+    def best_part(self, look: FirstLook, model: Prompted) -> float:
+        """The weight of the trained values in the prompts to keep: 1 if these are clearly better."""
+        if look.part == 1:
+            return 1.0
+        models = {look.part: look.between(model), 1.0: model}
+        losses = {
+            f"{part}": held_out_losses(each, look.candidates, look.candidates[0].factor)
+            for part, each in models.items()
+        }
+        return float(chosen(losses))
 
     def in_turn(self) -> Found:
         """Tries learning rates one after another, each until nothing improves, on the first split alone.
@@ -215,12 +252,17 @@ class Search:
         return replace(best, seconds=seconds, start=start)
 
     def until_best(
-        self, stage: Stage, candidates: Sequence[Candidate], every: int
+        self,
+        stage: Stage,
+        candidates: Sequence[Candidate],
+        every: int,
+        evaluated: Callable[[Prompted], Prompted] = lambda model: model,
     ) -> tuple[Prompted, list[tuple[int, float]], float]:
         """Trains candidates of one rate until nothing improves.
 
         Args:
             every: steps between evaluations on the held-out rows.
+            evaluated: makes what is evaluated of the model.
 
         Returns:
             The best model, (step, held-out loss) of each evaluation, and the seconds of the steps.
@@ -228,7 +270,7 @@ class Search:
         factor = candidates[0].factor
 
         def look(model: Prompted) -> dict[str, float]:
-            value = float(held_out_losses(model, candidates, factor).mean())
+            value = float(held_out_losses(evaluated(model), candidates, factor).mean())
             return {LOSS: value, SCORE: -math.log(max(value, 1e-9))}
 
         patience = Patience(self.options.patience, self.options.gain)
@@ -302,6 +344,10 @@ def chosen(starts: Mapping[str, Float[np.ndarray, " N"]]) -> str:
         if gaps.mean() > gaps.std() / math.sqrt(max(len(gaps) - 1, 1)):
             best = other
     return best
+
+
+def _between(untrained: Prompted, model: Prompted, part: float, begun: Start) -> Prompted:
+    return between(untrained, model, part, begun.trainable) if part < 1 else model
 
 
 def take(model: Prompted, indices: Sequence[int]) -> Prompted:

@@ -49,6 +49,10 @@ class SearchConfig:
     """Whether to add the scores of linear probes (logistic regression on the frozen model's hidden states of
     the text without the prompt) to those of a class head. Their weights are fitted on the held-out examples.
     Prediction then takes two forward passes per text."""
+    interpolation: float = 0.5
+    """For a prompt that starts from a universal one: the weight of its trained values, to which the values
+    that it started from are added with the remaining weight. 1 keeps the trained values alone; they are kept
+    too if their held-out loss is clearly lower, by more than a standard error."""
     scratch: bool = True
     """Whether a prompt that starts from another one (`--prompt`) is compared at the first evaluation with one
     from scratch (see `vectors`). It is replaced by it if that one's held-out loss is clearly lower, by more

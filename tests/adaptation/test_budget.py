@@ -2,15 +2,21 @@ import json
 import math
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mpt.adaptation import search
+from mpt.adaptation.budget import Budget
 from mpt.adaptation.splits import splits_of
 from mpt.adaptation.time_limit import affordable
 from mpt.config.adapt import SearchConfig
 from mpt.config.methods import ContextConfig
 from mpt.config.options import ModelConfig, PromptConfig
+from mpt.loading.hf import load_pretrained
 from mpt.methods import AdaptConfig, context, examples
+from mpt.prompts import PromptParam, SoftPrompt
+from mpt.prompts.prompted import Prompted
 from mpt.prompts.saved import load_prompt
 from mpt.recipes.adapt import adapt
 from mpt.types import Row
@@ -97,8 +103,8 @@ def test_a_start_that_no_step_improves_is_kept(tmp_path, tiny_model, toy):
 
 @pytest.mark.parametrize("scratch", [True, False])
 def test_a_source_is_compared_with_a_start_from_scratch(tmp_path, tiny_model, toy, universal, scratch):
-    search = replace(SEARCH, scratch=scratch)
-    result, found = searched(tmp_path, tiny_model, toy["tone"], search, prompt=str(universal))
+    options = replace(SEARCH, scratch=scratch)
+    result, found = searched(tmp_path, tiny_model, toy["tone"], options, prompt=str(universal))
     if not scratch:
         assert "starts" not in found
         return
@@ -110,6 +116,34 @@ def test_a_source_is_compared_with_a_start_from_scratch(tmp_path, tiny_model, to
     assert any(remark.startswith("Starts: held-out loss ") for remark in result.remarks)
     card = (tmp_path / "run" / "prompts" / "adapted.md").read_text()
     assert ("started from instruction" in card) == (found["start"] == "instruction")
+
+
+@pytest.mark.parametrize("part", [0.5, 1.0])
+def test_half_of_what_a_universal_prompt_learns_is_kept_or_all(
+    tmp_path, tiny_model, toy, universal, monkeypatch, part
+):
+    monkeypatch.setattr(search, "CLEARLY", 0.0)  # steps are taken
+    monkeypatch.setattr(search, "chosen", lambda losses: min(losses) if part == 0.5 else max(losses))
+    options = replace(SEARCH, scratch=False, rates=(1.0,))
+    result, found = searched(tmp_path, tiny_model, toy["tone"], options, prompt=str(universal))
+    assert found["steps"] and found.get("interpolation", 1.0) == part
+    assert any(remark.startswith("Kept: 50% of the trained") for remark in result.remarks) == (part == 0.5)
+
+
+def test_the_kept_values_are_between_those_before_and_after_training(tiny_model):
+    backbone = load_pretrained(str(tiny_model)).backbone
+    before, after = (
+        Prompted(backbone, SoftPrompt(jnp.full((1, 2, backbone.embedding.shape[1]), value)))
+        for value in (1.0, 3.0)
+    )
+    found = search.Found(1.0, 8, 0, {}, [], None, after, 0.0, part=0.25)
+    assert np.all(Budget(found, None, before).kept(after, PromptParam).prompt.vectors[...] == 1.5)
+    assert np.all(Budget(found).kept(after, PromptParam).prompt.vectors[...] == 3.0)
+
+
+def test_a_prompt_from_scratch_is_kept_whole(tmp_path, tiny_model, toy):
+    _, found = searched(tmp_path, tiny_model, toy["tone"])
+    assert "interpolation" not in found
 
 
 def test_a_prompt_that_starts_from_examples_is_shown_none_that_are_held_out(
