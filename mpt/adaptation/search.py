@@ -6,11 +6,11 @@ job; if there are two starts to compare, each has such a job. After the first ev
 continues alone, as in successive halving, until nothing improves.
 Its prompt is then trained on all rows, with the held-out ones, for half as many steps; at a low rate, because
 the optimizer starts again, and its first steps are as large as any, however little there is to gain. A start
-that is clearly better untrained is not trained.
+that is clearly better untrained is not trained. Whole models do not fit side by side: their rates are tried
+one after another, each until nothing improves.
 
 Of a prompt that starts from a universal one, what is evaluated and kept lies between its values before and
-after training: it then keeps more of what the universal prompt knows. Whole models do not fit side by side:
-their rates are tried one after another, each until nothing improves.
+after training: it then keeps more of what the universal prompt knows.
 """
 
 from __future__ import annotations
