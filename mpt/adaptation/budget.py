@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from flax.nnx.filterlib import Filter
@@ -136,6 +137,7 @@ def with_budget(
     found = search.side_by_side() if METHODS[setting.method].side_by_side else search.in_turn()
     setting, learnt = ways[found.start], training_rows(setting)
 
+    @cache
     def untrained() -> Prompted:
         return calibrated_start(begins[found.start]([learnt]).model, [learnt])
 

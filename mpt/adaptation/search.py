@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -44,6 +44,7 @@ from mpt.types import Row
 # Makes the model before training, with a prompt for each list of training rows.
 Begin = Callable[[Sequence[Sequence[Row]]], Start]
 
+Option = TypeVar("Option")
 LOSS = "held-out loss"
 RISE = 4  # warm-up steps of a stage
 LEAST = 8  # steps on all rows, if there are any
@@ -130,7 +131,7 @@ class FirstLook(NamedTuple):
 
     def between(self, model: Prompted) -> Prompted:
         """The prompts to evaluate: in between the untrained ones and those of a model."""
-        return _between(self.untrained, model, self.part, self.begun)
+        return between(self.untrained, model, self.part, self.begun.trainable)
 
     @property
     def least(self) -> Float[np.ndarray, " N"]:
@@ -205,7 +206,7 @@ class Search:
         before = held_out_losses(untrained, candidates, candidates[0].factor)
         model, seconds = train_stage(self.stage(title, begun, candidates, self.looks_every), self.run)
         part = self.part(start)
-        evaluated = _between(untrained, model, part, begun)
+        evaluated = between(untrained, model, part, begun.trainable)
         rates = {factor: held_out_losses(evaluated, candidates, factor) for factor in self.options.rates}
         others = time.monotonic() - began - seconds
         begun = begun._replace(model=model)
@@ -221,12 +222,9 @@ class Search:
         """The weight of the trained values in the prompts to keep: 1 if these are clearly better."""
         if look.part == 1:
             return 1.0
+        factor = look.candidates[0].factor
         models = {look.part: look.between(model), 1.0: model}
-        losses = {
-            f"{part}": held_out_losses(each, look.candidates, look.candidates[0].factor)
-            for part, each in models.items()
-        }
-        return float(chosen(losses))
+        return chosen({part: held_out_losses(each, look.candidates, factor) for part, each in models.items()})
 
     def in_turn(self) -> Found:
         """Tries learning rates one after another, each until nothing improves, on the first split alone.
@@ -327,27 +325,23 @@ class Search:
         return agreed(affordable(left, per_row, rows, held_out, self.options.every, rows_after))
 
 
-def chosen(starts: Mapping[str, Float[np.ndarray, " N"]]) -> str:
-    """The first of several starts, unless another's loss is lower by more than a standard error.
+def chosen(options: Mapping[Option, Float[np.ndarray, " N"]]) -> Option:
+    """The first of several options, unless another's loss is lower by more than a standard error.
 
     Args:
-        starts: the losses of each on the same held-out rows; the standard error is that of their differences.
+        options: the losses of each on the same rows; the standard error is that of their differences.
 
     >>> close, apart = np.array([0.2, 0.9, 0.8]), np.array([0.2, 0.3, 0.2])
     >>> given = np.array([0.6, 0.7, 0.8])
     >>> chosen({"given": given, "scratch": close}), chosen({"given": given, "scratch": apart})
     ('given', 'scratch')
     """
-    best, *others = starts
+    best, *others = options
     for other in others:
-        gaps = starts[best] - starts[other]
+        gaps = options[best] - options[other]
         if gaps.mean() > gaps.std() / math.sqrt(max(len(gaps) - 1, 1)):
             best = other
     return best
-
-
-def _between(untrained: Prompted, model: Prompted, part: float, begun: Start) -> Prompted:
-    return between(untrained, model, part, begun.trainable) if part < 1 else model
 
 
 def take(model: Prompted, indices: Sequence[int]) -> Prompted:

@@ -20,6 +20,8 @@ def between(start: Prompted, end: Prompted, part: float, trained: Filter) -> Pro
     Args:
         trained: an NNX filter for the trained parameters; the others are those of ``end``.
     """
+    if part == 1:
+        return end
     graph, first, _ = nnx.split(start, trained, ...)
     _, last, others = nnx.split(end, trained, ...)
     mixed = jax.tree.map(lambda a, b: a + part * (b - a), replicated_over_mesh(first), last)

@@ -137,8 +137,7 @@ def train_stage(stage: Stage, run: RunDir, evaluation: Evaluation | None = None)
         else:
             state = session.best_state() if best else session.state
             model = nnx.merge(graph, state.trainable, frozen)
-    if stage.interpolation < 1:
-        model = between(stage.model, model, stage.interpolation, stage.trainable)
+    model = between(stage.model, model, stage.interpolation, stage.trainable)
     return Trained(model, session.seconds)
 
 
